@@ -1,1 +1,7 @@
-//! Fyrd.
+//! Fyrd: encrypted cluster membership, a drop-in for Serf.
+
+pub mod node;
+pub mod serf;
+pub mod swim;
+pub mod time;
+pub mod wire;

@@ -1,1 +1,2 @@
+//! The fyrd program.
 fn main(){}

@@ -1,0 +1,5 @@
+//! What the cluster says: Lamport clocks, intents, events, queries, coordinates.
+
+mod types;
+
+pub use types::*;

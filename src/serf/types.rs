@@ -1,0 +1,356 @@
+//! The nouns that the Serf layer and everything behind it share.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A member's tags, in name order.
+pub type Tags = BTreeMap<String, String>;
+
+/// A member's raw address as its owner announces it: 4 or 16 bytes, never normalised, because peers
+/// compare the bytes (protocol.md A23).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RawAddr {
+    /// Four bytes.
+    V4([u8; 4]),
+    /// Sixteen bytes; an IPv4 address in v4-mapped form too.
+    V16([u8; 16]),
+}
+
+impl RawAddr {
+    /// Reads the wire form.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        match bytes.len() {
+            4 => Some(RawAddr::V4(bytes.try_into().ok()?)),
+            16 => Some(RawAddr::V16(bytes.try_into().ok()?)),
+            _ => None,
+        }
+    }
+
+    /// The wire form.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            RawAddr::V4(bytes) => bytes,
+            RawAddr::V16(bytes) => bytes,
+        }
+    }
+
+    /// The address to send to; both forms of an IPv4 address give the same.
+    pub fn ip(&self) -> IpAddr {
+        match self {
+            RawAddr::V4(bytes) => IpAddr::V4(Ipv4Addr::from(*bytes)),
+            RawAddr::V16(bytes) => {
+                let ip = Ipv6Addr::from(*bytes);
+                ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4)
+            }
+        }
+    }
+}
+
+impl From<IpAddr> for RawAddr {
+    /// The short form: 4 bytes for IPv4.
+    fn from(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(ip) => RawAddr::V4(ip.octets()),
+            IpAddr::V6(ip) => RawAddr::V16(ip.octets()),
+        }
+    }
+}
+
+impl std::fmt::Debug for RawAddr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let form = if matches!(self, RawAddr::V4(_)) { 4 } else { 16 };
+        write!(f, "{}/{form}", self.ip())
+    }
+}
+
+impl std::fmt::Display for RawAddr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.ip().fmt(f)
+    }
+}
+
+/// Where a member stands, as users see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MemberStatus {
+    /// Present.
+    Alive,
+    /// Announced that it leaves.
+    Leaving,
+    /// Gone, as announced.
+    Left,
+    /// Gone without a word.
+    Failed,
+}
+
+impl MemberStatus {
+    /// The word that command lines and RPC show.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MemberStatus::Alive => "alive",
+            MemberStatus::Leaving => "leaving",
+            MemberStatus::Left => "left",
+            MemberStatus::Failed => "failed",
+        }
+    }
+
+    /// The number used on the wire (protocol.md B1).
+    pub fn code(self) -> u8 {
+        match self {
+            MemberStatus::Alive => 1,
+            MemberStatus::Leaving => 2,
+            MemberStatus::Left => 3,
+            MemberStatus::Failed => 4,
+        }
+    }
+}
+
+/// A member as it was at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The member's name.
+    pub name: Arc<str>,
+    /// Its address, in the form its owner announces.
+    pub addr: RawAddr,
+    /// Its gossip port.
+    pub port: u16,
+    /// Its tags.
+    pub tags: Tags,
+    /// Its status.
+    pub status: MemberStatus,
+    /// memberlist protocol minimum, maximum, current.
+    pub protocol: [u8; 3],
+    /// Serf protocol minimum, maximum, current.
+    pub delegate: [u8; 3],
+}
+
+/// What happened to members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MemberEventKind {
+    /// Came, or came back.
+    Join,
+    /// Left gracefully, or was forced to.
+    Leave,
+    /// Was declared failed.
+    Failed,
+    /// Changed its tags or address.
+    Update,
+    /// Was forgotten.
+    Reap,
+}
+
+impl MemberEventKind {
+    /// The event's name as handlers and streams know it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MemberEventKind::Join => "member-join",
+            MemberEventKind::Leave => "member-leave",
+            MemberEventKind::Failed => "member-failed",
+            MemberEventKind::Update => "member-update",
+            MemberEventKind::Reap => "member-reap",
+        }
+    }
+}
+
+/// What the node tells whoever listens.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// One kind of change, of one member as the node emits it, of several after coalescing.
+    Member {
+        /// What happened.
+        kind: MemberEventKind,
+        /// To whom.
+        members: Vec<Arc<Member>>,
+    },
+    /// A user event was handled for the first time.
+    User {
+        /// Its Lamport time.
+        ltime: u64,
+        /// Its name.
+        name: String,
+        /// Its payload.
+        payload: Vec<u8>,
+        /// Whether it may be coalesced.
+        coalesce: bool,
+    },
+    /// A query addressed to this node arrived; answer it with [`Command::Respond`].
+    Query {
+        /// Its Lamport time.
+        ltime: u64,
+        /// Its ID, unique together with `ltime`.
+        id: u32,
+        /// Its name.
+        name: String,
+        /// Its payload.
+        payload: Vec<u8>,
+        /// Who asks.
+        source: String,
+    },
+    /// The clocks moved; emitted so that a store can follow.
+    Clocks {
+        /// Member clock.
+        member: u64,
+        /// Event clock.
+        event: u64,
+        /// Query clock.
+        query: u64,
+    },
+}
+
+/// One address to contact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinTarget {
+    /// The name the node there is expected to have, if the user gave one.
+    pub name: Option<String>,
+    /// Where to dial.
+    pub addr: SocketAddr,
+}
+
+/// A question to send; see [`Command::Query`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueryParams {
+    /// The query's name.
+    pub name: String,
+    /// Its payload.
+    pub payload: Vec<u8>,
+    /// Only these nodes answer; empty: all.
+    pub filter_nodes: Vec<String>,
+    /// Only nodes whose tags match these RE2 expressions (unanchored) answer.
+    pub filter_tags: Tags,
+    /// Whether every addressed node shall acknowledge it.
+    pub request_ack: bool,
+    /// Through how many members each answer is relayed in addition.
+    pub relay_factor: u8,
+    /// How long answers are collected; `None` is the default of the cluster's size.
+    pub timeout: Option<Duration>,
+}
+
+/// What a user asks of the node. Each is answered once with an [`Answer`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Contact these nodes; answered with [`Answer::Joined`] once all have answered or failed.
+    Join {
+        /// Whom to contact.
+        targets: Vec<JoinTarget>,
+        /// Whether events from before the join are of no interest.
+        ignore_old: bool,
+        /// A join by the user's will announces itself with an intent; a rejoin does not (B6).
+        announce: bool,
+    },
+    /// Leave gracefully; answered when the leave is over.
+    Leave,
+    /// Turn a failed member into a left one; with `prune`, forget it altogether.
+    ForceLeave {
+        /// Whom.
+        name: String,
+        /// Whether to forget it.
+        prune: bool,
+    },
+    /// Replace this node's tags; answered when they have been broadcast.
+    SetTags(Tags),
+    /// Send a user event.
+    UserEvent {
+        /// Its name.
+        name: String,
+        /// Its payload.
+        payload: Vec<u8>,
+        /// Whether receivers may coalesce it.
+        coalesce: bool,
+    },
+    /// Ask the cluster; answered with [`Answer::QueryStarted`], the rest comes as
+    /// [`QueryUpdate`]s.
+    Query(QueryParams),
+    /// Answer a query that came as [`Event::Query`].
+    Respond {
+        /// The query's Lamport time.
+        ltime: u64,
+        /// The query's ID.
+        id: u32,
+        /// The answer.
+        payload: Vec<u8>,
+    },
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// A join: how many nodes were contacted, and for the others what went wrong, as
+    /// `(target's address, reason)`.
+    Joined {
+        /// Completed exchanges.
+        contacted: usize,
+        /// The failures.
+        errors: Vec<(SocketAddr, String)>,
+    },
+    /// The query is under way under this key.
+    QueryStarted {
+        /// Its Lamport time.
+        ltime: u64,
+        /// Its ID.
+        id: u32,
+    },
+    /// It failed, for this reason, in Serf's words where Serf has them.
+    Failed(String),
+}
+
+/// What comes in for a query that this node asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryUpdate {
+    /// The query's Lamport time.
+    pub ltime: u64,
+    /// The query's ID.
+    pub id: u32,
+    /// What came.
+    pub kind: QueryUpdateKind,
+}
+
+/// The kinds of [`QueryUpdate`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QueryUpdateKind {
+    /// A node acknowledged it.
+    Ack {
+        /// Which.
+        from: String,
+    },
+    /// A node answered.
+    Response {
+        /// Which.
+        from: String,
+        /// What.
+        payload: Vec<u8>,
+    },
+    /// The time is up; nothing follows.
+    Done,
+}
+
+/// Figures of the Serf layer, as `stats` shows them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// All known members.
+    pub members: usize,
+    /// Failed members.
+    pub failed: usize,
+    /// Left members.
+    pub left: usize,
+    /// Local health score (Lifeguard); 0 is healthy.
+    pub health_score: u32,
+    /// Member clock.
+    pub member_time: u64,
+    /// Event clock.
+    pub event_time: u64,
+    /// Query clock.
+    pub query_time: u64,
+    /// Queued intents.
+    pub intent_queue: usize,
+    /// Queued user events.
+    pub event_queue: usize,
+    /// Queued queries.
+    pub query_queue: usize,
+    /// How often the own coordinate had to be reset.
+    pub coordinate_resets: u64,
+    /// Messages from peers that were refused.
+    pub refused_messages: u64,
+}

@@ -1,0 +1,3 @@
+//! Who is alive: members, probes, suspicion, the gossip queue, push/pull.
+
+pub mod profile;

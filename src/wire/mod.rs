@@ -1,0 +1,4 @@
+//! Bytes to messages and back.
+
+pub mod message;
+pub mod serf;
