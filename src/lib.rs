@@ -1,5 +1,8 @@
 //! Fyrd: encrypted cluster membership, a drop-in for Serf.
 
+pub mod addr;
+pub mod deadline;
+pub mod names;
 pub mod node;
 pub mod serf;
 pub mod swim;
