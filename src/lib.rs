@@ -1,1 +1,4 @@
 //! Fyrd.
+
+pub mod bounds;
+pub mod wire;
