@@ -2,7 +2,7 @@
 
 use crate::bounds::META_MAX;
 use crate::serf::types::Tags;
-use crate::wire::tags::{decode_tags, encode_tags};
+use crate::wire::{decode_tags, encode_tags};
 
 /// The first Serf protocol that carries all tags; before it only the role travelled.
 const TAGS_PROTOCOL: u8 = 3;
