@@ -3,6 +3,7 @@
 pub mod addr;
 pub mod bounds;
 pub mod deadline;
+pub mod driver;
 pub mod names;
 pub mod node;
 pub mod serf;
