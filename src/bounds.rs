@@ -99,3 +99,10 @@ pub const MAX_OPEN_QUERIES: usize = 4096;
 
 /// Longest expression of a query's tag filter, compiled, in bytes of memory.
 pub const FILTER_REGEX_MAX: usize = 1 << 20;
+
+/// Largest user event, name and payload together, whatever is configured; Serf's own hard limit.
+pub const USER_EVENT_HARD_LIMIT: usize = 9 * 1024;
+
+/// Most bytes of remembered user events: the ring travels in every push/pull, which peers refuse
+/// above 20 MiB.
+pub const EVENT_RING_BYTES_MAX: usize = 8 << 20;
