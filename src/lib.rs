@@ -1,1 +1,3 @@
 //! Fyrd.
+pub mod cli;
+pub mod rpc;
