@@ -2,10 +2,12 @@
 
 pub mod addr;
 pub mod bounds;
+pub mod cli;
 pub mod deadline;
 pub mod driver;
 pub mod names;
 pub mod node;
+pub mod rpc;
 pub mod serf;
 pub mod swim;
 pub mod time;
