@@ -7,6 +7,7 @@ pub mod deadline;
 pub mod driver;
 pub mod names;
 pub mod node;
+pub mod re2;
 pub mod rpc;
 pub mod serf;
 pub mod swim;
