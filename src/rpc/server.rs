@@ -22,8 +22,9 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, tcp};
 use tokio::sync::{Mutex, Notify};
 use tokio::task::{JoinSet, LocalSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{error, info, warn};
+use zeroize::Zeroizing;
 
 use super::answers::{Coordinate, CoordinateResponse, JoinResponse, Member, MembersResponse, StatsResponse};
 use super::codec::encode_into;
@@ -121,6 +122,8 @@ struct Client<B> {
     header: RequestHeader,
     greeted: bool,
     authenticated: bool,
+    /// When both must be done, for those who need both.
+    introduced_by: Instant,
 }
 
 impl<B: Backend> Client<B> {
@@ -137,6 +140,7 @@ impl<B: Backend> Client<B> {
             header: RequestHeader::default(),
             greeted: false,
             authenticated: false,
+            introduced_by: Instant::now() + bounds::RPC_INTRODUCTION,
         };
         match client.converse().await {
             Ok(true) => left.notify_one(),
@@ -164,18 +168,9 @@ impl<B: Backend> Client<B> {
 
     async fn next_header(&mut self) -> Result<Option<RequestHeader>, String> {
         let fail = |reason: String| format!("failed to decode request header: {reason}");
-        let frame = if self.is_admitted() {
-            self.requests.next().await
-        } else {
-            // Who has not introduced himself may not hold a place for ever.
-            match timeout(bounds::RPC_INTRODUCTION, self.requests.next()).await {
-                Ok(frame) => frame,
-                Err(_) => return Err(fail("no handshake or authentication in time".to_owned())),
-            }
-        };
-        match frame {
+        match self.next_frame().await {
             Ok(Some(frame)) => {
-                let header = RequestHeader::decode_after(&self.header, frame);
+                let header = RequestHeader::decode_after(&self.header, &frame);
                 header.map(Some).map_err(|error| fail(error.to_string()))
             }
             Ok(None) => Ok(None),
@@ -183,6 +178,25 @@ impl<B: Backend> Client<B> {
             Err(error) if cfg!(windows) && error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
             Err(error) => Err(fail(error.to_string())),
         }
+    }
+
+    /// Who has not introduced himself may not hold a place for ever; all others may idle.
+    async fn next_frame(&mut self) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+        let limit = if self.is_admitted() {
+            None
+        } else {
+            Some(self.introduced_by)
+        };
+        let next = self.requests.next();
+        let frame = match limit {
+            None => next.await,
+            Some(limit) => match timeout_at(limit, next).await {
+                Ok(frame) => frame,
+                Err(_) => return Err(io::Error::other("no handshake or authentication in time")),
+            },
+        };
+        // A frame may hold a token or a key.
+        Ok(frame?.map(|frame| Zeroizing::new(frame.to_vec())))
     }
 
     fn is_admitted(&self) -> bool {
@@ -210,12 +224,12 @@ impl<B: Backend> Client<B> {
     }
 
     /// The body's bytes, none for a command that has no body.
-    async fn read_body(&mut self, command: &str) -> Result<Vec<u8>, String> {
+    async fn read_body(&mut self, command: &str) -> Result<Zeroizing<Vec<u8>>, String> {
         if Request::has_body(command) != Some(true) {
-            return Ok(Vec::new());
+            return Ok(Zeroizing::default());
         }
-        match self.requests.next().await {
-            Ok(Some(body)) => Ok(body.to_vec()),
+        match self.next_frame().await {
+            Ok(Some(body)) => Ok(body),
             Ok(None) => Err("decode failed: EOF".to_owned()),
             Err(error) => Err(format!("decode failed: {error}")),
         }
