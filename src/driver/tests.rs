@@ -500,7 +500,10 @@ async fn a_slow_stream_is_closed_at_its_deadline() {
         .await;
     drip.abort();
     let elapsed = begun.elapsed();
-    assert!(elapsed >= Duration::from_millis(200) && elapsed < Duration::from_secs(4), "{elapsed:?}");
+    assert!(
+        elapsed >= Duration::from_millis(200) && elapsed < Duration::from_secs(4),
+        "{elapsed:?}"
+    );
 
     let mut idle = TcpStream::connect(agent.addr).await.unwrap();
     assert_eq!(read_to_end(&mut idle).await, b"");
