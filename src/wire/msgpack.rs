@@ -34,7 +34,11 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(input: &'a [u8]) -> Reader<'a> {
-        Reader { rest: input, total: input.len(), depth: 0 }
+        Reader {
+            rest: input,
+            total: input.len(),
+            depth: 0,
+        }
     }
 
     /// What has not been read yet.
@@ -63,13 +67,15 @@ impl<'a> Reader<'a> {
             StructShape::Map(len) => {
                 for _ in 0..len {
                     let key = self.bytes().map_err(|fault| fail(self, "", fault))?;
-                    self.one_field(&mut value, key).map_err(|fault| fail(self, named(T::ORDER, key), fault))?;
+                    self.one_field(&mut value, key)
+                        .map_err(|fault| fail(self, named(T::ORDER, key), fault))?;
                 }
             }
             StructShape::Array(len) => {
                 for index in 0..len {
                     let key = T::ORDER.get(index as usize).copied().unwrap_or("");
-                    self.one_field(&mut value, key.as_bytes()).map_err(|fault| fail(self, key, fault))?;
+                    self.one_field(&mut value, key.as_bytes())
+                        .map_err(|fault| fail(self, key, fault))?;
                 }
             }
         }
@@ -80,7 +86,11 @@ impl<'a> Reader<'a> {
 
     #[inline]
     fn one_field<T: Fields<'a>>(&mut self, value: &mut T, key: &[u8]) -> Result<(), Fault> {
-        if value.field(key, self)? { Ok(()) } else { self.skip() }
+        if value.field(key, self)? {
+            Ok(())
+        } else {
+            self.skip()
+        }
     }
 
     fn struct_shape(&mut self) -> Result<StructShape, Fault> {
@@ -93,7 +103,12 @@ impl<'a> Reader<'a> {
             0xdc => StructShape::Array(u32::from(self.be16()?)),
             0xdd => StructShape::Array(self.be32()?),
             0xc0 => StructShape::Map(0),
-            found => return Err(Fault::Kind { expected: "a map", found }),
+            found => {
+                return Err(Fault::Kind {
+                    expected: "a map",
+                    found,
+                });
+            }
         })
     }
 
@@ -109,7 +124,12 @@ impl<'a> Reader<'a> {
             0xdc => u32::from(self.be16()?),
             0xdd => self.be32()?,
             0xc0 => 0,
-            found => return Err(Fault::Kind { expected: "an array", found }),
+            found => {
+                return Err(Fault::Kind {
+                    expected: "an array",
+                    found,
+                });
+            }
         };
         self.items(len, max, &mut item)
     }
@@ -126,7 +146,12 @@ impl<'a> Reader<'a> {
             0xde => u32::from(self.be16()?),
             0xdf => self.be32()?,
             0xc0 => 0,
-            found => return Err(Fault::Kind { expected: "a map", found }),
+            found => {
+                return Err(Fault::Kind {
+                    expected: "a map",
+                    found,
+                });
+            }
         };
         self.items(len, max, &mut entry)
     }
@@ -138,7 +163,10 @@ impl<'a> Reader<'a> {
         item: &mut impl FnMut(&mut Reader<'a>) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         if len as usize > max {
-            return Err(Fault::TooMany { len: u64::from(len), max: max as u64 });
+            return Err(Fault::TooMany {
+                len: u64::from(len),
+                max: max as u64,
+            });
         }
         self.depth += 1;
         for _ in 0..len {
@@ -158,7 +186,12 @@ impl<'a> Reader<'a> {
             0xc5 | 0xda => usize::from(self.be16()?),
             0xc6 | 0xdb => self.be32()? as usize,
             0xc0 => 0,
-            found => return Err(Fault::Kind { expected: "text or bytes", found }),
+            found => {
+                return Err(Fault::Kind {
+                    expected: "text or bytes",
+                    found,
+                });
+            }
         };
         self.take(len)
     }
@@ -174,7 +207,10 @@ impl<'a> Reader<'a> {
     pub(super) fn name(&mut self) -> Result<&'a str, Fault> {
         let name = self.text()?;
         if name.len() > NAME_MAX {
-            return Err(Fault::TooMany { len: name.len() as u64, max: NAME_MAX as u64 });
+            return Err(Fault::TooMany {
+                len: name.len() as u64,
+                max: NAME_MAX as u64,
+            });
         }
         Ok(name)
     }
@@ -182,7 +218,11 @@ impl<'a> Reader<'a> {
     /// Reads text of 1 to [`NAME_MAX`] bytes.
     pub(super) fn nonempty_name(&mut self) -> Result<&'a str, Fault> {
         let name = self.name()?;
-        if name.is_empty() { Err(Fault::Empty) } else { Ok(name) }
+        if name.is_empty() {
+            Err(Fault::Empty)
+        } else {
+            Ok(name)
+        }
     }
 
     /// Reads an integer of any code.
@@ -201,7 +241,12 @@ impl<'a> Reader<'a> {
             0xd2 => i128::from(self.be32()? as i32),
             0xd3 => i128::from(self.be64()? as i64),
             0xc0 => 0,
-            found => return Err(Fault::Kind { expected: "an integer", found }),
+            found => {
+                return Err(Fault::Kind {
+                    expected: "an integer",
+                    found,
+                });
+            }
         })
     }
 
@@ -233,7 +278,10 @@ impl<'a> Reader<'a> {
         match self.byte()? {
             0xc3 | 0x01 => Ok(true),
             0xc2 | 0x00 | 0xc0 => Ok(false),
-            found => Err(Fault::Kind { expected: "true or false", found }),
+            found => Err(Fault::Kind {
+                expected: "true or false",
+                found,
+            }),
         }
     }
 
@@ -250,7 +298,11 @@ impl<'a> Reader<'a> {
             }
             _ => self.integer()? as f64,
         };
-        if number.is_finite() { Ok(number) } else { Err(Fault::NotFinite) }
+        if number.is_finite() {
+            Ok(number)
+        } else {
+            Err(Fault::NotFinite)
+        }
     }
 
     /// Consumes a nil if there is one.
@@ -313,7 +365,11 @@ enum StructShape {
 }
 
 fn named(order: &'static [&'static str], key: &[u8]) -> &'static str {
-    order.iter().copied().find(|name| name.as_bytes() == key).unwrap_or("")
+    order
+        .iter()
+        .copied()
+        .find(|name| name.as_bytes() == key)
+        .unwrap_or("")
 }
 
 /// Finds the end of one msgpack value in bytes that may still be arriving, without recursion and
@@ -336,7 +392,14 @@ impl ValueScan {
         let mut pending = [0; MSGPACK_DEPTH_MAX + 1];
         pending[0] = 1;
         let max_depth = max_depth.min(MSGPACK_DEPTH_MAX);
-        ValueScan { start, next: start, max_bytes, max_depth, pending, level: 0 }
+        ValueScan {
+            start,
+            next: start,
+            max_bytes,
+            max_depth,
+            pending,
+            level: 0,
+        }
     }
 
     /// Where the value ends, once [`ValueScan::advance`] has said that it is complete.
@@ -367,7 +430,10 @@ impl ValueScan {
         let used = (self.next - self.start) as u64 + header.bytes;
         // Each item takes at least one byte, so a count beyond the bound cannot come true.
         if used + header.items > self.max_bytes as u64 {
-            return Err(Fault::TooMany { len: used + header.items, max: self.max_bytes as u64 });
+            return Err(Fault::TooMany {
+                len: used + header.items,
+                max: self.max_bytes as u64,
+            });
         }
         self.next = self.start + used as usize;
         if header.items > 0 {
@@ -393,7 +459,8 @@ impl Header {
     fn read(bytes: &[u8]) -> Option<Result<Header, Fault>> {
         let (&code, rest) = bytes.split_first()?;
         let length = |width: usize| {
-            rest.get(..width).map(|digits| digits.iter().fold(0, |sum, digit| sum << 8 | u64::from(*digit)))
+            rest.get(..width)
+                .map(|digits| digits.iter().fold(0, |sum, digit| sum << 8 | u64::from(*digit)))
         };
         let (bytes, items) = match code {
             0x00..=0x7f | 0xe0..=0xff | 0xc0 | 0xc2 | 0xc3 => (1, 0),
@@ -416,7 +483,12 @@ impl Header {
             0xdd => (5, length(4)?),
             0xde => (3, 2 * length(2)?),
             0xdf => (5, 2 * length(4)?),
-            0xc1 => return Some(Err(Fault::Kind { expected: "a value", found: code })),
+            0xc1 => {
+                return Some(Err(Fault::Kind {
+                    expected: "a value",
+                    found: code,
+                }));
+            }
         };
         Some(Ok(Header { bytes, items }))
     }
@@ -463,7 +535,11 @@ impl<'o> Writer<'o> {
 
     /// Bytes that Go holds as a nil slice when there are none.
     pub(super) fn raw_or_nil(&mut self, bytes: &[u8]) -> &mut Self {
-        if bytes.is_empty() { self.nil() } else { self.raw(bytes) }
+        if bytes.is_empty() {
+            self.nil()
+        } else {
+            self.raw(bytes)
+        }
     }
 
     pub(super) fn nil(&mut self) -> &mut Self {
@@ -510,5 +586,358 @@ impl<'o> Writer<'o> {
     fn head(&mut self, code: u8, bytes: &[u8]) {
         self.out.push(code);
         self.out.extend_from_slice(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::{Ack, Alive, IndirectPing, Ping};
+    use super::*;
+
+    fn ping(body: &[u8]) -> Result<Ping<'_>, Fault> {
+        Reader::new(body)
+            .fields()
+            .map_err(|error: DecodeError| error.fault)
+    }
+
+    fn joined(parts: &[&[u8]]) -> Vec<u8> {
+        parts.concat()
+    }
+
+    /// The acceptance table of protocol.md A3, the newer column where the two differ, with the ping as
+    /// the carrier.
+    #[test]
+    fn what_either_generation_sends_is_accepted() {
+        let expected = Ping {
+            seq_no: 7,
+            node: "alpha",
+            ..Ping::default()
+        };
+        let unknown_nested: &[u8] =
+            b"\xa1x\x82\xa1a\x93\x01\xc4\x02\xff\xfe\xd6\x00\x01\x02\x03\x04\xa1b\x81\xc0\xc7\x03\x05abc";
+        let cases: Vec<(&str, Vec<u8>)> = vec![
+            ("sorted", joined(&[b"\x82\xa4Node\xa5alpha\xa5SeqNo\x07"])),
+            ("another order", joined(&[b"\x82\xa5SeqNo\x07\xa4Node\xa5alpha"])),
+            (
+                "unknown key",
+                joined(&[b"\x83", unknown_nested, b"\xa5SeqNo\x07\xa4Node\xa5alpha"]),
+            ),
+            (
+                "unknown key of another kind",
+                joined(&[b"\x83\xa5seqno\x63\xa5SeqNo\x07\xa4Node\xa5alpha"]),
+            ),
+            (
+                "nil for a field",
+                joined(&[b"\x83\xaaSourceNode\xc0\xa5SeqNo\x07\xa4Node\xa5alpha"]),
+            ),
+            (
+                "str8 key and value",
+                joined(&[b"\x82\xd9\x05SeqNo\x07\xa4Node\xd9\x05alpha"]),
+            ),
+            (
+                "str16",
+                joined(&[b"\x82\xda\0\x05SeqNo\x07\xa4Node\xda\0\x05alpha"]),
+            ),
+            (
+                "str32",
+                joined(&[b"\x82\xdb\0\0\0\x05SeqNo\x07\xa4Node\xdb\0\0\0\x05alpha"]),
+            ),
+            ("bin8 text", joined(&[b"\x82\xa5SeqNo\x07\xa4Node\xc4\x05alpha"])),
+            (
+                "bin16 text",
+                joined(&[b"\x82\xa5SeqNo\x07\xa4Node\xc5\0\x05alpha"]),
+            ),
+            (
+                "bin32 text",
+                joined(&[b"\x82\xa5SeqNo\x07\xa4Node\xc6\0\0\0\x05alpha"]),
+            ),
+            ("an array in declaration order", joined(&[b"\x92\x07\xa5alpha"])),
+            ("array16", joined(&[b"\xdc\0\x02\x07\xa5alpha"])),
+            ("array32", joined(&[b"\xdd\0\0\0\x02\x07\xa5alpha"])),
+            (
+                "a longer array",
+                joined(&[b"\x97\x07\xa5alpha\xc0\xc0\xc0\x81\xa1x\x01\x02"]),
+            ),
+            ("map16", joined(&[b"\xde\0\x02\xa4Node\xa5alpha\xa5SeqNo\x07"])),
+            (
+                "map32",
+                joined(&[b"\xdf\0\0\0\x02\xa4Node\xa5alpha\xa5SeqNo\x07"]),
+            ),
+            (
+                "bytes after it",
+                joined(&[b"\x82\xa4Node\xa5alpha\xa5SeqNo\x07rest"]),
+            ),
+        ];
+        for (what, body) in cases {
+            assert_eq!(ping(&body), Ok(expected), "{what}");
+        }
+        assert_eq!(ping(b"\x80"), Ok(Ping::default()), "missing keys");
+        assert_eq!(ping(b"\xc0"), Ok(Ping::default()), "nil for the struct");
+        assert_eq!(
+            ping(b"\x81\xa5seqno\x07"),
+            Ok(Ping::default()),
+            "a key in other case"
+        );
+    }
+
+    #[test]
+    fn every_integer_code_is_accepted_for_every_integer_field() {
+        for code in [
+            &b"\x07"[..],
+            b"\xcc\x07",
+            b"\xcd\0\x07",
+            b"\xce\0\0\0\x07",
+            b"\xcf\0\0\0\0\0\0\0\x07",
+            b"\xd0\x07",
+            b"\xd1\0\x07",
+            b"\xd2\0\0\0\x07",
+            b"\xd3\0\0\0\0\0\0\0\x07",
+        ] {
+            let body = joined(&[b"\x82\xa5SeqNo", code, b"\xaaSourcePort", code]);
+            let ping = ping(&body).expect("an integer");
+            assert_eq!((ping.seq_no, ping.source_port), (7, 7), "{code:x?}");
+            assert_eq!(Reader::new(code).i64(), Ok(7));
+            assert_eq!(Reader::new(code).u64(), Ok(7));
+            assert_eq!(Reader::new(code).u8(), Ok(7));
+        }
+        assert_eq!(Reader::new(b"\xce\xff\xff\xff\xff").u32(), Ok(u32::MAX));
+        assert_eq!(
+            Reader::new(b"\xcf\xff\xff\xff\xff\xff\xff\xff\xff").u64(),
+            Ok(u64::MAX)
+        );
+        assert_eq!(Reader::new(b"\xd3\x80\0\0\0\0\0\0\0").i64(), Ok(i64::MIN));
+        for (code, value) in [
+            (&b"\xff"[..], -1),
+            (b"\xe0", -32),
+            (b"\xd0\x80", -128),
+            (b"\xd1\xff\0", -256),
+        ] {
+            assert_eq!(Reader::new(code).i64(), Ok(value));
+        }
+    }
+
+    #[test]
+    fn numbers_that_do_not_fit_are_refused() {
+        let seq_no = |code: &[u8]| ping(&joined(&[b"\x81\xa5SeqNo", code])).map(|ping| ping.seq_no);
+        let range = Err(Fault::Range("0..=4294967295"));
+        assert_eq!(seq_no(b"\xcf\0\0\0\x01\0\0\0\x01"), range);
+        assert_eq!(seq_no(b"\xff"), range);
+        assert_eq!(seq_no(b"\xd3\xff\xff\xff\xff\xff\xff\xff\xff"), range);
+        let kind = |found| {
+            Err(Fault::Kind {
+                expected: "an integer",
+                found,
+            })
+        };
+        assert_eq!(seq_no(b"\xcb\x40\x1c\0\0\0\0\0\0"), kind(0xcb));
+        assert_eq!(seq_no(b"\xca\x40\xe0\0\0"), kind(0xca));
+        assert_eq!(seq_no(b"\xa1\x31"), kind(0xa1));
+        assert_eq!(Reader::new(b"\xcd\x01\0").u8(), Err(Fault::Range("0..=255")));
+        assert_eq!(
+            Reader::new(b"\xce\0\x01\0\0").u16(),
+            Err(Fault::Range("0..=65535"))
+        );
+        assert!(Reader::new(b"\xcf\x80\0\0\0\0\0\0\0").i64().is_err());
+    }
+
+    #[test]
+    fn booleans_may_be_numbers_or_nil() {
+        for (code, nack) in [(0xc3, true), (0xc2, false), (1, true), (0, false), (0xc0, false)] {
+            let body = joined(&[b"\x82\xa4Nack", &[code], b"\xa6Target\xa4abcd"]);
+            let ping: IndirectPing<'_> = Reader::new(&body).fields().expect("a boolean");
+            assert_eq!(ping.nack, nack);
+        }
+        assert!(Reader::new(b"\x02").bool().is_err());
+    }
+
+    #[test]
+    fn bytes_may_be_str_bin_or_nil_but_not_an_array() {
+        for body in [
+            &b"\x81\xa7Payload\xa2ab"[..],
+            b"\x81\xa7Payload\xc4\x02ab",
+            b"\x81\xa7Payload\xd9\x02ab",
+        ] {
+            assert_eq!(
+                Reader::new(body).fields(),
+                Ok(Ack {
+                    seq_no: 0,
+                    payload: b"ab"
+                })
+            );
+        }
+        for body in [&b"\x81\xa7Payload\xc0"[..], b"\x81\xa7Payload\xa0"] {
+            assert_eq!(Reader::new(body).fields(), Ok(Ack::default()));
+        }
+        let error = Reader::new(b"\x81\xa7Payload\x92\x01\x02")
+            .fields::<Ack<'_>>()
+            .expect_err("an array");
+        assert_eq!(
+            error.fault,
+            Fault::Kind {
+                expected: "text or bytes",
+                found: 0x92
+            }
+        );
+    }
+
+    #[test]
+    fn an_error_names_message_field_and_place() {
+        let error = Reader::new(b"\x82\xa5SeqNo\x07\xa4Node\x05")
+            .fields::<Ping<'_>>()
+            .expect_err("no text");
+        assert_eq!(
+            error.to_string(),
+            "ping Node at byte 14: expected text or bytes, found msgpack code 0x05"
+        );
+        let error = Reader::new(b"\x81\xa4Node\xa1a")
+            .fields::<Alive<'_>>()
+            .expect_err("no address");
+        assert_eq!(
+            error.to_string(),
+            "alive Addr at byte 8: 0 bytes or entries, it must be 4 or 16"
+        );
+    }
+
+    #[test]
+    fn unknown_values_may_nest_eight_levels_and_no_deeper() {
+        let nested = |levels: usize| {
+            // The struct itself is the first level.
+            let mut body = b"\x81\xa1x".to_vec();
+            body.extend(std::iter::repeat_n(0x91, levels - 1));
+            body.push(0);
+            body
+        };
+        assert_eq!(ping(&nested(8)), Ok(Ping::default()));
+        assert_eq!(ping(&nested(9)), Err(Fault::Depth));
+        assert_eq!(ping(&nested(100_000)), Err(Fault::Depth));
+    }
+
+    #[test]
+    fn counts_and_lengths_beyond_the_input_are_refused_at_once() {
+        for body in [
+            &b"\xdf\xff\xff\xff\xff"[..],
+            b"\xdd\xff\xff\xff\xff",
+            b"\x81\xa1x\xdf\xff\xff\xff\xff",
+            b"\x81\xa1x\xdd\xff\xff\xff\xff",
+            b"\x81\xa1x\xdb\xff\xff\xff\xff",
+            b"\x81\xa1x\xc9\xff\xff\xff\xff",
+            b"\x81\xa4Node\xdb\xff\xff\xff\xffabc",
+            b"\x81\xdb\xff\xff\xff\xffabc",
+            b"",
+        ] {
+            assert_eq!(ping(body), Err(Fault::Truncated), "{body:x?}");
+        }
+        assert_eq!(
+            ping(b"\x81\xa1x\xc1"),
+            Err(Fault::Kind {
+                expected: "a value",
+                found: 0xc1
+            })
+        );
+    }
+
+    #[test]
+    fn names_are_bounded_and_utf8() {
+        let named = |name: &[u8]| {
+            let mut body = b"\x81\xa4Node".to_vec();
+            Writer::new(&mut body).raw(name);
+            ping(&body).map(|ping| ping.node.len())
+        };
+        assert_eq!(named(&[b'a'; 128]), Ok(128));
+        assert_eq!(named(&[b'a'; 129]), Err(Fault::TooMany { len: 129, max: 128 }));
+        assert_eq!(named(b"\xff"), Err(Fault::Utf8));
+    }
+
+    #[test]
+    fn a_scan_needs_each_byte_once_however_they_arrive() {
+        let value = b"\x83\xa1a\x92\x01\xcd\x01\x02\xa1b\xda\0\x03xyz\xa1c\xdc\0\x01\xc7\x02\x05ab";
+        let mut scan = ValueScan::new(0, MSGPACK_DEPTH_MAX, 100);
+        for len in 0..value.len() {
+            assert_eq!(scan.advance(&value[..len]), Ok(false), "{len}");
+        }
+        assert_eq!(scan.advance(value), Ok(true));
+        assert_eq!(scan.end(), value.len());
+        let mut scan = ValueScan::new(0, MSGPACK_DEPTH_MAX, value.len() - 1);
+        assert!(matches!(scan.advance(value), Err(Fault::TooMany { .. })));
+    }
+
+    #[test]
+    fn numbers_texts_and_containers_are_written_in_their_shortest_old_form() {
+        let written = |write: &dyn Fn(&mut Writer<'_>)| {
+            let mut out = Vec::new();
+            write(&mut Writer::new(&mut out));
+            out
+        };
+        for (value, bytes) in [
+            (0u64, &b"\0"[..]),
+            (127, b"\x7f"),
+            (128, b"\xcc\x80"),
+            (255, b"\xcc\xff"),
+            (256, b"\xcd\x01\0"),
+            (65535, b"\xcd\xff\xff"),
+            (65536, b"\xce\0\x01\0\0"),
+            (0xffff_ffff, b"\xce\xff\xff\xff\xff"),
+            (0x1_0000_0000, b"\xcf\0\0\0\x01\0\0\0\0"),
+        ] {
+            assert_eq!(
+                written(&|writer| {
+                    writer.uint(value);
+                }),
+                bytes
+            );
+            assert_eq!(
+                written(&|writer| {
+                    writer.int(value as i64);
+                }),
+                bytes
+            );
+        }
+        for (value, bytes) in [
+            (-1i64, &b"\xff"[..]),
+            (-32, b"\xe0"),
+            (-33, b"\xd0\xdf"),
+            (-128, b"\xd0\x80"),
+            (-129, b"\xd1\xff\x7f"),
+            (-32769, b"\xd2\xff\xff\x7f\xff"),
+            (i64::MIN, b"\xd3\x80\0\0\0\0\0\0\0"),
+        ] {
+            assert_eq!(
+                written(&|writer| {
+                    writer.int(value);
+                }),
+                bytes
+            );
+        }
+        for (len, head) in [
+            (0, &b"\xa0"[..]),
+            (31, b"\xbf"),
+            (32, b"\xda\0\x20"),
+            (255, b"\xda\0\xff"),
+            (65535, b"\xda\xff\xff"),
+            (65536, b"\xdb\0\x01\0\0"),
+        ] {
+            let bytes = written(&|writer| {
+                writer.raw(vec![7; len]);
+            });
+            assert_eq!((&bytes[..head.len()], bytes.len()), (head, head.len() + len));
+        }
+        for (len, map, array) in [
+            (15, &b"\x8f"[..], &b"\x9f"[..]),
+            (16, b"\xde\0\x10", b"\xdc\0\x10"),
+            (65536, b"\xdf\0\x01\0\0", b"\xdd\0\x01\0\0"),
+        ] {
+            assert_eq!(
+                written(&|writer| {
+                    writer.map(len);
+                }),
+                map
+            );
+            assert_eq!(
+                written(&|writer| {
+                    writer.array(len);
+                }),
+                array
+            );
+        }
     }
 }

@@ -71,7 +71,12 @@ impl LeaveIntent<'_> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(kind::LEAVE);
         let mut writer = Writer::new(out);
-        writer.map(3).raw("LTime").uint(self.ltime).raw("Node").raw(self.node);
+        writer
+            .map(3)
+            .raw("LTime")
+            .uint(self.ltime)
+            .raw("Node")
+            .raw(self.node);
         writer.raw("Prune").bool(self.prune);
     }
 }
@@ -99,7 +104,12 @@ impl JoinIntent<'_> {
     /// Appends type byte and struct.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(kind::JOIN);
-        Writer::new(out).map(2).raw("LTime").uint(self.ltime).raw("Node").raw(self.node);
+        Writer::new(out)
+            .map(2)
+            .raw("LTime")
+            .uint(self.ltime)
+            .raw("Node")
+            .raw(self.node);
     }
 }
 
@@ -126,8 +136,17 @@ impl UserEvent<'_> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(kind::USER_EVENT);
         let mut writer = Writer::new(out);
-        writer.map(4).raw("CC").bool(self.coalesce).raw("LTime").uint(self.ltime);
-        writer.raw("Name").raw(self.name).raw("Payload").raw_or_nil(self.payload);
+        writer
+            .map(4)
+            .raw("CC")
+            .bool(self.coalesce)
+            .raw("LTime")
+            .uint(self.ltime);
+        writer
+            .raw("Name")
+            .raw(self.name)
+            .raw("Payload")
+            .raw_or_nil(self.payload);
     }
 }
 
@@ -161,10 +180,28 @@ impl Query<'_> {
                 writer.raw(filter);
             }
         }
-        writer.raw("Flags").uint(self.flags).raw("ID").uint(self.id).raw("LTime").uint(self.ltime);
-        writer.raw("Name").raw(self.name).raw("Payload").raw_or_nil(self.payload);
-        writer.raw("Port").uint(self.port).raw("RelayFactor").uint(self.relay_factor);
-        writer.raw("SourceNode").raw(self.source_node).raw("Timeout").int(self.timeout_ns);
+        writer
+            .raw("Flags")
+            .uint(self.flags)
+            .raw("ID")
+            .uint(self.id)
+            .raw("LTime")
+            .uint(self.ltime);
+        writer
+            .raw("Name")
+            .raw(self.name)
+            .raw("Payload")
+            .raw_or_nil(self.payload);
+        writer
+            .raw("Port")
+            .uint(self.port)
+            .raw("RelayFactor")
+            .uint(self.relay_factor);
+        writer
+            .raw("SourceNode")
+            .raw(self.source_node)
+            .raw("Timeout")
+            .int(self.timeout_ns);
     }
 }
 
@@ -218,8 +255,19 @@ impl QueryResponse<'_> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(kind::QUERY_RESPONSE);
         let mut writer = Writer::new(out);
-        writer.map(5).raw("Flags").uint(self.flags).raw("From").raw(self.from).raw("ID").uint(self.id);
-        writer.raw("LTime").uint(self.ltime).raw("Payload").raw_or_nil(self.payload);
+        writer
+            .map(5)
+            .raw("Flags")
+            .uint(self.flags)
+            .raw("From")
+            .raw(self.from)
+            .raw("ID")
+            .uint(self.id);
+        writer
+            .raw("LTime")
+            .uint(self.ltime)
+            .raw("Payload")
+            .raw_or_nil(self.payload);
     }
 }
 
@@ -247,8 +295,9 @@ impl<'a> Fields<'a> for QueryResponse<'a> {
 impl<'a> KeyRequest<'a> {
     /// Reads the payload of a key query. Its first byte is not looked at, as in Serf.
     pub fn decode_payload(payload: &'a [u8]) -> Result<KeyRequest<'a>, DecodeError> {
-        let (_, body) =
-            payload.split_first().ok_or_else(|| DecodeError::new("key request", 0, Fault::Empty))?;
+        let (_, body) = payload
+            .split_first()
+            .ok_or_else(|| DecodeError::new("key request", 0, Fault::Empty))?;
         Reader::new(body).fields()
     }
 
@@ -286,7 +335,11 @@ impl KeyResponse<'_> {
                 writer.raw(key);
             }
         }
-        writer.raw("Message").raw(self.message).raw("PrimaryKey").raw(self.primary_key);
+        writer
+            .raw("Message")
+            .raw(self.message)
+            .raw("PrimaryKey")
+            .raw(self.primary_key);
         writer.raw("Result").bool(self.result);
     }
 }
@@ -319,7 +372,12 @@ fn decode_relay(mut reader: Reader<'_>) -> Result<Relay<'_>, DecodeError> {
     if inner.is_empty() {
         return Err(DecodeError::new("relay", reader.offset(), Fault::Empty));
     }
-    Ok(Relay { dest_addr: dest.ip, dest_port: dest.port, dest_name: name, inner })
+    Ok(Relay {
+        dest_addr: dest.ip,
+        dest_port: dest.port,
+        dest_name: name,
+        inner,
+    })
 }
 
 impl Relay<'_> {
@@ -376,5 +434,99 @@ impl<'a> Fields<'a> for UdpAddr<'a> {
             _ => return Ok(false),
         }
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(bytes: &[u8]) -> Option<Fault> {
+        SerfMessage::decode(bytes).err().map(|error| error.fault)
+    }
+
+    fn encoded(message: SerfMessage<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        message.encode(&mut out);
+        out
+    }
+
+    #[test]
+    fn nil_and_empty_are_written_as_serf_does() {
+        assert_eq!(
+            encoded(SerfMessage::KeyRequest(KeyRequest::default())),
+            b"\x07\x81\xa3Key\xa0"
+        );
+        assert_eq!(encoded(SerfMessage::ConflictResponse(None)), b"\x06\xc0");
+        let response = KeyResponse {
+            result: true,
+            ..KeyResponse::default()
+        };
+        assert_eq!(
+            encoded(SerfMessage::KeyResponse(response)),
+            b"\x08\x84\xa4Keys\xc0\xa7Message\xa0\xaaPrimaryKey\xa0\xa6Result\xc3"
+        );
+        let event = UserEvent {
+            ltime: 2,
+            name: "restart",
+            payload: b"",
+            coalesce: true,
+        };
+        assert_eq!(
+            encoded(SerfMessage::UserEvent(event)),
+            b"\x03\x84\xa2CC\xc3\xa5LTime\x02\xa4Name\xa7restart\xa7Payload\xc0"
+        );
+    }
+
+    #[test]
+    fn a_key_of_32_bytes_is_written_with_a_two_byte_length() {
+        let bytes = encoded(SerfMessage::KeyRequest(KeyRequest { key: &[7; 32] }));
+        assert!(bytes.starts_with(b"\x07\x81\xa3Key\xda\x00\x20\x07"));
+    }
+
+    #[test]
+    fn a_key_query_is_read_whatever_its_first_byte() {
+        let key = |payload| KeyRequest::decode_payload(payload).map(|request| request.key.to_vec());
+        assert_eq!(key(b"\x07\x81\xa3Key\xa2ab"), Ok(b"ab".to_vec()));
+        assert_eq!(key(b"\x63\x81\xa3Key\xa2ab"), Ok(b"ab".to_vec()));
+        assert!(key(b"").is_err());
+        assert!(key(b"\x07").is_err());
+    }
+
+    #[test]
+    fn key_bytes_are_not_in_errors() {
+        let error = SerfMessage::decode(b"\x07\x81\xa3Key\xa9secre").expect_err("cut off");
+        assert!(!format!("{error} {error:?}").contains("secre"));
+    }
+
+    #[test]
+    fn empty_unknown_and_broken_messages_are_errors() {
+        assert_eq!(fault(b""), Some(Fault::Empty));
+        assert_eq!(fault(b"\x0a\x80"), Some(Fault::Type(10)));
+        assert_eq!(
+            fault(b"\x01\x81\xa5LTime\x01"),
+            Some(Fault::Empty),
+            "a join of nobody"
+        );
+        assert_eq!(
+            fault(b"\x09\x82\xa8DestAddr\x81\xa2IP\xa4abcd\xa8DestName\xa1a"),
+            Some(Fault::Empty)
+        );
+        let query = Query {
+            addr: &[1, 2, 3, 4],
+            filters: vec![b"x"; 129],
+            ..Query::default()
+        };
+        let bytes = encoded(SerfMessage::Query(query));
+        assert_eq!(fault(&bytes), Some(Fault::TooMany { len: 129, max: 128 }));
+    }
+
+    #[test]
+    fn signed_codes_of_the_newer_generation_are_read() {
+        let bytes = b"\x04\x82\xa4Addr\xa4abcd\xa7Timeout\xd3\0\0\0\0\xbe\xbc\x20\0";
+        match SerfMessage::decode(bytes) {
+            Ok(SerfMessage::Query(query)) => assert_eq!(query.timeout_ns, 3_200_000_000),
+            other => panic!("{other:?}"),
+        }
     }
 }

@@ -22,7 +22,11 @@ impl PushPullState<'_> {
                 Some(events) => encode_slot(events, &mut writer),
             }
         }
-        writer.raw("LTime").uint(self.ltime).raw("LeftMembers").array(self.left_members.len());
+        writer
+            .raw("LTime")
+            .uint(self.ltime)
+            .raw("LeftMembers")
+            .array(self.left_members.len());
         for name in &self.left_members {
             writer.raw(name);
         }
@@ -37,15 +41,26 @@ impl PushPullState<'_> {
 fn encode_slot(slot: &UserEvents<'_>, writer: &mut Writer<'_>) {
     writer.map(2).raw("Events").array(slot.events.len());
     for (name, payload) in &slot.events {
-        writer.map(2).raw("Name").raw(name).raw("Payload").raw_or_nil(payload);
+        writer
+            .map(2)
+            .raw("Name")
+            .raw(name)
+            .raw("Payload")
+            .raw_or_nil(payload);
     }
     writer.raw("LTime").uint(slot.ltime);
 }
 
 impl<'a> Fields<'a> for PushPullState<'a> {
     const NAME: &'static str = "serf push/pull";
-    const ORDER: &'static [&'static str] =
-        &["LTime", "StatusLTimes", "LeftMembers", "EventLTime", "Events", "QueryLTime"];
+    const ORDER: &'static [&'static str] = &[
+        "LTime",
+        "StatusLTimes",
+        "LeftMembers",
+        "EventLTime",
+        "Events",
+        "QueryLTime",
+    ];
 
     fn field(&mut self, key: &[u8], reader: &mut Reader<'a>) -> Result<bool, Fault> {
         match key {
@@ -85,9 +100,15 @@ fn decode_ring<'a>(reader: &mut Reader<'a>) -> Result<Vec<Option<UserEvents<'a>>
         let slot: Slot<'a> = reader.fields().map_err(|error: DecodeError| error.fault)?;
         total += slot.events.len();
         if total > RING_EVENTS_MAX {
-            return Err(Fault::TooMany { len: total as u64, max: RING_EVENTS_MAX as u64 });
+            return Err(Fault::TooMany {
+                len: total as u64,
+                max: RING_EVENTS_MAX as u64,
+            });
         }
-        ring.push(Some(UserEvents { ltime: slot.ltime, events: slot.events }));
+        ring.push(Some(UserEvents {
+            ltime: slot.ltime,
+            events: slot.events,
+        }));
         Ok(())
     })?;
     Ok(ring)
@@ -146,11 +167,34 @@ impl WireMember<'_> {
         let ([p_min, p_max, p_cur], [d_min, d_max, d_cur]) = (self.protocol, self.delegate);
         out.push(kind::CONFLICT_RESPONSE);
         let mut writer = Writer::new(out);
-        writer.map(11).raw("Addr").raw(self.addr).raw("DelegateCur").uint(d_cur);
-        writer.raw("DelegateMax").uint(d_max).raw("DelegateMin").uint(d_min);
-        writer.raw("Name").raw(self.name).raw("Port").uint(self.port).raw("ProtocolCur").uint(p_cur);
-        writer.raw("ProtocolMax").uint(p_max).raw("ProtocolMin").uint(p_min);
-        writer.raw("Status").uint(self.status).raw("Tags").map(self.tags.len());
+        writer
+            .map(11)
+            .raw("Addr")
+            .raw(self.addr)
+            .raw("DelegateCur")
+            .uint(d_cur);
+        writer
+            .raw("DelegateMax")
+            .uint(d_max)
+            .raw("DelegateMin")
+            .uint(d_min);
+        writer
+            .raw("Name")
+            .raw(self.name)
+            .raw("Port")
+            .uint(self.port)
+            .raw("ProtocolCur")
+            .uint(p_cur);
+        writer
+            .raw("ProtocolMax")
+            .uint(p_max)
+            .raw("ProtocolMin")
+            .uint(p_min);
+        writer
+            .raw("Status")
+            .uint(self.status)
+            .raw("Tags")
+            .map(self.tags.len());
         for (key, value) in &self.tags {
             writer.raw(key).raw(value);
         }
@@ -202,5 +246,78 @@ impl<'a> Fields<'a> for WireMember<'a> {
     fn check(&self) -> Result<(), (&'static str, Fault)> {
         nonempty("Name", self.name)?;
         address("Addr", self.addr)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::serf::SerfMessage;
+    use super::*;
+
+    fn state(bytes: &[u8]) -> Result<PushPullState<'_>, Fault> {
+        match SerfMessage::decode(bytes) {
+            Ok(SerfMessage::PushPull(state)) => Ok(state),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.fault),
+        }
+    }
+
+    #[test]
+    fn the_ring_keeps_its_nil_slots_and_any_length() {
+        let ring = [
+            None,
+            Some(UserEvents {
+                ltime: 1,
+                events: vec![("a", &b"x"[..]), ("b", b"")],
+            }),
+            None,
+        ];
+        for len in 0..ring.len() {
+            let sent = PushPullState {
+                events: ring[..len].to_vec(),
+                ..PushPullState::default()
+            };
+            let mut bytes = Vec::new();
+            sent.encode(&mut bytes);
+            assert_eq!(state(&bytes), Ok(sent));
+        }
+        assert_eq!(state(b"\x02\x81\xa6Events\xc0"), Ok(PushPullState::default()));
+        assert_eq!(state(b"\x02\x81\xa6Events\x90"), Ok(PushPullState::default()));
+    }
+
+    #[test]
+    fn an_empty_state_is_written_with_empty_lists() {
+        let mut bytes = Vec::new();
+        PushPullState::default().encode(&mut bytes);
+        let expected: &[u8] =
+            b"\x02\x86\xaaEventLTime\0\xa6Events\x90\xa5LTime\0\xabLeftMembers\x90\xaaQueryLTime\0\xacStatusLTimes\x80";
+        assert_eq!(bytes, expected);
+    }
+
+    #[test]
+    fn the_ring_and_its_events_are_bounded() {
+        let mut bytes = b"\x02\x81\xa6Events\xdd\x00\x01\x00\x01".to_vec();
+        bytes.resize(bytes.len() + EVENT_RING_MAX + 1, 0xc0);
+        assert_eq!(
+            state(&bytes),
+            Err(Fault::TooMany {
+                len: 65537,
+                max: 65536
+            })
+        );
+
+        // Nil stands for an event with neither name nor payload: one byte that becomes 32.
+        let mut bytes = b"\x02\x81\xa6Events\x92".to_vec();
+        for _ in 0..2 {
+            bytes.extend_from_slice(b"\x81\xa6Events\xdd\x00\x01\x00\x01");
+            bytes.resize(bytes.len() + (1 << 16) + 1, 0xc0);
+        }
+        assert_eq!(
+            state(&bytes),
+            Err(Fault::TooMany {
+                len: (1 << 17) + 2,
+                max: 1 << 17
+            })
+        );
     }
 }
