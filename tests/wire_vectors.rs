@@ -394,7 +394,10 @@ fn check_coordinate(name: &str, payload: &[u8], expected: &Value) {
     // The JSON reader may be off by a last digit; the bytes, compared below, are exact.
     let close = |expected: &Value, found: f64| {
         let expected = expected.as_f64().expect("a number");
-        assert!((expected - found).abs() <= 1e-15 * found.abs(), "{name}: {expected} {found}");
+        assert!(
+            (expected - found).abs() <= 1e-15 * found.abs(),
+            "{name}: {expected} {found}"
+        );
     };
     close(&expected["Error"], coordinate.error);
     close(&expected["Adjustment"], coordinate.adjustment);
