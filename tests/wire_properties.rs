@@ -415,7 +415,7 @@ fn vectors_with_any_one_bit_flipped_never_panic() {
     }
 }
 
-/// As the report of CVE-like bombs has it: 198 KB that become 256 MB.
+/// A bomb of about 198 KB that would become 256 MB.
 #[test]
 fn a_bomb_is_refused_with_bounded_memory() {
     let mut plain = b"\x08\x81\xaaUserMsgLen\xce\x10\0\0\0".to_vec();

@@ -99,13 +99,14 @@ impl<'o> Writer<'o> {
 mod tests {
     use super::*;
 
+    fn written(write: impl for<'w, 'o> FnOnce(&'w mut Writer<'o>) -> &'w mut Writer<'o>) -> Vec<u8> {
+        let mut out = Vec::new();
+        write(&mut Writer::new(&mut out));
+        out
+    }
+
     #[test]
     fn numbers_texts_and_containers_are_written_in_their_shortest_old_form() {
-        let written = |write: &dyn Fn(&mut Writer<'_>)| {
-            let mut out = Vec::new();
-            write(&mut Writer::new(&mut out));
-            out
-        };
         for (value, bytes) in [
             (0u64, &b"\0"[..]),
             (127, b"\x7f"),
@@ -117,18 +118,8 @@ mod tests {
             (0xffff_ffff, b"\xce\xff\xff\xff\xff"),
             (0x1_0000_0000, b"\xcf\0\0\0\x01\0\0\0\0"),
         ] {
-            assert_eq!(
-                written(&|writer| {
-                    writer.uint(value);
-                }),
-                bytes
-            );
-            assert_eq!(
-                written(&|writer| {
-                    writer.int(value as i64);
-                }),
-                bytes
-            );
+            assert_eq!(written(|writer| writer.uint(value)), bytes);
+            assert_eq!(written(|writer| writer.int(value as i64)), bytes);
         }
         for (value, bytes) in [
             (-1i64, &b"\xff"[..]),
@@ -139,12 +130,7 @@ mod tests {
             (-32769, b"\xd2\xff\xff\x7f\xff"),
             (i64::MIN, b"\xd3\x80\0\0\0\0\0\0\0"),
         ] {
-            assert_eq!(
-                written(&|writer| {
-                    writer.int(value);
-                }),
-                bytes
-            );
+            assert_eq!(written(|writer| writer.int(value)), bytes);
         }
         for (len, head) in [
             (0, &b"\xa0"[..]),
@@ -154,9 +140,7 @@ mod tests {
             (65535, b"\xda\xff\xff"),
             (65536, b"\xdb\0\x01\0\0"),
         ] {
-            let bytes = written(&|writer| {
-                writer.raw(vec![7; len]);
-            });
+            let bytes = written(|writer| writer.raw(vec![7; len]));
             assert_eq!((&bytes[..head.len()], bytes.len()), (head, head.len() + len));
         }
         for (len, map, array) in [
@@ -164,18 +148,8 @@ mod tests {
             (16, b"\xde\0\x10", b"\xdc\0\x10"),
             (65536, b"\xdf\0\x01\0\0", b"\xdd\0\x01\0\0"),
         ] {
-            assert_eq!(
-                written(&|writer| {
-                    writer.map(len);
-                }),
-                map
-            );
-            assert_eq!(
-                written(&|writer| {
-                    writer.array(len);
-                }),
-                array
-            );
+            assert_eq!(written(|writer| writer.map(len)), map);
+            assert_eq!(written(|writer| writer.array(len)), array);
         }
     }
 }
