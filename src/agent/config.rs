@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::json;
-use crate::cli::duration;
+use crate::cli::duration::{DurationError, GoDuration};
 use crate::serf::Tags;
 
 /// What one source says, or all of them together.
@@ -185,7 +185,10 @@ impl Settings {
         }
         for (key, slot) in &KEYS {
             if let (Slot::Time(place), Some((_, text))) = (slot, times.iter().find(|(name, _)| name == key)) {
-                *place(&mut settings) = Some(duration::parse(text).map_err(|e| e.to_string())?);
+                *place(&mut settings) = parse_time(text).map_err(|e| match e {
+                    TimeError::Syntax(e) => e,
+                    TimeError::Negative => format!("{key} = \"{text}\" must not be negative"),
+                })?;
             }
         }
         Ok(settings)
@@ -281,6 +284,24 @@ impl Settings {
     pub fn not_yet(&self) -> Option<String> {
         let (what, _) = NOT_YET.iter().find(|(_, asked)| asked(self))?;
         Some(format!("{what} is not supported yet"))
+    }
+}
+
+/// Why a text is no duration of a setting.
+pub enum TimeError {
+    /// Serf's words.
+    Syntax(String),
+    /// Serf takes it, and then waits for ever or not at all.
+    Negative,
+}
+
+/// Reads a duration; zero is "not said".
+pub fn parse_time(text: &str) -> Result<Option<Duration>, TimeError> {
+    let time: GoDuration = text.parse().map_err(|e: DurationError| TimeError::Syntax(e.to_string()))?;
+    match u64::try_from(time.nanos) {
+        Err(_) => Err(TimeError::Negative),
+        Ok(0) => Ok(None),
+        Ok(nanos) => Ok(Some(Duration::from_nanos(nanos))),
     }
 }
 
