@@ -7,7 +7,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::serf::{Answer, Command, Event, QueryUpdate, RawAddr, Tags};
+use crate::addr::RawAddr;
+use crate::serf::{Answer, Command, Event, QueryUpdate, Tags};
 use crate::swim::profile::Profile;
 use crate::wire::message::{Message, StreamMessage};
 
