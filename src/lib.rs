@@ -8,6 +8,7 @@ pub mod deadline;
 pub mod events;
 pub mod names;
 pub mod node;
+pub mod rpc;
 pub mod serf;
 pub mod swim;
 pub mod time;
