@@ -5,6 +5,7 @@ pub mod agent;
 pub mod bounds;
 pub mod cli;
 pub mod deadline;
+pub mod driver;
 pub mod events;
 pub mod names;
 pub mod node;
