@@ -21,7 +21,6 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::sync::Notify;
 use tracing::{error, info};
 
 pub use startup::run;
@@ -46,8 +45,6 @@ struct Shared {
     bind_port: u16,
     /// Whether the leave is over.
     left: Cell<bool>,
-    /// Wakes up who waits for `left`.
-    leave_over: Notify,
 }
 
 impl Agent {
@@ -56,10 +53,7 @@ impl Agent {
         info!(target: "agent", "requesting graceful leave from Serf");
         let result = self.command(Command::Leave).await;
         match &result {
-            Ok(()) => {
-                self.0.left.set(true);
-                self.0.leave_over.notify_one();
-            }
+            Ok(()) => self.0.left.set(true),
             Err(reason) => error!(target: "agent", "failed to leave: {reason}"),
         }
         result
@@ -68,13 +62,6 @@ impl Agent {
     /// Whether this agent has left the cluster.
     pub fn has_left(&self) -> bool {
         self.0.left.get()
-    }
-
-    /// Waits until a leave is over.
-    async fn wait_until_left(&self) {
-        while !self.has_left() {
-            self.0.leave_over.notified().await;
-        }
     }
 
     async fn command(&self, command: Command) -> Result<(), String> {

@@ -14,14 +14,11 @@ use crate::driver::Ended;
 /// A leave that was asked for by a signal and takes longer is cut short.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(3);
 
-/// After a leave by RPC, how long the answer may take to reach who asked.
-const ANSWER_PATIENCE: Duration = Duration::from_millis(100);
-
 /// Why an agent ends.
 enum Cause {
     /// A signal.
     Signal(Signal),
-    /// A leave by RPC is over.
+    /// A leave by RPC is over, and who asked for it knows.
     Left,
     /// The network loop ended by itself.
     Driver(Ended),
@@ -43,7 +40,7 @@ pub(super) async fn watch(mut running: Running, plan: &Plan, console: &Console) 
     let code = loop {
         let cause = tokio::select! {
             signal = running.signals.next() => Cause::Signal(signal),
-            () = running.agent.wait_until_left() => Cause::Left,
+            _ = &mut running.rpc => Cause::Left,
             ended = &mut running.driver => Cause::Driver(ended.unwrap_or(Ended::Stopped)),
             () = &mut retrying => Cause::NotJoined,
         };
@@ -53,11 +50,7 @@ pub(super) async fn watch(mut running: Running, plan: &Plan, console: &Console) 
                 warn!(target: "agent", "reload is not supported yet");
             }
             Cause::Signal(signal) => break end_by_signal(signal, &mut running, console).await,
-            Cause::Left => {
-                tokio::time::sleep(ANSWER_PATIENCE).await;
-                break 0;
-            }
-            Cause::Driver(Ended::LostName) => break 0,
+            Cause::Left | Cause::Driver(Ended::LostName) => break 0,
             Cause::Driver(Ended::Stopped) | Cause::NotJoined => break FAILED,
         }
     };

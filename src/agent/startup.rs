@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tracing::info;
 
@@ -49,6 +48,8 @@ fn start(paths: &[String], flags: Settings, console: &Console) -> Result<u8, Str
 pub(super) struct Running {
     pub agent: Agent,
     pub driver: JoinHandle<Ended>,
+    /// Ends once a client has made the agent leave, and knows it.
+    pub rpc: JoinHandle<()>,
     pub signals: Signals,
     pub leave_on_terminate: bool,
     pub skip_leave_on_interrupt: bool,
@@ -72,7 +73,6 @@ async fn serve(mut plan: Plan, console: &Console) -> Result<u8, String> {
         encrypted,
         bind_port: bound.port(),
         left: Cell::new(false),
-        leave_over: Notify::new(),
     }));
     // The node's first event is its own join, so the subscription comes before the driver runs.
     if let Ok(events) = handle.subscribe(event_loop::EVENT_QUEUE).await {
@@ -80,11 +80,12 @@ async fn serve(mut plan: Plan, console: &Console) -> Result<u8, String> {
     }
     let driver = spawn_local(driver.run());
     console.headline("Starting Serf agent RPC...");
-    spawn_local(server::serve(rpc, agent.clone()));
+    let rpc = spawn_local(server::serve(rpc, agent.clone()));
     banner(&plan, encrypted, console);
     let mut running = Running {
         agent,
         driver,
+        rpc,
         signals,
         leave_on_terminate: plan.leave_on_terminate,
         skip_leave_on_interrupt: plan.skip_leave_on_interrupt,

@@ -8,6 +8,7 @@ pub mod duration;
 pub mod flags;
 pub mod quote;
 
+mod agent;
 mod event;
 mod force_leave;
 mod help;
