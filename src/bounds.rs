@@ -169,3 +169,9 @@ pub const COMMANDS_IN_FLIGHT: usize = 4096;
 
 /// Lines about network errors that are logged in ten seconds.
 pub const NETWORK_LOG_LINES: u32 = 20;
+/// Largest user event, name and payload together, whatever is configured; Serf's own hard limit.
+pub const USER_EVENT_HARD_LIMIT: usize = 9 * 1024;
+
+/// Most bytes of remembered user events: the ring travels in every push/pull, which peers refuse
+/// above 20 MiB.
+pub const EVENT_RING_BYTES_MAX: usize = 8 << 20;

@@ -8,7 +8,7 @@
 //! - [`Keyring`] holds the keys of a cluster, the primary first. The primary seals, all can open. It seals
 //!   and opens datagrams in place and streams as one block.
 //! - [`PeerKeys`] remembers which key last opened a packet of a peer, so that it is tried first.
-//! - [`file`] loads and saves the keyring file.
+//! - [`mod@file`] loads and saves the keyring file.
 //!
 //! The form of a packet on the wire is described in [`packet`].
 //!

@@ -16,17 +16,25 @@ pub fn write(tags: &Tags, protocol: u8) -> Result<Vec<u8>, String> {
     if protocol < TAGS_PROTOCOL {
         meta.extend_from_slice(tags.get("role").map_or("", String::as_str).as_bytes());
     } else {
-        encode_tags(tags.iter().map(|(key, value)| (key.as_str(), value.as_str())), &mut meta);
+        encode_tags(
+            tags.iter().map(|(key, value)| (key.as_str(), value.as_str())),
+            &mut meta,
+        );
     }
     if meta.len() > META_MAX {
-        return Err(format!("Encoded length of tags exceeds limit of {META_MAX} bytes"));
+        return Err(format!(
+            "Encoded length of tags exceeds limit of {META_MAX} bytes"
+        ));
     }
     Ok(meta)
 }
 
 /// Reads tags; what cannot be read counts as none.
 pub fn read(meta: &[u8]) -> Tags {
-    decode_tags(meta).into_iter().map(|(key, value)| (key.into_owned(), value.into_owned())).collect()
+    decode_tags(meta)
+        .into_iter()
+        .map(|(key, value)| (key.into_owned(), value.into_owned()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -34,7 +42,10 @@ mod tests {
     use super::*;
 
     fn tags(pairs: &[(&str, &str)]) -> Tags {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     #[test]

@@ -51,7 +51,13 @@ pub(super) struct Join {
 impl Swim {
     /// Exchanges states with every target, several at a time; ends with [`Output::Joined`].
     pub fn join(&mut self, id: u64, targets: Vec<SocketAddr>, ignore_old: bool, upper: &mut impl Upper) {
-        let join = Join { waiting: targets.into(), running: 0, ignore_old, contacted: 0, errors: Vec::new() };
+        let join = Join {
+            waiting: targets.into(),
+            running: 0,
+            ignore_old,
+            contacted: 0,
+            errors: Vec::new(),
+        };
         self.joins.insert(id, join);
         self.continue_join(id, upper);
     }
@@ -59,7 +65,9 @@ impl Swim {
     fn continue_join(&mut self, id: u64, upper: &mut impl Upper) {
         let timeout = self.config.profile.tcp_timeout;
         loop {
-            let Some(join) = self.joins.get_mut(&id) else { return };
+            let Some(join) = self.joins.get_mut(&id) else {
+                return;
+            };
             if join.running >= MAX_PARALLEL_JOINS {
                 return;
             }
@@ -71,7 +79,11 @@ impl Swim {
         if self.joins.get(&id).is_some_and(|join| join.running == 0)
             && let Some(join) = self.joins.remove(&id)
         {
-            self.out.push_back(Output::Joined { id, contacted: join.contacted, errors: join.errors });
+            self.out.push_back(Output::Joined {
+                id,
+                contacted: join.contacted,
+                errors: join.errors,
+            });
         }
     }
 
@@ -79,17 +91,41 @@ impl Swim {
         debug!(target: "memberlist", "Initiating push/pull sync with: {} {}", peer.name, peer.socket());
         let plain = self.encode_state(false, upper);
         let timeout = self.config.profile.tcp_timeout;
-        self.start_exchange(Exchange::PushPull { peer: Arc::clone(peer) }, peer.socket(), plain, timeout);
+        self.start_exchange(
+            Exchange::PushPull {
+                peer: Arc::clone(peer),
+            },
+            peer.socket(),
+            plain,
+            timeout,
+        );
     }
 
-    pub(super) fn start_exchange(&mut self, exchange: Exchange, to: SocketAddr, plain: Vec<u8>, timeout: Duration) {
+    pub(super) fn start_exchange(
+        &mut self,
+        exchange: Exchange,
+        to: SocketAddr,
+        plain: Vec<u8>,
+        timeout: Duration,
+    ) {
         self.next_exchange += 1;
         self.exchanges.insert(self.next_exchange, exchange);
-        self.out.push_back(Output::Exchange { id: self.next_exchange, to, plain, timeout });
+        self.out.push_back(Output::Exchange {
+            id: self.next_exchange,
+            to,
+            plain,
+            timeout,
+        });
     }
 
     /// Takes the result of an exchange.
-    pub fn handle_exchange(&mut self, now: Time, id: u64, result: Result<Option<&StreamMessage<'_>>, String>, upper: &mut impl Upper) {
+    pub fn handle_exchange(
+        &mut self,
+        now: Time,
+        id: u64,
+        result: Result<Option<&StreamMessage<'_>>, String>,
+        upper: &mut impl Upper,
+    ) {
         match self.exchanges.remove(&id) {
             Some(Exchange::StreamPing { seq_no }) => self.stream_ping_answered(seq_no, &result),
             Some(Exchange::PushPull { peer }) => {
@@ -158,12 +194,22 @@ impl Swim {
             state: record.state.code(),
             vsn: &record.facts.vsn,
         });
-        let message = PushPull { join, nodes: nodes.collect(), user_state: &user_state };
+        let message = PushPull {
+            join,
+            nodes: nodes.collect(),
+            user_state: &user_state,
+        };
         encoded(|out| message.encode(out))
     }
 
     /// Takes over a peer's state, all of it or, when versions do not fit, nothing.
-    fn merge(&mut self, now: Time, remote: &PushPull<'_>, ignore_old: bool, upper: &mut impl Upper) -> Result<(), String> {
+    fn merge(
+        &mut self,
+        now: Time,
+        remote: &PushPull<'_>,
+        ignore_old: bool,
+        upper: &mut impl Upper,
+    ) -> Result<(), String> {
         let theirs = remote.nodes.iter().map(|node| Speaker {
             name: node.name,
             vsn: node.vsn.try_into().ok(),
@@ -174,7 +220,7 @@ impl Swim {
             vsn: Some(record.facts.vsn),
             alive: record.state == State::Alive,
         });
-        version::check(theirs.chain(ours))?;
+        version::check(&theirs.chain(ours).collect::<Vec<_>>())?;
         for node in &remote.nodes {
             self.merge_node(now, node, upper);
         }

@@ -6,7 +6,12 @@ use std::time::Duration;
 ///
 /// `n` counts every listed node, dead ones not yet purged included. The logarithm is cut to three
 /// decimals, as peers do, so that all nodes agree on the timeout.
-pub fn suspicion_bounds(mult: u32, max_mult: u32, n: usize, probe_interval: Duration) -> (Duration, Duration) {
+pub fn suspicion_bounds(
+    mult: u32,
+    max_mult: u32,
+    n: usize,
+    probe_interval: Duration,
+) -> (Duration, Duration) {
     let scale = (n.max(1) as f64).log10().max(1.0);
     let thousandths = (scale * 1000.0).floor() as u128;
     let nanos = u128::from(mult) * thousandths * probe_interval.as_nanos() / 1000;
@@ -56,7 +61,14 @@ mod tests {
     #[test]
     fn suspicion_bounds_match_the_table() {
         // Demands: LAN min 4 s up to 10 nodes, 8 s at 100, 12 s at 1,000; max six times that.
-        for (n, min_ms) in [(0, 4000), (1, 4000), (10, 4000), (11, 4164), (100, 8000), (1000, 12_000)] {
+        for (n, min_ms) in [
+            (0, 4000),
+            (1, 4000),
+            (10, 4000),
+            (11, 4164),
+            (100, 8000),
+            (1000, 12_000),
+        ] {
             let (min, max) = suspicion_bounds(4, 6, n, SECOND);
             assert_eq!(min, Duration::from_millis(min_ms), "n = {n}");
             assert_eq!(max, min * 6);
@@ -80,14 +92,28 @@ mod tests {
         let (min, max) = (4 * SECOND, 24 * SECOND);
         let table = [(0, 24_000), (1, 11_381), (2, 4000), (3, 4000)];
         for (confirmations, millis) in table {
-            assert_eq!(suspicion_timeout(confirmations, 2, min, max), Duration::from_millis(millis));
+            assert_eq!(
+                suspicion_timeout(confirmations, 2, min, max),
+                Duration::from_millis(millis)
+            );
         }
         assert_eq!(suspicion_timeout(0, 0, min, max), min);
     }
 
     #[test]
     fn retransmit_limit_matches_the_table() {
-        let table = [(0, 0), (1, 4), (2, 4), (8, 4), (9, 4), (10, 8), (98, 8), (99, 8), (100, 12), (10_000, 20)];
+        let table = [
+            (0, 0),
+            (1, 4),
+            (2, 4),
+            (8, 4),
+            (9, 4),
+            (10, 8),
+            (98, 8),
+            (99, 8),
+            (100, 12),
+            (10_000, 20),
+        ];
         for (n, limit) in table {
             assert_eq!(retransmit_limit(4, n), limit, "n = {n}");
         }
@@ -95,8 +121,21 @@ mod tests {
 
     #[test]
     fn push_pulls_slow_down_above_32_nodes() {
-        for (n, factor) in [(1, 1), (32, 1), (33, 2), (64, 2), (65, 3), (128, 3), (129, 4), (1024, 6)] {
-            assert_eq!(push_pull_interval(30 * SECOND, n), 30 * SECOND * factor, "n = {n}");
+        for (n, factor) in [
+            (1, 1),
+            (32, 1),
+            (33, 2),
+            (64, 2),
+            (65, 3),
+            (128, 3),
+            (129, 4),
+            (1024, 6),
+        ] {
+            assert_eq!(
+                push_pull_interval(30 * SECOND, n),
+                30 * SECOND * factor,
+                "n = {n}"
+            );
         }
     }
 }

@@ -24,7 +24,11 @@ impl Swim {
         let loops = [
             (profile.probe_interval, Duration::ZERO, Timer::Probe),
             (profile.gossip_interval, Duration::ZERO, Timer::Gossip),
-            (profile.push_pull_interval, profile.push_pull_interval, Timer::PushPull),
+            (
+                profile.push_pull_interval,
+                profile.push_pull_interval,
+                Timer::PushPull,
+            ),
         ];
         for (interval, extra, timer) in loops {
             if !interval.is_zero() {
@@ -35,7 +39,8 @@ impl Swim {
     }
 
     pub(super) fn tick_gossip(&mut self, now: Time, upper: &mut impl Upper) {
-        self.timers.set(now + self.config.profile.gossip_interval, Timer::Gossip);
+        self.timers
+            .set(now + self.config.profile.gossip_interval, Timer::Gossip);
         // An idle cluster need not draw nodes; a round without news is the common one.
         let mut packet = self.gossip_packet(upper);
         if packet.is_empty() {
@@ -60,7 +65,11 @@ impl Swim {
             }
             let crc = target.pmax() >= PMAX_CRC;
             let full = std::mem::replace(&mut packet, PacketBuilder::new(0, 0));
-            self.out.push_back(Output::Send { to: target.socket(), plain: full.finish(), crc });
+            self.out.push_back(Output::Send {
+                to: target.socket(),
+                plain: full.finish(),
+                crc,
+            });
         }
     }
 
@@ -91,7 +100,11 @@ impl Swim {
     ///
     /// In the common case most nodes fit and a few random draws find them whatever the size of the
     /// cluster; when draws keep failing, the list is searched, so that nobody is missed.
-    pub(super) fn pick_members(&mut self, count: usize, fits: impl Fn(Id, &Record) -> bool) -> Vec<Arc<Facts>> {
+    pub(super) fn pick_members(
+        &mut self,
+        count: usize,
+        fits: impl Fn(Id, &Record) -> bool,
+    ) -> Vec<Arc<Facts>> {
         let n = self.members.len();
         let mut picked = BTreeSet::new();
         let mut facts = Vec::with_capacity(count);
@@ -99,19 +112,29 @@ impl Swim {
             if facts.len() == count || n == 0 {
                 return facts;
             }
-            let Some(id) = self.members.at(self.rng.random_range(0..n)) else { continue };
-            let Some(record) = self.members.get(id).filter(|record| fits(id, record)) else { continue };
+            let Some(id) = self.members.at(self.rng.random_range(0..n)) else {
+                continue;
+            };
+            let Some(record) = self.members.get(id).filter(|record| fits(id, record)) else {
+                continue;
+            };
             if picked.insert(id) {
                 facts.push(Arc::clone(&record.facts));
             }
         }
         let rest: Vec<Id> = (0..n)
             .filter_map(|place| self.members.at(place))
-            .filter(|&id| !picked.contains(&id) && self.members.get(id).is_some_and(|record| fits(id, record)))
+            .filter(|&id| {
+                !picked.contains(&id) && self.members.get(id).is_some_and(|record| fits(id, record))
+            })
             .collect();
         let missing = count - facts.len();
         let drawn: Vec<Id> = rest.sample(&mut self.rng, missing).copied().collect();
-        facts.extend(drawn.iter().filter_map(|&id| Some(Arc::clone(&self.members.get(id)?.facts))));
+        facts.extend(
+            drawn
+                .iter()
+                .filter_map(|&id| Some(Arc::clone(&self.members.get(id)?.facts))),
+        );
         facts
     }
 }

@@ -92,12 +92,20 @@ pub struct Members {
 impl Members {
     /// An empty list.
     pub fn new(seed: u64) -> Self {
-        Members { table: NameTable::new(seed), order: Vec::new() }
+        Members {
+            table: NameTable::new(seed),
+            order: Vec::new(),
+        }
     }
 
     /// How many nodes are listed, in any state.
     pub fn len(&self) -> usize {
         self.order.len()
+    }
+
+    /// Whether nobody is listed, which is never so in a running node: it lists itself.
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
     }
 
     /// The id of this name.

@@ -16,8 +16,6 @@ mod profile_text;
 pub mod queue;
 mod state;
 mod suspicion;
-#[cfg(test)]
-mod testing;
 pub mod upper;
 pub mod version;
 
@@ -150,7 +148,12 @@ impl Swim {
     pub fn new(config: SwimConfig, now: Time, upper: &mut impl Upper) -> Self {
         let mut members = Members::new(config.seed);
         let facts = Arc::new(config.facts.clone());
-        let record = Record { facts: Arc::clone(&facts), incarnation: 1, state: State::Alive, changed: now };
+        let record = Record {
+            facts: Arc::clone(&facts),
+            incarnation: 1,
+            state: State::Alive,
+            changed: now,
+        };
         let me = members.insert(record, 0);
         let mut swim = Swim {
             members,
@@ -180,7 +183,13 @@ impl Swim {
     }
 
     /// Takes a message of a datagram.
-    pub fn handle_message(&mut self, now: Time, from: SocketAddr, message: &Message<'_>, upper: &mut impl Upper) {
+    pub fn handle_message(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        message: &Message<'_>,
+        upper: &mut impl Upper,
+    ) {
         match message {
             Message::Ping(ping) => self.handle_ping(from, ping, upper),
             Message::IndirectPing(ping) => self.handle_indirect_ping(now, from, ping, upper),
@@ -194,12 +203,21 @@ impl Swim {
     }
 
     /// Takes the message of an inbound stream; a reply, if any, is put out before this returns.
-    pub fn handle_stream(&mut self, now: Time, from: SocketAddr, stream: u64, message: &StreamMessage<'_>, upper: &mut impl Upper) {
+    pub fn handle_stream(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        stream: u64,
+        message: &StreamMessage<'_>,
+        upper: &mut impl Upper,
+    ) {
         match message {
             StreamMessage::PushPull(remote) => self.accept_push_pull(now, from, stream, remote, upper),
             StreamMessage::Ping(ping) => self.accept_stream_ping(from, stream, ping),
             StreamMessage::User(bytes) => upper.user_message(now, bytes),
-            StreamMessage::Ack(_) | StreamMessage::Err(_) => self.refuse(format_args!("an answer without a question from={from}")),
+            StreamMessage::Ack(_) | StreamMessage::Err(_) => {
+                self.refuse(format_args!("an answer without a question from={from}"))
+            }
         }
     }
 
@@ -235,8 +253,13 @@ impl Swim {
 
     /// Announces new metadata; `token` ends when it has been broadcast.
     pub fn set_meta(&mut self, now: Time, meta: Vec<u8>, token: Token, upper: &mut impl Upper) {
-        let Some(record) = self.members.get_mut(self.me) else { return };
-        let facts = Arc::new(Facts { meta: meta.into(), ..(*record.facts).clone() });
+        let Some(record) = self.members.get_mut(self.me) else {
+            return;
+        };
+        let facts = Arc::new(Facts {
+            meta: meta.into(),
+            ..(*record.facts).clone()
+        });
         record.facts = Arc::clone(&facts);
         record.incarnation = record.incarnation.saturating_add(1);
         self.announce_self(Some(token));
@@ -250,9 +273,11 @@ impl Swim {
         self.declare_own_death(now, token, upper);
     }
 
-    /// Whether another node is believed alive.
+    /// Whether another node is believed to be there.
     pub fn has_peers(&self) -> bool {
-        self.members.iter().any(|member| !member.state.is_gone() && member.facts.name != self.config.facts.name)
+        self.members
+            .iter()
+            .any(|member| !member.state.is_gone() && !self.is_me(&member.facts.name))
     }
 
     /// The local health score; 0 is healthy.
@@ -275,10 +300,6 @@ impl Swim {
         self.members.get(self.me).map_or(0, |me| me.incarnation)
     }
 
-    fn name(&self) -> &str {
-        &self.config.facts.name
-    }
-
     fn is_me(&self, name: &str) -> bool {
         *self.config.facts.name == *name
     }
@@ -294,7 +315,11 @@ impl Swim {
         let mut packet = PacketBuilder::new(self.config.profile.udp_buffer_size, self.config.overhead);
         packet.push_base(write);
         self.fill(&mut packet, upper);
-        self.out.push_back(Output::Send { to, plain: packet.finish(), crc: false });
+        self.out.push_back(Output::Send {
+            to,
+            plain: packet.finish(),
+            crc: false,
+        });
     }
 
     /// Counts a message that made no sense. The peer's mistake is ours to survive, not to answer.

@@ -24,7 +24,11 @@ impl PacketBuilder {
     /// A packet of at most `size` bytes on the wire, of which `overhead` go to label and encryption.
     pub fn new(size: usize, overhead: usize) -> Self {
         let budget = size.saturating_sub(overhead + CRC_FRAME + COMPOUND_HEADER);
-        PacketBuilder { bodies: Vec::with_capacity(256), lengths: Vec::new(), budget }
+        PacketBuilder {
+            bodies: Vec::with_capacity(256),
+            lengths: Vec::new(),
+            budget,
+        }
     }
 
     /// The longest message that still fits.
@@ -32,14 +36,16 @@ impl PacketBuilder {
         if self.lengths.len() >= COMPOUND_MAX {
             return 0;
         }
-        self.budget.saturating_sub(self.bodies.len() + COMPOUND_ENTRY * (self.lengths.len() + 1))
+        self.budget
+            .saturating_sub(self.bodies.len() + COMPOUND_ENTRY * (self.lengths.len() + 1))
     }
 
     /// Adds the message the packet is built for, whether or not it fits the budget.
     pub fn push_base(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bodies.len();
         write(&mut self.bodies);
-        self.lengths.push(u16::try_from(self.bodies.len() - start).unwrap_or(u16::MAX));
+        self.lengths
+            .push(u16::try_from(self.bodies.len() - start).unwrap_or(u16::MAX));
     }
 
     /// Adds a message if it fits; says whether it did.

@@ -58,7 +58,8 @@ pub(super) struct Relay {
 
 impl Swim {
     pub(super) fn tick_probe(&mut self, now: Time, upper: &mut impl Upper) {
-        self.timers.set(now + self.config.profile.probe_interval, Timer::Probe);
+        self.timers
+            .set(now + self.config.profile.probe_interval, Timer::Probe);
         if self.probe.is_some() {
             // Ticks missed during a long probe collapse into one, which starts when it ends.
             self.probe_pending = true;
@@ -68,8 +69,12 @@ impl Swim {
     }
 
     fn start_probe(&mut self, now: Time, upper: &mut impl Upper) {
-        let Some(target) = self.next_target(now) else { return };
-        let Some(record) = self.members.get(target) else { return };
+        let Some(target) = self.next_target(now) else {
+            return;
+        };
+        let Some(record) = self.members.get(target) else {
+            return;
+        };
         let (facts, state, incarnation) = (Arc::clone(&record.facts), record.state, record.incarnation);
         let seq_no = self.next_seq_no();
         let interval = self.config.profile.probe_interval * (self.awareness + 1);
@@ -97,9 +102,20 @@ impl Swim {
         // A suspected node hears of it in the same packet, so that it can refute at once.
         let mut packet = PacketBuilder::new(self.config.profile.udp_buffer_size, self.config.overhead);
         packet.push_base(|out| ping.encode(out));
-        packet.push_base(|out| Suspect { incarnation, node: &facts.name, from: &own }.encode(out));
+        packet.push_base(|out| {
+            Suspect {
+                incarnation,
+                node: &facts.name,
+                from: &own,
+            }
+            .encode(out)
+        });
         let crc = facts.pmax() >= PMAX_CRC;
-        self.out.push_back(Output::Send { to: facts.socket(), plain: packet.finish(), crc });
+        self.out.push_back(Output::Send {
+            to: facts.socket(),
+            plain: packet.finish(),
+            crc,
+        });
     }
 
     /// The next node in the probe order that is not gone. At the end of each round the order is
@@ -130,7 +146,11 @@ impl Swim {
 
     /// The direct ping was in vain: ask others, and try a stream.
     pub(super) fn ask_helpers(&mut self, seq_no: u32, upper: &mut impl Upper) {
-        let Some(probe) = self.probe.as_mut().filter(|probe| probe.seq_no == seq_no && !probe.helpers_asked) else {
+        let Some(probe) = self
+            .probe
+            .as_mut()
+            .filter(|probe| probe.seq_no == seq_no && !probe.helpers_asked)
+        else {
             return;
         };
         probe.helpers_asked = true;
@@ -161,7 +181,9 @@ impl Swim {
         if facts.pmax() >= PMAX_STREAM_PING && !self.config.profile.disable_tcp_pings {
             let plain = encoded(|out| own_ping(&source, &facts.name, seq_no).encode(out));
             let interval = self.config.profile.probe_interval * (self.awareness + 1);
-            let timeout = interval.saturating_sub(self.config.profile.probe_timeout).max(Duration::from_millis(1));
+            let timeout = interval
+                .saturating_sub(self.config.profile.probe_timeout)
+                .max(Duration::from_millis(1));
             debug_assert!(sent + interval >= sent);
             self.start_exchange(Exchange::StreamPing { seq_no }, facts.socket(), plain, timeout);
         }
@@ -175,8 +197,14 @@ impl Swim {
         }
     }
 
-    pub(super) fn stream_ping_answered(&mut self, seq_no: u32, result: &Result<Option<&StreamMessage<'_>>, String>) {
-        let Some(probe) = self.probe.as_mut().filter(|probe| probe.seq_no == seq_no) else { return };
+    pub(super) fn stream_ping_answered(
+        &mut self,
+        seq_no: u32,
+        result: &Result<Option<&StreamMessage<'_>>, String>,
+    ) {
+        let Some(probe) = self.probe.as_mut().filter(|probe| probe.seq_no == seq_no) else {
+            return;
+        };
         match result {
             Ok(Some(StreamMessage::Ack(ack))) if ack.seq_no == seq_no => probe.stream_answered = true,
             Ok(_) => debug!(target: "memberlist", "Fallback ping of {} got no ack", probe.facts.name),
@@ -186,10 +214,18 @@ impl Swim {
 
     pub(super) fn handle_ack(&mut self, now: Time, ack: &Ack<'_>, upper: &mut impl Upper) {
         if let Some(relay) = self.relays.remove(&ack.seq_no) {
-            self.send_with_gossip(relay.reply_to, upper, |out| Ack { seq_no: relay.seq_no, payload: &[] }.encode(out));
+            self.send_with_gossip(relay.reply_to, upper, |out| {
+                Ack {
+                    seq_no: relay.seq_no,
+                    payload: &[],
+                }
+                .encode(out)
+            });
             return;
         }
-        let Some(probe) = self.probe.take_if(|probe| probe.seq_no == ack.seq_no) else { return };
+        let Some(probe) = self.probe.take_if(|probe| probe.seq_no == ack.seq_no) else {
+            return;
+        };
         if now < probe.helpers_at && !probe.helpers_asked {
             upper.ping_answered(now, &probe.facts, now.since(probe.sent), ack.payload);
         }
@@ -205,16 +241,25 @@ impl Swim {
 
     /// Nothing has answered in time, or only the stream has.
     pub(super) fn end_probe(&mut self, now: Time, seq_no: u32, upper: &mut impl Upper) {
-        let Some(probe) = self.probe.take_if(|probe| probe.seq_no == seq_no) else { return };
+        let Some(probe) = self.probe.take_if(|probe| probe.seq_no == seq_no) else {
+            return;
+        };
         let name = Arc::clone(&probe.facts.name);
         if probe.stream_answered {
             warn!(target: "memberlist", "Was able to connect to {name} over TCP but UDP probes failed, network may be misconfigured");
             self.change_awareness(-1);
         } else {
             let missed = probe.expected_nacks.saturating_sub(probe.nacks);
-            self.change_awareness(if probe.expected_nacks > 0 { missed as i32 } else { 1 });
+            self.change_awareness(if probe.expected_nacks > 0 {
+                missed as i32
+            } else {
+                1
+            });
             info!(target: "memberlist", "Suspect {name} has failed, no acks received");
-            let known = self.members.get(probe.target).filter(|record| record.facts.name == name);
+            let known = self
+                .members
+                .get(probe.target)
+                .filter(|record| record.facts.name == name);
             if let Some(incarnation) = known.map(|record| record.incarnation) {
                 let me = Arc::clone(&self.config.facts.name);
                 self.suspect(now, &name, incarnation, &me);
@@ -242,7 +287,13 @@ impl Swim {
         }
         let to = reply_address(ping.source_addr, ping.source_port, from);
         let payload = upper.ack_payload();
-        self.send_with_gossip(to, upper, |out| Ack { seq_no: ping.seq_no, payload: &payload }.encode(out));
+        self.send_with_gossip(to, upper, |out| {
+            Ack {
+                seq_no: ping.seq_no,
+                payload: &payload,
+            }
+            .encode(out)
+        });
     }
 
     pub(super) fn accept_stream_ping(&mut self, from: SocketAddr, stream: u64, ping: &Ping<'_>) {
@@ -251,30 +302,61 @@ impl Swim {
             warn!(target: "memberlist", "Got ping for unexpected node {} from={from}", ping.node);
             return;
         }
-        let plain = encoded(|out| Ack { seq_no: ping.seq_no, payload: &[] }.encode(out));
+        let plain = encoded(|out| {
+            Ack {
+                seq_no: ping.seq_no,
+                payload: &[],
+            }
+            .encode(out)
+        });
         self.out.push_back(Output::Reply { stream, plain });
     }
 
-    pub(super) fn handle_indirect_ping(&mut self, now: Time, from: SocketAddr, ping: &IndirectPing<'_>, upper: &mut impl Upper) {
+    pub(super) fn handle_indirect_ping(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        ping: &IndirectPing<'_>,
+        upper: &mut impl Upper,
+    ) {
         if self.relays.len() >= MAX_RELAYS {
-            self.refuse(format_args!("an indirect ping from={from}: {MAX_RELAYS} are under way"));
+            self.refuse(format_args!(
+                "an indirect ping from={from}: {MAX_RELAYS} are under way"
+            ));
             return;
         }
         let seq_no = self.next_seq_no();
         let reply_to = reply_address(ping.source_addr, ping.source_port, from);
-        self.relays.insert(seq_no, Relay { reply_to, seq_no: ping.seq_no, nack: ping.nack });
-        self.timers.set(now + self.config.profile.probe_timeout, Timer::Relay(seq_no));
+        self.relays.insert(
+            seq_no,
+            Relay {
+                reply_to,
+                seq_no: ping.seq_no,
+                nack: ping.nack,
+            },
+        );
+        self.timers
+            .set(now + self.config.profile.probe_timeout, Timer::Relay(seq_no));
         // Only a known member is pinged for others, at the address we know: this node does not send
         // packets to whatever address a stranger names. For anyone else the nack says it all.
-        let known = self.members.by_name(ping.node).map(|record| Arc::clone(&record.facts));
+        let known = self
+            .members
+            .by_name(ping.node)
+            .map(|record| Arc::clone(&record.facts));
         let wanted = RawAddr::from_bytes(ping.target);
-        let port = if ping.port == 0 { self.config.bind_port } else { ping.port };
+        let port = if ping.port == 0 {
+            self.config.bind_port
+        } else {
+            ping.port
+        };
         if let (Some(facts), Some(wanted)) = (known, wanted)
             && facts.addr.ip() == wanted.ip()
             && facts.port == port
         {
             let source = self.config.facts.clone();
-            self.send_with_gossip(facts.socket(), upper, |out| own_ping(&source, ping.node, seq_no).encode(out));
+            self.send_with_gossip(facts.socket(), upper, |out| {
+                own_ping(&source, ping.node, seq_no).encode(out)
+            });
         } else {
             error!(target: "memberlist", "Did not ping '{}' for {from}: no such member at that address", ping.node);
         }
@@ -282,11 +364,19 @@ impl Swim {
 
     pub(super) fn end_relay(&mut self, seq_no: u32, upper: &mut impl Upper) {
         if let Some(relay) = self.relays.remove(&seq_no).filter(|relay| relay.nack) {
-            self.send_with_gossip(relay.reply_to, upper, |out| Nack { seq_no: relay.seq_no }.encode(out));
+            self.send_with_gossip(relay.reply_to, upper, |out| {
+                Nack { seq_no: relay.seq_no }.encode(out)
+            });
         }
     }
 }
 
 fn own_ping<'a>(source: &'a Facts, node: &'a str, seq_no: u32) -> Ping<'a> {
-    Ping { seq_no, node, source_addr: source.addr.as_bytes(), source_port: source.port, source_node: &source.name }
+    Ping {
+        seq_no,
+        node,
+        source_addr: source.addr.as_bytes(),
+        source_port: source.port,
+        source_node: &source.name,
+    }
 }

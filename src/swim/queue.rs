@@ -61,14 +61,23 @@ impl GossipQueue {
             let replaced = self.items.remove(&old);
             self.finished.extend(replaced.and_then(|item| item.token));
         }
-        self.items.insert(order, Item { bytes: bytes.into(), subject, token });
+        self.items.insert(
+            order,
+            Item {
+                bytes: bytes.into(),
+                subject,
+                token,
+            },
+        );
     }
 
     /// Fills `packet` with what fits; a message sent `limit` times is retired.
     pub fn fill(&mut self, packet: &mut PacketBuilder, limit: u32) {
         let mut sent = Vec::new();
         while let Some(order) = self.pick(packet.remaining()) {
-            let Some(item) = self.items.remove(&order) else { break };
+            let Some(item) = self.items.remove(&order) else {
+                break;
+            };
             packet.push(&item.bytes);
             sent.push((order, item));
         }
@@ -90,7 +99,9 @@ impl GossipQueue {
     pub fn prune(&mut self, keep: usize) -> usize {
         let mut dropped = 0;
         while self.items.len() > keep {
-            let Some((_, item)) = self.items.pop_last() else { break };
+            let Some((_, item)) = self.items.pop_last() else {
+                break;
+            };
             self.retire(item);
             dropped += 1;
         }

@@ -22,7 +22,9 @@ impl Swim {
         if self.leaving && self.is_me(alive.node) {
             return;
         }
-        let Some(claim) = self.read_claim(alive) else { return };
+        let Some(claim) = self.read_claim(alive) else {
+            return;
+        };
         match self.members.find(claim.name) {
             Some(id) => self.alive_known(now, id, &claim, upper),
             None => self.alive_new(now, &claim, upper),
@@ -36,11 +38,25 @@ impl Swim {
         let vsn: Option<[u8; 6]> = alive.vsn.try_into().ok();
         let sane = |vsn: &[u8; 6]| vsn[0] != 0 && vsn[1] != 0 && vsn[0] <= vsn[1];
         let (Some(addr), Some(vsn)) = (addr, vsn.filter(sane)) else {
-            self.refuse(format_args!("an alive message about {} without address or versions", alive.node));
+            self.refuse(format_args!(
+                "an alive message about {} without address or versions",
+                alive.node
+            ));
             return None;
         };
-        let port = if alive.port == 0 { self.config.bind_port } else { alive.port };
-        Some(Claim { incarnation: alive.incarnation, name: alive.node, addr, port, meta: alive.meta, vsn })
+        let port = if alive.port == 0 {
+            self.config.bind_port
+        } else {
+            alive.port
+        };
+        Some(Claim {
+            incarnation: alive.incarnation,
+            name: alive.node,
+            addr,
+            port,
+            meta: alive.meta,
+            vsn,
+        })
     }
 
     fn alive_new(&mut self, now: Time, claim: &Claim<'_>, upper: &mut impl Upper) {
@@ -52,14 +68,21 @@ impl Swim {
         }
         let place = rand::RngExt::random_range(&mut self.rng, 0..=self.members.len());
         let facts = Arc::new(claim.to_facts());
-        let record = Record { facts: Arc::clone(&facts), incarnation, state: State::Alive, changed: now };
+        let record = Record {
+            facts: Arc::clone(&facts),
+            incarnation,
+            state: State::Alive,
+            changed: now,
+        };
         self.members.insert(record, place);
         self.broadcast_alive(&facts, incarnation, Subject::Node((&*facts.name).into()), None);
         upper.member_joined(now, &facts);
     }
 
     fn alive_known(&mut self, now: Time, id: Id, claim: &Claim<'_>, upper: &mut impl Upper) {
-        let Some(record) = self.members.get(id) else { return };
+        let Some(record) = self.members.get(id) else {
+            return;
+        };
         let (known, state, incarnation) = (Arc::clone(&record.facts), record.state, claim.incarnation);
         let mut reclaimed = false;
         if known.addr != claim.addr || known.port != claim.port {
@@ -86,8 +109,14 @@ impl Swim {
         }
         self.suspicions.remove(&id);
         let updated = *known.meta != *claim.meta;
-        let facts = if claim.says(&known) { known } else { Arc::new(claim.to_facts()) };
-        let Some(record) = self.members.get_mut(id) else { return };
+        let facts = if claim.says(&known) {
+            known
+        } else {
+            Arc::new(claim.to_facts())
+        };
+        let Some(record) = self.members.get_mut(id) else {
+            return;
+        };
         record.facts = Arc::clone(&facts);
         record.incarnation = incarnation;
         if state != State::Alive {
@@ -126,7 +155,9 @@ impl Swim {
 
     pub(super) fn suspect(&mut self, now: Time, node: &str, incarnation: u32, from: &str) {
         let Some(id) = self.members.find(node) else { return };
-        let Some(record) = self.members.get(id) else { return };
+        let Some(record) = self.members.get(id) else {
+            return;
+        };
         let (current, state) = (record.incarnation, record.state);
         if incarnation < current || !self.plausible(current, incarnation) {
             return;
@@ -156,8 +187,12 @@ impl Swim {
     fn start_suspicion(&mut self, now: Time, id: Id, incarnation: u32, from: &str) {
         let (profile, n) = (&self.config.profile, self.members.len());
         let k = expected_confirmations(profile.suspicion_mult, n);
-        let (min, max) =
-            suspicion_bounds(profile.suspicion_mult, profile.suspicion_max_timeout_mult, n, profile.probe_interval);
+        let (min, max) = suspicion_bounds(
+            profile.suspicion_mult,
+            profile.suspicion_max_timeout_mult,
+            n,
+            profile.probe_interval,
+        );
         let suspicion = Suspicion::new(now, k, min, max, from);
         self.timers.set(suspicion.deadline(), Timer::Suspicion(id));
         self.suspicions.insert(id, suspicion);
@@ -170,18 +205,35 @@ impl Swim {
 
     pub(super) fn end_suspicion(&mut self, now: Time, id: Id, upper: &mut impl Upper) {
         // A confirmation may have set an earlier deadline, a refutation may have ended it all.
-        let Some(suspicion) = self.suspicions.get(&id).filter(|suspicion| suspicion.deadline() <= now) else { return };
+        let Some(suspicion) = self
+            .suspicions
+            .get(&id)
+            .filter(|suspicion| suspicion.deadline() <= now)
+        else {
+            return;
+        };
         let confirmations = suspicion.confirmations();
-        let Some(record) = self.members.get(id) else { return };
+        let Some(record) = self.members.get(id) else {
+            return;
+        };
         let (name, incarnation) = (Arc::clone(&record.facts.name), record.incarnation);
         info!(target: "memberlist", "Marking {name} as failed, suspect timeout reached ({confirmations} peer confirmations)");
         let me = Arc::clone(&self.config.facts.name);
         self.dead(now, &name, incarnation, &me, upper);
     }
 
-    pub(super) fn dead(&mut self, now: Time, node: &str, incarnation: u32, from: &str, upper: &mut impl Upper) {
+    pub(super) fn dead(
+        &mut self,
+        now: Time,
+        node: &str,
+        incarnation: u32,
+        from: &str,
+        upper: &mut impl Upper,
+    ) {
         let Some(id) = self.members.find(node) else { return };
-        let Some(record) = self.members.get(id) else { return };
+        let Some(record) = self.members.get(id) else {
+            return;
+        };
         let (current, state) = (record.incarnation, record.state);
         if incarnation < current || !self.plausible(current, incarnation) {
             return;
@@ -197,9 +249,19 @@ impl Swim {
         if state.is_gone() {
             return;
         }
-        let message = Dead { incarnation, node, from };
-        self.queue.push(Some(Subject::Node(node.into())), encoded(|out| message.encode(out)), None);
-        let Some(record) = self.members.get_mut(id) else { return };
+        let message = Dead {
+            incarnation,
+            node,
+            from,
+        };
+        self.queue.push(
+            Some(Subject::Node(node.into())),
+            encoded(|out| message.encode(out)),
+            None,
+        );
+        let Some(record) = self.members.get_mut(id) else {
+            return;
+        };
         record.incarnation = incarnation;
         record.state = if node == from { State::Left } else { State::Dead };
         record.changed = now;
@@ -209,24 +271,39 @@ impl Swim {
 
     /// The last word about ourselves when leaving. It carries the current incarnation.
     pub(super) fn declare_own_death(&mut self, now: Time, token: Token, upper: &mut impl Upper) {
-        let Some(record) = self.members.get_mut(self.me) else { return };
+        let Some(record) = self.members.get_mut(self.me) else {
+            return;
+        };
         record.state = State::Left;
         record.changed = now;
         let (facts, incarnation) = (Arc::clone(&record.facts), record.incarnation);
-        let message = Dead { incarnation, node: &facts.name, from: &facts.name };
-        self.queue.push(Some(Subject::Node((&*facts.name).into())), encoded(|out| message.encode(out)), Some(token));
+        let message = Dead {
+            incarnation,
+            node: &facts.name,
+            from: &facts.name,
+        };
+        self.queue.push(
+            Some(Subject::Node((&*facts.name).into())),
+            encoded(|out| message.encode(out)),
+            Some(token),
+        );
         upper.member_gone(now, &facts);
     }
 
     /// Contradicts a false claim about ourselves with a higher incarnation. That somebody thought us
     /// dead is also a sign that we may be slow (Lifeguard).
     fn refute(&mut self, accused: u32) {
-        let Some(record) = self.members.get_mut(self.me) else { return };
+        let Some(record) = self.members.get_mut(self.me) else {
+            return;
+        };
         if accused > MAX_INCARNATION || accused.saturating_sub(record.incarnation) > MAX_INCARNATION_JUMP {
             self.refused += 1;
             return;
         }
-        record.incarnation = record.incarnation.saturating_add(1).max(accused.saturating_add(1));
+        record.incarnation = record
+            .incarnation
+            .saturating_add(1)
+            .max(accused.saturating_add(1));
         let (facts, incarnation) = (Arc::clone(&record.facts), record.incarnation);
         debug!(target: "memberlist", "Refuting with incarnation {incarnation}");
         self.change_awareness(1);
@@ -235,7 +312,9 @@ impl Swim {
 
     /// Announces our own record as it stands.
     pub(super) fn announce_self(&mut self, token: Option<Token>) {
-        let Some(record) = self.members.get(self.me) else { return };
+        let Some(record) = self.members.get(self.me) else {
+            return;
+        };
         let (facts, incarnation) = (Arc::clone(&record.facts), record.incarnation);
         self.broadcast_alive(&facts, incarnation, Subject::Node((&*facts.name).into()), token);
     }
@@ -249,12 +328,21 @@ impl Swim {
             meta: &facts.meta,
             vsn: &facts.vsn,
         };
-        self.queue.push(Some(subject), encoded(|out| message.encode(out)), token);
+        self.queue
+            .push(Some(subject), encoded(|out| message.encode(out)), token);
     }
 
     fn broadcast_suspect(&mut self, node: &str, incarnation: u32, from: &str) {
-        let message = Suspect { incarnation, node, from };
-        self.queue.push(Some(Subject::Node(node.into())), encoded(|out| message.encode(out)), None);
+        let message = Suspect {
+            incarnation,
+            node,
+            from,
+        };
+        self.queue.push(
+            Some(Subject::Node(node.into())),
+            encoded(|out| message.encode(out)),
+            None,
+        );
     }
 }
 
@@ -270,11 +358,20 @@ struct Claim<'a> {
 
 impl Claim<'_> {
     fn to_facts(&self) -> Facts {
-        Facts { name: Arc::from(self.name), addr: self.addr, port: self.port, meta: self.meta.into(), vsn: self.vsn }
+        Facts {
+            name: Arc::from(self.name),
+            addr: self.addr,
+            port: self.port,
+            meta: self.meta.into(),
+            vsn: self.vsn,
+        }
     }
 
     fn says(&self, known: &Facts) -> bool {
-        known.addr == self.addr && known.port == self.port && *known.meta == *self.meta && known.vsn == self.vsn
+        known.addr == self.addr
+            && known.port == self.port
+            && *known.meta == *self.meta
+            && known.vsn == self.vsn
     }
 }
 

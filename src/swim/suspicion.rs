@@ -23,7 +23,13 @@ pub struct Suspicion {
 impl Suspicion {
     /// Starts a suspicion on the word of `initiator`.
     pub fn new(started: Time, k: u32, min: Duration, max: Duration, initiator: &str) -> Self {
-        Suspicion { started, min, max, k, accusers: vec![initiator.into()] }
+        Suspicion {
+            started,
+            min,
+            max,
+            k,
+            accusers: vec![initiator.into()],
+        }
     }
 
     /// When the suspected node is to be declared failed.

@@ -12,16 +12,19 @@ pub struct Speaker<'a> {
 }
 
 /// Checks every node against the range that all living nodes have in common.
-pub fn check<'a>(nodes: impl Iterator<Item = Speaker<'a>> + Clone) -> Result<(), String> {
+pub fn check(nodes: &[Speaker<'_>]) -> Result<(), String> {
     let mut ranges = [(0u8, u8::MAX); 2];
-    for vsn in nodes.clone().filter(|node| node.alive).filter_map(|node| node.vsn) {
+    for vsn in nodes.iter().filter(|node| node.alive).filter_map(|node| node.vsn) {
         for (range, triple) in ranges.iter_mut().zip([[vsn[0], vsn[1]], [vsn[3], vsn[4]]]) {
             *range = (range.0.max(triple[0]), range.1.min(triple[1]));
         }
     }
     for node in nodes {
         let vsn = node.vsn.unwrap_or_default();
-        for ((low, high), (current, layer)) in ranges.iter().zip([(vsn[2], "protocol"), (vsn[5], "delegate protocol")]) {
+        for ((low, high), (current, layer)) in ranges
+            .iter()
+            .zip([(vsn[2], "protocol"), (vsn[5], "delegate protocol")])
+        {
             if current < *low || current > *high {
                 return Err(format!(
                     "node '{}' speaks {layer} version {current}, which is outside of [{low}, {high}], the range all living nodes understand",
@@ -47,17 +50,41 @@ mod tests {
     fn a_common_range_must_hold_every_node() {
         let table: [(&[Speaker<'_>], bool); 6] = [
             (&[node("a", Some(SERF), true), node("b", Some(SERF), true)], true),
-            (&[node("a", Some(SERF), true), node("b", Some([1, 5, 2, 2, 5, 4]), true)], true),
+            (
+                &[
+                    node("a", Some(SERF), true),
+                    node("b", Some([1, 5, 2, 2, 5, 4]), true),
+                ],
+                true,
+            ),
             // One that understands only an older range.
-            (&[node("a", Some(SERF), true), node("b", Some([1, 5, 2, 2, 4, 4]), true)], false),
+            (
+                &[
+                    node("a", Some(SERF), true),
+                    node("b", Some([1, 5, 2, 2, 4, 4]), true),
+                ],
+                false,
+            ),
             // A dead one does not narrow the range, but must lie within it.
-            (&[node("a", Some(SERF), true), node("b", Some([1, 5, 2, 2, 4, 4]), false)], true),
-            (&[node("a", Some(SERF), true), node("b", Some([1, 5, 9, 2, 5, 5]), false)], false),
+            (
+                &[
+                    node("a", Some(SERF), true),
+                    node("b", Some([1, 5, 2, 2, 4, 4]), false),
+                ],
+                true,
+            ),
+            (
+                &[
+                    node("a", Some(SERF), true),
+                    node("b", Some([1, 5, 9, 2, 5, 5]), false),
+                ],
+                false,
+            ),
             // One that did not say counts as version 0.
             (&[node("a", Some(SERF), true), node("b", None, false)], false),
         ];
         for (i, (nodes, fits)) in table.iter().enumerate() {
-            assert_eq!(check(nodes.iter().copied()).is_ok(), *fits, "row {i}");
+            assert_eq!(check(nodes).is_ok(), *fits, "row {i}");
         }
     }
 }

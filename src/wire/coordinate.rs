@@ -16,8 +16,19 @@ impl WireCoordinate {
     pub fn decode_payload(payload: &[u8]) -> Result<Option<WireCoordinate>, DecodeError> {
         match payload.split_first() {
             Some((&VERSION, body)) => {
-                let Parts { vec, error, adjustment, height, .. } = Reader::new(body).fields()?;
-                Ok(Some(WireCoordinate { vec, error, adjustment, height }))
+                let Parts {
+                    vec,
+                    error,
+                    adjustment,
+                    height,
+                    ..
+                } = Reader::new(body).fields()?;
+                Ok(Some(WireCoordinate {
+                    vec,
+                    error,
+                    adjustment,
+                    height,
+                }))
             }
             _ => Ok(None),
         }
@@ -27,8 +38,17 @@ impl WireCoordinate {
     pub fn encode_payload(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
         let mut writer = Writer::new(out);
-        writer.map(4).raw("Adjustment").float(self.adjustment).raw("Error").float(self.error);
-        writer.raw("Height").float(self.height).raw("Vec").array(DIMENSIONS);
+        writer
+            .map(4)
+            .raw("Adjustment")
+            .float(self.adjustment)
+            .raw("Error")
+            .float(self.error);
+        writer
+            .raw("Height")
+            .float(self.height)
+            .raw("Vec")
+            .array(DIMENSIONS);
         for component in self.vec {
             writer.float(component);
         }
@@ -82,8 +102,12 @@ impl<'a> Fields<'a> for Parts {
 mod tests {
     use super::*;
 
-    const SAMPLE: WireCoordinate =
-        WireCoordinate { vec: [1.0, -2.0, 0.5, 0.0, 4e-5, 6.0, 7.0, 8.0], error: 1.5, adjustment: -0.25, height: 1e-5 };
+    const SAMPLE: WireCoordinate = WireCoordinate {
+        vec: [1.0, -2.0, 0.5, 0.0, 4e-5, 6.0, 7.0, 8.0],
+        error: 1.5,
+        adjustment: -0.25,
+        height: 1e-5,
+    };
 
     fn encoded() -> Vec<u8> {
         let mut out = Vec::new();
@@ -106,15 +130,38 @@ mod tests {
     #[test]
     fn wrong_dimensions_and_numbers_that_are_not_finite_are_refused() {
         let fault = |body: &[u8]| WireCoordinate::decode_payload(body).expect_err("refused").fault;
-        assert_eq!(fault(b"\x01\x80"), Fault::Length { found: 0, expected: "8" });
-        assert_eq!(fault(b"\x01\x81\xa3Vec\x97\0\0\0\0\0\0\0"), Fault::Length { found: 7, expected: "8" });
-        assert_eq!(fault(b"\x01\x81\xa3Vec\x99\0\0\0\0\0\0\0\0\0"), Fault::TooMany { len: 9, max: 8 });
+        assert_eq!(
+            fault(b"\x01\x80"),
+            Fault::Length {
+                found: 0,
+                expected: "8"
+            }
+        );
+        assert_eq!(
+            fault(b"\x01\x81\xa3Vec\x97\0\0\0\0\0\0\0"),
+            Fault::Length {
+                found: 7,
+                expected: "8"
+            }
+        );
+        assert_eq!(
+            fault(b"\x01\x81\xa3Vec\x99\0\0\0\0\0\0\0\0\0"),
+            Fault::TooMany { len: 9, max: 8 }
+        );
         for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             let mut payload = Vec::new();
-            WireCoordinate { height: bad, ..SAMPLE }.encode_payload(&mut payload);
+            WireCoordinate {
+                height: bad,
+                ..SAMPLE
+            }
+            .encode_payload(&mut payload);
             assert_eq!(fault(&payload), Fault::NotFinite);
             payload.clear();
-            WireCoordinate { vec: [0.0, 0.0, bad, 0.0, 0.0, 0.0, 0.0, 0.0], ..SAMPLE }.encode_payload(&mut payload);
+            WireCoordinate {
+                vec: [0.0, 0.0, bad, 0.0, 0.0, 0.0, 0.0, 0.0],
+                ..SAMPLE
+            }
+            .encode_payload(&mut payload);
             assert_eq!(fault(&payload), Fault::NotFinite);
         }
     }

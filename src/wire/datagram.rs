@@ -29,10 +29,7 @@ impl Datagram<'_> {
 /// `scratch` receives the decompressed bytes, if the datagram was compressed, and may be used again for
 /// the next one. An error means that nothing of the datagram is usable; a single bad body in a compound
 /// is only counted.
-pub fn decode_datagram<'a>(
-    plain: &'a [u8],
-    scratch: &'a mut Vec<u8>,
-) -> Result<Datagram<'a>, DecodeError> {
+pub fn decode_datagram<'a>(plain: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Datagram<'a>, DecodeError> {
     let plain = match plain.split_first() {
         Some((&kind::CRC, body)) => verify_checksum(body)?,
         _ => plain,
@@ -46,7 +43,10 @@ pub fn decode_datagram<'a>(
     };
     match plain.split_first() {
         Some((&kind::COMPOUND, body)) => decode_compound(body),
-        _ => Ok(Datagram { messages: vec![Message::decode(plain)?], ..Datagram::default() }),
+        _ => Ok(Datagram {
+            messages: vec![Message::decode(plain)?],
+            ..Datagram::default()
+        }),
     }
 }
 
@@ -54,7 +54,11 @@ fn verify_checksum(body: &[u8]) -> Result<&[u8], DecodeError> {
     let fail = |fault| DecodeError::new("checksum", 0, fault);
     let (sum, message) = body.split_first_chunk().ok_or_else(|| fail(Fault::Truncated))?;
     let (found, computed) = (u32::from_be_bytes(*sum), crc32fast::hash(message));
-    if found == computed { Ok(message) } else { Err(fail(Fault::Checksum { found, computed })) }
+    if found == computed {
+        Ok(message)
+    } else {
+        Err(fail(Fault::Checksum { found, computed }))
+    }
 }
 
 fn decode_compound(body: &[u8]) -> Result<Datagram<'_>, DecodeError> {
@@ -62,7 +66,10 @@ fn decode_compound(body: &[u8]) -> Result<Datagram<'_>, DecodeError> {
     let (&count, rest) = body.split_first().ok_or_else(|| truncated(0))?;
     let count = usize::from(count);
     let (lengths, mut bodies) = rest.split_at_checked(2 * count).ok_or_else(|| truncated(1))?;
-    let mut datagram = Datagram { messages: Vec::with_capacity(count), ..Datagram::default() };
+    let mut datagram = Datagram {
+        messages: Vec::with_capacity(count),
+        ..Datagram::default()
+    };
     for (index, length) in lengths.as_chunks().0.iter().enumerate() {
         let Some((message, rest)) = bodies.split_at_checked(usize::from(u16::from_be_bytes(*length))) else {
             datagram.refuse(count - index, truncated(body.len()));
@@ -83,7 +90,10 @@ fn decode_compound(body: &[u8]) -> Result<Datagram<'_>, DecodeError> {
 /// When there are none or more than 255 of them, or one is longer than 65,535 bytes: no packer whose
 /// budget is a datagram makes such a thing.
 pub fn encode_compound(bodies: &[impl AsRef<[u8]>], out: &mut Vec<u8>) {
-    assert!((1..=COMPOUND_BODIES_MAX).contains(&bodies.len()), "a compound holds 1 to 255 messages");
+    assert!(
+        (1..=COMPOUND_BODIES_MAX).contains(&bodies.len()),
+        "a compound holds 1 to 255 messages"
+    );
     out.push(kind::COMPOUND);
     out.push(bodies.len() as u8);
     for body in bodies {

@@ -17,7 +17,12 @@ pub struct DecodeError {
 
 impl DecodeError {
     pub(super) fn new(message: &'static str, offset: usize, fault: Fault) -> DecodeError {
-        DecodeError { message, field: "", offset, fault }
+        DecodeError {
+            message,
+            field: "",
+            offset,
+            fault,
+        }
     }
 }
 

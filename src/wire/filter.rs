@@ -81,7 +81,13 @@ mod tests {
         for (filter, bytes) in [
             (Filter::Nodes(vec!["alpha", "b"]), &b"\x00\x92\xa5alpha\xa1b"[..]),
             (Filter::Nodes(vec![]), b"\x00\x90"),
-            (Filter::Tag { tag: "role", expr: "w.*" }, b"\x01\x82\xa4Expr\xa3w.*\xa3Tag\xa4role"),
+            (
+                Filter::Tag {
+                    tag: "role",
+                    expr: "w.*",
+                },
+                b"\x01\x82\xa4Expr\xa3w.*\xa3Tag\xa4role",
+            ),
         ] {
             let mut out = Vec::new();
             filter.encode(&mut out);
@@ -103,9 +109,19 @@ mod tests {
             (b"\x00", Fault::Truncated),
             (b"\x00\x92\xa1a", Fault::Truncated),
             (b"\x01\x81\xa3Tag\xa1\xff", Fault::Utf8),
-            (b"\x00\xdd\xff\xff\xff\xff", Fault::TooMany { len: 0xffff_ffff, max: 5 }),
+            (
+                b"\x00\xdd\xff\xff\xff\xff",
+                Fault::TooMany {
+                    len: 0xffff_ffff,
+                    max: 5,
+                },
+            ),
         ] {
-            assert_eq!(Filter::decode(entry).map_err(|error| error.fault), Err(fault), "{entry:x?}");
+            assert_eq!(
+                Filter::decode(entry).map_err(|error| error.fault),
+                Err(fault),
+                "{entry:x?}"
+            );
         }
     }
 }

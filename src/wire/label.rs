@@ -14,7 +14,8 @@ pub fn split_label(packet: &[u8]) -> Result<(&[u8], &[u8]), DecodeError> {
     if len == 0 {
         return Err(fail(Fault::Empty));
     }
-    rest.split_at_checked(usize::from(len)).ok_or_else(|| fail(Fault::Truncated))
+    rest.split_at_checked(usize::from(len))
+        .ok_or_else(|| fail(Fault::Truncated))
 }
 
 /// Appends the header of a label; nothing for the empty one.
@@ -61,8 +62,14 @@ impl<'a> StreamPrefix<'a> {
         match bytes {
             [] => Ok(StreamPrefix::NeedMore),
             [kind::LABEL, ..] => match split_label(bytes) {
-                Ok((label, _)) => Ok(StreamPrefix::Label { label, len: 2 + label.len() }),
-                Err(DecodeError { fault: Fault::Truncated, .. }) => Ok(StreamPrefix::NeedMore),
+                Ok((label, _)) => Ok(StreamPrefix::Label {
+                    label,
+                    len: 2 + label.len(),
+                }),
+                Err(DecodeError {
+                    fault: Fault::Truncated,
+                    ..
+                }) => Ok(StreamPrefix::NeedMore),
                 Err(error) => Err(error),
             },
             [kind::ENCRYPT, ..] => match bytes.first_chunk() {
@@ -78,7 +85,10 @@ fn encrypted(header: [u8; 5]) -> Result<StreamPrefix<'static>, DecodeError> {
     let [_, len @ ..] = header;
     let len = u32::from_be_bytes(len) as usize;
     if len > ENCRYPTED_FRAME_MAX {
-        let fault = Fault::TooMany { len: len as u64, max: ENCRYPTED_FRAME_MAX as u64 };
+        let fault = Fault::TooMany {
+            len: len as u64,
+            max: ENCRYPTED_FRAME_MAX as u64,
+        };
         return Err(DecodeError::new("encrypted frame", 0, fault));
     }
     Ok(StreamPrefix::Encrypted { len, header })
@@ -118,11 +128,35 @@ mod tests {
             (&b""[..], NeedMore),
             (b"\xf4", NeedMore),
             (b"\xf4\x03la", NeedMore),
-            (b"\xf4\x03lab", Label { label: b"lab", len: 5 }),
-            (b"\xf4\x03lab\x0a", Label { label: b"lab", len: 5 }),
+            (
+                b"\xf4\x03lab",
+                Label {
+                    label: b"lab",
+                    len: 5,
+                },
+            ),
+            (
+                b"\xf4\x03lab\x0a",
+                Label {
+                    label: b"lab",
+                    len: 5,
+                },
+            ),
             (b"\x0a\x00\x00\x01", NeedMore),
-            (b"\x0a\x00\x00\x01\x02", Encrypted { len: 258, header: [10, 0, 0, 1, 2] }),
-            (b"\x0a\x01\x40\x00\x00", Encrypted { len: 20 << 20, header: [10, 1, 0x40, 0, 0] }),
+            (
+                b"\x0a\x00\x00\x01\x02",
+                Encrypted {
+                    len: 258,
+                    header: [10, 0, 0, 1, 2],
+                },
+            ),
+            (
+                b"\x0a\x01\x40\x00\x00",
+                Encrypted {
+                    len: 20 << 20,
+                    header: [10, 1, 0x40, 0, 0],
+                },
+            ),
             (b"\x06", Plain),
             (b"\xff", Plain),
         ] {

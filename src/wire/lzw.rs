@@ -46,7 +46,12 @@ pub(super) fn inflate(
     out: &mut Vec<u8>,
 ) -> Result<(), DecodeError> {
     let compressed: Compressed<'_> = Reader::new(body).fields()?;
-    let fail = |fault| DecodeError { message: NAME, field: "Buf", offset: body.len(), fault };
+    let fail = |fault| DecodeError {
+        message: NAME,
+        field: "Buf",
+        offset: body.len(),
+        fault,
+    };
     lzw_decode(compressed.data, max(compressed.data.len()), out).map_err(fail)
 }
 
@@ -79,11 +84,18 @@ fn lzw_decode(mut data: &[u8], max: usize, out: &mut Vec<u8>) -> Result<(), Faul
 /// The compress message around `plain`, type byte included.
 pub(super) fn deflate(plain: &[u8]) -> Vec<u8> {
     let mut data = Vec::with_capacity(plain.len() / 2 + 16);
-    let result = Encoder::new(BitOrder::Lsb, 8).into_vec(&mut data).encode_all(plain);
+    let result = Encoder::new(BitOrder::Lsb, 8)
+        .into_vec(&mut data)
+        .encode_all(plain);
     // The encoder's only error is a byte wider than its 8 bits, and there is none.
     debug_assert!(result.status.is_ok(), "LZW refused a byte");
     let mut out = Vec::with_capacity(data.len() + 20);
     out.push(kind::COMPRESS);
-    Writer::new(&mut out).map(2).raw("Algo").uint(0u8).raw("Buf").raw(&data);
+    Writer::new(&mut out)
+        .map(2)
+        .raw("Algo")
+        .uint(0u8)
+        .raw("Buf")
+        .raw(&data);
     out
 }

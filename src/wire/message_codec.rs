@@ -15,8 +15,9 @@ use crate::bounds::{META_MAX, VSN_LEN};
 impl<'a> Message<'a> {
     /// Decodes one leaf message, type byte first. Bytes after it are ignored.
     pub fn decode(body: &'a [u8]) -> Result<Message<'a>, DecodeError> {
-        let (&kind, body) =
-            body.split_first().ok_or_else(|| DecodeError::new("message", 0, Fault::Truncated))?;
+        let (&kind, body) = body
+            .split_first()
+            .ok_or_else(|| DecodeError::new("message", 0, Fault::Truncated))?;
         let mut reader = Reader::new(body);
         Ok(match kind {
             kind::PING => Message::Ping(reader.fields()?),
@@ -124,7 +125,13 @@ impl IndirectPing<'_> {
         out.push(kind::INDIRECT_PING);
         let mut writer = Writer::new(out);
         writer.map(5 + source_fields(self.source_addr, self.source_node, self.source_port));
-        writer.raw("Nack").bool(self.nack).raw("Node").raw(self.node).raw("Port").uint(self.port);
+        writer
+            .raw("Nack")
+            .bool(self.nack)
+            .raw("Node")
+            .raw(self.node)
+            .raw("Port")
+            .uint(self.port);
         writer.raw("SeqNo").uint(self.seq_no);
         encode_source(&mut writer, self.source_addr, self.source_node, self.source_port);
         writer.raw("Target").raw(self.target);
@@ -133,8 +140,16 @@ impl IndirectPing<'_> {
 
 impl<'a> Fields<'a> for IndirectPing<'a> {
     const NAME: &'static str = "indirect ping";
-    const ORDER: &'static [&'static str] =
-        &["SeqNo", "Target", "Port", "Node", "Nack", "SourceAddr", "SourcePort", "SourceNode"];
+    const ORDER: &'static [&'static str] = &[
+        "SeqNo",
+        "Target",
+        "Port",
+        "Node",
+        "Nack",
+        "SourceAddr",
+        "SourcePort",
+        "SourceNode",
+    ];
 
     fn field(&mut self, key: &[u8], reader: &mut Reader<'a>) -> Result<bool, Fault> {
         match key {
@@ -161,7 +176,12 @@ impl Ack<'_> {
     /// Appends type byte and struct.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(kind::ACK);
-        Writer::new(out).map(2).raw("Payload").raw_or_nil(self.payload).raw("SeqNo").uint(self.seq_no);
+        Writer::new(out)
+            .map(2)
+            .raw("Payload")
+            .raw_or_nil(self.payload)
+            .raw("SeqNo")
+            .uint(self.seq_no);
     }
 }
 
@@ -204,7 +224,14 @@ impl<'a> Fields<'a> for Nack {
 fn encode_accusation(kind: u8, incarnation: u32, node: &str, from: &str, out: &mut Vec<u8>) {
     out.push(kind);
     let mut writer = Writer::new(out);
-    writer.map(3).raw("From").raw(from).raw("Incarnation").uint(incarnation).raw("Node").raw(node);
+    writer
+        .map(3)
+        .raw("From")
+        .raw(from)
+        .raw("Incarnation")
+        .uint(incarnation)
+        .raw("Node")
+        .raw(node);
 }
 
 impl Suspect<'_> {
@@ -264,8 +291,17 @@ impl Alive<'_> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(kind::ALIVE);
         let mut writer = Writer::new(out);
-        writer.map(6).raw("Addr").raw(self.addr).raw("Incarnation").uint(self.incarnation);
-        writer.raw("Meta").raw_or_nil(self.meta).raw("Node").raw(self.node);
+        writer
+            .map(6)
+            .raw("Addr")
+            .raw(self.addr)
+            .raw("Incarnation")
+            .uint(self.incarnation);
+        writer
+            .raw("Meta")
+            .raw_or_nil(self.meta)
+            .raw("Node")
+            .raw(self.node);
         writer.raw("Port").uint(self.port).raw("Vsn").raw_or_nil(self.vsn);
     }
 }
@@ -298,8 +334,17 @@ impl PushNodeState<'_> {
     /// Appends the struct; there is no type byte.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut writer = Writer::new(out);
-        writer.map(7).raw("Addr").raw(self.addr).raw("Incarnation").uint(self.incarnation);
-        writer.raw("Meta").raw_or_nil(self.meta).raw("Name").raw(self.name);
+        writer
+            .map(7)
+            .raw("Addr")
+            .raw(self.addr)
+            .raw("Incarnation")
+            .uint(self.incarnation);
+        writer
+            .raw("Meta")
+            .raw_or_nil(self.meta)
+            .raw("Name")
+            .raw(self.name);
         writer.raw("Port").uint(self.port).raw("State").uint(self.state);
         writer.raw("Vsn").raw_or_nil(self.vsn);
     }
@@ -326,7 +371,11 @@ impl<'a> Fields<'a> for PushNodeState<'a> {
     fn check(&self) -> Result<(), (&'static str, Fault)> {
         nonempty("Name", self.name)?;
         address("Addr", self.addr)?;
-        if self.state > 3 { Err(("State", Fault::Range("0..=3"))) } else { Ok(()) }
+        if self.state > 3 {
+            Err(("State", Fault::Range("0..=3")))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -335,7 +384,12 @@ impl PushPull<'_> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(kind::PUSH_PULL);
         let mut writer = Writer::new(out);
-        writer.map(3).raw("Join").bool(self.join).raw("Nodes").uint(self.nodes.len() as u64);
+        writer
+            .map(3)
+            .raw("Join")
+            .bool(self.join)
+            .raw("Nodes")
+            .uint(self.nodes.len() as u64);
         writer.raw("UserStateLen").uint(self.user_state.len() as u64);
         for node in &self.nodes {
             node.encode(out);
@@ -409,7 +463,10 @@ impl<'a> Fields<'a> for ErrorText<'a> {
 fn meta<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Fault> {
     let meta = reader.bytes()?;
     if meta.len() > META_MAX {
-        return Err(Fault::TooMany { len: meta.len() as u64, max: META_MAX as u64 });
+        return Err(Fault::TooMany {
+            len: meta.len() as u64,
+            max: META_MAX as u64,
+        });
     }
     Ok(meta)
 }
@@ -420,7 +477,10 @@ fn vsn<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Fault> {
     let vsn = reader.bytes()?;
     match vsn.len() {
         0 | VSN_LEN => Ok(vsn),
-        found => Err(Fault::Length { found, expected: "0 or 6" }),
+        found => Err(Fault::Length {
+            found,
+            expected: "0 or 6",
+        }),
     }
 }
 
@@ -428,16 +488,30 @@ fn vsn<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Fault> {
 pub(super) fn address(field: &'static str, addr: &[u8]) -> Result<(), (&'static str, Fault)> {
     match addr.len() {
         4 | 16 => Ok(()),
-        found => Err((field, Fault::Length { found, expected: "4 or 16" })),
+        found => Err((
+            field,
+            Fault::Length {
+                found,
+                expected: "4 or 16",
+            },
+        )),
     }
 }
 
 /// An IP address that may be absent.
 fn optional_address(field: &'static str, addr: &[u8]) -> Result<(), (&'static str, Fault)> {
-    if addr.is_empty() { Ok(()) } else { address(field, addr) }
+    if addr.is_empty() {
+        Ok(())
+    } else {
+        address(field, addr)
+    }
 }
 
 /// A name that must be there.
 pub(super) fn nonempty(field: &'static str, name: &str) -> Result<(), (&'static str, Fault)> {
-    if name.is_empty() { Err((field, Fault::Empty)) } else { Ok(()) }
+    if name.is_empty() {
+        Err((field, Fault::Empty))
+    } else {
+        Ok(())
+    }
 }

@@ -34,7 +34,11 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(input: &'a [u8]) -> Reader<'a> {
-        Reader { rest: input, total: input.len(), depth: 0 }
+        Reader {
+            rest: input,
+            total: input.len(),
+            depth: 0,
+        }
     }
 
     /// What has not been read yet.
@@ -63,13 +67,15 @@ impl<'a> Reader<'a> {
             StructShape::Map(len) => {
                 for _ in 0..len {
                     let key = self.bytes().map_err(|fault| fail(self, "", fault))?;
-                    self.one_field(&mut value, key).map_err(|fault| fail(self, named(T::ORDER, key), fault))?;
+                    self.one_field(&mut value, key)
+                        .map_err(|fault| fail(self, named(T::ORDER, key), fault))?;
                 }
             }
             StructShape::Array(len) => {
                 for index in 0..len {
                     let key = T::ORDER.get(index as usize).copied().unwrap_or("");
-                    self.one_field(&mut value, key.as_bytes()).map_err(|fault| fail(self, key, fault))?;
+                    self.one_field(&mut value, key.as_bytes())
+                        .map_err(|fault| fail(self, key, fault))?;
                 }
             }
         }
@@ -80,7 +86,11 @@ impl<'a> Reader<'a> {
 
     #[inline]
     fn one_field<T: Fields<'a>>(&mut self, value: &mut T, key: &[u8]) -> Result<(), Fault> {
-        if value.field(key, self)? { Ok(()) } else { self.skip() }
+        if value.field(key, self)? {
+            Ok(())
+        } else {
+            self.skip()
+        }
     }
 
     fn struct_shape(&mut self) -> Result<StructShape, Fault> {
@@ -93,7 +103,12 @@ impl<'a> Reader<'a> {
             0xdc => StructShape::Array(u32::from(self.be16()?)),
             0xdd => StructShape::Array(self.be32()?),
             0xc0 => StructShape::Map(0),
-            found => return Err(Fault::Kind { expected: "a map", found }),
+            found => {
+                return Err(Fault::Kind {
+                    expected: "a map",
+                    found,
+                });
+            }
         })
     }
 
@@ -109,7 +124,12 @@ impl<'a> Reader<'a> {
             0xdc => u32::from(self.be16()?),
             0xdd => self.be32()?,
             0xc0 => 0,
-            found => return Err(Fault::Kind { expected: "an array", found }),
+            found => {
+                return Err(Fault::Kind {
+                    expected: "an array",
+                    found,
+                });
+            }
         };
         self.items(len, max, &mut item)
     }
@@ -126,7 +146,12 @@ impl<'a> Reader<'a> {
             0xde => u32::from(self.be16()?),
             0xdf => self.be32()?,
             0xc0 => 0,
-            found => return Err(Fault::Kind { expected: "a map", found }),
+            found => {
+                return Err(Fault::Kind {
+                    expected: "a map",
+                    found,
+                });
+            }
         };
         self.items(len, max, &mut entry)
     }
@@ -138,7 +163,10 @@ impl<'a> Reader<'a> {
         item: &mut impl FnMut(&mut Reader<'a>) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         if len as usize > max {
-            return Err(Fault::TooMany { len: u64::from(len), max: max as u64 });
+            return Err(Fault::TooMany {
+                len: u64::from(len),
+                max: max as u64,
+            });
         }
         self.depth += 1;
         for _ in 0..len {
@@ -158,7 +186,12 @@ impl<'a> Reader<'a> {
             0xc5 | 0xda => usize::from(self.be16()?),
             0xc6 | 0xdb => self.be32()? as usize,
             0xc0 => 0,
-            found => return Err(Fault::Kind { expected: "text or bytes", found }),
+            found => {
+                return Err(Fault::Kind {
+                    expected: "text or bytes",
+                    found,
+                });
+            }
         };
         self.take(len)
     }
@@ -174,7 +207,10 @@ impl<'a> Reader<'a> {
     pub(super) fn name(&mut self) -> Result<&'a str, Fault> {
         let name = self.text()?;
         if name.len() > NAME_MAX {
-            return Err(Fault::TooMany { len: name.len() as u64, max: NAME_MAX as u64 });
+            return Err(Fault::TooMany {
+                len: name.len() as u64,
+                max: NAME_MAX as u64,
+            });
         }
         Ok(name)
     }
@@ -182,7 +218,11 @@ impl<'a> Reader<'a> {
     /// Reads text of 1 to [`NAME_MAX`] bytes.
     pub(super) fn nonempty_name(&mut self) -> Result<&'a str, Fault> {
         let name = self.name()?;
-        if name.is_empty() { Err(Fault::Empty) } else { Ok(name) }
+        if name.is_empty() {
+            Err(Fault::Empty)
+        } else {
+            Ok(name)
+        }
     }
 
     /// Reads an integer of any code.
@@ -201,7 +241,12 @@ impl<'a> Reader<'a> {
             0xd2 => i128::from(self.be32()? as i32),
             0xd3 => i128::from(self.be64()? as i64),
             0xc0 => 0,
-            found => return Err(Fault::Kind { expected: "an integer", found }),
+            found => {
+                return Err(Fault::Kind {
+                    expected: "an integer",
+                    found,
+                });
+            }
         })
     }
 
@@ -233,7 +278,10 @@ impl<'a> Reader<'a> {
         match self.byte()? {
             0xc3 | 0x01 => Ok(true),
             0xc2 | 0x00 | 0xc0 => Ok(false),
-            found => Err(Fault::Kind { expected: "true or false", found }),
+            found => Err(Fault::Kind {
+                expected: "true or false",
+                found,
+            }),
         }
     }
 
@@ -250,7 +298,11 @@ impl<'a> Reader<'a> {
             }
             _ => self.integer()? as f64,
         };
-        if number.is_finite() { Ok(number) } else { Err(Fault::NotFinite) }
+        if number.is_finite() {
+            Ok(number)
+        } else {
+            Err(Fault::NotFinite)
+        }
     }
 
     /// Consumes a nil if there is one.
@@ -313,7 +365,11 @@ enum StructShape {
 }
 
 fn named(order: &'static [&'static str], key: &[u8]) -> &'static str {
-    order.iter().copied().find(|name| name.as_bytes() == key).unwrap_or("")
+    order
+        .iter()
+        .copied()
+        .find(|name| name.as_bytes() == key)
+        .unwrap_or("")
 }
 
 /// Finds the end of one msgpack value in bytes that may still be arriving, without recursion and
@@ -336,7 +392,14 @@ impl ValueScan {
         let mut pending = [0; MSGPACK_DEPTH_MAX + 1];
         pending[0] = 1;
         let max_depth = max_depth.min(MSGPACK_DEPTH_MAX);
-        ValueScan { start, next: start, max_bytes, max_depth, pending, level: 0 }
+        ValueScan {
+            start,
+            next: start,
+            max_bytes,
+            max_depth,
+            pending,
+            level: 0,
+        }
     }
 
     /// Where the value ends, once [`ValueScan::advance`] has said that it is complete.
@@ -367,7 +430,10 @@ impl ValueScan {
         let used = (self.next - self.start) as u64 + header.bytes;
         // Each item takes at least one byte, so a count beyond the bound cannot come true.
         if used + header.items > self.max_bytes as u64 {
-            return Err(Fault::TooMany { len: used + header.items, max: self.max_bytes as u64 });
+            return Err(Fault::TooMany {
+                len: used + header.items,
+                max: self.max_bytes as u64,
+            });
         }
         self.next = self.start + used as usize;
         if header.items > 0 {
@@ -393,7 +459,8 @@ impl Header {
     fn read(bytes: &[u8]) -> Option<Result<Header, Fault>> {
         let (&code, rest) = bytes.split_first()?;
         let length = |width: usize| {
-            rest.get(..width).map(|digits| digits.iter().fold(0, |sum, digit| sum << 8 | u64::from(*digit)))
+            rest.get(..width)
+                .map(|digits| digits.iter().fold(0, |sum, digit| sum << 8 | u64::from(*digit)))
         };
         let (bytes, items) = match code {
             0x00..=0x7f | 0xe0..=0xff | 0xc0 | 0xc2 | 0xc3 => (1, 0),
@@ -416,7 +483,12 @@ impl Header {
             0xdd => (5, length(4)?),
             0xde => (3, 2 * length(2)?),
             0xdf => (5, 2 * length(4)?),
-            0xc1 => return Some(Err(Fault::Kind { expected: "a value", found: code })),
+            0xc1 => {
+                return Some(Err(Fault::Kind {
+                    expected: "a value",
+                    found: code,
+                }));
+            }
         };
         Some(Ok(Header { bytes, items }))
     }
@@ -463,7 +535,11 @@ impl<'o> Writer<'o> {
 
     /// Bytes that Go holds as a nil slice when there are none.
     pub(super) fn raw_or_nil(&mut self, bytes: &[u8]) -> &mut Self {
-        if bytes.is_empty() { self.nil() } else { self.raw(bytes) }
+        if bytes.is_empty() {
+            self.nil()
+        } else {
+            self.raw(bytes)
+        }
     }
 
     pub(super) fn nil(&mut self) -> &mut Self {

@@ -71,7 +71,12 @@ impl LeaveIntent<'_> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(kind::LEAVE);
         let mut writer = Writer::new(out);
-        writer.map(3).raw("LTime").uint(self.ltime).raw("Node").raw(self.node);
+        writer
+            .map(3)
+            .raw("LTime")
+            .uint(self.ltime)
+            .raw("Node")
+            .raw(self.node);
         writer.raw("Prune").bool(self.prune);
     }
 }
@@ -99,7 +104,12 @@ impl JoinIntent<'_> {
     /// Appends type byte and struct.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(kind::JOIN);
-        Writer::new(out).map(2).raw("LTime").uint(self.ltime).raw("Node").raw(self.node);
+        Writer::new(out)
+            .map(2)
+            .raw("LTime")
+            .uint(self.ltime)
+            .raw("Node")
+            .raw(self.node);
     }
 }
 
@@ -126,8 +136,17 @@ impl UserEvent<'_> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(kind::USER_EVENT);
         let mut writer = Writer::new(out);
-        writer.map(4).raw("CC").bool(self.coalesce).raw("LTime").uint(self.ltime);
-        writer.raw("Name").raw(self.name).raw("Payload").raw_or_nil(self.payload);
+        writer
+            .map(4)
+            .raw("CC")
+            .bool(self.coalesce)
+            .raw("LTime")
+            .uint(self.ltime);
+        writer
+            .raw("Name")
+            .raw(self.name)
+            .raw("Payload")
+            .raw_or_nil(self.payload);
     }
 }
 
@@ -161,10 +180,28 @@ impl Query<'_> {
                 writer.raw(filter);
             }
         }
-        writer.raw("Flags").uint(self.flags).raw("ID").uint(self.id).raw("LTime").uint(self.ltime);
-        writer.raw("Name").raw(self.name).raw("Payload").raw_or_nil(self.payload);
-        writer.raw("Port").uint(self.port).raw("RelayFactor").uint(self.relay_factor);
-        writer.raw("SourceNode").raw(self.source_node).raw("Timeout").int(self.timeout_ns);
+        writer
+            .raw("Flags")
+            .uint(self.flags)
+            .raw("ID")
+            .uint(self.id)
+            .raw("LTime")
+            .uint(self.ltime);
+        writer
+            .raw("Name")
+            .raw(self.name)
+            .raw("Payload")
+            .raw_or_nil(self.payload);
+        writer
+            .raw("Port")
+            .uint(self.port)
+            .raw("RelayFactor")
+            .uint(self.relay_factor);
+        writer
+            .raw("SourceNode")
+            .raw(self.source_node)
+            .raw("Timeout")
+            .int(self.timeout_ns);
     }
 }
 
@@ -218,8 +255,19 @@ impl QueryResponse<'_> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(kind::QUERY_RESPONSE);
         let mut writer = Writer::new(out);
-        writer.map(5).raw("Flags").uint(self.flags).raw("From").raw(self.from).raw("ID").uint(self.id);
-        writer.raw("LTime").uint(self.ltime).raw("Payload").raw_or_nil(self.payload);
+        writer
+            .map(5)
+            .raw("Flags")
+            .uint(self.flags)
+            .raw("From")
+            .raw(self.from)
+            .raw("ID")
+            .uint(self.id);
+        writer
+            .raw("LTime")
+            .uint(self.ltime)
+            .raw("Payload")
+            .raw_or_nil(self.payload);
     }
 }
 
@@ -247,8 +295,9 @@ impl<'a> Fields<'a> for QueryResponse<'a> {
 impl<'a> KeyRequest<'a> {
     /// Reads the payload of a key query. Its first byte is not looked at, as in Serf.
     pub fn decode_payload(payload: &'a [u8]) -> Result<KeyRequest<'a>, DecodeError> {
-        let (_, body) =
-            payload.split_first().ok_or_else(|| DecodeError::new("key request", 0, Fault::Empty))?;
+        let (_, body) = payload
+            .split_first()
+            .ok_or_else(|| DecodeError::new("key request", 0, Fault::Empty))?;
         Reader::new(body).fields()
     }
 
@@ -286,7 +335,11 @@ impl KeyResponse<'_> {
                 writer.raw(key);
             }
         }
-        writer.raw("Message").raw(self.message).raw("PrimaryKey").raw(self.primary_key);
+        writer
+            .raw("Message")
+            .raw(self.message)
+            .raw("PrimaryKey")
+            .raw(self.primary_key);
         writer.raw("Result").bool(self.result);
     }
 }
@@ -319,7 +372,12 @@ fn decode_relay(mut reader: Reader<'_>) -> Result<Relay<'_>, DecodeError> {
     if inner.is_empty() {
         return Err(DecodeError::new("relay", reader.offset(), Fault::Empty));
     }
-    Ok(Relay { dest_addr: dest.ip, dest_port: dest.port, dest_name: name, inner })
+    Ok(Relay {
+        dest_addr: dest.ip,
+        dest_port: dest.port,
+        dest_name: name,
+        inner,
+    })
 }
 
 impl Relay<'_> {

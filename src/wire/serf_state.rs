@@ -22,7 +22,11 @@ impl PushPullState<'_> {
                 Some(events) => encode_slot(events, &mut writer),
             }
         }
-        writer.raw("LTime").uint(self.ltime).raw("LeftMembers").array(self.left_members.len());
+        writer
+            .raw("LTime")
+            .uint(self.ltime)
+            .raw("LeftMembers")
+            .array(self.left_members.len());
         for name in &self.left_members {
             writer.raw(name);
         }
@@ -37,15 +41,26 @@ impl PushPullState<'_> {
 fn encode_slot(slot: &UserEvents<'_>, writer: &mut Writer<'_>) {
     writer.map(2).raw("Events").array(slot.events.len());
     for (name, payload) in &slot.events {
-        writer.map(2).raw("Name").raw(name).raw("Payload").raw_or_nil(payload);
+        writer
+            .map(2)
+            .raw("Name")
+            .raw(name)
+            .raw("Payload")
+            .raw_or_nil(payload);
     }
     writer.raw("LTime").uint(slot.ltime);
 }
 
 impl<'a> Fields<'a> for PushPullState<'a> {
     const NAME: &'static str = "serf push/pull";
-    const ORDER: &'static [&'static str] =
-        &["LTime", "StatusLTimes", "LeftMembers", "EventLTime", "Events", "QueryLTime"];
+    const ORDER: &'static [&'static str] = &[
+        "LTime",
+        "StatusLTimes",
+        "LeftMembers",
+        "EventLTime",
+        "Events",
+        "QueryLTime",
+    ];
 
     fn field(&mut self, key: &[u8], reader: &mut Reader<'a>) -> Result<bool, Fault> {
         match key {
@@ -85,9 +100,15 @@ fn decode_ring<'a>(reader: &mut Reader<'a>) -> Result<Vec<Option<UserEvents<'a>>
         let slot: Slot<'a> = reader.fields().map_err(|error: DecodeError| error.fault)?;
         total += slot.events.len();
         if total > RING_EVENTS_MAX {
-            return Err(Fault::TooMany { len: total as u64, max: RING_EVENTS_MAX as u64 });
+            return Err(Fault::TooMany {
+                len: total as u64,
+                max: RING_EVENTS_MAX as u64,
+            });
         }
-        ring.push(Some(UserEvents { ltime: slot.ltime, events: slot.events }));
+        ring.push(Some(UserEvents {
+            ltime: slot.ltime,
+            events: slot.events,
+        }));
         Ok(())
     })?;
     Ok(ring)
@@ -146,11 +167,34 @@ impl WireMember<'_> {
         let ([p_min, p_max, p_cur], [d_min, d_max, d_cur]) = (self.protocol, self.delegate);
         out.push(kind::CONFLICT_RESPONSE);
         let mut writer = Writer::new(out);
-        writer.map(11).raw("Addr").raw(self.addr).raw("DelegateCur").uint(d_cur);
-        writer.raw("DelegateMax").uint(d_max).raw("DelegateMin").uint(d_min);
-        writer.raw("Name").raw(self.name).raw("Port").uint(self.port).raw("ProtocolCur").uint(p_cur);
-        writer.raw("ProtocolMax").uint(p_max).raw("ProtocolMin").uint(p_min);
-        writer.raw("Status").uint(self.status).raw("Tags").map(self.tags.len());
+        writer
+            .map(11)
+            .raw("Addr")
+            .raw(self.addr)
+            .raw("DelegateCur")
+            .uint(d_cur);
+        writer
+            .raw("DelegateMax")
+            .uint(d_max)
+            .raw("DelegateMin")
+            .uint(d_min);
+        writer
+            .raw("Name")
+            .raw(self.name)
+            .raw("Port")
+            .uint(self.port)
+            .raw("ProtocolCur")
+            .uint(p_cur);
+        writer
+            .raw("ProtocolMax")
+            .uint(p_max)
+            .raw("ProtocolMin")
+            .uint(p_min);
+        writer
+            .raw("Status")
+            .uint(self.status)
+            .raw("Tags")
+            .map(self.tags.len());
         for (key, value) in &self.tags {
             writer.raw(key).raw(value);
         }

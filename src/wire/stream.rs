@@ -7,7 +7,9 @@ use super::message::{PushPull, StreamMessage};
 use super::message_codec::{ErrorText, PushPullHeader, UserHeader};
 use super::msgpack::Reader;
 use super::stream_scan::StreamScan;
-use crate::bounds::{PUSH_PULL_NODES_MAX, STREAM_INFLATE_FLOOR, STREAM_INFLATE_RATIO_MAX, STREAM_MESSAGE_MAX};
+use crate::bounds::{
+    PUSH_PULL_NODES_MAX, STREAM_INFLATE_FLOOR, STREAM_INFLATE_RATIO_MAX, STREAM_MESSAGE_MAX,
+};
 
 /// Collects a plain stream message from bytes as they arrive. For an encrypted stream, whose length is
 /// known, open the frame and use [`decode_stream`].
@@ -30,7 +32,13 @@ impl StreamDecoder {
     /// A decoder of one message of at most `limit` bytes, as it arrives as well as decompressed.
     pub fn new(limit: usize) -> StreamDecoder {
         let scan = StreamScan::new(limit, true);
-        StreamDecoder { received: Vec::new(), inflated: Vec::new(), scan, limit, failed: None }
+        StreamDecoder {
+            received: Vec::new(),
+            inflated: Vec::new(),
+            scan,
+            limit,
+            failed: None,
+        }
     }
 
     /// Adds bytes from the stream. What goes beyond the limit is not kept, and is an error at the next
@@ -38,7 +46,8 @@ impl StreamDecoder {
     pub fn push(&mut self, bytes: &[u8]) {
         // One byte beyond the limit tells a message that fits from one that does not.
         let room = self.limit.saturating_add(1).saturating_sub(self.received.len());
-        self.received.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+        self.received
+            .extend_from_slice(bytes.get(..room).unwrap_or(bytes));
     }
 
     /// How many bytes are held, for whoever counts them against a budget.
@@ -54,7 +63,11 @@ impl StreamDecoder {
         let result = match self.scan.advance(&self.received) {
             Ok(false) if self.received.len() > self.limit => {
                 let (len, max) = (self.received.len() as u64, self.limit as u64);
-                Err(DecodeError::new("stream message", self.limit, Fault::TooMany { len, max }))
+                Err(DecodeError::new(
+                    "stream message",
+                    self.limit,
+                    Fault::TooMany { len, max },
+                ))
             }
             result => result,
         };
@@ -65,7 +78,11 @@ impl StreamDecoder {
     /// The message, once it is complete. Bytes after it are ignored.
     pub fn message(&mut self) -> Result<StreamMessage<'_>, DecodeError> {
         if !self.is_complete()? {
-            return Err(DecodeError::new("stream message", self.received.len(), Fault::Truncated));
+            return Err(DecodeError::new(
+                "stream message",
+                self.received.len(),
+                Fault::Truncated,
+            ));
         }
         decode_stream(&self.received, &mut self.inflated, self.limit)
     }
@@ -100,8 +117,9 @@ pub fn decode_stream<'a>(
 }
 
 fn decode_plain(plain: &[u8]) -> Result<StreamMessage<'_>, DecodeError> {
-    let (&kind, body) =
-        plain.split_first().ok_or_else(|| DecodeError::new("stream message", 0, Fault::Truncated))?;
+    let (&kind, body) = plain
+        .split_first()
+        .ok_or_else(|| DecodeError::new("stream message", 0, Fault::Truncated))?;
     let mut reader = Reader::new(body);
     Ok(match kind {
         kind::PUSH_PULL => StreamMessage::PushPull(decode_push_pull(reader)?),
@@ -119,7 +137,10 @@ fn decode_plain(plain: &[u8]) -> Result<StreamMessage<'_>, DecodeError> {
 fn decode_push_pull(mut reader: Reader<'_>) -> Result<PushPull<'_>, DecodeError> {
     let header: PushPullHeader = reader.fields()?;
     if header.nodes > PUSH_PULL_NODES_MAX as u64 {
-        let fault = Fault::TooMany { len: header.nodes, max: PUSH_PULL_NODES_MAX as u64 };
+        let fault = Fault::TooMany {
+            len: header.nodes,
+            max: PUSH_PULL_NODES_MAX as u64,
+        };
         return Err(DecodeError::new("push/pull header", 0, fault));
     }
     let mut nodes = Vec::new();
@@ -127,17 +148,24 @@ fn decode_push_pull(mut reader: Reader<'_>) -> Result<PushPull<'_>, DecodeError>
         nodes.push(reader.fields()?);
     }
     let user_state = raw(&reader, "UserStateLen", header.user_state_len)?;
-    Ok(PushPull { join: header.join, nodes, user_state })
+    Ok(PushPull {
+        join: header.join,
+        nodes,
+        user_state,
+    })
 }
 
 /// The raw bytes at the end of a message.
 fn raw<'a>(reader: &Reader<'a>, field: &'static str, len: u64) -> Result<&'a [u8], DecodeError> {
-    usize::try_from(len).ok().and_then(|len| reader.rest().get(..len)).ok_or(DecodeError {
-        message: "stream message",
-        field,
-        offset: reader.offset(),
-        fault: Fault::Truncated,
-    })
+    usize::try_from(len)
+        .ok()
+        .and_then(|len| reader.rest().get(..len))
+        .ok_or(DecodeError {
+            message: "stream message",
+            field,
+            offset: reader.offset(),
+            fault: Fault::Truncated,
+        })
 }
 
 /// Puts the compression around a stream message if asked for, also when that makes it longer, as

@@ -20,7 +20,11 @@ enum Stage {
     /// In the header of a push/pull.
     PushPullHeader(ValueScan),
     /// In a node of a push/pull.
-    Node { scan: ValueScan, nodes_left: u64, user_len: u64 },
+    Node {
+        scan: ValueScan,
+        nodes_left: u64,
+        user_len: u64,
+    },
     /// In the header of a user message.
     UserHeader(ValueScan),
     /// In the raw bytes at the end of the message.
@@ -39,7 +43,11 @@ pub(super) struct StreamScan {
 impl StreamScan {
     /// A scan of a message of at most `limit` bytes.
     pub(super) fn new(limit: usize, outermost: bool) -> StreamScan {
-        StreamScan { stage: Stage::Kind, limit, outermost }
+        StreamScan {
+            stage: Stage::Kind,
+            limit,
+            outermost,
+        }
     }
 
     /// Goes on with all bytes there are by now, from the type byte on. `true`: the message is complete.
@@ -56,12 +64,17 @@ impl StreamScan {
                         return Ok(false);
                     }
                     let end = scan.end();
-                    let header: PushPullHeader = Reader::new(bytes.get(1..end).unwrap_or_default()).fields()?;
+                    let header: PushPullHeader =
+                        Reader::new(bytes.get(1..end).unwrap_or_default()).fields()?;
                     check("Nodes", header.nodes, PUSH_PULL_NODES_MAX)?;
                     check("UserStateLen", header.user_state_len, self.limit)?;
                     self.nodes_or_raw(end, header.nodes, header.user_state_len)?
                 }
-                Stage::Node { scan, nodes_left, user_len } => {
+                Stage::Node {
+                    scan,
+                    nodes_left,
+                    user_len,
+                } => {
                     if !step(scan, bytes, "push/pull node")? {
                         return Ok(false);
                     }
@@ -100,7 +113,11 @@ impl StreamScan {
             Some(nodes_left) => {
                 check("", start as u64, self.limit)?;
                 let scan = ValueScan::new(start, MSGPACK_DEPTH_MAX, STREAM_STRUCT_MAX);
-                Ok(Stage::Node { scan, nodes_left, user_len })
+                Ok(Stage::Node {
+                    scan,
+                    nodes_left,
+                    user_len,
+                })
             }
             None => {
                 let end = (start as u64).saturating_add(user_len);
@@ -112,7 +129,8 @@ impl StreamScan {
 }
 
 fn step(scan: &mut ValueScan, bytes: &[u8], message: &'static str) -> Result<bool, DecodeError> {
-    scan.advance(bytes).map_err(|fault| DecodeError::new(message, scan.end(), fault))
+    scan.advance(bytes)
+        .map_err(|fault| DecodeError::new(message, scan.end(), fault))
 }
 
 fn check(field: &'static str, len: u64, max: usize) -> Result<(), DecodeError> {
@@ -120,5 +138,10 @@ fn check(field: &'static str, len: u64, max: usize) -> Result<(), DecodeError> {
     if len <= max {
         return Ok(());
     }
-    Err(DecodeError { message: "stream message", field, offset: 0, fault: Fault::TooMany { len, max } })
+    Err(DecodeError {
+        message: "stream message",
+        field,
+        offset: 0,
+        fault: Fault::TooMany { len, max },
+    })
 }

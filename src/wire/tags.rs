@@ -56,11 +56,16 @@ mod tests {
     use super::*;
 
     fn decoded(meta: &[u8]) -> Vec<(String, String)> {
-        decode_tags(meta).into_iter().map(|(key, value)| (key.into_owned(), value.into_owned())).collect()
+        decode_tags(meta)
+            .into_iter()
+            .map(|(key, value)| (key.into_owned(), value.into_owned()))
+            .collect()
     }
 
     fn pairs(tags: &[(&str, &str)]) -> Vec<(String, String)> {
-        tags.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+        tags.iter()
+            .map(|(key, value)| (key.to_string(), value.to_string()))
+            .collect()
     }
 
     #[test]
@@ -76,7 +81,10 @@ mod tests {
     #[test]
     fn tags_are_read_as_serf_reads_them() {
         for (meta, tags) in [
-            (&b"\xff\x82\xa4role\xa3web\xa2dc\xa2x1"[..], &[("role", "web"), ("dc", "x1")][..]),
+            (
+                &b"\xff\x82\xa4role\xa3web\xa2dc\xa2x1"[..],
+                &[("role", "web"), ("dc", "x1")][..],
+            ),
             (b"\xff\x80", &[]),
             (b"\xff\xc0", &[]),
             (b"\xff\xde\x00\x01\xd9\x01a\xc4\x01b", &[("a", "b")]),
