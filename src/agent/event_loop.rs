@@ -58,7 +58,6 @@ fn title(event: &Event) -> Option<String> {
         Event::User { name, .. } => Some(format!("user-event: {name}")),
         Event::Query { name, .. } if name.starts_with(INTERNAL_PREFIX) => None,
         Event::Query { name, .. } => Some(format!("query: {name}")),
-        Event::Clocks { .. } => None,
     }
 }
 
@@ -79,6 +78,5 @@ mod tests {
         assert_eq!(title(&user).as_deref(), Some("user-event: deploy"));
         assert_eq!(title(&query("load")).as_deref(), Some("query: load"));
         assert_eq!(title(&query("_serf_ping")), None);
-        assert_eq!(title(&Event::Clocks { member: 1, event: 1, query: 1 }), None);
     }
 }

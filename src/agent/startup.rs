@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use rand::TryRng;
+use rand::rngs::SysRng;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tracing::info;
@@ -124,7 +126,7 @@ async fn create(plan: &mut Plan) -> Result<(Driver, Handle, SocketAddr), String>
         query_response_size_limit: plan.query_response_size_limit,
         resolve_name_conflicts: plan.resolve_name_conflicts,
         disable_coordinates: plan.disable_coordinates,
-        seed: rand::random(),
+        seed: SysRng.try_next_u64().map_err(|e| e.to_string())?,
     };
     let config =
         DriverConfig { node, keyring: plan.keyring.take(), label: Vec::new(), compress: plan.compress };

@@ -53,6 +53,10 @@ struct Subcommand {
 /// All commands, in the order in which help lists them.
 const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand {
+        define: agent::define,
+        run: agent::run,
+    },
+    Subcommand {
         define: event::define,
         run: event::run,
     },
