@@ -31,19 +31,28 @@ pub fn parse(text: &str, default_port: Option<u16>) -> Result<SocketAddr, String
 
 /// Splits into host and port, as [`parse`] does, without looking anything up.
 pub fn split(text: &str, default_port: Option<u16>) -> Result<(String, u16), String> {
-    let is_v6 = |host: &str| host.split('%').next().is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok());
+    let is_v6 = |host: &str| {
+        host.split('%')
+            .next()
+            .is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok())
+    };
     let missing = || default_port.ok_or_else(|| format!("address {text}: missing port in address"));
     if is_v6(text) && default_port.is_some() {
         return Ok((text.to_string(), missing()?));
     }
     let (host, port) = if let Some(inner) = text.strip_prefix('[') {
-        let (host, rest) =
-            inner.split_once(']').ok_or_else(|| format!("address {text}: missing ']' in address"))?;
+        let (host, rest) = inner
+            .split_once(']')
+            .ok_or_else(|| format!("address {text}: missing ']' in address"))?;
         match rest.strip_prefix(':') {
             _ if rest.is_empty() => return Ok((host.to_string(), missing()?)),
             Some(port) if !port.contains(':') => (host, port),
             Some(_) => return Err(format!("address {text}: too many colons in address")),
-            None => return Err(format!("address {text}: after ']' only a port may follow, as in [::1]:7946")),
+            None => {
+                return Err(format!(
+                    "address {text}: after ']' only a port may follow, as in [::1]:7946"
+                ));
+            }
         }
     } else {
         match text.split_once(':') {
@@ -70,16 +79,21 @@ fn parse_port(port: &str) -> Result<u16, String> {
 
 /// The first address of a name, IPv4 before IPv6.
 fn look_up(host: &str, port: u16) -> Result<SocketAddr, String> {
-    let found: Vec<SocketAddr> =
-        (host, port).to_socket_addrs().map_err(|e| lookup_error(host, &e))?.collect();
+    let found: Vec<SocketAddr> = (host, port)
+        .to_socket_addrs()
+        .map_err(|e| lookup_error(host, &e))?
+        .collect();
     let best = found.iter().find(|addr| addr.is_ipv4()).or(found.first());
-    best.copied().ok_or_else(|| format!("lookup {host}: no such host"))
+    best.copied()
+        .ok_or_else(|| format!("lookup {host}: no such host"))
 }
 
 /// Why a name could not be looked up, in Serf's words.
 pub fn lookup_error(host: &str, error: &std::io::Error) -> String {
     let text = os_error(error);
-    let reason = text.split_once("information: ").map_or(text.as_str(), |(_, reason)| reason);
+    let reason = text
+        .split_once("information: ")
+        .map_or(text.as_str(), |(_, reason)| reason);
     match reason {
         // The resolver's words for a name that does not exist, or has no address.
         "Name or service not known"
@@ -113,7 +127,11 @@ pub fn interface_addresses(name: &str) -> Result<Vec<IpAddr>, String> {
 
 /// What `-iface` makes of the bind address: a wildcard becomes the interface's address, anything else
 /// must be on the interface. `true` when the address was taken from the interface.
-pub fn bind_to_interface(bind: SocketAddr, name: &str, on_it: &[IpAddr]) -> Result<(SocketAddr, bool), String> {
+pub fn bind_to_interface(
+    bind: SocketAddr,
+    name: &str,
+    on_it: &[IpAddr],
+) -> Result<(SocketAddr, bool), String> {
     if bind.ip() != IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
         return match on_it.contains(&bind.ip()) {
             true => Ok((bind, false)),
@@ -152,7 +170,11 @@ fn pick_private(addresses: &[IpAddr]) -> Option<IpAddr> {
         IpAddr::V4(ip) => ip.is_private() || is_shared(*ip) || is_benchmarking(*ip),
         IpAddr::V6(_) => false,
     });
-    let v6 = || addresses.iter().find(|ip| matches!(ip, IpAddr::V6(ip) if ip.is_unique_local()));
+    let v6 = || {
+        addresses
+            .iter()
+            .find(|ip| matches!(ip, IpAddr::V6(ip) if ip.is_unique_local()))
+    };
     v4.or_else(v6).copied()
 }
 
@@ -191,18 +213,34 @@ mod tests {
         ];
         for (text, expected) in table {
             let parsed = parse(text, Some(DEFAULT_PORT)).map(|addr| addr.to_string());
-            assert_eq!(parsed, expected.map(str::to_string).map_err(str::to_string), "{text}");
+            assert_eq!(
+                parsed,
+                expected.map(str::to_string).map_err(str::to_string),
+                "{text}"
+            );
         }
-        assert_eq!(parse("127.0.0.1", None).unwrap_err(), "address 127.0.0.1: missing port in address");
-        assert_eq!(parse("::1", None).unwrap_err(), "address ::1: too many colons in address");
+        assert_eq!(
+            parse("127.0.0.1", None).unwrap_err(),
+            "address 127.0.0.1: missing port in address"
+        );
+        assert_eq!(
+            parse("::1", None).unwrap_err(),
+            "address ::1: too many colons in address"
+        );
     }
 
     #[test]
     fn the_announced_address_has_the_form_that_serf_gives_it() {
-        assert_eq!(announced("10.0.0.1".parse().unwrap()), Ok(RawAddr::V4([10, 0, 0, 1])));
+        assert_eq!(
+            announced("10.0.0.1".parse().unwrap()),
+            Ok(RawAddr::V4([10, 0, 0, 1]))
+        );
         assert_eq!(announced("::".parse().unwrap()), Ok(RawAddr::V16([0; 16])));
         // Whether this host has a private address or not, the short form never appears.
-        assert!(!matches!(announced("0.0.0.0".parse().unwrap()), Ok(RawAddr::V4(_))));
+        assert!(!matches!(
+            announced("0.0.0.0".parse().unwrap()),
+            Ok(RawAddr::V4(_))
+        ));
     }
 
     #[test]
@@ -217,17 +255,27 @@ mod tests {
             (vec!["169.254.0.1", "::1", "2001:4860::1"], None),
         ];
         for (list, expected) in table {
-            assert_eq!(pick_private(&ips(&list)), expected.map(|ip| ip.parse().unwrap()), "{list:?}");
+            assert_eq!(
+                pick_private(&ips(&list)),
+                expected.map(|ip| ip.parse().unwrap()),
+                "{list:?}"
+            );
         }
     }
 
     #[test]
     fn interfaces() {
-        let on_it: Vec<IpAddr> = ["fe80::1", "10.0.0.1", "fd00::1"].iter().map(|ip| ip.parse().unwrap()).collect();
+        let on_it: Vec<IpAddr> = ["fe80::1", "10.0.0.1", "fd00::1"]
+            .iter()
+            .map(|ip| ip.parse().unwrap())
+            .collect();
         let bind = |text: &str| bind_to_interface(text.parse().unwrap(), "eth7", &on_it);
         assert_eq!(bind("0.0.0.0:5"), Ok(("10.0.0.1:5".parse().unwrap(), true)));
         assert_eq!(bind("10.0.0.1:5"), Ok(("10.0.0.1:5".parse().unwrap(), false)));
-        assert_eq!(bind("10.9.9.9:5"), Err("Interface 'eth7' has no '10.9.9.9' address".into()));
+        assert_eq!(
+            bind("10.9.9.9:5"),
+            Err("Interface 'eth7' has no '10.9.9.9' address".into())
+        );
         let only_local: Vec<IpAddr> = vec!["fe80::1".parse().unwrap(), "169.254.1.1".parse().unwrap()];
         assert_eq!(
             bind_to_interface("0.0.0.0:5".parse().unwrap(), "eth7", &only_local),
@@ -237,6 +285,9 @@ mod tests {
             interface_addresses("nosuch"),
             Err("Invalid network interface: route ip+net: no such network interface".into())
         );
-        assert_eq!(interface_addresses("lo").map(|list| list.contains(&Ipv4Addr::LOCALHOST.into())), Ok(true));
+        assert_eq!(
+            interface_addresses("lo").map(|list| list.contains(&Ipv4Addr::LOCALHOST.into())),
+            Ok(true)
+        );
     }
 }

@@ -15,7 +15,10 @@ use crate::serf::Tags;
 
 /// What one source says, or all of them together.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[allow(missing_docs, reason = "the names are those of the keys; surface.md 2.2 explains them")]
+#[allow(
+    missing_docs,
+    reason = "the names are those of the keys; surface.md 2.2 explains them"
+)]
 pub struct Settings {
     pub node_name: String,
     pub role: String,
@@ -133,10 +136,19 @@ const KEYS: [(&str, Slot); 44] = [
     ("enable_syslog", Slot::Switch(|s| &mut s.enable_syslog)),
     ("syslog_facility", Slot::Text(|s| &mut s.syslog_facility)),
     ("enable_compression", Slot::Choice(|s| &mut s.enable_compression)),
-    ("disable_coordinates", Slot::Switch(|s| &mut s.disable_coordinates)),
-    ("disable_name_resolution", Slot::Switch(|s| &mut s.disable_name_resolution)),
+    (
+        "disable_coordinates",
+        Slot::Switch(|s| &mut s.disable_coordinates),
+    ),
+    (
+        "disable_name_resolution",
+        Slot::Switch(|s| &mut s.disable_name_resolution),
+    ),
     ("leave_on_terminate", Slot::Switch(|s| &mut s.leave_on_terminate)),
-    ("skip_leave_on_interrupt", Slot::Switch(|s| &mut s.skip_leave_on_interrupt)),
+    (
+        "skip_leave_on_interrupt",
+        Slot::Switch(|s| &mut s.skip_leave_on_interrupt),
+    ),
     ("reconnect_interval", Slot::Time(|s| &mut s.reconnect_interval)),
     ("reconnect_timeout", Slot::Time(|s| &mut s.reconnect_timeout)),
     ("tombstone_timeout", Slot::Time(|s| &mut s.tombstone_timeout)),
@@ -144,9 +156,15 @@ const KEYS: [(&str, Slot); 44] = [
     ("broadcast_timeout", Slot::Time(|s| &mut s.broadcast_timeout)),
     ("statsite_addr", Slot::Text(|s| &mut s.statsite_addr)),
     ("statsd_addr", Slot::Text(|s| &mut s.statsd_addr)),
-    ("query_response_size_limit", Slot::Number(|s| &mut s.query_response_size_limit)),
+    (
+        "query_response_size_limit",
+        Slot::Number(|s| &mut s.query_response_size_limit),
+    ),
     ("query_size_limit", Slot::Number(|s| &mut s.query_size_limit)),
-    ("user_event_size_limit", Slot::Number(|s| &mut s.user_event_size_limit)),
+    (
+        "user_event_size_limit",
+        Slot::Number(|s| &mut s.user_event_size_limit),
+    ),
     ("validate_node_names", Slot::Ignored),
     ("msgpackusenewtimeformat", Slot::Ignored),
 ];
@@ -158,7 +176,9 @@ const GROUP: &str = "mdns";
 /// asked for one refuses to start, because running without it would look like working.
 type NotYet = (&'static str, fn(&Settings) -> bool);
 const NOT_YET: [NotYet; 6] = [
-    ("event_handlers (-event-handler)", |s| !s.event_handlers.is_empty()),
+    ("event_handlers (-event-handler)", |s| {
+        !s.event_handlers.is_empty()
+    }),
     ("snapshot_path (-snapshot)", |s| !s.snapshot_path.is_empty()),
     ("discover (-discover)", |s| !s.discover.is_empty()),
     ("enable_syslog (-syslog)", |s| s.enable_syslog),
@@ -202,9 +222,18 @@ impl Settings {
         errors: &mut Vec<String>,
         times: &mut Vec<(String, String)>,
     ) {
-        let prefix = if group.is_empty() { String::new() } else { format!("{group}.") };
+        let prefix = if group.is_empty() {
+            String::new()
+        } else {
+            format!("{group}.")
+        };
         for (path, slot) in &KEYS {
-            let Some(key) = path.strip_prefix(prefix.as_str()).filter(|key| !key.contains('.')) else { continue };
+            let Some(key) = path
+                .strip_prefix(prefix.as_str())
+                .filter(|key| !key.contains('.'))
+            else {
+                continue;
+            };
             match take(&mut object, key) {
                 None | Some(Value::Null) => {}
                 Some(value) => self.decode_value(path, slot, value, errors, times),
@@ -247,10 +276,14 @@ impl Settings {
             }
             (Slot::List(_), other) => {
                 let kind = json::kind(&other);
-                errors.push(format!("'{path}': source data must be an array or slice, got {kind}"));
+                errors.push(format!(
+                    "'{path}': source data must be an array or slice, got {kind}"
+                ));
             }
             (Slot::Tags(place), Value::Object(object)) => *place(self) = decode_tags(path, object, errors),
-            (Slot::Tags(_), other) => errors.push(format!("'{path}' expected a map, got '{}'", json::kind(&other))),
+            (Slot::Tags(_), other) => {
+                errors.push(format!("'{path}' expected a map, got '{}'", json::kind(&other)))
+            }
             (Slot::Text(_) | Slot::Time(_), other) => {
                 errors.push(wrong_type(path, "string", &other, &json::show(&other)));
             }
@@ -265,7 +298,9 @@ impl Settings {
     pub fn merge(&mut self, mut over: Settings) {
         for (_, slot) in &KEYS {
             match slot {
-                Slot::Text(place) if !place(&mut over).is_empty() => *place(self) = std::mem::take(place(&mut over)),
+                Slot::Text(place) if !place(&mut over).is_empty() => {
+                    *place(self) = std::mem::take(place(&mut over))
+                }
                 Slot::Secret(place) if !place(&mut over).is_empty() => {
                     *place(self) = std::mem::take(place(&mut over));
                 }
@@ -297,7 +332,9 @@ pub enum TimeError {
 
 /// Reads a duration; zero is "not said".
 pub fn parse_time(text: &str) -> Result<Option<Duration>, TimeError> {
-    let time: GoDuration = text.parse().map_err(|e: DurationError| TimeError::Syntax(e.to_string()))?;
+    let time: GoDuration = text
+        .parse()
+        .map_err(|e: DurationError| TimeError::Syntax(e.to_string()))?;
     match u64::try_from(time.nanos) {
         Err(_) => Err(TimeError::Negative),
         Ok(0) => Ok(None),
@@ -308,7 +345,10 @@ pub fn parse_time(text: &str) -> Result<Option<Duration>, TimeError> {
 /// Takes a key's value, matching the key exactly or else without regard to case.
 fn take(object: &mut Map<String, Value>, key: &str) -> Option<Value> {
     object.remove(key).or_else(|| {
-        let spelled = object.keys().find(|candidate| candidate.to_lowercase() == key)?.clone();
+        let spelled = object
+            .keys()
+            .find(|candidate| candidate.to_lowercase() == key)?
+            .clone();
         object.remove(&spelled)
     })
 }
@@ -319,7 +359,12 @@ fn decode_list(path: &str, items: Vec<Value>, errors: &mut Vec<String>) -> Vec<S
         match item {
             Value::String(text) => list.push(text),
             Value::Null => list.push(String::new()),
-            other => errors.push(wrong_type(&format!("{path}[{index}]"), "string", &other, &json::show(&other))),
+            other => errors.push(wrong_type(
+                &format!("{path}[{index}]"),
+                "string",
+                &other,
+                &json::show(&other),
+            )),
         }
     }
     list
@@ -331,7 +376,12 @@ fn decode_tags(path: &str, object: Map<String, Value>, errors: &mut Vec<String>)
         match value {
             Value::String(text) => drop(tags.insert(name, text)),
             Value::Null => drop(tags.insert(name, String::new())),
-            other => errors.push(wrong_type(&format!("{path}[{name}]"), "string", &other, &json::show(&other))),
+            other => errors.push(wrong_type(
+                &format!("{path}[{name}]"),
+                "string",
+                &other,
+                &json::show(&other),
+            )),
         }
     }
     tags
@@ -348,7 +398,9 @@ fn wrong_type(path: &str, expected: &str, value: &Value, shown: &str) -> String 
 
 /// Numbers lose their fraction; what does not fit is as large as can be, and refused where it is used.
 fn truncate(number: &serde_json::Number) -> i64 {
-    number.as_i64().unwrap_or_else(|| number.as_f64().unwrap_or(0.0) as i64)
+    number
+        .as_i64()
+        .unwrap_or_else(|| number.as_f64().unwrap_or(0.0) as i64)
 }
 
 #[cfg(test)]
@@ -420,8 +472,14 @@ mod tests {
         )
         .unwrap();
         first.merge(second);
-        assert_eq!((first.bind.as_str(), first.protocol, first.enable_syslog), ("a", 4, true));
-        assert_eq!(first.tags, Tags::from([("a".into(), "1".into()), ("b".into(), "2".into())]));
+        assert_eq!(
+            (first.bind.as_str(), first.protocol, first.enable_syslog),
+            ("a", 4, true)
+        );
+        assert_eq!(
+            first.tags,
+            Tags::from([("a".into(), "1".into()), ("b".into(), "2".into())])
+        );
         assert_eq!(first.start_join, ["x", "y"]);
         assert_eq!(first.retry_interval, Some(Duration::from_secs(10)));
         assert_eq!(first.enable_compression, Some(false));
@@ -430,15 +488,24 @@ mod tests {
 
     #[test]
     fn secrets_do_not_show() {
-        let shown = format!("{:?}", decode(r#"{"encrypt_key":"c2VjcmV0","rpc_auth":"token"}"#).unwrap());
+        let shown = format!(
+            "{:?}",
+            decode(r#"{"encrypt_key":"c2VjcmV0","rpc_auth":"token"}"#).unwrap()
+        );
         assert!(!shown.contains("c2VjcmV0") && !shown.contains("token"), "{shown}");
     }
 
     #[test]
     fn what_is_not_built_yet_is_refused_by_name() {
         let table = [
-            (r#"{"event_handlers":["x"]}"#, Some("event_handlers (-event-handler) is not supported yet")),
-            (r#"{"snapshot_path":"x"}"#, Some("snapshot_path (-snapshot) is not supported yet")),
+            (
+                r#"{"event_handlers":["x"]}"#,
+                Some("event_handlers (-event-handler) is not supported yet"),
+            ),
+            (
+                r#"{"snapshot_path":"x"}"#,
+                Some("snapshot_path (-snapshot) is not supported yet"),
+            ),
             (r#"{"statsd_addr":"x"}"#, Some("statsd_addr is not supported yet")),
             (r#"{"rejoin_after_leave":true}"#, None),
         ];

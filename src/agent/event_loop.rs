@@ -74,7 +74,12 @@ mod tests {
             payload: Vec::new(),
             source: "n1".to_string(),
         };
-        let user = Event::User { ltime: 1, name: "deploy".to_string(), payload: Vec::new(), coalesce: false };
+        let user = Event::User {
+            ltime: 1,
+            name: "deploy".to_string(),
+            payload: Vec::new(),
+            coalesce: false,
+        };
         assert_eq!(title(&user).as_deref(), Some("user-event: deploy"));
         assert_eq!(title(&query("load")).as_deref(), Some("query: load"));
         assert_eq!(title(&query("_serf_ping")), None);

@@ -34,7 +34,11 @@ impl Agent {
         let targets: Vec<JoinTarget> = resolved.iter().flatten().flatten().cloned().collect();
         let mut failures = Vec::new();
         if !targets.is_empty() {
-            let command = Command::Join { targets, ignore_old: !replay, announce: true };
+            let command = Command::Join {
+                targets,
+                ignore_old: !replay,
+                announce: true,
+            };
             match self.0.driver.command(command).await {
                 Err(Stopped) => return Err("Serf can't Join after Leave or Shutdown".to_string()),
                 Ok(Answer::Joined { contacted, errors }) if contacted == 0 => failures = errors,
@@ -44,11 +48,21 @@ impl Agent {
             }
         }
         let errors = in_order(resolved, &failures);
-        if errors.is_empty() { Ok(0) } else { Err(list_errors(&errors)) }
+        if errors.is_empty() {
+            Ok(0)
+        } else {
+            Err(list_errors(&errors))
+        }
     }
 
     /// Tries to join until it works. Comes back with an error when there were too many tries.
-    pub async fn retry_join(&self, existing: &[String], replay: bool, every: Duration, max: Option<u64>) -> Result<(), ()> {
+    pub async fn retry_join(
+        &self,
+        existing: &[String],
+        replay: bool,
+        every: Duration,
+        max: Option<u64>,
+    ) -> Result<(), ()> {
         let mut retries = 0;
         loop {
             info!(target: "agent", "Joining cluster...(replay: {replay})");
@@ -80,7 +94,12 @@ async fn resolve(text: &str, default_port: u16) -> Result<Vec<JoinTarget>, Strin
     };
     let (host, port) = address::split(host, Some(default_port))?;
     let targets = |addrs: &mut dyn Iterator<Item = SocketAddr>| -> Vec<JoinTarget> {
-        addrs.map(|addr| JoinTarget { name: name.clone(), addr }).collect()
+        addrs
+            .map(|addr| JoinTarget {
+                name: name.clone(),
+                addr,
+            })
+            .collect()
     };
     if host.is_empty() {
         return Err("a host is missing, as in 10.1.2.3:7946".to_string());
@@ -90,9 +109,14 @@ async fn resolve(text: &str, default_port: u16) -> Result<Vec<JoinTarget>, Strin
     }
     if host.contains('%') {
         // An address with a zone is never looked up.
-        return Ok(targets(&mut std::iter::once(address::parse(&format!("[{host}]:{port}"), None)?)));
+        return Ok(targets(&mut std::iter::once(address::parse(
+            &format!("[{host}]:{port}"),
+            None,
+        )?)));
     }
-    let found = lookup_host((host.as_str(), port)).await.map_err(|e| address::lookup_error(&host, &e))?;
+    let found = lookup_host((host.as_str(), port))
+        .await
+        .map_err(|e| address::lookup_error(&host, &e))?;
     let mut addrs: Vec<SocketAddr> = Vec::new();
     for addr in found {
         if !addrs.contains(&addr) {
@@ -119,7 +143,9 @@ fn in_order(
                 for target in targets {
                     let at = unclaimed.iter().position(|(addr, _)| *addr == target.addr);
                     let claimed = at.map(|at| unclaimed.remove(at));
-                    errors.extend(claimed.map(|(addr, reason)| format!("Failed to join {}: {reason}", addr.ip())));
+                    errors.extend(
+                        claimed.map(|(addr, reason)| format!("Failed to join {}: {reason}", addr.ip())),
+                    );
                 }
             }
         }
@@ -139,9 +165,18 @@ mod tests {
     use super::*;
 
     fn resolve_now(text: &str) -> Result<Vec<String>, String> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         let targets = runtime.block_on(resolve(text, 7000))?;
-        let show = |t: &JoinTarget| format!("{}{}", t.name.as_deref().map_or(String::new(), |n| format!("{n}/")), t.addr);
+        let show = |t: &JoinTarget| {
+            format!(
+                "{}{}",
+                t.name.as_deref().map_or(String::new(), |n| format!("{n}/")),
+                t.addr
+            )
+        };
         Ok(targets.iter().map(show).collect())
     }
 
@@ -166,7 +201,10 @@ mod tests {
 
     #[test]
     fn errors_come_in_the_users_order_and_layout() {
-        let target = |text: &str| JoinTarget { name: None, addr: text.parse().unwrap() };
+        let target = |text: &str| JoinTarget {
+            name: None,
+            addr: text.parse().unwrap(),
+        };
         let resolved = vec![
             Ok(vec![target("127.0.0.1:1"), target("[::1]:1")]),
             Err("Failed to resolve x: lookup x: no such host".to_string()),

@@ -8,7 +8,10 @@ const MAX_DEPTH: usize = 200;
 /// The first JSON value of a text; what follows it is ignored, as Serf does in configuration files.
 pub fn parse_first(bytes: &[u8]) -> Result<Value, String> {
     let text = String::from_utf8_lossy(bytes);
-    match serde_json::Deserializer::from_str(&text).into_iter::<Value>().next() {
+    match serde_json::Deserializer::from_str(&text)
+        .into_iter::<Value>()
+        .next()
+    {
         None => Err("EOF".to_string()),
         Some(Ok(value)) => Ok(value),
         Some(Err(error)) => Err(match syntax_error(&text, false) {
@@ -59,7 +62,10 @@ pub fn show(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(items) => format!("[{}]", items.iter().map(show).collect::<Vec<_>>().join(" ")),
         Value::Object(map) => {
-            let mut pairs: Vec<String> = map.iter().map(|(key, value)| format!("{key}:{}", show(value))).collect();
+            let mut pairs: Vec<String> = map
+                .iter()
+                .map(|(key, value)| format!("{key}:{}", show(value)))
+                .collect();
             pairs.sort();
             format!("map[{}]", pairs.join(" "))
         }
@@ -69,7 +75,9 @@ pub fn show(value: &Value) -> String {
 /// The shortest notation, with an exponent from 1e6 and below 1e-4.
 fn show_float(number: f64) -> String {
     let scientific = format!("{number:e}");
-    let Some((mantissa, exponent)) = scientific.split_once('e') else { return scientific };
+    let Some((mantissa, exponent)) = scientific.split_once('e') else {
+        return scientific;
+    };
     match exponent.parse::<i32>() {
         Ok(exponent) if !(-4..6).contains(&exponent) => {
             let sign = if exponent < 0 { '-' } else { '+' };
@@ -89,12 +97,17 @@ enum Fault {
 }
 
 fn syntax_error(text: &str, whole: bool) -> Option<Fault> {
-    let mut scan = Scan { rest: text.as_bytes() };
+    let mut scan = Scan {
+        rest: text.as_bytes(),
+    };
     match scan.value(0) {
         Err(fault) => fault,
         Ok(()) if whole => {
             scan.space();
-            scan.rest.first().map(|byte| Fault::Byte { byte: *byte, context: "after top-level value".to_string() })
+            scan.rest.first().map(|byte| Fault::Byte {
+                byte: *byte,
+                context: "after top-level value".to_string(),
+            })
         }
         Ok(()) => None,
     }
@@ -123,7 +136,10 @@ impl Scan<'_> {
     }
 
     fn fault<T>(byte: u8, context: &str) -> Result<T, Option<Fault>> {
-        Err(Some(Fault::Byte { byte, context: context.to_string() }))
+        Err(Some(Fault::Byte {
+            byte,
+            context: context.to_string(),
+        }))
     }
 
     fn value(&mut self, depth: usize) -> Step {
@@ -230,7 +246,10 @@ impl Scan<'_> {
         for expected in word.bytes() {
             let byte = self.peek()?;
             if byte != expected {
-                return Self::fault(byte, &format!("in literal {word} (expecting '{}')", char::from(expected)));
+                return Self::fault(
+                    byte,
+                    &format!("in literal {word} (expecting '{}')", char::from(expected)),
+                );
             }
             self.skip();
         }
@@ -321,7 +340,10 @@ mod tests {
         assert!(parse_first(b"{}{\"foo\":1}").is_ok());
         assert!(parse_first(&[b'['; 100_000]).is_err());
         assert_eq!(parse_whole(b"").unwrap_err(), "unexpected end of JSON input");
-        assert_eq!(parse_whole(b"{}x").unwrap_err(), "invalid character 'x' after top-level value");
+        assert_eq!(
+            parse_whole(b"{}x").unwrap_err(),
+            "invalid character 'x' after top-level value"
+        );
     }
 
     #[test]

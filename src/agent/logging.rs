@@ -104,8 +104,15 @@ impl Console {
 
     /// A console on another output.
     pub fn new(out: Box<dyn Write + Send>) -> Console {
-        let state = State { out, level: Level::Info, gated: Some(VecDeque::new()), backlog: VecDeque::new() };
-        Console { state: Arc::new(Mutex::new(state)) }
+        let state = State {
+            out,
+            level: Level::Info,
+            gated: Some(VecDeque::new()),
+            backlog: VecDeque::new(),
+        };
+        Console {
+            state: Arc::new(Mutex::new(state)),
+        }
     }
 
     /// Prints `==> text`.
@@ -143,7 +150,9 @@ impl Console {
 
     /// Makes this console receive the log of the whole process; only the first one does.
     pub fn receive_log(&self) {
-        let subscriber = tracing_subscriber::registry().with(LogLayer { console: self.clone() });
+        let subscriber = tracing_subscriber::registry().with(LogLayer {
+            console: self.clone(),
+        });
         // A second agent in one process logs where the first one does.
         let _ = tracing::subscriber::set_global_default(subscriber);
     }
@@ -223,7 +232,9 @@ impl<S: Subscriber> Layer<S> for LogLayer {
         let time = chrono::Local::now().format("%Y/%m/%d %H:%M:%S");
         let mut text = format!("{time} [{}] {}: ", level.as_str(), event.metadata().target());
         event.record(&mut Text(&mut text));
-        self.console.log(LogLine { level, text: text.into() });
+        // A text that brings its own end of line gets no second one.
+        let text = text.strip_suffix('\n').unwrap_or(&text).into();
+        self.console.log(LogLine { level, text });
     }
 }
 
@@ -260,7 +271,11 @@ mod tests {
 
     impl Buffer {
         fn lines(&self) -> Vec<String> {
-            String::from_utf8(self.0.lock().unwrap().clone()).unwrap().lines().map(str::to_string).collect()
+            String::from_utf8(self.0.lock().unwrap().clone())
+                .unwrap()
+                .lines()
+                .map(str::to_string)
+                .collect()
         }
     }
 
@@ -268,7 +283,9 @@ mod tests {
     fn with_console(body: impl FnOnce(&Console)) -> (Console, Vec<String>) {
         let buffer = Buffer::default();
         let console = Console::new(Box::new(buffer.clone()));
-        let subscriber = tracing_subscriber::registry().with(LogLayer { console: console.clone() });
+        let subscriber = tracing_subscriber::registry().with(LogLayer {
+            console: console.clone(),
+        });
         tracing::subscriber::with_default(subscriber, || body(&console));
         (console, buffer.lines())
     }
@@ -283,7 +300,9 @@ mod tests {
             warn!(target: "agent.ipc", "later");
         });
         assert_eq!(lines[..2], ["==> Serf agent running!", "    detail"]);
-        let form = regex::Regex::new(r"^    \d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[INFO\] serf: EventMemberJoin: n1 127\.0\.0\.1$");
+        let form = regex::Regex::new(
+            r"^    \d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[INFO\] serf: EventMemberJoin: n1 127\.0\.0\.1$",
+        );
         assert!(form.unwrap().is_match(&lines[2]), "{}", lines[2]);
         assert!(lines[3].ends_with(" [WARN] agent.ipc: later"), "{}", lines[3]);
         assert_eq!(lines.len(), 4);

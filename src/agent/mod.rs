@@ -74,7 +74,12 @@ impl Agent {
 
     /// The tags as they will be, first without `delete`, then with `set`.
     async fn changed_tags(&self, set: Tags, delete: Vec<String>) -> Result<(Tags, Tags), String> {
-        let old = self.0.driver.read(|node| node.tags().clone()).await.map_err(|e| e.to_string())?;
+        let old = self
+            .0
+            .driver
+            .read(|node| node.tags().clone())
+            .await
+            .map_err(|e| e.to_string())?;
         let mut new = old.clone();
         new.retain(|name, _| !delete.contains(name));
         new.extend(set);
@@ -88,7 +93,11 @@ impl Backend for Agent {
     }
 
     async fn members(&self) -> Vec<Arc<Member>> {
-        self.0.driver.read(|node| node.members()).await.unwrap_or_default()
+        self.0
+            .driver
+            .read(|node| node.members())
+            .await
+            .unwrap_or_default()
     }
 
     async fn join(&self, existing: Vec<String>, replay: bool) -> Result<usize, String> {
@@ -108,7 +117,9 @@ impl Backend for Agent {
     /// The tags file is written first, so that a change that cannot be kept is not made.
     async fn set_tags(&self, set: Tags, delete: Vec<String>) -> Result<(), String> {
         let (old, new) = self.changed_tags(set, delete).await?;
-        let Some(path) = &self.0.tags_file else { return self.command(Command::SetTags(new)).await };
+        let Some(path) = &self.0.tags_file else {
+            return self.command(Command::SetTags(new)).await;
+        };
         files::write_tags(path, &new)?;
         let result = self.command(Command::SetTags(new)).await;
         if result.is_err()
@@ -124,6 +135,11 @@ impl Backend for Agent {
     }
 
     async fn coordinate(&self, name: String) -> Option<WireCoordinate> {
-        self.0.driver.read(move |node| node.coordinate(&name)).await.ok().flatten()
+        self.0
+            .driver
+            .read(move |node| node.coordinate(&name))
+            .await
+            .ok()
+            .flatten()
     }
 }

@@ -99,7 +99,14 @@ impl Plan {
         check_mdns(&settings)?;
         if !settings.role.is_empty() {
             console.headline("Deprecation warning: 'Role' has been replaced with 'Tags'");
-            settings.tags.insert("role".to_string(), std::mem::take(&mut settings.role));
+            settings
+                .tags
+                .insert("role".to_string(), std::mem::take(&mut settings.role));
+        }
+        let retry_interval = at_least(settings.retry_interval, "RetryInterval", console);
+        let broadcast_timeout = at_least(settings.broadcast_timeout, "BroadcastTimeout", console);
+        if settings.rejoin_after_leave && settings.snapshot_path.is_empty() {
+            console.headline("Warning: 'RejoinAfterLeave' enabled without snapshot file");
         }
         console.set_level(Level::parse(or(&settings.log_level, "INFO"))?);
         let bind = address::parse(or(&settings.bind, "0.0.0.0"), Some(DEFAULT_PORT))
@@ -114,22 +121,29 @@ impl Plan {
             Some(addresses) => {
                 let (bind, chosen) = address::bind_to_interface(bind, &settings.interface, addresses)?;
                 if chosen {
-                    console.headline(&format!("Using interface '{}' address '{}'", settings.interface, bind.ip()));
+                    console.headline(&format!(
+                        "Using interface '{}' address '{}'",
+                        settings.interface,
+                        bind.ip()
+                    ));
                 }
                 bind
             }
         };
         let profile = profile(&settings)?;
-        let retry_interval = at_least(settings.retry_interval, "RetryInterval", console);
-        let broadcast_timeout = at_least(settings.broadcast_timeout, "BroadcastTimeout", console);
-        if settings.rejoin_after_leave && settings.snapshot_path.is_empty() {
-            console.headline("Warning: 'RejoinAfterLeave' enabled without snapshot file");
-        }
         if let Some(line) = settings.not_yet() {
             return Err(line);
         }
         console.headline("Starting Serf agent...");
-        Plan::assemble(settings, bind, advertise, key, profile, retry_interval, broadcast_timeout)
+        Plan::assemble(
+            settings,
+            bind,
+            advertise,
+            key,
+            profile,
+            retry_interval,
+            broadcast_timeout,
+        )
     }
 
     /// The checks whose errors Serf shows after "Starting".
@@ -155,7 +169,9 @@ impl Plan {
         let query_size_limit = size_limit("query_size_limit", settings.query_size_limit).map_err(create)?;
         let query_response_size_limit =
             size_limit("query_response_size_limit", settings.query_response_size_limit).map_err(create)?;
-        let key = key.transpose().map_err(|e| create(format!("Failed to create memberlist: {e}")))?;
+        let key = key
+            .transpose()
+            .map_err(|e| create(format!("Failed to create memberlist: {e}")))?;
         Ok(Plan {
             tags,
             bind,
@@ -165,7 +181,9 @@ impl Plan {
             protocol,
             rpc_addr: or(&settings.rpc_addr, "127.0.0.1:7373").to_string(),
             retry_interval: retry_interval.unwrap_or(Duration::from_secs(30)),
-            retry_max: u64::try_from(settings.retry_max_attempts).ok().filter(|max| *max > 0),
+            retry_max: u64::try_from(settings.retry_max_attempts)
+                .ok()
+                .filter(|max| *max > 0),
             replay: settings.replay_on_join,
             compress: settings.enable_compression.unwrap_or(true),
             disable_coordinates: settings.disable_coordinates,
@@ -207,7 +225,9 @@ fn check_mdns(settings: &Settings) -> Result<(), String> {
         return Err("Invalid mDNS configuration: both IPv4 and IPv6 are disabled".to_string());
     }
     let wording = |e: String| e.replace("Invalid network interface", "Invalid mDNS network interface");
-    address::interface_addresses(&settings.mdns_interface).map(drop).map_err(wording)
+    address::interface_addresses(&settings.mdns_interface)
+        .map(drop)
+        .map_err(wording)
 }
 
 fn advertise(settings: &Settings) -> Result<Option<SocketAddr>, String> {
@@ -218,7 +238,9 @@ fn advertise(settings: &Settings) -> Result<Option<SocketAddr>, String> {
     let addr = address::parse(&settings.advertise, Some(DEFAULT_PORT)).map_err(invalid)?;
     if addr.ip().is_unspecified() {
         let text = &settings.advertise;
-        return Err(invalid(format!("address {text}: peers need the address of one host, such as 10.1.2.3")));
+        return Err(invalid(format!(
+            "address {text}: peers need the address of one host, such as 10.1.2.3"
+        )));
     }
     Ok(Some(addr))
 }
@@ -261,7 +283,9 @@ fn starting_tags(settings: &Settings) -> Result<Tags, String> {
     if !settings.tags.is_empty() {
         return Err("Tags config not allowed while using tag files".to_string());
     }
-    let Some(tags) = files::read_tags(&settings.tags_file)? else { return Ok(Tags::new()) };
+    let Some(tags) = files::read_tags(&settings.tags_file)? else {
+        return Ok(Tags::new());
+    };
     tracing::info!(target: "agent", "Restored {} tag(s) from {}", tags.len(), settings.tags_file);
     Ok(tags)
 }
@@ -281,30 +305,43 @@ fn stored_keyring(settings: &Settings, has_key: bool) -> Result<Option<Keyring>,
 
 fn check_name(name: &str) -> Result<(), String> {
     if name.len() > NAME_MAX {
-        return Err(format!("node name is {} bytes long, must be at most {NAME_MAX}: {name}", name.len()));
+        return Err(format!(
+            "node name is {} bytes long, must be at most {NAME_MAX}: {name}",
+            name.len()
+        ));
     }
     Ok(())
 }
 
 fn protocol(version: i64) -> Result<u8, String> {
-    let version = if version == 0 { *PROTOCOL_VERSIONS.end() } else { version };
+    let version = if version <= 0 {
+        *PROTOCOL_VERSIONS.end()
+    } else {
+        version
+    };
     let (lowest, highest) = PROTOCOL_VERSIONS.into_inner();
     let side = if version < lowest { "low" } else { "high" };
-    u8::try_from(version).ok().filter(|_| (lowest..=highest).contains(&version)).ok_or_else(|| {
-        format!("Protocol version '{version}' too {side}. Must be in range: [{lowest}, {highest}]")
-    })
+    u8::try_from(version)
+        .ok()
+        .filter(|_| (lowest..=highest).contains(&version))
+        .ok_or_else(|| {
+            format!("Protocol version '{version}' too {side}. Must be in range: [{lowest}, {highest}]")
+        })
 }
 
 fn user_event_limit(limit: i64) -> Result<usize, String> {
     if limit > USER_EVENT_HARD_LIMIT {
-        return Err(format!("user event size limit exceeds limit of {USER_EVENT_HARD_LIMIT} bytes"));
+        return Err(format!(
+            "user event size limit exceeds limit of {USER_EVENT_HARD_LIMIT} bytes"
+        ));
     }
     size_limit("user_event_size_limit", if limit == 0 { 512 } else { limit })
 }
 
 fn size_limit(key: &str, limit: i64) -> Result<usize, String> {
     let limit = if limit == 0 { 1024 } else { limit };
-    usize::try_from(limit).map_err(|_| format!("{key} is {limit}, must be a number of bytes, or 0 for the default"))
+    usize::try_from(limit)
+        .map_err(|_| format!("{key} is {limit}, must be a number of bytes, or 0 for the default"))
 }
 
 #[cfg(test)]
@@ -320,10 +357,20 @@ mod tests {
     fn defaults_are_serfs() {
         let plan = make("{}").unwrap();
         assert_eq!(plan.bind.to_string(), "0.0.0.0:7946");
-        assert_eq!((plan.rpc_addr.as_str(), plan.protocol, plan.compress), ("127.0.0.1:7373", 5, true));
-        assert_eq!((plan.retry_interval, plan.retry_max), (Duration::from_secs(30), None));
         assert_eq!(
-            (plan.user_event_size_limit, plan.query_size_limit, plan.query_response_size_limit),
+            (plan.rpc_addr.as_str(), plan.protocol, plan.compress),
+            ("127.0.0.1:7373", 5, true)
+        );
+        assert_eq!(
+            (plan.retry_interval, plan.retry_max),
+            (Duration::from_secs(30), None)
+        );
+        assert_eq!(
+            (
+                plan.user_event_size_limit,
+                plan.query_size_limit,
+                plan.query_response_size_limit
+            ),
             (512, 1024, 1024)
         );
         assert_eq!(plan.profile, Profile::builtin("lan").unwrap());
@@ -345,14 +392,23 @@ mod tests {
         assert_eq!(serf.reconnect_interval, Duration::from_secs(60));
         assert_eq!(serf.reconnect_timeout, Duration::from_secs(3600));
         assert_eq!(serf.tombstone_timeout, Duration::from_secs(7200));
-        assert_eq!((plan.retry_interval, plan.retry_max), (SHORTEST_INTERVAL, Some(3)));
+        assert_eq!(
+            (plan.retry_interval, plan.retry_max),
+            (SHORTEST_INTERVAL, Some(3))
+        );
         assert_eq!(plan.tags.get("role").map(String::as_str), Some("web"));
         assert!(plan.disable_coordinates && !plan.resolve_name_conflicts && !plan.compress);
         assert_eq!(plan.keyring.as_ref().map(Keyring::len), Some(1));
         let bound = "0.0.0.0:17950".parse().unwrap();
-        assert_eq!(plan.announced(bound), Ok((RawAddr::V4([10, 1, 2, 3]), DEFAULT_PORT)));
+        assert_eq!(
+            plan.announced(bound),
+            Ok((RawAddr::V4([10, 1, 2, 3]), DEFAULT_PORT))
+        );
         let plan = make(r#"{"bind":"127.0.0.1:0"}"#).unwrap();
-        assert_eq!(plan.announced("127.0.0.1:5".parse().unwrap()), Ok((RawAddr::V4([127, 0, 0, 1]), 5)));
+        assert_eq!(
+            plan.announced("127.0.0.1:5".parse().unwrap()),
+            Ok((RawAddr::V4([127, 0, 0, 1]), 5))
+        );
     }
 
     #[test]
@@ -372,7 +428,6 @@ mod tests {
             (r#"{"profile":"foo"}"#, "Unknown profile: foo".to_string()),
             (r#"{"protocol":6}"#, format!("{create}Protocol version '6' too high. Must be in range: [2, 5]")),
             (r#"{"protocol":1}"#, format!("{create}Protocol version '1' too low. Must be in range: [2, 5]")),
-            (r#"{"protocol":-1}"#, format!("{create}Protocol version '-1' too low. Must be in range: [2, 5]")),
             (r#"{"user_event_size_limit":10000}"#, format!("{create}user event size limit exceeds limit of 9216 bytes")),
             (r#"{"query_size_limit":-1}"#, format!("{create}query_size_limit is -1, must be a number of bytes, or 0 for the default")),
             (r#"{"tags_file":"t","tags":{"a":"b"}}"#, format!("{setup}Tags config not allowed while using tag files")),
@@ -386,6 +441,8 @@ mod tests {
             assert_eq!(make(json).unwrap_err(), expected, "{json}");
         }
         let long = format!(r#"{{"node_name":"{}"}}"#, "n".repeat(129));
-        assert!(make(&long).unwrap_err().starts_with(&format!("{create}node name is 129 bytes long, must be at most 128: n")));
+        assert!(make(&long).unwrap_err().starts_with(&format!(
+            "{create}node name is 129 bytes long, must be at most 128: n"
+        )));
     }
 }

@@ -31,7 +31,10 @@ pub(super) async fn watch(mut running: Running, plan: &Plan, console: &Console) 
     let agent = running.agent.clone();
     let retrying = async {
         let joined = plan.retry_join.is_empty()
-            || agent.retry_join(&plan.retry_join, plan.replay, plan.retry_interval, plan.retry_max).await.is_ok();
+            || agent
+                .retry_join(&plan.retry_join, plan.replay, plan.retry_interval, plan.retry_max)
+                .await
+                .is_ok();
         if joined {
             std::future::pending::<()>().await;
         }
@@ -81,7 +84,8 @@ async fn end_by_signal(signal: Signal, running: &mut Running, console: &Console)
     }
     console.headline("Gracefully shutting down agent...");
     let agent = running.agent.clone();
-    let leaving: JoinHandle<Result<(), String>> = tokio::task::spawn_local(async move { agent.leave_cluster().await });
+    let leaving: JoinHandle<Result<(), String>> =
+        tokio::task::spawn_local(async move { agent.leave_cluster().await });
     let left = async {
         if let Ok(Err(reason)) = leaving.await {
             console.headline(&format!("Error: {reason}"));

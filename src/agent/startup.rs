@@ -66,7 +66,9 @@ async fn serve(mut plan: Plan, console: &Console) -> Result<u8, String> {
     let (driver, handle, bound) = create(&mut plan)
         .await
         .map_err(|e| format!("Failed to start the Serf agent: Error creating Serf: {e}"))?;
-    let rpc = listen_for_rpc(&plan.rpc_addr).await.map_err(|e| format!("Error starting RPC listener: {e}"))?;
+    let rpc = listen_for_rpc(&plan.rpc_addr)
+        .await
+        .map_err(|e| format!("Error starting RPC listener: {e}"))?;
     let agent = Agent(Rc::new(Shared {
         driver: handle.clone(),
         name: plan.name.clone(),
@@ -107,7 +109,9 @@ async fn create(plan: &mut Plan) -> Result<(Driver, Handle, SocketAddr), String>
     // Without an address to announce, nothing is bound.
     plan.announced(plan.bind)?;
     let memberlist = |e: String| format!("Failed to create memberlist: {e}");
-    let sockets = Sockets::bind(plan.bind).await.map_err(|e| memberlist(e.to_string()))?;
+    let sockets = Sockets::bind(plan.bind)
+        .await
+        .map_err(|e| memberlist(e.to_string()))?;
     let bound = sockets.local_addr();
     let (addr, port) = plan.announced(bound)?;
     let node = NodeConfig {
@@ -128,15 +132,21 @@ async fn create(plan: &mut Plan) -> Result<(Driver, Handle, SocketAddr), String>
         disable_coordinates: plan.disable_coordinates,
         seed: SysRng.try_next_u64().map_err(|e| e.to_string())?,
     };
-    let config =
-        DriverConfig { node, keyring: plan.keyring.take(), label: Vec::new(), compress: plan.compress };
+    let config = DriverConfig {
+        node,
+        keyring: plan.keyring.take(),
+        label: Vec::new(),
+        compress: plan.compress,
+    };
     let (driver, handle) = Driver::new(sockets, config)?;
     Ok((driver, handle, bound))
 }
 
 async fn listen_for_rpc(text: &str) -> Result<TcpListener, String> {
     let addr = address::parse(text, None).map_err(|e| format!("listen tcp: {e}"))?;
-    TcpListener::bind(addr).await.map_err(|e| format!("listen tcp {addr}: bind: {}", files::os_error(&e)))
+    TcpListener::bind(addr)
+        .await
+        .map_err(|e| format!("listen tcp {addr}: bind: {}", files::os_error(&e)))
 }
 
 fn banner(plan: &Plan, encrypted: bool, console: &Console) {

@@ -8,7 +8,11 @@ use crate::serf::Stats;
 impl Agent {
     /// All groups of figures.
     pub(super) async fn collect_stats(&self) -> BTreeMap<String, BTreeMap<String, String>> {
-        let read = self.0.driver.read(|node| (node.stats(), node.tags().clone())).await;
+        let read = self
+            .0
+            .driver
+            .read(|node| (node.stats(), node.tags().clone()))
+            .await;
         let (stats, tags) = read.unwrap_or_default();
         let agent = BTreeMap::from([("name".to_string(), self.0.name.clone())]);
         BTreeMap::from([
@@ -29,7 +33,11 @@ fn runtime() -> BTreeMap<String, String> {
         "x86" => "386",
         other => other,
     };
-    let os = if std::env::consts::OS == "macos" { "darwin" } else { std::env::consts::OS };
+    let os = if std::env::consts::OS == "macos" {
+        "darwin"
+    } else {
+        std::env::consts::OS
+    };
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let tasks = tokio::runtime::Handle::try_current().map_or(0, |handle| handle.metrics().num_alive_tasks());
     strings([
@@ -60,7 +68,10 @@ fn serf(stats: &Stats, encrypted: bool) -> BTreeMap<String, String> {
 }
 
 fn strings<const N: usize>(pairs: [(&str, String); N]) -> BTreeMap<String, String> {
-    pairs.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
+    pairs
+        .into_iter()
+        .map(|(key, value)| (key.to_string(), value))
+        .collect()
 }
 
 #[cfg(test)]
@@ -71,9 +82,20 @@ mod tests {
     fn every_key_that_clients_know_is_there() {
         let keys = |map: BTreeMap<String, String>| map.into_keys().collect::<Vec<_>>().join(" ");
         assert_eq!(keys(runtime()), "arch cpu_count goroutines max_procs os version");
-        let stats = Stats { members: 3, health_score: 1, ..Stats::default() };
+        let stats = Stats {
+            members: 3,
+            health_score: 1,
+            ..Stats::default()
+        };
         let map = serf(&stats, true);
-        assert_eq!((map["members"].as_str(), map["health_score"].as_str(), map["encrypted"].as_str()), ("3", "1", "true"));
+        assert_eq!(
+            (
+                map["members"].as_str(),
+                map["health_score"].as_str(),
+                map["encrypted"].as_str()
+            ),
+            ("3", "1", "true")
+        );
         assert_eq!(
             keys(map),
             "coordinate_resets encrypted event_queue event_time failed health_score intent_queue left member_time \

@@ -8,6 +8,7 @@ use super::flags::{self, FlagError, Flags};
 use super::{Failure, Terminal, help};
 use crate::agent;
 use crate::agent::config::{Secret, Settings, TimeError, parse_time};
+use crate::serf::Tags;
 
 pub(super) fn define() -> Command {
     Command::new("agent")
@@ -94,7 +95,15 @@ pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(),
 /// What the flags say, as settings.
 fn settings(flags: &Flags) -> Result<Settings, String> {
     let text = |name: &str| flags.string(name).unwrap_or_default().to_string();
-    let mut settings = Settings {
+    let mut tags = Tags::new();
+    for tag in flags.list("tag") {
+        let (name, value) = tag
+            .split_once('=')
+            .filter(|(name, _)| !name.is_empty())
+            .ok_or(format!("Invalid tag: '{tag}'"))?;
+        tags.insert(name.to_string(), value.to_string());
+    }
+    Ok(Settings {
         node_name: text("node"),
         role: text("role"),
         tags_file: text("tags-file"),
@@ -122,14 +131,9 @@ fn settings(flags: &Flags) -> Result<Settings, String> {
         enable_syslog: flags.is_set("syslog"),
         broadcast_timeout: time(flags, "broadcast-timeout")?,
         enable_compression: flags.is_set("disable-compression").then_some(false),
+        tags,
         ..Settings::default()
-    };
-    for tag in flags.list("tag") {
-        let (name, value) =
-            tag.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or(format!("Invalid tag: '{tag}'"))?;
-        settings.tags.insert(name.to_string(), value.to_string());
-    }
-    Ok(settings)
+    })
 }
 
 fn time(flags: &Flags, name: &str) -> Result<Option<std::time::Duration>, String> {

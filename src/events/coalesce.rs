@@ -26,7 +26,13 @@ pub struct MemberCoalescer {
 impl MemberCoalescer {
     /// A coalescer; without a period it delivers at once.
     pub fn new(period: Duration, quiet: Duration) -> Self {
-        MemberCoalescer { period, quiet, pending: Vec::new(), delivered: HashMap::new(), deadlines: None }
+        MemberCoalescer {
+            period,
+            quiet,
+            pending: Vec::new(),
+            delivered: HashMap::new(),
+            deadlines: None,
+        }
     }
 
     /// Takes in what happened to members.
@@ -35,14 +41,17 @@ impl MemberCoalescer {
             self.pending.retain(|(_, held)| held.name != member.name);
             self.pending.push((kind, member));
         }
-        let period_ends = self.deadlines.map_or(now + self.period, |(period_ends, _)| period_ends);
+        let period_ends = self
+            .deadlines
+            .map_or(now + self.period, |(period_ends, _)| period_ends);
         let quiet = self.quiet.min(self.period);
         self.deadlines = Some((period_ends, now + quiet));
     }
 
     /// When to call [`MemberCoalescer::poll_events`] next.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.deadlines.map(|(period_ends, quiet_ends)| period_ends.min(quiet_ends))
+        self.deadlines
+            .map(|(period_ends, quiet_ends)| period_ends.min(quiet_ends))
     }
 
     /// What is due: at most one event of a kind, with all its members.
@@ -67,7 +76,10 @@ impl MemberCoalescer {
                 None => groups.push((kind, vec![member])),
             }
         }
-        groups.into_iter().map(|(kind, members)| Event::Member { kind, members }).collect()
+        groups
+            .into_iter()
+            .map(|(kind, members)| Event::Member { kind, members })
+            .collect()
     }
 }
 
@@ -98,9 +110,14 @@ mod tests {
         let mut coalescer = MemberCoalescer::new(Duration::from_secs(3), Duration::from_secs(1));
         let mut out = Vec::new();
         let mut flush = |coalescer: &mut MemberCoalescer, until: u64| {
-            while let Some(deadline) = coalescer.next_deadline().filter(|deadline| *deadline <= at(until)) {
+            while let Some(deadline) = coalescer
+                .next_deadline()
+                .filter(|deadline| *deadline <= at(until))
+            {
                 for event in coalescer.poll_events(deadline) {
-                    let Event::Member { kind, members } = event else { panic!("only member events") };
+                    let Event::Member { kind, members } = event else {
+                        panic!("only member events")
+                    };
                     let names = members.iter().map(|m| m.name.to_string()).collect();
                     out.push((deadline.as_nanos() / 1_000_000, kind, names));
                 }
@@ -124,16 +141,30 @@ mod tests {
             run(&[(0, Join, "a"), (500, Join, "b"), (1000, Leave, "c")]),
             [(2000, Join, names(&["a", "b"])), (2000, Leave, names(&["c"]))]
         );
-        let stream: Vec<_> = (0..8).map(|i| (i * 500, Join, ["a", "b", "c", "d", "e", "f", "g", "h"][i as usize])).collect();
+        let stream: Vec<_> = (0..8)
+            .map(|i| {
+                (
+                    i * 500,
+                    Join,
+                    ["a", "b", "c", "d", "e", "f", "g", "h"][i as usize],
+                )
+            })
+            .collect();
         assert_eq!(
             run(&stream),
-            [(3000, Join, names(&["a", "b", "c", "d", "e", "f"])), (4500, Join, names(&["g", "h"]))]
+            [
+                (3000, Join, names(&["a", "b", "c", "d", "e", "f"])),
+                (4500, Join, names(&["g", "h"]))
+            ]
         );
     }
 
     #[test]
     fn the_last_word_about_a_member_counts_and_repetitions_are_suppressed() {
-        assert_eq!(run(&[(0, Join, "a"), (100, Failed, "a"), (200, Join, "a")]), [(1200, Join, names(&["a"]))]);
+        assert_eq!(
+            run(&[(0, Join, "a"), (100, Failed, "a"), (200, Join, "a")]),
+            [(1200, Join, names(&["a"]))]
+        );
         // Failing and coming back within a period changes nothing that was delivered.
         assert_eq!(
             run(&[(0, Join, "a"), (5000, Failed, "a"), (5100, Join, "a")]),
@@ -149,7 +180,11 @@ mod tests {
     fn updates_repeat_but_are_not_delivered_again_with_others() {
         assert_eq!(
             run(&[(0, Update, "a"), (5000, Update, "a"), (9000, Join, "b")]),
-            [(1000, Update, names(&["a"])), (6000, Update, names(&["a"])), (10_000, Join, names(&["b"]))]
+            [
+                (1000, Update, names(&["a"])),
+                (6000, Update, names(&["a"])),
+                (10_000, Join, names(&["b"]))
+            ]
         );
     }
 
@@ -157,7 +192,11 @@ mod tests {
     fn a_reaped_member_is_forgotten() {
         assert_eq!(
             run(&[(0, Failed, "a"), (5000, Reap, "a"), (9000, Failed, "a")]),
-            [(1000, Failed, names(&["a"])), (6000, Reap, names(&["a"])), (10_000, Failed, names(&["a"]))]
+            [
+                (1000, Failed, names(&["a"])),
+                (6000, Reap, names(&["a"])),
+                (10_000, Failed, names(&["a"]))
+            ]
         );
     }
 

@@ -28,15 +28,27 @@ impl EventFilter {
     fn parse(text: &str) -> EventFilter {
         for event in ["user", "query"] {
             if let Some(name) = text.strip_prefix(event).and_then(|rest| rest.strip_prefix(':')) {
-                return EventFilter { event: event.to_string(), name: name.to_string() };
+                return EventFilter {
+                    event: event.to_string(),
+                    name: name.to_string(),
+                };
             }
         }
-        EventFilter { event: text.to_string(), name: String::new() }
+        EventFilter {
+            event: text.to_string(),
+            name: String::new(),
+        }
     }
 
     /// Whether the kind exists.
     pub fn is_valid(&self) -> bool {
-        let kinds = ["member-join", "member-leave", "member-failed", "member-update", "member-reap"];
+        let kinds = [
+            "member-join",
+            "member-leave",
+            "member-failed",
+            "member-update",
+            "member-reap",
+        ];
         kinds.contains(&self.event.as_str()) || ["user", "query", "*"].contains(&self.event.as_str())
     }
 }
@@ -47,12 +59,16 @@ impl EventScript {
         let (filters, script) = text.split_once('=').unwrap_or(("", text));
         let scripts: Vec<EventScript> = EventFilter::parse_list(filters)
             .into_iter()
-            .map(|filter| EventScript { filter, script: script.to_string() })
+            .map(|filter| EventScript {
+                filter,
+                script: script.to_string(),
+            })
             .collect();
         match scripts.iter().find(|entry| !entry.filter.is_valid()) {
-            Some(bad) => {
-                Err(format!("Invalid event script: Event '{}' invoking '{}'", bad.filter.event, bad.script))
-            }
+            Some(bad) => Err(format!(
+                "Invalid event script: Event '{}' invoking '{}'",
+                bad.filter.event, bad.script
+            )),
             None => Ok(scripts),
         }
     }
@@ -68,7 +84,10 @@ mod tests {
             ("script.sh", &[("*", "", "script.sh")]),
             ("=script.sh", &[("*", "", "script.sh")]),
             ("member-join=a=b", &[("member-join", "", "a=b")]),
-            ("member-join,member-leave=x", &[("member-join", "", "x"), ("member-leave", "", "x")]),
+            (
+                "member-join,member-leave=x",
+                &[("member-join", "", "x"), ("member-leave", "", "x")],
+            ),
             ("user:deploy=x", &[("user", "deploy", "x")]),
             ("query:=x", &[("query", "", "x")]),
             ("user:a:b,query=x", &[("user", "a:b", "x"), ("query", "", "x")]),
@@ -77,14 +96,23 @@ mod tests {
             let parsed = EventScript::parse(text).unwrap();
             let parsed: Vec<_> = parsed
                 .iter()
-                .map(|entry| (entry.filter.event.as_str(), entry.filter.name.as_str(), entry.script.as_str()))
+                .map(|entry| {
+                    (
+                        entry.filter.event.as_str(),
+                        entry.filter.name.as_str(),
+                        entry.script.as_str(),
+                    )
+                })
                 .collect();
             assert_eq!(parsed, expected, "{text}");
         }
         let bad = [
             ("foo=bar", "Invalid event script: Event 'foo' invoking 'bar'"),
             ("FOO=1 ./x", "Invalid event script: Event 'FOO' invoking '1 ./x'"),
-            ("member-join, user=x", "Invalid event script: Event ' user' invoking 'x'"),
+            (
+                "member-join, user=x",
+                "Invalid event script: Event ' user' invoking 'x'",
+            ),
         ];
         for (text, expected) in bad {
             assert_eq!(EventScript::parse(text).unwrap_err(), expected);

@@ -32,15 +32,23 @@ impl Profile {
 
     /// Reads a profile; `label` is what errors and the banner call it, usually the file's name.
     pub fn parse(label: &str, text: &str) -> Result<Profile, ProfileError> {
-        let fault = |text: String| ProfileError { label: label.to_string(), text };
-        let mut table: Table = text.parse().map_err(|e| fault(syntax_error(text, &e)))?;
-        let base = match table.remove("base") {
-            None => None,
-            Some(Value::String(name)) => Some(Profile::builtin(&name).ok_or_else(|| {
-                fault(format!("base = \"{name}\" must be \"lan\", \"wan\" or \"local\""))
-            })?),
-            Some(other) => return Err(fault(format!("base = {other} must be \"lan\", \"wan\" or \"local\""))),
+        let fault = |text: String| ProfileError {
+            label: label.to_string(),
+            text,
         };
+        let mut table: Table = text.parse().map_err(|e| fault(syntax_error(text, &e)))?;
+        let base =
+            match table.remove("base") {
+                None => None,
+                Some(Value::String(name)) => Some(Profile::builtin(&name).ok_or_else(|| {
+                    fault(format!("base = \"{name}\" must be \"lan\", \"wan\" or \"local\""))
+                })?),
+                Some(other) => {
+                    return Err(fault(format!(
+                        "base = {other} must be \"lan\", \"wan\" or \"local\""
+                    )));
+                }
+            };
         let complete = base.is_none();
         let mut profile = base.unwrap_or_else(blank);
         profile.name = label.to_string();
@@ -53,7 +61,10 @@ impl Profile {
             slot.fill(&mut profile, value)
                 .map_err(|want| fault(format!("{key} = {value} must be {want}")))?;
         }
-        let missing = FIELDS.iter().map(|(key, _)| *key).find(|key| !values.iter().any(|(given, _)| given == key));
+        let missing = FIELDS
+            .iter()
+            .map(|(key, _)| *key)
+            .find(|key| !values.iter().any(|(given, _)| given == key));
         if let (true, Some(key)) = (complete, missing) {
             let hint = "give it, or name a profile to take it from: base = \"lan\"";
             return Err(fault(format!("{key} is missing; {hint}")));
@@ -66,10 +77,20 @@ impl Profile {
     fn check_combinations(&self) -> Result<(), String> {
         let serf = &self.serf;
         if !self.probe_interval.is_zero() && self.probe_timeout >= self.probe_interval {
-            return Err(excess("probe_timeout", self.probe_timeout, "less than probe_interval", self.probe_interval));
+            return Err(excess(
+                "probe_timeout",
+                self.probe_timeout,
+                "less than probe_interval",
+                self.probe_interval,
+            ));
         }
         for (key, quiet, period_key, period) in [
-            ("serf.quiescent_period", serf.quiescent_period, "coalesce_period", serf.coalesce_period),
+            (
+                "serf.quiescent_period",
+                serf.quiescent_period,
+                "coalesce_period",
+                serf.coalesce_period,
+            ),
             (
                 "serf.user_quiescent_period",
                 serf.user_quiescent_period,
@@ -114,41 +135,120 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Every key of a profile.
 const FIELDS: [(&str, Slot); 33] = [
     ("tcp_timeout", Slot::Time(|p| &mut p.tcp_timeout, MILLISECOND)),
-    ("indirect_checks", Slot::Count(|p| &mut p.indirect_checks, 0, 1000)),
+    (
+        "indirect_checks",
+        Slot::Count(|p| &mut p.indirect_checks, 0, 1000),
+    ),
     ("retransmit_mult", Slot::Factor(|p| &mut p.retransmit_mult)),
     ("suspicion_mult", Slot::Factor(|p| &mut p.suspicion_mult)),
-    ("suspicion_max_timeout_mult", Slot::Factor(|p| &mut p.suspicion_max_timeout_mult)),
-    ("push_pull_interval", Slot::Time(|p| &mut p.push_pull_interval, ZERO)),
+    (
+        "suspicion_max_timeout_mult",
+        Slot::Factor(|p| &mut p.suspicion_max_timeout_mult),
+    ),
+    (
+        "push_pull_interval",
+        Slot::Time(|p| &mut p.push_pull_interval, ZERO),
+    ),
     ("probe_interval", Slot::Time(|p| &mut p.probe_interval, ZERO)),
     ("probe_timeout", Slot::Time(|p| &mut p.probe_timeout, MILLISECOND)),
-    ("awareness_max_multiplier", Slot::Factor(|p| &mut p.awareness_max_multiplier)),
-    ("gossip_interval", Slot::Time(|p| &mut p.gossip_interval, MILLISECOND)),
+    (
+        "awareness_max_multiplier",
+        Slot::Factor(|p| &mut p.awareness_max_multiplier),
+    ),
+    (
+        "gossip_interval",
+        Slot::Time(|p| &mut p.gossip_interval, MILLISECOND),
+    ),
     ("gossip_nodes", Slot::Count(|p| &mut p.gossip_nodes, 1, 1000)),
-    ("gossip_to_the_dead_time", Slot::Time(|p| &mut p.gossip_to_the_dead_time, ZERO)),
+    (
+        "gossip_to_the_dead_time",
+        Slot::Time(|p| &mut p.gossip_to_the_dead_time, ZERO),
+    ),
     (
         "udp_buffer_size",
-        Slot::Count(|p| &mut p.udp_buffer_size, SMALLEST_UDP_BUFFER, LARGEST_UDP_BUFFER),
+        Slot::Count(
+            |p| &mut p.udp_buffer_size,
+            SMALLEST_UDP_BUFFER,
+            LARGEST_UDP_BUFFER,
+        ),
     ),
-    ("dead_node_reclaim_time", Slot::Time(|p| &mut p.dead_node_reclaim_time, ZERO)),
+    (
+        "dead_node_reclaim_time",
+        Slot::Time(|p| &mut p.dead_node_reclaim_time, ZERO),
+    ),
     ("disable_tcp_pings", Slot::Switch(|p| &mut p.disable_tcp_pings)),
-    ("serf.coalesce_period", Slot::Time(|p| &mut p.serf.coalesce_period, ZERO)),
-    ("serf.quiescent_period", Slot::Time(|p| &mut p.serf.quiescent_period, ZERO)),
-    ("serf.user_coalesce_period", Slot::Time(|p| &mut p.serf.user_coalesce_period, ZERO)),
-    ("serf.user_quiescent_period", Slot::Time(|p| &mut p.serf.user_quiescent_period, ZERO)),
-    ("serf.broadcast_timeout", Slot::Time(|p| &mut p.serf.broadcast_timeout, SECOND)),
-    ("serf.leave_propagate_delay", Slot::Time(|p| &mut p.serf.leave_propagate_delay, ZERO)),
-    ("serf.event_buffer", Slot::Count(|p| &mut p.serf.event_buffer, 1, 65_536)),
-    ("serf.query_buffer", Slot::Count(|p| &mut p.serf.query_buffer, 1, 65_536)),
-    ("serf.query_timeout_mult", Slot::Factor(|p| &mut p.serf.query_timeout_mult)),
-    ("serf.reap_interval", Slot::Time(|p| &mut p.serf.reap_interval, MILLISECOND)),
-    ("serf.reconnect_interval", Slot::Time(|p| &mut p.serf.reconnect_interval, MILLISECOND)),
-    ("serf.reconnect_timeout", Slot::Time(|p| &mut p.serf.reconnect_timeout, ZERO)),
-    ("serf.tombstone_timeout", Slot::Time(|p| &mut p.serf.tombstone_timeout, ZERO)),
-    ("serf.recent_intent_timeout", Slot::Time(|p| &mut p.serf.recent_intent_timeout, ZERO)),
-    ("serf.queue_check_interval", Slot::Time(|p| &mut p.serf.queue_check_interval, MILLISECOND)),
-    ("serf.queue_depth_warning", Slot::Count(|p| &mut p.serf.queue_depth_warning, 0, usize::MAX)),
-    ("serf.max_queue_depth", Slot::Count(|p| &mut p.serf.max_queue_depth, 1, 10_000_000)),
-    ("serf.min_queue_depth", Slot::Count(|p| &mut p.serf.min_queue_depth, 0, 10_000_000)),
+    (
+        "serf.coalesce_period",
+        Slot::Time(|p| &mut p.serf.coalesce_period, ZERO),
+    ),
+    (
+        "serf.quiescent_period",
+        Slot::Time(|p| &mut p.serf.quiescent_period, ZERO),
+    ),
+    (
+        "serf.user_coalesce_period",
+        Slot::Time(|p| &mut p.serf.user_coalesce_period, ZERO),
+    ),
+    (
+        "serf.user_quiescent_period",
+        Slot::Time(|p| &mut p.serf.user_quiescent_period, ZERO),
+    ),
+    (
+        "serf.broadcast_timeout",
+        Slot::Time(|p| &mut p.serf.broadcast_timeout, SECOND),
+    ),
+    (
+        "serf.leave_propagate_delay",
+        Slot::Time(|p| &mut p.serf.leave_propagate_delay, ZERO),
+    ),
+    (
+        "serf.event_buffer",
+        Slot::Count(|p| &mut p.serf.event_buffer, 1, 65_536),
+    ),
+    (
+        "serf.query_buffer",
+        Slot::Count(|p| &mut p.serf.query_buffer, 1, 65_536),
+    ),
+    (
+        "serf.query_timeout_mult",
+        Slot::Factor(|p| &mut p.serf.query_timeout_mult),
+    ),
+    (
+        "serf.reap_interval",
+        Slot::Time(|p| &mut p.serf.reap_interval, MILLISECOND),
+    ),
+    (
+        "serf.reconnect_interval",
+        Slot::Time(|p| &mut p.serf.reconnect_interval, MILLISECOND),
+    ),
+    (
+        "serf.reconnect_timeout",
+        Slot::Time(|p| &mut p.serf.reconnect_timeout, ZERO),
+    ),
+    (
+        "serf.tombstone_timeout",
+        Slot::Time(|p| &mut p.serf.tombstone_timeout, ZERO),
+    ),
+    (
+        "serf.recent_intent_timeout",
+        Slot::Time(|p| &mut p.serf.recent_intent_timeout, ZERO),
+    ),
+    (
+        "serf.queue_check_interval",
+        Slot::Time(|p| &mut p.serf.queue_check_interval, MILLISECOND),
+    ),
+    (
+        "serf.queue_depth_warning",
+        Slot::Count(|p| &mut p.serf.queue_depth_warning, 0, usize::MAX),
+    ),
+    (
+        "serf.max_queue_depth",
+        Slot::Count(|p| &mut p.serf.max_queue_depth, 1, 10_000_000),
+    ),
+    (
+        "serf.min_queue_depth",
+        Slot::Count(|p| &mut p.serf.min_queue_depth, 0, 10_000_000),
+    ),
 ];
 
 /// No factor of a profile is larger, so that no product overflows.
@@ -168,7 +268,9 @@ impl Slot {
             }
             Slot::Count(place, least, largest) => {
                 let number = value.as_integer().ok_or("a whole number, without quotes")?;
-                let number = usize::try_from(number).ok().filter(|n| (least..=largest).contains(&n));
+                let number = usize::try_from(number)
+                    .ok()
+                    .filter(|n| (least..=largest).contains(&n));
                 *place(profile) = number.ok_or_else(|| match *largest {
                     usize::MAX => format!("at least {least}"),
                     _ => format!("from {least} to {largest}"),
@@ -176,7 +278,9 @@ impl Slot {
             }
             Slot::Factor(place) => {
                 let number = value.as_integer().ok_or("a whole number, without quotes")?;
-                let number = u32::try_from(number).ok().filter(|n| (1..=LARGEST_FACTOR).contains(n));
+                let number = u32::try_from(number)
+                    .ok()
+                    .filter(|n| (1..=LARGEST_FACTOR).contains(n));
                 *place(profile) = number.ok_or_else(|| format!("from 1 to {LARGEST_FACTOR}"))?;
             }
             Slot::Switch(place) => *place(profile) = value.as_bool().ok_or("true or false")?,
@@ -191,7 +295,11 @@ fn flatten(table: Table) -> Result<Vec<(String, Value)>, String> {
     for (key, value) in table {
         match value {
             Value::Table(inner) if key == "serf" => {
-                values.extend(inner.into_iter().map(|(name, value)| (format!("serf.{name}"), value)));
+                values.extend(
+                    inner
+                        .into_iter()
+                        .map(|(name, value)| (format!("serf.{name}"), value)),
+                );
             }
             Value::Table(_) => return Err(format!("unknown table: [{key}]")),
             value => values.push((key, value)),
@@ -231,14 +339,22 @@ fn parse_duration(text: &str) -> Option<Duration> {
     while !rest.is_empty() || text.is_empty() {
         let unit_at = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let (number, tail) = rest.split_at(unit_at);
-        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let unit_end = tail
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(tail.len());
         let (unit, after) = tail.split_at(unit_end);
         let scale = UNITS.iter().find(|(name, _)| *name == unit)?.1;
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
         if whole.is_empty() && fraction.is_empty() || whole.len() > 18 || fraction.len() > 18 {
             return None;
         }
-        let digits = |text: &str| if text.is_empty() { Some(0) } else { text.parse::<u128>().ok() };
+        let digits = |text: &str| {
+            if text.is_empty() {
+                Some(0)
+            } else {
+                text.parse::<u128>().ok()
+            }
+        };
         nanos += digits(whole)? * scale;
         nanos += digits(fraction)? * scale / 10u128.pow(u32::try_from(fraction.len()).ok()?);
         rest = after;
@@ -305,7 +421,9 @@ mod tests {
             ("wan",   30_000, 3, 4, 6, 60_000, 5_000, 3_000, 500, 4, 60_000),
             ("local",  1_000, 1, 2, 3, 15_000, 1_000,   200, 100, 3, 15_000),
         ];
-        for (name, tcp, indirect, retransmit, suspicion, push_pull, probe, timeout, gossip, nodes, dead) in table {
+        for (name, tcp, indirect, retransmit, suspicion, push_pull, probe, timeout, gossip, nodes, dead) in
+            table
+        {
             let p = Profile::builtin(name).unwrap();
             assert_eq!(p.name, name);
             assert_eq!(p.tcp_timeout, ms(tcp), "{name}");
@@ -327,7 +445,10 @@ mod tests {
         for name in ["lan", "wan", "local"] {
             let p = Profile::builtin(name).unwrap();
             assert_eq!((p.suspicion_max_timeout_mult, p.awareness_max_multiplier), (6, 8));
-            assert_eq!((p.udp_buffer_size, p.dead_node_reclaim_time, p.disable_tcp_pings), (1400, ZERO, false));
+            assert_eq!(
+                (p.udp_buffer_size, p.dead_node_reclaim_time, p.disable_tcp_pings),
+                (1400, ZERO, false)
+            );
             let expected = SerfProfile {
                 coalesce_period: ms(3_000),
                 quiescent_period: ms(1_000),
@@ -355,7 +476,11 @@ mod tests {
 
     #[test]
     fn a_profile_of_ones_own_takes_the_rest_from_its_base() {
-        let own = Profile::parse("own.toml", "base = 'wan'\ngossip_nodes = 7\n[serf]\nreap_interval = '1m'").unwrap();
+        let own = Profile::parse(
+            "own.toml",
+            "base = 'wan'\ngossip_nodes = 7\n[serf]\nreap_interval = '1m'",
+        )
+        .unwrap();
         let mut expected = Profile::builtin("wan").unwrap();
         expected.name = "own.toml".into();
         expected.gossip_nodes = 7;
@@ -374,7 +499,10 @@ mod tests {
                 .map(|line| format!("{line}\n"))
                 .collect();
             let error = Profile::parse("x.toml", &cut).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("profile 'x.toml': {key} is missing; ")), "{error}");
+            assert!(
+                error.starts_with(&format!("profile 'x.toml': {key} is missing; ")),
+                "{error}"
+            );
         }
     }
 
@@ -413,9 +541,16 @@ mod tests {
             let error = Profile::parse("x.toml", &format!("base = \"lan\"\n{text}")).unwrap_err();
             assert_eq!(error.to_string(), format!("profile 'x.toml': {expected}"));
         }
-        let base = Profile::parse("x.toml", "base = \"LAN\"").unwrap_err().to_string();
-        assert_eq!(base, "profile 'x.toml': base = \"LAN\" must be \"lan\", \"wan\" or \"local\"");
-        let syntax = Profile::parse("x.toml", "base = \"lan\"\n\ngossip_nodes =").unwrap_err().to_string();
+        let base = Profile::parse("x.toml", "base = \"LAN\"")
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            base,
+            "profile 'x.toml': base = \"LAN\" must be \"lan\", \"wan\" or \"local\""
+        );
+        let syntax = Profile::parse("x.toml", "base = \"lan\"\n\ngossip_nodes =")
+            .unwrap_err()
+            .to_string();
         assert!(syntax.starts_with("profile 'x.toml': line 3: "), "{syntax}");
         assert!(!syntax.contains('\n'));
     }
