@@ -169,9 +169,27 @@ pub const COMMANDS_IN_FLIGHT: usize = 4096;
 
 /// Lines about network errors that are logged in ten seconds.
 pub const NETWORK_LOG_LINES: u32 = 20;
+
 /// Largest user event, name and payload together, whatever is configured; Serf's own hard limit.
 pub const USER_EVENT_HARD_LIMIT: usize = 9 * 1024;
 
 /// Most bytes of remembered user events: the ring travels in every push/pull, which peers refuse
 /// above 20 MiB.
 pub const EVENT_RING_BYTES_MAX: usize = 8 << 20;
+
+/// RPC clients at once. Serf knows no limit; this one keeps the usual 1,024 descriptors from running
+/// out for gossip, and with a request of at most a mebibyte each bounds their memory.
+pub const RPC_CLIENTS_MAX: usize = 512;
+
+/// How long an RPC client may take to introduce itself (handshake, and token where one is needed), so
+/// that strangers cannot hold all places. Afterwards it may idle for as long as it likes.
+pub const RPC_INTRODUCTION: Duration = Duration::from_secs(60);
+
+/// Idle time after which the system asks whether an RPC client's host is still there.
+pub const RPC_KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// How long an answer may wait for an RPC client that does not read.
+pub const RPC_WRITE: Duration = Duration::from_secs(10);
+
+/// How long a refused RPC client may take to read why.
+pub const RPC_LINGER: Duration = Duration::from_secs(1);

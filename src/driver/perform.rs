@@ -132,6 +132,7 @@ impl<N: Drive> Driver<N> {
                             id,
                             to,
                             result: Err(reason),
+                            pass: None,
                         })
                         .await;
                 });
@@ -156,7 +157,12 @@ impl<N: Drive> Driver<N> {
         match news {
             News::Arrived { from, message, reply } => self.arrived(from, message, reply),
             News::Refused { reason, reply } => self.refuse(&reason, reply),
-            News::Exchanged { id, to, result } => self.exchanged(id, to, result),
+            News::Exchanged {
+                id,
+                to,
+                result,
+                pass: _pass,
+            } => self.exchanged(id, to, result),
         }
     }
 

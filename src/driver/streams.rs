@@ -38,11 +38,12 @@ pub(super) enum News {
         reason: String,
         reply: oneshot::Sender<Vec<u8>>,
     },
-    /// An exchange of ours is over.
+    /// An exchange of ours is over. The pass pays for the reply until it has been looked at.
     Exchanged {
         id: ExchangeId,
         to: SocketAddr,
         result: Result<Option<Received>, String>,
+        pass: Option<Pass>,
     },
 }
 
@@ -107,10 +108,18 @@ pub(super) async fn exchange(job: Exchange, shared: Shared) {
         expect_reply,
         deadline,
     } = job;
-    let pass = shared.gate.dialled();
-    let result = converse(to, &bytes, expect_reply, deadline, pass, &shared).await;
+    let mut pass = shared.gate.dialled();
+    let result = converse(to, &bytes, expect_reply, deadline, &mut pass, &shared).await;
     // The driver may have ended meanwhile.
-    let _ = shared.news.send(News::Exchanged { id, to, result }).await;
+    let _ = shared
+        .news
+        .send(News::Exchanged {
+            id,
+            to,
+            result,
+            pass: Some(pass),
+        })
+        .await;
 }
 
 async fn converse(
@@ -118,7 +127,7 @@ async fn converse(
     bytes: &[u8],
     expect_reply: bool,
     deadline: Instant,
-    mut pass: Pass,
+    pass: &mut Pass,
     shared: &Shared,
 ) -> Result<Option<Received>, String> {
     let dial = async {
@@ -144,7 +153,7 @@ async fn converse(
         return Ok(None);
     }
     // The answering side sends no label, though its encryption covers ours.
-    let reading = read_message(&mut stream, None, shared.encrypted, &mut pass);
+    let reading = read_message(&mut stream, None, shared.encrypted, pass);
     match timeout_at(deadline, reading).await {
         Err(_) => Err(error_text::transfer_timeout_text("read", ends)),
         Ok(Ok(reply)) => Ok(Some(reply)),

@@ -666,3 +666,33 @@ async fn a_slow_subscriber_loses_events_and_delays_nobody() {
     agent.next().await;
     assert_eq!(agent.handle.counters().events_dropped, 3);
 }
+
+#[tokio::test]
+async fn receive_errors_neither_end_nor_spin_the_loop() {
+    let sockets = Sockets::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let addr = sockets.local_addr();
+    let node = |_| Ok(Echo::default());
+    let (mut driver, handle) = Driver::assemble(sockets, setup(None), Instant::now(), node).unwrap();
+    // What Windows reports after a datagram to a closed port, and for one that is too large.
+    let errors = [io::ErrorKind::ConnectionReset, io::ErrorKind::InvalidInput];
+    for n in 1..bounds::RECEIVE_ERRORS_IN_ROW {
+        driver.act(Wake::ReceiveError(errors[n as usize % 2].into()));
+        assert_eq!(driver.rest_until, None, "after {n} errors");
+    }
+    driver.act(Wake::ReceiveError(errors[0].into()));
+    assert!(
+        driver.rest_until.is_some(),
+        "a socket that only fails is left alone for a moment"
+    );
+    assert_eq!(driver.ended, None);
+    let run = tokio::spawn(driver.run());
+    let events = handle.subscribe(10).await.unwrap();
+    let mut agent = Agent {
+        handle,
+        events,
+        addr,
+        run,
+    };
+    agent.send(addr, b"still here").await;
+    assert_eq!(agent.next().await.1, b"still here");
+}

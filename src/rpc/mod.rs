@@ -10,4 +10,5 @@ pub mod codec;
 pub mod dial;
 pub mod frame;
 pub mod records;
+pub mod server;
 pub mod types;
