@@ -1,10 +1,12 @@
 //! Fyrd: encrypted cluster membership, a drop-in for Serf.
 
 pub mod addr;
+pub mod agent;
 pub mod bounds;
 pub mod cli;
 pub mod deadline;
 pub mod driver;
+pub mod events;
 pub mod names;
 pub mod node;
 pub mod re2;

@@ -88,6 +88,17 @@ impl Flags {
             .collect()
     }
 
+    /// The values of several list flags, in the order given on the line.
+    pub fn lists_in_order(&self, names: &[&str]) -> Vec<String> {
+        let mut values: Vec<(usize, &String)> = Vec::new();
+        for name in names {
+            let indices = self.matches.indices_of(name).into_iter().flatten();
+            values.extend(indices.zip(self.matches.get_many::<String>(name).into_iter().flatten()));
+        }
+        values.sort();
+        values.into_iter().map(|(_, value)| value.clone()).collect()
+    }
+
     /// The words after the flags.
     pub fn words(&self) -> &[OsString] {
         &self.words

@@ -8,6 +8,7 @@ pub mod duration;
 pub mod flags;
 pub mod quote;
 
+mod agent;
 mod event;
 mod force_leave;
 mod help;
@@ -51,6 +52,10 @@ struct Subcommand {
 
 /// All commands, in the order in which help lists them.
 const SUBCOMMANDS: &[Subcommand] = &[
+    Subcommand {
+        define: agent::define,
+        run: agent::run,
+    },
     Subcommand {
         define: event::define,
         run: event::run,

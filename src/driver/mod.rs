@@ -237,6 +237,10 @@ impl<N: Drive> Driver<N> {
         if let Some(listener) = self.listener.take() {
             self.tasks.spawn(streams::accept(listener, self.shared.clone()));
         }
+        // Who subscribed before the start hears of the node's first events too.
+        while let Ok(request) = self.requests.try_recv() {
+            self.request(request);
+        }
         self.settle();
         let mut ticked = false;
         let ended = loop {
