@@ -507,6 +507,16 @@ mod tests {
     }
 
     #[test]
+    fn decodes_whatever_the_scanner_lets_through() {
+        use crate::rpc::frame::{MAX_DEPTH, Progress, Scanner};
+        for container in [&[0x91][..], &[0x81, 0x01]] {
+            let deepest = [container.repeat(MAX_DEPTH), vec![0x05]].concat();
+            assert_eq!(Scanner::new(100).scan(&deepest), Ok(Progress::Complete(deepest.len())));
+            assert!(Value::decode(&deepest).is_ok());
+        }
+    }
+
+    #[test]
     fn refuses_extensions_truncation_and_depth() {
         assert!(Value::decode(&[0xd4, 1, 1]).is_err());
         assert!(Value::decode(&[0x92, 1]).is_err());
