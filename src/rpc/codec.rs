@@ -511,7 +511,10 @@ mod tests {
         use crate::rpc::frame::{MAX_DEPTH, Progress, Scanner};
         for container in [&[0x91][..], &[0x81, 0x01]] {
             let deepest = [container.repeat(MAX_DEPTH), vec![0x05]].concat();
-            assert_eq!(Scanner::new(100).scan(&deepest), Ok(Progress::Complete(deepest.len())));
+            assert_eq!(
+                Scanner::new(100).scan(&deepest),
+                Ok(Progress::Complete(deepest.len()))
+            );
             assert!(Value::decode(&deepest).is_ok());
         }
     }
