@@ -44,7 +44,7 @@ impl Agent {
                 Ok(Answer::Joined { contacted, errors }) if contacted == 0 => failures = errors,
                 Ok(Answer::Joined { contacted, .. }) => return Ok(contacted),
                 Ok(Answer::Failed(reason)) => return Err(reason),
-                Ok(Answer::Done | Answer::QueryStarted { .. }) => return Ok(0),
+                Ok(Answer::Done | Answer::Keys(_) | Answer::QueryStarted { .. }) => return Ok(0),
             }
         }
         let errors = in_order(resolved, &failures);

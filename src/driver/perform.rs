@@ -41,6 +41,10 @@ impl<N: Drive> Driver<N> {
                     let _ = waiting.send(answer);
                 }
             }
+            Effect::Keyring { id, op, key } => {
+                let result = self.envelope.change_keyring(op, &key);
+                self.feed(Input::Keyring { id, result });
+            }
             Effect::LostName => self.ended = Some(Ended::LostName),
         }
     }

@@ -94,7 +94,7 @@ impl Drive for Echo {
                 self.ticks += 1;
                 self.next_tick = now + Duration::from_millis(5);
             }
-            Input::Tick => {}
+            Input::Tick | Input::Keyring { .. } => {}
             Input::Datagram { from, messages } => {
                 for message in messages {
                     if let Message::User(payload) = message {

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use rand::RngExt;
 use rand::seq::IndexedRandom;
-use regex::RegexBuilder;
 use tracing::{debug, warn};
 
 use super::keys::KeyOp;
@@ -15,7 +14,8 @@ use super::tags;
 use super::types::{Event, KeyReport, MemberStatus, QueryParams, QueryUpdate, QueryUpdateKind};
 use super::{Output, Serf, Timer, user_message, verbatim};
 use crate::addr::RawAddr;
-use crate::bounds::{FILTER_REGEX_MAX, MAX_OPEN_QUERIES, MAX_OWN_QUERIES, MAX_QUERIES_PER_LTIME};
+use crate::bounds::{MAX_OPEN_QUERIES, MAX_OWN_QUERIES, MAX_QUERIES_PER_LTIME};
+use crate::re2;
 use crate::time::Time;
 use crate::wire::{FLAG_ACK, FLAG_NO_BROADCAST, Filter, Query, QueryResponse, Relay, SerfMessage};
 
@@ -244,7 +244,7 @@ impl Serf {
             Ok(Filter::Nodes(names)) => names.iter().any(|name| self.is_me(name)),
             Ok(Filter::Tag { tag, expr }) => {
                 let value = own.get(tag).map_or("", String::as_str);
-                match RegexBuilder::new(expr).size_limit(FILTER_REGEX_MAX).build() {
+                match re2::compile(expr) {
                     Ok(regex) => regex.is_match(value),
                     Err(error) => {
                         warn!(target: "serf", "failed to evaluate tag filter '{expr}': {error}");
