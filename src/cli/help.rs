@@ -8,7 +8,8 @@ const EXPLANATION_COLUMN: usize = 28;
 const LINE_WIDTH: usize = 80;
 
 /// The help of one command: usage, what it does, its flags. No newline at the end.
-pub fn command_help(program: &str, mut command: Command) -> String {
+pub fn command_help(program: &str, command: Command) -> String {
+    let mut command = command.disable_help_flag(true);
     let usage = command.render_usage().to_string();
     let usage = usage.trim().strip_prefix("Usage: ").unwrap_or_default();
     let mut help = format!("Usage: {program} {usage}\n");
@@ -98,14 +99,14 @@ mod tests {
     fn lays_out_a_command() {
         let command = Command::new("try")
             .about("Tries")
-            .long_about("First paragraph.\n\nSecond one, which is so long that it has to be broken somewhere near its end.")
+            .long_about("First paragraph.\n\nSecond one, which is so long that it has to be broken somewhere near to its end.")
             .override_usage("try [options] name")
             .args([
                 flags::boolean("now", "At once."),
                 flags::string("a-rather-long-name", "<pattern>", "Explained below."),
             ]);
         let expected = "Usage: fyrd try [options] name\n\n  First paragraph.\n\n  \
-            Second one, which is so long that it has to be broken somewhere near\n  its end.\n\n\
+            Second one, which is so long that it has to be broken somewhere near to its\n  end.\n\n\
             Options:\n\n  -now                      At once.\n\n  -a-rather-long-name=<pattern>\n                            \
             Explained below.";
         assert_eq!(command_help("fyrd", command), expected);

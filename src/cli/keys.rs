@@ -67,12 +67,14 @@ pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(),
         }
         terminal.line(format!("==> {}", wording.success));
         if let Some(keys) = response.keys {
-            let rows: Vec<String> = keys
+            let nodes = response.num_nodes;
+            let rows: Vec<Zeroizing<String>> = keys
                 .iter()
-                .map(|(key, count)| format!("{key} | [{count}/{}]", response.num_nodes))
+                .map(|(key, count)| Zeroizing::new(format!("{} | [{count}/{nodes}]", key.as_str())))
                 .collect();
-            let rows = Zeroizing::new(table::columns(&rows));
-            terminal.line(format!("\n{}", *rows));
+            let rows: Vec<&str> = rows.iter().map(|row| row.as_str()).collect();
+            terminal.line("");
+            terminal.line(Zeroizing::new(table::columns(&rows)).as_bytes());
         }
         Ok(())
     })

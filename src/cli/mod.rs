@@ -157,11 +157,15 @@ pub fn program_name(arguments: &[OsString]) -> String {
 }
 
 fn dispatch(words: &[OsString], terminal: &mut Terminal<'_>) -> u8 {
+    let mut line = CommandLine::read(words);
     // Serf looks for these everywhere, even after `--` and among payloads.
     if words.iter().any(|word| word == "-v" || word == "--version") {
-        return end(version::run(terminal, &[]), version::define(), terminal);
+        line = CommandLine {
+            name: Some(version::NAME.as_ref()),
+            flag_before_name: false,
+            ..line
+        };
     }
-    let line = CommandLine::read(words);
     let subcommand = line.name.and_then(|name| {
         SUBCOMMANDS
             .iter()

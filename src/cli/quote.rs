@@ -23,8 +23,8 @@ pub fn go_quote(text: &str) -> String {
     quoted
 }
 
-/// A byte slice in `%#v`; a nil one is `<nil>` at the top and `[]uint8(nil)` nowhere in Serf's output,
-/// so empty is nil here.
+/// A byte slice in `%#v`, under the type name that Go shows at that place. Serf sends empty payloads
+/// as nil, so an empty slice is written as nil.
 pub fn go_bytes(type_name: &str, bytes: &[u8]) -> String {
     if bytes.is_empty() {
         return "<nil>".to_owned();

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use super::codec::{CodecError, Fields, Value, bytes_or_nil, list_or_nil};
+use super::codec::{CodecError, Fields, SecretCounts, Value, bytes_or_nil, list_or_nil};
 use super::types::Body;
 
 /// Answer to `join`; sent with an error too.
@@ -102,12 +102,20 @@ impl Body for MembersResponse {
     }
 }
 
+fn key_counts<S: Serializer>(keys: &Option<SecretCounts>, serializer: S) -> Result<S::Ok, S::Error> {
+    match keys {
+        None => serializer.serialize_none(),
+        Some(keys) => serializer.collect_map(keys.iter().map(|(key, count)| (key.as_str(), count))),
+    }
+}
+
 /// Answer to all key commands; sent with an error too.
 #[derive(Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct KeyResponse {
     /// Of a listing: each key in base64, and how many members hold it. Not shown by Debug.
-    pub keys: Option<BTreeMap<String, i64>>,
+    #[serde(serialize_with = "key_counts")]
+    pub keys: Option<SecretCounts>,
     /// What members remarked, by name.
     pub messages: BTreeMap<String, String>,
     /// How many members reported a failure.
@@ -121,7 +129,7 @@ pub struct KeyResponse {
 impl fmt::Debug for KeyResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyResponse")
-            .field("keys", &self.keys.as_ref().map(BTreeMap::len))
+            .field("keys", &self.keys.as_ref().map(Vec::len))
             .field("messages", &self.messages)
             .field("num_err", &self.num_err)
             .field("num_nodes", &self.num_nodes)
@@ -134,7 +142,7 @@ impl Body for KeyResponse {
     fn from_value(value: Value) -> Result<Self, CodecError> {
         let mut fields = Fields::new(value, &["Messages", "Keys", "NumNodes", "NumErr", "NumResp"])?;
         Ok(KeyResponse {
-            keys: fields.counts("Keys")?,
+            keys: fields.secret_counts("Keys")?,
             messages: fields.strings("Messages")?,
             num_err: fields.integer("NumErr")?,
             num_nodes: fields.integer("NumNodes")?,

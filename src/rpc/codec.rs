@@ -11,6 +11,7 @@ use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Serialize, Serializer};
+use zeroize::Zeroizing;
 
 /// Why bytes are no object of the protocol.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -249,6 +250,9 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 }
 
+/// Secret strings with a count each, sorted; erased from memory on drop.
+pub type SecretCounts = Vec<(Zeroizing<String>, i64)>;
+
 /// The fields of a decoded map or array, to be taken out one by one.
 #[derive(Debug)]
 pub struct Fields(Vec<(&'static str, Value)>);
@@ -348,16 +352,22 @@ impl Fields {
         self.value(field).into_strings(field)
     }
 
-    /// A map of strings to counts, or `None` for nil.
-    pub fn counts(&mut self, field: &'static str) -> Result<Option<BTreeMap<String, i64>>, CodecError> {
-        match self.value(field) {
-            Value::Nil => Ok(None),
-            value => value
-                .into_text_map(field, |count, field| {
-                    i64::try_from(count.into_integer(field)?).map_err(|_| CodecError::OutOfRange { field })
-                })
-                .map(Some),
-        }
+    /// A map of secret strings to counts, sorted, or `None` for nil.
+    pub fn secret_counts(&mut self, field: &'static str) -> Result<Option<SecretCounts>, CodecError> {
+        let map = match self.value(field) {
+            Value::Nil => return Ok(None),
+            value => value.into_map(field)?,
+        };
+        let mut counts = map
+            .into_iter()
+            .map(|(key, count)| {
+                let key = Zeroizing::new(key.into_text(field)?);
+                let count = i64::try_from(count.into_integer(field)?);
+                Ok((key, count.map_err(|_| CodecError::OutOfRange { field })?))
+            })
+            .collect::<Result<Vec<_>, CodecError>>()?;
+        counts.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+        Ok(Some(counts))
     }
 }
 
@@ -427,7 +437,7 @@ mod tests {
             assert_eq!(found.float("A"), Ok(0.0));
             assert_eq!(found.texts("A"), Ok(Vec::new()));
             assert_eq!(found.strings("A"), Ok(BTreeMap::new()));
-            assert_eq!(found.counts("A"), Ok(None));
+            assert_eq!(found.secret_counts("A"), Ok(None));
         }
     }
 
@@ -494,6 +504,19 @@ mod tests {
         let error = fields(&[0x81, 0xa1, b'A', 0x05]).text("A").unwrap_err();
         assert_eq!(error.to_string(), "A: an integer where a string is expected");
         assert_eq!(format!("{:?}", Value::Text("secret".into())), "Value(a string)");
+    }
+
+    #[test]
+    fn decodes_whatever_the_scanner_lets_through() {
+        use crate::rpc::frame::{MAX_DEPTH, Progress, Scanner};
+        for container in [&[0x91][..], &[0x81, 0x01]] {
+            let deepest = [container.repeat(MAX_DEPTH), vec![0x05]].concat();
+            assert_eq!(
+                Scanner::new(100).scan(&deepest),
+                Ok(Progress::Complete(deepest.len()))
+            );
+            assert!(Value::decode(&deepest).is_ok());
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
+use zeroize::Zeroizing;
 
 use super::codec::CodecError;
 
@@ -173,13 +174,21 @@ fn big_endian(bytes: &[u8], width: usize) -> Option<u64> {
 }
 
 /// Reads whole objects from a stream.
-#[derive(Debug)]
 pub struct FrameReader<R> {
     inner: R,
     scanner: Scanner,
-    buffer: Vec<u8>,
+    /// Requests and answers may hold keys, so nothing is left of them in memory.
+    buffer: Zeroizing<Vec<u8>>,
     /// How many bytes at the front of the buffer were already handed out.
     consumed: usize,
+}
+
+impl<R> std::fmt::Debug for FrameReader<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FrameReader")
+            .field("buffered", &self.buffer.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
@@ -188,7 +197,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         FrameReader {
             inner,
             scanner: Scanner::new(limit),
-            buffer: Vec::new(),
+            buffer: Zeroizing::new(Vec::new()),
             consumed: 0,
         }
     }
@@ -213,7 +222,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             self.buffer.drain(..self.consumed);
             self.consumed = 0;
             self.buffer.reserve(READ_BYTES);
-            if self.inner.read_buf(&mut self.buffer).await? == 0 {
+            if self.inner.read_buf(&mut *self.buffer).await? == 0 {
                 if self.buffer.is_empty() {
                     return Ok(None);
                 }

@@ -1,7 +1,7 @@
 //! The agent's side of the Serf RPC protocol.
 //!
 //! Each client is a task that reads a request, performs it through the [`Backend`], answers, and
-//! only then looks at the next. Records of a subscription may come in between; an [`Outbox`] writes
+//! only then looks at the next. Records of a subscription may come in between; an outbox writes
 //! header and body in one piece, so that nothing is ever torn.
 //!
 //! Where Serf closes a connection without a word, this server does so too, with one exception that

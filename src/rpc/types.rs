@@ -529,6 +529,8 @@ impl Body for CoordinateRequest {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn bytes(hex: &str) -> Vec<u8> {
@@ -776,7 +778,7 @@ mod tests {
         );
         recorded(
             &KeyResponse {
-                keys: Some(BTreeMap::from([("YWJj".into(), 2)])),
+                keys: Some(vec![(Zeroizing::new("YWJj".into()), 2)]),
                 num_nodes: 2,
                 num_resp: 2,
                 ..KeyResponse::default()
@@ -944,10 +946,50 @@ mod tests {
                 auth_key: Zeroizing::new("topsecret".into())
             }),
             KeyResponse {
-                keys: Some(BTreeMap::from([("topsecret".into(), 1)])),
+                keys: Some(vec![(Zeroizing::new("topsecret".into()), 1)]),
                 ..KeyResponse::default()
             }
         );
         assert!(!shown.contains("topsecret"), "{shown}");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(
+            name: String,
+            addr: Vec<u8>,
+            port: u16,
+            tags: BTreeMap<String, String>,
+            timeout: i64,
+            numbers in any::<[u8; 3]>(),
+        ) {
+            let [delegate_cur, protocol_cur, relay_factor] = numbers;
+            let member =
+                Member { addr: addr.clone(), delegate_cur, name: name.clone(), port, protocol_cur, tags: tags.clone(), ..Member::default() };
+            let query =
+                QueryRequest { filter_tags: tags, name, payload: addr, relay_factor, timeout, ..QueryRequest::default() };
+            let mut encoded = Vec::new();
+            encode_into(&member, &mut encoded).unwrap();
+            prop_assert_eq!(Member::decode(&encoded).unwrap(), member);
+            encoded.clear();
+            encode_into(&query, &mut encoded).unwrap();
+            prop_assert_eq!(QueryRequest::decode(&encoded).unwrap(), query);
+        }
+
+        #[test]
+        fn damaged_requests_never_panic(which: proptest::sample::Index, at: proptest::sample::Index, byte: u8) {
+            let requests = recorded_requests();
+            let (seq, request, _) = which.get(&requests);
+            let mut encoded = request.encode(*seq).unwrap().to_vec();
+            *at.get_mut(&mut encoded) = byte;
+            let mut scanner = crate::rpc::frame::Scanner::new(1 << 20);
+            if let Ok(crate::rpc::frame::Progress::Complete(length)) = scanner.scan(&encoded) {
+                let (header, body) = encoded.split_at(length);
+                let _ = RequestHeader::decode_after(&RequestHeader::default(), header);
+                for (_, other, _) in &requests {
+                    let _ = Request::decode(other.command(), body);
+                }
+            }
+        }
     }
 }
