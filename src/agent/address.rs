@@ -158,10 +158,15 @@ pub fn announced(bound: IpAddr) -> Result<RawAddr, String> {
     let addresses: Vec<IpAddr> = interfaces.iter().map(Interface::ip).collect();
     let private = pick_private(&addresses)
         .ok_or("No private IP address found, and explicit IP not provided; give -bind or -advertise")?;
-    Ok(RawAddr::V16(match private {
+    Ok(long_form(private))
+}
+
+/// 16 bytes, for IPv4 too.
+fn long_form(ip: IpAddr) -> RawAddr {
+    RawAddr::V16(match ip {
         IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
         IpAddr::V6(ip) => ip.octets(),
-    }))
+    })
 }
 
 /// The first private IPv4 address, or else the first unique local IPv6 address.
@@ -236,6 +241,8 @@ mod tests {
             Ok(RawAddr::V4([10, 0, 0, 1]))
         );
         assert_eq!(announced("::".parse().unwrap()), Ok(RawAddr::V16([0; 16])));
+        let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 1];
+        assert_eq!(long_form("10.0.0.1".parse().unwrap()), RawAddr::V16(mapped));
         // Whether this host has a private address or not, the short form never appears.
         assert!(!matches!(
             announced("0.0.0.0".parse().unwrap()),

@@ -41,7 +41,7 @@ impl Agent {
             };
             match self.0.driver.command(command).await {
                 Err(Stopped) => return Err("Serf can't Join after Leave or Shutdown".to_string()),
-                Ok(Answer::Joined { contacted, errors }) if contacted == 0 => failures = errors,
+                Ok(Answer::Joined { contacted: 0, errors }) => failures = errors,
                 Ok(Answer::Joined { contacted, .. }) => return Ok(contacted),
                 Ok(Answer::Failed(reason)) => return Err(reason),
                 Ok(Answer::Done | Answer::Keys(_) | Answer::QueryStarted { .. }) => return Ok(0),

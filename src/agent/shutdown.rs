@@ -43,7 +43,10 @@ pub(super) async fn watch(mut running: Running, plan: &Plan, console: &Console) 
     let code = loop {
         let cause = tokio::select! {
             signal = running.signals.next() => Cause::Signal(signal),
-            _ = &mut running.rpc => Cause::Left,
+            served = &mut running.rpc => match served {
+                Ok(()) => Cause::Left,
+                Err(_) => Cause::Driver(Ended::Stopped),
+            },
             ended = &mut running.driver => Cause::Driver(ended.unwrap_or(Ended::Stopped)),
             () = &mut retrying => Cause::NotJoined,
         };

@@ -1,7 +1,7 @@
 //! Start-up: settings, sockets, node, RPC, first join; each step only when the one before succeeded.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
 use rand::TryRng;
@@ -15,7 +15,7 @@ use super::logging::Console;
 use super::plan::Plan;
 use super::signals::{Signal, Signals};
 use super::{Agent, Shared, address, event_loop, files, shutdown};
-use crate::driver::{Driver, DriverConfig, Ended, Handle, Sockets};
+use crate::driver::{BindError, Driver, DriverConfig, Ended, Handle, Sockets};
 use crate::node::NodeConfig;
 use crate::rpc::server;
 
@@ -108,11 +108,10 @@ async fn serve(mut plan: Plan, console: &Console) -> Result<u8, String> {
 async fn create(plan: &mut Plan) -> Result<(Driver, Handle, SocketAddr), String> {
     // Without an address to announce, nothing is bound.
     plan.announced(plan.bind)?;
-    let memberlist = |e: String| format!("Failed to create memberlist: {e}");
-    let sockets = Sockets::bind(plan.bind)
+    let sockets = open_sockets(plan.bind)
         .await
-        .map_err(|e| memberlist(e.to_string()))?;
-    let bound = sockets.local_addr();
+        .map_err(|e| format!("Failed to create memberlist: {e}"))?;
+    let bound = SocketAddr::new(plan.bind.ip(), sockets.local_addr().port());
     let (addr, port) = plan.announced(bound)?;
     let node = NodeConfig {
         name: plan.name.clone(),
@@ -140,6 +139,18 @@ async fn create(plan: &mut Plan) -> Result<(Driver, Handle, SocketAddr), String>
     };
     let (driver, handle) = Driver::new(sockets, config)?;
     Ok((driver, handle, bound))
+}
+
+/// Bound to all of IPv4, an agent also takes and reaches IPv6 where there is any, as Serf does: the
+/// address that it announces may be one.
+async fn open_sockets(bind: SocketAddr) -> Result<Sockets, BindError> {
+    if bind.ip() == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
+        let both = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), bind.port());
+        if let Ok(sockets) = Sockets::bind(both).await {
+            return Ok(sockets);
+        }
+    }
+    Sockets::bind(bind).await
 }
 
 async fn listen_for_rpc(text: &str) -> Result<TcpListener, String> {

@@ -146,3 +146,79 @@ fn time(flags: &Flags, name: &str) -> Result<Option<std::time::Duration>, String
         TimeError::Negative => format!("-{name}={text} must not be negative"),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn parse(words: &[&str]) -> Flags {
+        let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+        flags::parse(define(), &words).unwrap()
+    }
+
+    #[test]
+    fn without_flags_nothing_is_said() {
+        assert_eq!(settings(&parse(&[])), Ok(Settings::default()));
+    }
+
+    #[test]
+    fn every_flag_has_its_setting() {
+        #[rustfmt::skip]
+        let flags = parse(&[
+            "-node=n", "-role=r", "-tags-file=tf", "-bind=b", "-advertise=a", "-iface=i", "-discover=d", "-mdns-iface=mi",
+            "-mdns-disable-ipv4", "-mdns-disable-ipv6", "-encrypt=e", "-keyring-file=k", "-log-level=l", "-profile=p",
+            "-protocol=3", "-rpc-addr=ra", "-join=j1", "-join=j2", "-retry-join=rj", "-retry-interval=2s", "-retry-max=4",
+            "-replay", "-event-handler=eh", "-snapshot=s", "-rejoin", "-syslog", "-broadcast-timeout=3s",
+            "-disable-compression", "-tag=x=1", "-tag=y=a=b", "-tag", "x=2",
+        ]);
+        let text = str::to_string;
+        let expected = Settings {
+            node_name: text("n"),
+            role: text("r"),
+            tags: Tags::from([(text("x"), text("2")), (text("y"), text("a=b"))]),
+            tags_file: text("tf"),
+            bind: text("b"),
+            advertise: text("a"),
+            interface: text("i"),
+            discover: text("d"),
+            mdns_interface: text("mi"),
+            mdns_disable_ipv4: true,
+            mdns_disable_ipv6: true,
+            encrypt_key: Secret::new(text("e")),
+            keyring_file: text("k"),
+            log_level: text("l"),
+            profile: text("p"),
+            protocol: 3,
+            rpc_addr: text("ra"),
+            start_join: vec![text("j1"), text("j2")],
+            retry_join: vec![text("rj")],
+            retry_interval: Some(Duration::from_secs(2)),
+            retry_max_attempts: 4,
+            replay_on_join: true,
+            event_handlers: vec![text("eh")],
+            snapshot_path: text("s"),
+            rejoin_after_leave: true,
+            enable_syslog: true,
+            broadcast_timeout: Some(Duration::from_secs(3)),
+            enable_compression: Some(false),
+            ..Settings::default()
+        };
+        assert_eq!(settings(&flags), Ok(expected));
+    }
+
+    #[test]
+    fn both_path_flags_keep_their_order() {
+        let flags = parse(&["-config-dir=a", "-config-file=b", "-config-dir", "c"]);
+        assert_eq!(
+            flags.lists_in_order(&["config-file", "config-dir"]),
+            ["a", "b", "c"]
+        );
+    }
+
+    #[test]
+    fn a_protocol_below_one_is_not_said() {
+        assert_eq!(settings(&parse(&["-protocol=-1"])), Ok(Settings::default()));
+    }
+}

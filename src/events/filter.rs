@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn specifications() {
-        let table: [(&str, &[(&str, &str, &str)]); 7] = [
+        type Entry = (&'static str, &'static str, &'static str);
+        let table: [(&str, &[Entry]); 7] = [
             ("script.sh", &[("*", "", "script.sh")]),
             ("=script.sh", &[("*", "", "script.sh")]),
             ("member-join=a=b", &[("member-join", "", "a=b")]),
