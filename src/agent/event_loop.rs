@@ -1,12 +1,15 @@
-//! What the node tells: member events are coalesced, then all events are announced in the log. Handlers
-//! and streams will be served from here.
+//! What the node tells: member events are coalesced, then all events are announced in the log and
+//! published to the hub, where handlers and streams listen.
 
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tracing::info;
 
 use crate::events::coalesce::MemberCoalescer;
+use crate::events::hub::Hub;
 use crate::serf::Event;
 use crate::swim::profile::SerfProfile;
 use crate::time::Time;
@@ -18,7 +21,7 @@ pub const EVENT_QUEUE: usize = 4096;
 const INTERNAL_PREFIX: &str = "_serf_";
 
 /// Runs until the node is gone.
-pub async fn run(mut events: mpsc::Receiver<Event>, profile: SerfProfile) {
+pub async fn run(mut events: mpsc::Receiver<Event>, profile: SerfProfile, hub: Rc<Hub>) {
     let start = Instant::now();
     let mut coalescer = MemberCoalescer::new(profile.coalesce_period, profile.quiescent_period);
     loop {
@@ -35,19 +38,20 @@ pub async fn run(mut events: mpsc::Receiver<Event>, profile: SerfProfile) {
                 Some(Event::Member { kind, members }) => {
                     coalescer.handle(Time::ZERO + start.elapsed(), kind, members);
                 }
-                Some(event) => announce(&event),
+                Some(event) => announce(event, &hub),
             },
             () = timer => {}
         }
         for event in coalescer.poll_events(Time::ZERO + start.elapsed()) {
-            announce(&event);
+            announce(event, &hub);
         }
     }
 }
 
-fn announce(event: &Event) {
-    if let Some(title) = title(event) {
+fn announce(event: Event, hub: &Hub) {
+    if let Some(title) = title(&event) {
         info!(target: "agent", "Received event: {title}");
+        hub.publish(&Arc::new(event));
     }
 }
 

@@ -26,6 +26,7 @@ use tracing::{error, info};
 pub use startup::run;
 
 use crate::driver::{Handle, Stopped};
+use crate::events::hub::Hub;
 use crate::rpc::server::Backend;
 use crate::serf::{Answer, Command, Member, Tags};
 use crate::wire::serf::WireCoordinate;
@@ -38,6 +39,8 @@ pub struct Agent(Rc<Shared>);
 #[derive(Debug)]
 struct Shared {
     driver: Handle,
+    /// Where events are listened to.
+    hub: Rc<Hub>,
     name: String,
     rpc_auth: Secret,
     tags_file: Option<String>,

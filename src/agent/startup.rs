@@ -16,6 +16,7 @@ use super::plan::Plan;
 use super::signals::{Signal, Signals};
 use super::{Agent, Shared, address, event_loop, files, shutdown};
 use crate::driver::{BindError, Driver, DriverConfig, Ended, Handle, Sockets};
+use crate::events::hub::Hub;
 use crate::node::NodeConfig;
 use crate::rpc::server;
 
@@ -69,7 +70,9 @@ async fn serve(mut plan: Plan, console: &Console) -> Result<u8, String> {
     let rpc = listen_for_rpc(&plan.rpc_addr)
         .await
         .map_err(|e| format!("Error starting RPC listener: {e}"))?;
+    let hub = Rc::new(Hub::default());
     let agent = Agent(Rc::new(Shared {
+        hub: Rc::clone(&hub),
         driver: handle.clone(),
         name: plan.name.clone(),
         rpc_auth: plan.rpc_auth.clone(),
@@ -80,7 +83,11 @@ async fn serve(mut plan: Plan, console: &Console) -> Result<u8, String> {
     }));
     // The node's first event is its own join, so the subscription comes before the driver runs.
     if let Ok(events) = handle.subscribe(event_loop::EVENT_QUEUE).await {
-        spawn_local(event_loop::run(events, plan.profile.serf.clone()));
+        spawn_local(event_loop::run(
+            events,
+            plan.profile.serf.clone(),
+            Rc::clone(&hub),
+        ));
     }
     let driver = spawn_local(driver.run());
     console.headline("Starting Serf agent RPC...");

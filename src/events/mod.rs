@@ -1,4 +1,5 @@
-//! Fan-out behind the node: coalescing and filters.
+//! Fan-out behind the node: coalescing, filters, and the hub from which listeners are served.
 
 pub mod coalesce;
 pub mod filter;
+pub mod hub;
