@@ -29,6 +29,7 @@ pub struct Plan {
     args: Vec<String>,
     launcher: Vec<String>,
     token: Option<String>,
+    port: Option<u16>,
 }
 
 impl Plan {
@@ -41,12 +42,19 @@ impl Plan {
             args: Vec::new(),
             launcher: Vec::new(),
             token: None,
+            port: None,
         }
     }
 
     /// Binds elsewhere; IPv6 in brackets.
     pub fn host(mut self, host: &str) -> Plan {
         self.host = host.to_owned();
+        self
+    }
+
+    /// Binds the gossip port of that agent, on another address than it.
+    pub fn port_of(mut self, other: &Agent) -> Plan {
+        self.port = Some(other.gossip_port());
         self
     }
 
@@ -148,7 +156,7 @@ impl Agent {
 
     /// The port of gossip and streams.
     pub fn gossip_port(&self) -> u16 {
-        self.gossip.number()
+        self.plan.port.unwrap_or(self.gossip.number())
     }
 
     /// The port of its RPC, always on 127.0.0.1.
@@ -266,7 +274,7 @@ impl Agent {
     }
 
     fn command_line(&self) -> Vec<String> {
-        let port = self.gossip.number();
+        let port = self.gossip_port();
         let mut line = self.plan.launcher.clone();
         line.extend([
             self.plan.kind.program().to_owned(),

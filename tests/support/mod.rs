@@ -8,6 +8,7 @@
 #![allow(dead_code)]
 
 pub mod agent;
+pub mod network;
 pub mod port;
 
 use std::collections::BTreeMap;
