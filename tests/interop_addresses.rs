@@ -20,11 +20,17 @@ const PUSH_PULL: &str = "Initiating push/pull sync with";
 fn both_lengths_of_an_ipv4_address_survive_gossip_and_push_pull() {
     let network = match Network::new() {
         Ok(network) => network,
-        Err(reason) => return eprintln!("SKIPPED: no network namespace for a private IPv4 address: {reason}"),
+        Err(reason) => {
+            return eprintln!("SKIPPED: no network namespace for a private IPv4 address: {reason}");
+        }
     };
     let plan = |kind, name: &str, host: &str| {
         let plan = Plan::new(kind, name).host(host).launcher(&network.launcher());
-        plan.args(["-profile=local", "-log-level=DEBUG", "-encrypt=AAECAwQFBgcICQoLDA0ODw=="])
+        plan.args([
+            "-profile=local",
+            "-log-level=DEBUG",
+            "-encrypt=AAECAwQFBgcICQoLDA0ODw==",
+        ])
     };
     let f_own = plan(Kind::Fyrd, "f-own", PRIVATE_ADDRESS).start();
     let s_any = plan(Kind::Serf, "s-any", "0.0.0.0").join(&f_own).start();
@@ -34,7 +40,11 @@ fn both_lengths_of_an_ipv4_address_survive_gossip_and_push_pull() {
     all_alive(&all);
     for agent in all {
         for member in agent.members().expect("members") {
-            assert!(member.addr.starts_with("10.77.0.1:"), "{}: {member:?}", agent.name());
+            assert!(
+                member.addr.starts_with("10.77.0.1:"),
+                "{}: {member:?}",
+                agent.name()
+            );
         }
     }
     stays_in_peace_over_push_pull(&all);
@@ -44,7 +54,11 @@ fn both_lengths_of_an_ipv4_address_survive_gossip_and_push_pull() {
 #[test]
 fn the_default_bind_with_an_advertised_address_lives_beside_specific_binds() {
     let plan = |kind, name: &str| Plan::new(kind, name).args(["-profile=local", "-log-level=DEBUG"]);
-    let any = |kind, name: &str| plan(kind, name).host("0.0.0.0").arg("-advertise=127.0.0.1:{port}");
+    let any = |kind, name: &str| {
+        plan(kind, name)
+            .host("0.0.0.0")
+            .arg("-advertise=127.0.0.1:{port}")
+    };
     let f_any = any(Kind::Fyrd, "f-any").start();
     let s_any = any(Kind::Serf, "s-any").join(&f_any).start();
     let f_own = plan(Kind::Fyrd, "f-own").join(&s_any).start();
@@ -62,7 +76,9 @@ fn the_default_bind_finds_the_address_that_serf_finds() {
     let serf = match plan(Kind::Serf, "s").try_start() {
         Ok(serf) => serf,
         Err(by_serf) => {
-            let by_fyrd = plan(Kind::Fyrd, "f").try_start().expect_err("Fyrd cannot know better than Serf");
+            let by_fyrd = plan(Kind::Fyrd, "f")
+                .try_start()
+                .expect_err("Fyrd cannot know better than Serf");
             assert_eq!(by_fyrd, by_serf);
             return;
         }
@@ -75,7 +91,11 @@ fn the_default_bind_finds_the_address_that_serf_finds() {
     for (from, to) in [(&fyrd, "s"), (&serf, "f")] {
         eventually(&format!("{} has probed {to}", from.name()), PATIENCE, || {
             let rtt = from.cli(&["rtt", to]);
-            if rtt.code == Some(0) { Ok(()) } else { Err(format!("{rtt:?}")) }
+            if rtt.code == Some(0) {
+                Ok(())
+            } else {
+                Err(format!("{rtt:?}"))
+            }
         });
     }
     all_alive(&[&fyrd, &serf]);
@@ -92,7 +112,10 @@ fn a_mixed_cluster_lives_on_ipv6() {
     for agent in all {
         for asking in BOTH {
             let members = agent.members_by(asking).expect("members");
-            assert!(members.iter().all(|member| member.addr.starts_with("[::1]:")), "{members:?}");
+            assert!(
+                members.iter().all(|member| member.addr.starts_with("[::1]:")),
+                "{members:?}"
+            );
         }
     }
 }
@@ -104,7 +127,9 @@ fn every_form_of_a_join_address_works() {
             let named = |name: &str, address: String| format!("{name}/{address}");
             joins(joiner, target, "127.0.0.1", &|seed| seed.address());
             joins(joiner, target, "127.0.0.1", &|seed| named("seed", seed.address()));
-            joins(joiner, target, "127.0.0.1", &|seed| format!("localhost:{}", seed.gossip_port()));
+            joins(joiner, target, "127.0.0.1", &|seed| {
+                format!("localhost:{}", seed.gossip_port())
+            });
             joins(joiner, target, "[::1]", &|seed| seed.address());
             joins(joiner, target, "[::1]", &|seed| named("seed", seed.address()));
         }
@@ -114,10 +139,22 @@ fn every_form_of_a_join_address_works() {
 /// A missing port is the joiner's own.
 #[test]
 fn a_join_address_without_a_port_means_the_own_port() {
-    for (joiner, target) in [(Kind::Fyrd, Kind::Serf), (Kind::Serf, Kind::Fyrd), (Kind::Fyrd, Kind::Fyrd)] {
+    for (joiner, target) in [
+        (Kind::Fyrd, Kind::Serf),
+        (Kind::Serf, Kind::Fyrd),
+        (Kind::Fyrd, Kind::Fyrd),
+    ] {
         let seed = Plan::new(target, "seed").start();
-        let joiner = Plan::new(joiner, "joiner").host("127.0.0.2").port_of(&seed).start();
-        assert_eq!(joiner.cli(&["join", "127.0.0.1"]).code, Some(0), "{:?}", joiner.kind());
+        let joiner = Plan::new(joiner, "joiner")
+            .host("127.0.0.2")
+            .port_of(&seed)
+            .start();
+        assert_eq!(
+            joiner.cli(&["join", "127.0.0.1"]).code,
+            Some(0),
+            "{:?}",
+            joiner.kind()
+        );
         all_alive(&[&seed, &joiner]);
     }
 }
@@ -126,13 +163,19 @@ fn joins(joiner: Kind, target: Kind, host: &str, address: &dyn Fn(&Agent) -> Str
     let seed = Plan::new(target, "seed").host(host).start();
     let joiner = Plan::new(joiner, "joiner").host(host).start();
     let joined = joiner.cli(&["join", &address(&seed)]);
-    assert_eq!(joined.success(), "Successfully joined cluster by contacting 1 nodes.\n");
+    assert_eq!(
+        joined.success(),
+        "Successfully joined cluster by contacting 1 nodes.\n"
+    );
     all_alive(&[&seed, &joiner]);
 }
 
 fn own_ip(agent: &Agent) -> String {
     let members = agent.members().expect("members");
-    let own = members.iter().find(|member| member.name == agent.name()).expect("itself");
+    let own = members
+        .iter()
+        .find(|member| member.name == agent.name())
+        .expect("itself");
     own.addr.rsplit_once(':').expect("a port").0.to_owned()
 }
 
@@ -141,14 +184,24 @@ fn stays_in_peace_over_push_pull(all: &[&Agent]) {
     let exchanges = |agent: &Agent| agent.log().matches(PUSH_PULL).count();
     for serf in all.iter().filter(|agent| agent.kind() == Kind::Serf) {
         let before = exchanges(serf);
-        eventually(&format!("{} exchanges state again", serf.name()), PATIENCE, || {
-            if exchanges(serf) > before { Ok(()) } else { Err(format!("still {before} exchanges")) }
-        });
+        eventually(
+            &format!("{} exchanges state again", serf.name()),
+            PATIENCE,
+            || {
+                if exchanges(serf) > before {
+                    Ok(())
+                } else {
+                    Err(format!("still {before} exchanges"))
+                }
+            },
+        );
     }
     all_alive(all);
     for agent in all {
         let log = agent.log();
-        let complaint = log.lines().find(|line| CONFLICT.iter().any(|word| line.contains(word)));
+        let complaint = log
+            .lines()
+            .find(|line| CONFLICT.iter().any(|word| line.contains(word)));
         assert_eq!(complaint, None, "in the log of {}", agent.name());
     }
 }

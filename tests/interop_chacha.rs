@@ -49,7 +49,14 @@ fn strangers_are_refused_and_the_cluster_is_undisturbed() {
 fn a_serf_cluster_refuses_strange_fyrds() {
     let mut cluster = start(Kind::Serf, Some(support::KEY_32));
     for key in [None, Some(support::KEY_16), Some(CHACHA)] {
-        refused(&Stranger { cluster: Some(support::KEY_32), kind: Kind::Fyrd, key }, &mut cluster);
+        refused(
+            &Stranger {
+                cluster: Some(support::KEY_32),
+                kind: Kind::Fyrd,
+                key,
+            },
+            &mut cluster,
+        );
     }
 }
 
@@ -65,16 +72,27 @@ fn start(kind: Kind, key: Option<&str>) -> Vec<Agent> {
 
 fn refused(stranger: &Stranger, cluster: &mut [Agent]) {
     let port = cluster[0].gossip_port();
-    let started = Plan::new(stranger.kind, "stranger").key(stranger.key).join(&cluster[0]).try_start();
-    let Err(ended) = started else { panic!("{stranger:?} got in") };
+    let started = Plan::new(stranger.kind, "stranger")
+        .key(stranger.key)
+        .join(&cluster[0])
+        .try_start();
+    let Err(ended) = started else {
+        panic!("{stranger:?} got in")
+    };
     assert_eq!(ended.code, Some(1), "{stranger:?}: {ended:?}");
     // Who it tried, and what went wrong there.
-    let reason = ended.output.lines().find(|line| line.contains("Failed to join 127.0.0.1"));
+    let reason = ended
+        .output
+        .lines()
+        .find(|line| line.contains("Failed to join 127.0.0.1"));
     let reason = reason.unwrap_or_else(|| panic!("{stranger:?} is not told why: {ended:?}"));
     assert!(reason.len() > "	* Failed to join 127.0.0.1: ".len(), "{reason}");
     for key in stranger.key.iter().chain(&stranger.cluster) {
         let text = key.rsplit(':').next().unwrap_or(key);
-        assert!(!ended.output.contains(text), "{stranger:?}: the output shows a key");
+        assert!(
+            !ended.output.contains(text),
+            "{stranger:?}: the output shows a key"
+        );
     }
 
     for agent in cluster.iter_mut() {
@@ -84,5 +102,8 @@ fn refused(stranger: &Stranger, cluster: &mut [Agent]) {
     all_alive(&all);
     // A cluster that still takes streams is one that still answers its own kind.
     let again = cluster[1].cli(&["join", &format!("127.0.0.1:{port}")]);
-    assert_eq!(again.success(), "Successfully joined cluster by contacting 1 nodes.\n");
+    assert_eq!(
+        again.success(),
+        "Successfully joined cluster by contacting 1 nodes.\n"
+    );
 }

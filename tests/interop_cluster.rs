@@ -15,12 +15,21 @@ struct Case {
 
 #[test]
 fn five_agents_of_both_kinds_agree_on_everything() {
-    let keys = [None, Some(support::KEY_16), Some(support::KEY_24), Some(support::KEY_32)];
+    let keys = [
+        None,
+        Some(support::KEY_16),
+        Some(support::KEY_24),
+        Some(support::KEY_32),
+    ];
     let mut cases = Vec::new();
     for profile in ["lan", "wan"] {
         for key in keys {
             // Every third cluster begins with a Serf, so that each profile has both beginnings.
-            let first = if cases.len() % 3 == 0 { Kind::Serf } else { Kind::Fyrd };
+            let first = if cases.len() % 3 == 0 {
+                Kind::Serf
+            } else {
+                Kind::Fyrd
+            };
             cases.push(Case { profile, key, first });
         }
     }
@@ -36,20 +45,36 @@ fn agree(case: &Case) {
 
     let reference = eventually("the first agent knows all tags", support::PATIENCE, || {
         let members = agents[0].members()?;
-        if members.iter().all(has_its_tags) { Ok(members) } else { Err(format!("{members:#?}")) }
+        if members.iter().all(has_its_tags) {
+            Ok(members)
+        } else {
+            Err(format!("{members:#?}"))
+        }
     });
     for agent in &agents {
         for asking in [Kind::Serf, Kind::Fyrd] {
             let what = format!("{asking:?} at {} agrees with {}", agent.name(), agents[0].name());
             eventually(&what, support::PATIENCE, || {
                 let members = agent.members_by(asking)?;
-                if members == reference { Ok(()) } else { Err(format!("{members:#?}\nagainst {reference:#?}")) }
+                if members == reference {
+                    Ok(())
+                } else {
+                    Err(format!("{members:#?}\nagainst {reference:#?}"))
+                }
             });
         }
-        let member = reference.iter().find(|member| member.name == agent.name()).expect("a member");
+        let member = reference
+            .iter()
+            .find(|member| member.name == agent.name())
+            .expect("a member");
         assert_eq!(member.addr, agent.address());
         assert_eq!(member.port, agent.gossip_port());
-        assert_eq!(agent.info()["serf"]["encrypted"], case.key.is_some().to_string(), "{}", agent.name());
+        assert_eq!(
+            agent.info()["serf"]["encrypted"],
+            case.key.is_some().to_string(),
+            "{}",
+            agent.name()
+        );
     }
 }
 
@@ -59,7 +84,10 @@ fn start(case: &Case) -> Vec<Agent> {
         Kind::Fyrd => (Kind::Fyrd, Kind::Serf),
     };
     let plan = |kind, name: &str| {
-        Plan::new(kind, name).arg(format!("-profile={}", case.profile)).key(case.key).args(tags(name))
+        Plan::new(kind, name)
+            .arg(format!("-profile={}", case.profile))
+            .key(case.key)
+            .args(tags(name))
     };
     let one = plan(first, "one").start();
     let two = plan(second, "two").join(&one).start();
@@ -81,7 +109,10 @@ fn tag_pairs(name: &str) -> Vec<(String, String)> {
 }
 
 fn tags(name: &str) -> Vec<String> {
-    tag_pairs(name).into_iter().map(|(key, value)| format!("-tag={key}={value}")).collect()
+    tag_pairs(name)
+        .into_iter()
+        .map(|(key, value)| format!("-tag={key}={value}"))
+        .collect()
 }
 
 fn has_its_tags(member: &Member) -> bool {

@@ -11,20 +11,33 @@ const BOTH: [Kind; 2] = [Kind::Fyrd, Kind::Serf];
 
 #[test]
 fn killed_members_are_failed_for_all_and_alive_again_after_a_restart() {
-    let mut victims = [member(Kind::Fyrd, "f-victim", None), member(Kind::Serf, "s-victim", None)];
+    let mut victims = [
+        member(Kind::Fyrd, "f-victim", None),
+        member(Kind::Serf, "s-victim", None),
+    ];
     let fyrd = member(Kind::Fyrd, "f", Some(&victims[0]));
     let serf = member(Kind::Serf, "s", Some(&fyrd));
     assert_eq!(victims[1].cli(&["join", &serf.address()]).code, Some(0));
     all_alive(&[&fyrd, &serf, &victims[0], &victims[1]]);
 
     victims.iter_mut().for_each(Agent::kill);
-    let failed = [("f", "alive"), ("s", "alive"), ("f-victim", "failed"), ("s-victim", "failed")];
+    let failed = [
+        ("f", "alive"),
+        ("s", "alive"),
+        ("f-victim", "failed"),
+        ("s-victim", "failed"),
+    ];
     all_see(&[&fyrd, &serf], &failed);
 
     // The old record still has a higher incarnation, which each must overtake to be believed.
     for victim in &mut victims {
         victim.restart();
-        assert_eq!(victim.cli(&["join", &serf.address()]).code, Some(0), "{} joins again", victim.name());
+        assert_eq!(
+            victim.cli(&["join", &serf.address()]).code,
+            Some(0),
+            "{} joins again",
+            victim.name()
+        );
     }
     all_alive(&[&fyrd, &serf, &victims[0], &victims[1]]);
 }
@@ -32,7 +45,11 @@ fn killed_members_are_failed_for_all_and_alive_again_after_a_restart() {
 #[test]
 fn force_leave_by_either_kind_works_on_either_kind() {
     side_by_side(&BOTH, |&remover| {
-        let other = if remover == Kind::Serf { Kind::Fyrd } else { Kind::Serf };
+        let other = if remover == Kind::Serf {
+            Kind::Fyrd
+        } else {
+            Kind::Serf
+        };
         let remover = member(remover, "remover", None);
         let witness = member(other, "witness", Some(&remover));
         let mut victims = BOTH.map(|kind| member(kind, &format!("{kind:?}-victim"), Some(&witness)));
@@ -43,13 +60,19 @@ fn force_leave_by_either_kind_works_on_either_kind() {
         let alive = [("remover", "alive"), ("witness", "alive")];
         let and = |more: &[(&'static str, &'static str)]| [&alive[..], more].concat();
         assert_eq!([first, second], ["Fyrd-victim", "Serf-victim"]);
-        all_see(&[&remover, &witness], &and(&[("Fyrd-victim", "failed"), ("Serf-victim", "failed")]));
+        all_see(
+            &[&remover, &witness],
+            &and(&[("Fyrd-victim", "failed"), ("Serf-victim", "failed")]),
+        );
 
         for name in [first, second] {
             let done = remover.cli(&["force-leave", name]);
             assert_eq!((done.code, done.stdout.as_str()), (Some(0), ""), "{done:?}");
         }
-        all_see(&[&remover, &witness], &and(&[("Fyrd-victim", "left"), ("Serf-victim", "left")]));
+        all_see(
+            &[&remover, &witness],
+            &and(&[("Fyrd-victim", "left"), ("Serf-victim", "left")]),
+        );
 
         for name in [first, second] {
             assert_eq!(remover.cli(&["force-leave", "-prune", name]).code, Some(0));
@@ -64,7 +87,14 @@ fn a_graceful_leave_is_left_for_all() {
     let serf = member(Kind::Serf, "s", Some(&fyrd));
     let mut by_command = BOTH.map(|kind| member(kind, &format!("{kind:?}-command"), Some(&serf)));
     let mut by_signal = BOTH.map(|kind| member(kind, &format!("{kind:?}-signal"), Some(&fyrd)));
-    all_alive(&[&fyrd, &serf, &by_command[0], &by_command[1], &by_signal[0], &by_signal[1]]);
+    all_alive(&[
+        &fyrd,
+        &serf,
+        &by_command[0],
+        &by_command[1],
+        &by_signal[0],
+        &by_signal[1],
+    ]);
 
     for agent in &mut by_command {
         assert_eq!(agent.cli(&["leave"]).success(), "Graceful leave complete\n");
@@ -73,7 +103,11 @@ fn a_graceful_leave_is_left_for_all() {
     for agent in &mut by_signal {
         agent.signal("INT");
         assert_eq!(agent.ended(), Some(0), "{} after SIGINT", agent.name());
-        assert!(agent.log().contains("Gracefully shutting down agent"), "{}", agent.log());
+        assert!(
+            agent.log().contains("Gracefully shutting down agent"),
+            "{}",
+            agent.log()
+        );
     }
     let left = [
         ("f", "alive"),
@@ -96,7 +130,15 @@ fn a_left_member_may_come_back() {
         agent.cli(&["leave"]).success();
         agent.ended();
     }
-    all_see(&[&fyrd, &serf], &[("f", "alive"), ("s", "alive"), ("Fyrd-back", "left"), ("Serf-back", "left")]);
+    all_see(
+        &[&fyrd, &serf],
+        &[
+            ("f", "alive"),
+            ("s", "alive"),
+            ("Fyrd-back", "left"),
+            ("Serf-back", "left"),
+        ],
+    );
     for agent in &mut returning {
         agent.restart();
         assert_eq!(agent.cli(&["join", &fyrd.address()]).code, Some(0));
@@ -120,9 +162,17 @@ fn a_change_of_tags_reaches_all() {
             let what = format!("{} sees the new tags of {}", witness.name(), changed.name());
             eventually(&what, PATIENCE, || {
                 let members = witness.members()?;
-                let tags = members.iter().find(|member| member.name == changed.name()).map(|member| &member.tags);
-                let expected = [("fresh", value), ("role", "changed")].map(|(k, v)| (k.to_owned(), v.to_owned()));
-                if tags == Some(&expected.into()) { Ok(()) } else { Err(format!("{tags:?}")) }
+                let tags = members
+                    .iter()
+                    .find(|member| member.name == changed.name())
+                    .map(|member| &member.tags);
+                let expected =
+                    [("fresh", value), ("role", "changed")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+                if tags == Some(&expected.into()) {
+                    Ok(())
+                } else {
+                    Err(format!("{tags:?}"))
+                }
             });
         }
     }
@@ -136,8 +186,14 @@ fn a_frozen_member_refutes_the_suspicion() {
         let all = [&fyrd, &serf, &sleeper];
         sleeper.signal("STOP");
         eventually("the frozen member is suspected", PATIENCE, || {
-            let suspected = [&fyrd, &serf].iter().any(|agent| agent.log().contains("Suspect sleeper"));
-            if suspected { Ok(()) } else { Err("nobody suspects it".to_owned()) }
+            let suspected = [&fyrd, &serf]
+                .iter()
+                .any(|agent| agent.log().contains("Suspect sleeper"));
+            if suspected {
+                Ok(())
+            } else {
+                Err("nobody suspects it".to_owned())
+            }
         });
         sleeper.signal("CONT");
         // Longer than the longest suspicion of a cluster this small, so that an unrefuted one would end here.
@@ -152,14 +208,20 @@ fn a_member_frozen_for_long_returns_when_it_wakes() {
     side_by_side(&BOTH, |&kind| {
         let (fyrd, serf, sleeper) = with_sleeper(kind);
         sleeper.signal("STOP");
-        all_see(&[&fyrd, &serf], &[("f", "alive"), ("s", "alive"), ("sleeper", "failed")]);
+        all_see(
+            &[&fyrd, &serf],
+            &[("f", "alive"), ("s", "alive"), ("sleeper", "failed")],
+        );
         sleeper.signal("CONT");
         all_alive(&[&fyrd, &serf, &sleeper]);
     });
 }
 
 fn member(kind: Kind, name: &str, seed: Option<&Agent>) -> Agent {
-    let plan = Plan::new(kind, name).key(Some(support::KEY_32)).arg("-tag=role=before").arg("-tag=gone=soon");
+    let plan = Plan::new(kind, name)
+        .key(Some(support::KEY_32))
+        .arg("-tag=role=before")
+        .arg("-tag=gone=soon");
     match seed {
         Some(seed) => plan.join(seed).start(),
         None => plan.start(),
@@ -182,11 +244,17 @@ fn stays_mostly_alive(agents: &[&Agent], span: Duration) {
     while start.elapsed() < span {
         for (agent, last_good) in agents.iter().zip(&mut last_good) {
             let statuses = agent.statuses();
-            let good = statuses.as_ref().is_ok_and(|seen| seen.values().all(|status| status == "alive"));
+            let good = statuses
+                .as_ref()
+                .is_ok_and(|seen| seen.values().all(|status| status == "alive"));
             if good {
                 *last_good = Instant::now();
             }
-            assert!(last_good.elapsed() < A_MOMENT, "{} sees for too long: {statuses:?}", agent.name());
+            assert!(
+                last_good.elapsed() < A_MOMENT,
+                "{} sees for too long: {statuses:?}",
+                agent.name()
+            );
         }
         std::thread::sleep(Duration::from_millis(300));
     }

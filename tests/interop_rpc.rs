@@ -90,11 +90,20 @@ fn tags_too_large_are_refused_with_the_same_words() {
         for asking in BOTH {
             let refused = agent.cli_of(asking, &["tags", "-set", &large]);
             assert_eq!(refused.code, Some(1));
-            assert_eq!(refused.stdout, "Error setting tags: Encoded length of tags exceeds limit of 512 bytes\n");
+            assert_eq!(
+                refused.stdout,
+                "Error setting tags: Encoded length of tags exceeds limit of 512 bytes\n"
+            );
         }
         let own = agent.members().expect("members");
-        let own = own.iter().find(|member| member.name == agent.name()).expect("itself");
-        assert!(!own.tags.contains_key("large"), "refused tags are not set: {own:?}");
+        let own = own
+            .iter()
+            .find(|member| member.name == agent.name())
+            .expect("itself");
+        assert!(
+            !own.tags.contains_key("large"),
+            "refused tags are not set: {own:?}"
+        );
     }
 }
 
@@ -103,15 +112,29 @@ fn info_has_the_groups_keys_and_counts_of_serf() {
     let (fyrd, serf) = pair();
     let keys = |agent: &Agent| -> BTreeSet<String> {
         let groups = agent.info();
-        let flat = groups.iter().flat_map(|(group, map)| map.keys().map(move |key| format!("{group}.{key}")));
+        let flat = groups
+            .iter()
+            .flat_map(|(group, map)| map.keys().map(move |key| format!("{group}.{key}")));
         flat.collect()
     };
     let missing: Vec<String> = keys(&serf).difference(&keys(&fyrd)).cloned().collect();
     assert_eq!(missing, Vec::<String>::new(), "info of Fyrd lacks what Serf has");
-    for key in ["encrypted", "failed", "left", "members", "event_time", "query_time", "member_time"] {
+    for key in [
+        "encrypted",
+        "failed",
+        "left",
+        "members",
+        "event_time",
+        "query_time",
+        "member_time",
+    ] {
         eventually(&format!("both count the same {key}"), PATIENCE, || {
             let [at_fyrd, at_serf] = [&fyrd, &serf].map(|agent| agent.info()["serf"].get(key).cloned());
-            if at_fyrd == at_serf { Ok(()) } else { Err(format!("fyrd {at_fyrd:?}, serf {at_serf:?}")) }
+            if at_fyrd == at_serf {
+                Ok(())
+            } else {
+                Err(format!("fyrd {at_fyrd:?}, serf {at_serf:?}"))
+            }
         });
     }
     assert_eq!(fyrd.info()["agent"]["name"], "f");
@@ -130,21 +153,39 @@ fn join_tags_force_leave_and_leave_work_from_the_other_command_line() {
         assert_eq!(joined, "Successfully joined cluster by contacting 1 nodes.\n");
         all_alive(&[&agent, &peer, &victim]);
 
-        assert_eq!(say(&agent, &["tags", "-set", "a=b"]), "Successfully updated agent tags\n");
+        assert_eq!(
+            say(&agent, &["tags", "-set", "a=b"]),
+            "Successfully updated agent tags\n"
+        );
         eventually("the peer sees the tag", PATIENCE, || {
             let members = peer.members()?;
-            let tagged = members.iter().any(|m| m.name == "agent" && m.tags.get("a").is_some_and(|a| a == "b"));
-            if tagged { Ok(()) } else { Err(format!("{members:?}")) }
+            let tagged = members
+                .iter()
+                .any(|m| m.name == "agent" && m.tags.get("a").is_some_and(|a| a == "b"));
+            if tagged {
+                Ok(())
+            } else {
+                Err(format!("{members:?}"))
+            }
         });
 
         victim.kill();
-        all_see(&[&agent, &peer], &[("agent", "alive"), ("peer", "alive"), ("victim", "failed")]);
+        all_see(
+            &[&agent, &peer],
+            &[("agent", "alive"), ("peer", "alive"), ("victim", "failed")],
+        );
         assert_eq!(say(&agent, &["force-leave", "victim"]), "");
-        all_see(&[&agent, &peer], &[("agent", "alive"), ("peer", "alive"), ("victim", "left")]);
+        all_see(
+            &[&agent, &peer],
+            &[("agent", "alive"), ("peer", "alive"), ("victim", "left")],
+        );
 
         assert_eq!(say(&agent, &["leave"]), "Graceful leave complete\n");
         assert_eq!(agent.ended(), Some(0));
-        all_see(&[&peer], &[("agent", "left"), ("peer", "alive"), ("victim", "left")]);
+        all_see(
+            &[&peer],
+            &[("agent", "left"), ("peer", "alive"), ("victim", "left")],
+        );
     }
 }
 
@@ -157,26 +198,51 @@ fn an_rpc_token_is_asked_for_and_honoured() {
         let guarded = Plan::new(kind, "guarded").token("the token");
         let guarded = guarded.arg(format!("-config-file={}", config.display())).start();
         let open = Plan::new(kind, "open").start();
-        let [guarded_rpc, open_rpc] = [&guarded, &open].map(|a| format!("-rpc-addr=127.0.0.1:{}", a.rpc_port()));
+        let [guarded_rpc, open_rpc] =
+            [&guarded, &open].map(|a| format!("-rpc-addr=127.0.0.1:{}", a.rpc_port()));
 
         for asking in BOTH {
             let fails = |line: &[&str], env: &[(&str, &str)], text: &str| {
                 let finished = asking.run_with(line, &[], env);
-                assert_eq!((finished.code, finished.stdout.trim_end()), (Some(1), text), "{finished:?}");
+                assert_eq!(
+                    (finished.code, finished.stdout.trim_end()),
+                    (Some(1), text),
+                    "{finished:?}"
+                );
             };
             let denied = "Error connecting to Serf agent: Invalid authentication token";
-            fails(&["members", &guarded_rpc], &[], "Error retrieving members: Authentication required");
-            fails(&["leave", &guarded_rpc], &[], "Error leaving: Authentication required");
+            fails(
+                &["members", &guarded_rpc],
+                &[],
+                "Error retrieving members: Authentication required",
+            );
+            fails(
+                &["leave", &guarded_rpc],
+                &[],
+                "Error leaving: Authentication required",
+            );
             fails(&["members", &guarded_rpc, "-rpc-auth=wrong"], &[], denied);
-            fails(&["members", &guarded_rpc, "-rpc-auth=wrong"], &[("SERF_RPC_AUTH", "the token")], denied);
+            fails(
+                &["members", &guarded_rpc, "-rpc-auth=wrong"],
+                &[("SERF_RPC_AUTH", "the token")],
+                denied,
+            );
             fails(&["members", &open_rpc, "-rpc-auth=the token"], &[], denied);
 
             assert_eq!(guarded.members_by(asking).expect("with the token").len(), 1);
             let address = guarded_rpc.trim_start_matches("-rpc-addr=");
             let env = [("SERF_RPC_ADDR", address), ("SERF_RPC_AUTH", "the token")];
-            assert!(asking.run_with(&["members"], &[], &env).success().starts_with("guarded"));
+            assert!(
+                asking
+                    .run_with(&["members"], &[], &env)
+                    .success()
+                    .starts_with("guarded")
+            );
             let finished = asking.run_with(&["members", &open_rpc, "-rpc-auth="], &[], &env);
-            assert!(finished.success().starts_with("open"), "flags win over the environment");
+            assert!(
+                finished.success().starts_with("open"),
+                "flags win over the environment"
+            );
         }
     }
 }
@@ -199,7 +265,12 @@ fn replies_are_the_same_bytes() {
     let handshake = request("handshake", 1, "81a756657273696f6e01");
     let golden = unhex("82a54572726f72a0a353657101");
     for agent in [&fyrd, &serf] {
-        assert_eq!(exchange(agent, &handshake), golden, "handshake with {}", agent.name());
+        assert_eq!(
+            exchange(agent, &handshake),
+            golden,
+            "handshake with {}",
+            agent.name()
+        );
     }
     let after = |command: &str, body: &str| [handshake.clone(), request(command, 2, body)].concat();
     let one_member = "83a44e616d65a166a6537461747573a5616c697665a45461677380";
@@ -209,17 +280,44 @@ fn replies_are_the_same_bytes() {
         ("another version", request("handshake", 9, "81a756657273696f6e02")),
         ("a second handshake", after("handshake", "81a756657273696f6e01")),
         ("an unknown command", after("bogus", "")),
-        ("a token nobody asked for", after("auth", "81a7417574684b6579a3746f6b")),
+        (
+            "a token nobody asked for",
+            after("auth", "81a7417574684b6579a3746f6b"),
+        ),
         ("one member", after("members-filtered", one_member)),
         ("no member", after("members-filtered", nobody)),
-        ("tags without change", after("tags", "82aa44656c6574655461677391a163a454616773c0")),
-        ("a failed join", after("join", "82a84578697374696e6791ab3132372e302e302e313a31a65265706c6179c2")),
-        ("an empty join", after("join", "82a84578697374696e67c0a65265706c6179c2")),
-        ("no coordinate", after("get-coordinate", "81a44e6f6465a66e6f73756368")),
-        ("an unknown force-leave", after("force-leave", "81a44e6f6465a27878")),
-        ("unknown fields", after("force-leave", "82a6556e6b6e6f6e9192c0c3a44e6f6465a27878")),
+        (
+            "tags without change",
+            after("tags", "82aa44656c6574655461677391a163a454616773c0"),
+        ),
+        (
+            "a failed join",
+            after(
+                "join",
+                "82a84578697374696e6791ab3132372e302e302e313a31a65265706c6179c2",
+            ),
+        ),
+        (
+            "an empty join",
+            after("join", "82a84578697374696e67c0a65265706c6179c2"),
+        ),
+        (
+            "no coordinate",
+            after("get-coordinate", "81a44e6f6465a66e6f73756368"),
+        ),
+        (
+            "an unknown force-leave",
+            after("force-leave", "81a44e6f6465a27878"),
+        ),
+        (
+            "unknown fields",
+            after("force-leave", "82a6556e6b6e6f6e9192c0c3a44e6f6465a27878"),
+        ),
         ("a stop of nothing", after("stop", "81a453746f7003")),
-        ("a body of the wrong type", after("join", "82a84578697374696e6705a65265706c6179c2")),
+        (
+            "a body of the wrong type",
+            after("join", "82a84578697374696e6705a65265706c6179c2"),
+        ),
         ("no msgpack at all", b"GET / HTTP/1.1\r\n\r\n".to_vec()),
     ];
     for (what, bytes) in conversations {
@@ -231,13 +329,20 @@ fn replies_are_the_same_bytes() {
 /// One agent of each kind in one cluster, each with a single tag, for the order of several is random.
 fn pair() -> (Agent, Agent) {
     let fyrd = Plan::new(Kind::Fyrd, "f").arg("-tag=role=the f").start();
-    let serf = Plan::new(Kind::Serf, "s").arg("-tag=role=the s").join(&fyrd).start();
+    let serf = Plan::new(Kind::Serf, "s")
+        .arg("-tag=role=the s")
+        .join(&fyrd)
+        .start();
     all_alive(&[&fyrd, &serf]);
     // Coordinates are there after the first probe in each direction.
     for agent in [&fyrd, &serf] {
         eventually("coordinates are known", PATIENCE, || {
             let rtt = agent.cli(&["rtt", "f", "s"]);
-            if rtt.code == Some(0) { Ok(()) } else { Err(format!("{rtt:?}")) }
+            if rtt.code == Some(0) {
+                Ok(())
+            } else {
+                Err(format!("{rtt:?}"))
+            }
         });
     }
     (fyrd, serf)
@@ -258,7 +363,11 @@ fn normal(mut finished: Finished) -> Finished {
     } else if let Ok(mut members) = support::parse_members(&finished.stdout) {
         // Rows of members come in any order; the shape of the text itself is compared row by row.
         members.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut lines: Vec<&str> = finished.stdout.lines().map(|line| line.trim_end_matches(',')).collect();
+        let mut lines: Vec<&str> = finished
+            .stdout
+            .lines()
+            .map(|line| line.trim_end_matches(','))
+            .collect();
         lines.sort_unstable();
         finished.stdout = format!("{members:#?}\n{}", lines.join("\n"));
     }
@@ -266,7 +375,13 @@ fn normal(mut finished: Finished) -> Finished {
 }
 
 fn first_line(finished: Finished) -> (Option<i32>, String, String) {
-    let first = |text: &str| text.lines().next().unwrap_or_default().replace("fyrd", "serf").replace("Fyrd", "Serf");
+    let first = |text: &str| {
+        text.lines()
+            .next()
+            .unwrap_or_default()
+            .replace("fyrd", "serf")
+            .replace("Fyrd", "Serf")
+    };
     (finished.code, first(&finished.stdout), first(&finished.stderr))
 }
 
@@ -284,7 +399,9 @@ fn request(command: &str, seq: u8, body: &str) -> Vec<u8> {
 /// Sends everything, closes the sending side, and reads the replies up to the agent's own close.
 fn exchange(agent: &Agent, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(("127.0.0.1", agent.rpc_port())).expect("a connection");
-    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a deadline");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .expect("a deadline");
     stream.write_all(bytes).expect("the request is taken");
     // An agent that has hung up already has said all it will say.
     let _ = stream.shutdown(Shutdown::Write);
@@ -297,7 +414,9 @@ fn exchange(agent: &Agent, bytes: &[u8]) -> Vec<u8> {
 
 fn unhex(text: &str) -> Vec<u8> {
     let digits = text.as_bytes().chunks(2);
-    digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).expect("hex"), 16).expect("hex")).collect()
+    digits
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).expect("hex"), 16).expect("hex"))
+        .collect()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -166,7 +166,11 @@ impl Agent {
 
     /// Where others can reach it: `host:port`.
     pub fn address(&self) -> String {
-        let host = if self.plan.host == "0.0.0.0" { "127.0.0.1" } else { &self.plan.host };
+        let host = if self.plan.host == "0.0.0.0" {
+            "127.0.0.1"
+        } else {
+            &self.plan.host
+        };
         format!("{host}:{}", self.gossip_port())
     }
 
@@ -205,7 +209,10 @@ impl Agent {
         let name = self.plan.name.clone();
         let child = self.child.as_mut().expect("the agent runs");
         let status = eventually(&format!("{name} ends"), PATIENCE, || {
-            child.try_wait().map_err(|error| error.to_string())?.ok_or_else(|| "still running".to_owned())
+            child
+                .try_wait()
+                .map_err(|error| error.to_string())?
+                .ok_or_else(|| "still running".to_owned())
         });
         self.child = None;
         status.code()
@@ -214,8 +221,18 @@ impl Agent {
     /// Fails when the process has ended.
     #[track_caller]
     pub fn assert_running(&mut self) {
-        let ended = self.child.as_mut().expect("the agent runs").try_wait().expect("its state");
-        assert!(ended.is_none(), "{} ended with {ended:?}\n{}", self.plan.name, self.log());
+        let ended = self
+            .child
+            .as_mut()
+            .expect("the agent runs")
+            .try_wait()
+            .expect("its state");
+        assert!(
+            ended.is_none(),
+            "{} ended with {ended:?}\n{}",
+            self.plan.name,
+            self.log()
+        );
     }
 
     /// Starts the ended agent again with the same flags on the same ports.
@@ -259,7 +276,11 @@ impl Agent {
 
     /// Names and states as the agent sees them.
     pub fn statuses(&self) -> Result<BTreeMap<String, String>, String> {
-        Ok(self.members()?.into_iter().map(|member| (member.name, member.status)).collect())
+        Ok(self
+            .members()?
+            .into_iter()
+            .map(|member| (member.name, member.status))
+            .collect())
     }
 
     /// `info -format=json`: groups of keys and values, all strings.
@@ -283,13 +304,22 @@ impl Agent {
             format!("-bind={}:{port}", self.plan.host),
             format!("-rpc-addr=127.0.0.1:{}", self.rpc.number()),
         ]);
-        line.extend(self.plan.args.iter().map(|arg| arg.replace("{port}", &port.to_string())));
+        line.extend(
+            self.plan
+                .args
+                .iter()
+                .map(|arg| arg.replace("{port}", &port.to_string())),
+        );
         line
     }
 
     fn launch(&mut self) -> Result<(), Ended> {
         let start = log_length(&self.log_path());
-        let log = File::options().create(true).append(true).open(self.log_path()).expect("the log file");
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .expect("the log file");
         let line = self.command_line();
         let child = Command::new(&line[0])
             .args(&line[1..])
@@ -300,18 +330,28 @@ impl Agent {
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", line[0]));
         self.child = Some(child);
-        eventually(&format!("{} runs", self.plan.name), Duration::from_secs(60), || {
-            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
-            let output = self.log().get(start..).unwrap_or_default().to_owned();
-            match ended {
-                Some(status) => {
-                    self.child = None;
-                    Ok(Err(Ended { code: status.code(), output }))
+        eventually(
+            &format!("{} runs", self.plan.name),
+            Duration::from_secs(60),
+            || {
+                let ended = self
+                    .child
+                    .as_mut()
+                    .and_then(|child| child.try_wait().ok().flatten());
+                let output = self.log().get(start..).unwrap_or_default().to_owned();
+                match ended {
+                    Some(status) => {
+                        self.child = None;
+                        Ok(Err(Ended {
+                            code: status.code(),
+                            output,
+                        }))
+                    }
+                    None if output.contains(READY) => Ok(Ok(())),
+                    None => Err(output),
                 }
-                None if output.contains(READY) => Ok(Ok(())),
-                None => Err(output),
-            }
-        })
+            },
+        )
     }
 }
 
@@ -322,7 +362,11 @@ impl Drop for Agent {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
             let tail = &lines[lines.len().saturating_sub(TAIL_LINES)..];
-            eprintln!("---- end of the log of {} ----\n{}\n", self.plan.name, tail.join("\n"));
+            eprintln!(
+                "---- end of the log of {} ----\n{}\n",
+                self.plan.name,
+                tail.join("\n")
+            );
         }
     }
 }

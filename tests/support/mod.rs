@@ -80,7 +80,11 @@ impl Kind {
 fn serf_program() -> &'static str {
     static CHECKED: OnceLock<bool> = OnceLock::new();
     let present = CHECKED.get_or_init(|| {
-        let probe = Command::new("serf").arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let probe = Command::new("serf")
+            .arg("version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
         probe.is_ok_and(|status| status.success())
     });
     assert!(
@@ -162,7 +166,11 @@ pub fn all_see(agents: &[&Agent], want: &[(&str, &str)]) {
     for agent in agents {
         eventually(&format!("{} sees {want:?}", agent.name()), PATIENCE, || {
             let seen: BTreeMap<String, String> = agent.statuses()?;
-            if seen == want { Ok(()) } else { Err(format!("{} sees {seen:?}", agent.name())) }
+            if seen == want {
+                Ok(())
+            } else {
+                Err(format!("{} sees {seen:?}", agent.name()))
+            }
         });
     }
 }
@@ -178,15 +186,30 @@ pub fn all_alive(agents: &[&Agent]) {
 #[track_caller]
 pub fn side_by_side<C: Sync + std::fmt::Debug>(cases: &[C], test: impl Fn(&C) + Sync) {
     let failed: Vec<String> = std::thread::scope(|scope| {
-        let running: Vec<_> = cases.iter().map(|case| (case, scope.spawn(|| test(case)))).collect();
+        let running: Vec<_> = cases
+            .iter()
+            .map(|case| (case, scope.spawn(|| test(case))))
+            .collect();
         let ended = running.into_iter().map(|(case, thread)| (case, thread.join()));
-        ended.filter(|(_, result)| result.is_err()).map(|(case, _)| format!("{case:?}")).collect()
+        ended
+            .filter(|(_, result)| result.is_err())
+            .map(|(case, _)| format!("{case:?}"))
+            .collect()
     });
-    assert!(failed.is_empty(), "these cases failed (their reasons are above): {failed:#?}");
+    assert!(
+        failed.is_empty(),
+        "these cases failed (their reasons are above): {failed:#?}"
+    );
 }
 
 /// Sends a signal by name (`STOP`, `CONT`, `INT`, `KILL`, ...) to a process that a test started.
 pub fn signal(pid: u32, name: &str) {
-    let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")).status();
-    assert!(sent.is_ok_and(|status| status.success()), "signal {name} to process {pid}");
+    let sent = Command::new("sh")
+        .arg("-c")
+        .arg(format!("kill -{name} {pid}"))
+        .status();
+    assert!(
+        sent.is_ok_and(|status| status.success()),
+        "signal {name} to process {pid}"
+    );
 }

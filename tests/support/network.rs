@@ -27,7 +27,10 @@ pub struct Network {
 impl Network {
     /// Makes one, or says why this machine does not allow it.
     pub fn new() -> Result<Network, String> {
-        let uid = Command::new("id").arg("-u").output().map_err(|error| error.to_string())?;
+        let uid = Command::new("id")
+            .arg("-u")
+            .output()
+            .map_err(|error| error.to_string())?;
         let as_root = uid.stdout == b"0\n";
         let flags: &[&str] = if as_root { &["-n"] } else { &["-n", "-r"] };
         let keeper = Command::new("unshare")
