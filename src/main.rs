@@ -1,2 +1,2 @@
 //! The fyrd program.
-fn main(){}
+fn main() {}

@@ -33,7 +33,10 @@ impl Add<Duration> for Time {
     type Output = Time;
 
     fn add(self, rhs: Duration) -> Time {
-        Time(self.0.saturating_add(u64::try_from(rhs.as_nanos()).unwrap_or(u64::MAX)))
+        Time(
+            self.0
+                .saturating_add(u64::try_from(rhs.as_nanos()).unwrap_or(u64::MAX)),
+        )
     }
 }
 
@@ -47,7 +50,10 @@ impl Sub<Duration> for Time {
     type Output = Time;
 
     fn sub(self, rhs: Duration) -> Time {
-        Time(self.0.saturating_sub(u64::try_from(rhs.as_nanos()).unwrap_or(u64::MAX)))
+        Time(
+            self.0
+                .saturating_sub(u64::try_from(rhs.as_nanos()).unwrap_or(u64::MAX)),
+        )
     }
 }
 
@@ -61,6 +67,9 @@ mod tests {
         assert_eq!(end + Duration::from_secs(1), end);
         assert_eq!(Time::ZERO - Duration::from_secs(1), Time::ZERO);
         assert_eq!(Time::ZERO.since(end), Duration::ZERO);
-        assert_eq!((Time::ZERO + Duration::from_secs(2)).since(Time::ZERO), Duration::from_secs(2));
+        assert_eq!(
+            (Time::ZERO + Duration::from_secs(2)).since(Time::ZERO),
+            Duration::from_secs(2)
+        );
     }
 }

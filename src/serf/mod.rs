@@ -1,5 +1,309 @@
 //! What the cluster says: Lamport clocks, intents, events, queries, coordinates.
+//!
+//! [`Serf`] sits on top of swim: it learns from it who came and went ([`crate::swim::upper::Upper`]),
+//! and uses its gossip to carry messages of its own. Its parts stand in files of their own: `intents`
+//! settles who joins and leaves, `user_events` and `queries` what is said and asked, `conflict` who may
+//! keep a name, `state` what a push/pull carries, `upkeep` what is forgotten and retried.
 
+mod conflict;
+pub mod coordinate;
+mod intents;
+pub mod lamport;
+mod members;
+mod queries;
+mod state;
+pub mod tags;
 mod types;
+mod upkeep;
+mod upper;
+mod user_events;
 
 pub use types::*;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
+use tracing::warn;
+
+use crate::deadline::Deadlines;
+use crate::names::Id;
+use crate::serf::conflict::Vote;
+use crate::serf::coordinate::Coordinates;
+use crate::serf::intents::RecentIntent;
+use crate::serf::lamport::LamportClock;
+use crate::serf::members::{Members, count};
+use crate::serf::queries::{OpenQuery, OwnQuery, QueryKey};
+use crate::serf::user_events::EventSlot;
+use crate::swim::formulas::retransmit_limit;
+use crate::swim::members::Facts;
+use crate::swim::packet::PacketBuilder;
+use crate::swim::profile::Profile;
+use crate::swim::queue::{GossipQueue, Token};
+use crate::time::Time;
+use crate::wire::{SerfMessage, WireCoordinate};
+
+/// The type byte of a user message, which carries every Serf message.
+const USER: u8 = 8;
+
+/// What the Serf layer has to know about itself.
+#[derive(Clone, Debug)]
+pub struct SerfConfig {
+    /// What this node announces.
+    pub facts: Facts,
+    /// Timing.
+    pub profile: Profile,
+    /// Limit of an encoded user event.
+    pub user_event_size_limit: usize,
+    /// Limit of an encoded query.
+    pub query_size_limit: usize,
+    /// Limit of an encoded query response.
+    pub query_response_size_limit: usize,
+    /// Whether to give way when another node holds our name by majority.
+    pub resolve_name_conflicts: bool,
+    /// Whether network coordinates are off.
+    pub disable_coordinates: bool,
+    /// The seed of all randomness here.
+    pub seed: u64,
+}
+
+/// What the Serf layer wants done.
+#[derive(Debug)]
+pub enum Output {
+    /// Tell the listeners.
+    Event(Event),
+    /// Something came in for a query of ours.
+    QueryUpdate(QueryUpdate),
+    /// Send a datagram.
+    Send {
+        /// Where to.
+        to: SocketAddr,
+        /// A user message.
+        plain: Vec<u8>,
+    },
+    /// Try to reach a failed member again.
+    Reconnect {
+        /// Where it was.
+        to: SocketAddr,
+    },
+    /// This node lost its name and must end without leaving.
+    LostName,
+}
+
+/// Whether this node is here, going, or gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Here,
+    Leaving,
+}
+
+/// Everything the Serf layer waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// Forget members and intents that are too old.
+    Reap,
+    /// Try a failed member again.
+    Reconnect,
+    /// Look whether queues have grown too long.
+    CheckQueues,
+    /// No more answers to this query of ours.
+    OwnQuery(QueryKey),
+    /// No more answers of ours to this query of others.
+    OpenQuery(QueryKey),
+    /// A prune of a member that was still there falls due, unless it has objected meanwhile.
+    Prune(Id, u64),
+}
+
+/// The three broadcast queues, in the order in which they fill a packet.
+#[derive(Debug, Default)]
+struct Queues {
+    intents: GossipQueue,
+    queries: GossipQueue,
+    events: GossipQueue,
+}
+
+/// The Serf state machine.
+#[derive(Debug)]
+pub struct Serf {
+    config: SerfConfig,
+    phase: Phase,
+    clock: LamportClock,
+    event_clock: LamportClock,
+    query_clock: LamportClock,
+    members: Members,
+    intents: BTreeMap<Box<str>, RecentIntent>,
+    events: Vec<Option<EventSlot>>,
+    event_bytes: usize,
+    event_min_time: u64,
+    queries: Vec<(u64, Vec<u32>)>,
+    own_queries: BTreeMap<QueryKey, OwnQuery>,
+    open_queries: BTreeMap<QueryKey, OpenQuery>,
+    vote: Option<Vote>,
+    queues: Queues,
+    coordinates: Coordinates,
+    timers: Deadlines<Timer>,
+    rng: Xoshiro256PlusPlus,
+    out: VecDeque<Output>,
+    refused: u64,
+}
+
+impl Serf {
+    /// A node that knows nobody, not even itself: swim introduces it.
+    pub fn new(config: SerfConfig, now: Time) -> Self {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(config.seed);
+        let coordinates = Coordinates::new(Xoshiro256PlusPlus::seed_from_u64(rng.random()));
+        let serf = &config.profile.serf;
+        let mut timers = Deadlines::default();
+        timers.set(now + serf.reap_interval, Timer::Reap);
+        timers.set(now + serf.reconnect_interval, Timer::Reconnect);
+        timers.set(now + serf.queue_check_interval, Timer::CheckQueues);
+        Serf {
+            phase: Phase::Here,
+            clock: LamportClock::default(),
+            event_clock: LamportClock::default(),
+            query_clock: LamportClock::default(),
+            members: Members::new(rng.random()),
+            intents: BTreeMap::new(),
+            events: vec![None; serf.event_buffer.max(1)],
+            event_bytes: 0,
+            event_min_time: 0,
+            queries: vec![(0, Vec::new()); serf.query_buffer.max(1)],
+            own_queries: BTreeMap::new(),
+            open_queries: BTreeMap::new(),
+            vote: None,
+            queues: Queues::default(),
+            coordinates,
+            timers,
+            rng,
+            out: VecDeque::new(),
+            refused: 0,
+            config,
+        }
+    }
+
+    /// Does what has become due.
+    pub fn handle_tick(&mut self, now: Time) {
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Reap => self.reap(now),
+                Timer::Reconnect => self.reconnect(now),
+                Timer::CheckQueues => self.check_queues(now),
+                Timer::OwnQuery(key) => self.end_own_query(key),
+                Timer::OpenQuery(key) => drop(self.open_queries.remove(&key)),
+                Timer::Prune(id, ltime) => self.end_prune(id, ltime),
+            }
+        }
+    }
+
+    /// When [`Serf::handle_tick`] wants to be called next.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.timers.next()
+    }
+
+    /// What shall be done next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// Broadcasts of ours that have ended since the last call.
+    pub fn take_finished(&mut self) -> Vec<Token> {
+        let queues = &mut self.queues;
+        [&mut queues.intents, &mut queues.queries, &mut queues.events]
+            .into_iter()
+            .flat_map(GossipQueue::take_finished)
+            .collect()
+    }
+
+    /// All members, by name.
+    pub fn members(&self) -> Vec<Arc<Member>> {
+        let mut members: Vec<_> = self
+            .members
+            .values()
+            .map(|entry| Arc::new(entry.snapshot()))
+            .collect();
+        members.sort_by(|a, b| a.name.cmp(&b.name));
+        members
+    }
+
+    /// The last known coordinate of a member, ourselves included.
+    pub fn coordinate(&self, name: &str) -> Option<WireCoordinate> {
+        if self.config.disable_coordinates {
+            return None;
+        }
+        if *self.config.facts.name == *name {
+            return Some(*self.coordinates.own());
+        }
+        self.coordinates.of(name).copied()
+    }
+
+    /// Figures for operators. The health score is swim's to fill in.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            members: self.members.len(),
+            failed: count(&self.members, MemberStatus::Failed),
+            left: count(&self.members, MemberStatus::Left),
+            health_score: 0,
+            member_time: self.clock.time(),
+            event_time: self.event_clock.time(),
+            query_time: self.query_clock.time(),
+            intent_queue: self.queues.intents.len(),
+            event_queue: self.queues.events.len(),
+            query_queue: self.queues.queries.len(),
+            coordinate_resets: self.coordinates.resets(),
+            refused_messages: self.refused,
+        }
+    }
+
+    /// Whether this node has begun to leave.
+    pub fn is_leaving(&self) -> bool {
+        self.phase == Phase::Leaving
+    }
+
+    fn is_me(&self, name: &str) -> bool {
+        *self.config.facts.name == *name
+    }
+
+    /// Whether anybody else is there to hear a broadcast.
+    fn has_peers(&self) -> bool {
+        self.members
+            .values()
+            .any(|entry| entry.status == MemberStatus::Alive && !self.is_me(&entry.facts.name))
+    }
+
+    /// Fills a packet with what is queued here: intents, then queries, then events.
+    fn fill_packet(&mut self, packet: &mut PacketBuilder) {
+        let limit = retransmit_limit(self.config.profile.retransmit_mult, self.members.len());
+        for queue in [
+            &mut self.queues.intents,
+            &mut self.queues.queries,
+            &mut self.queues.events,
+        ] {
+            queue.fill(packet, limit);
+        }
+    }
+
+    fn refuse(&mut self, what: std::fmt::Arguments<'_>) {
+        self.refused += 1;
+        if self.refused.is_power_of_two() {
+            warn!(target: "serf", "Refused {what} ({} refused in all)", self.refused);
+        }
+    }
+}
+
+/// A user message around a Serf message.
+fn user_message(message: &SerfMessage<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    out.push(USER);
+    message.encode(&mut out);
+    out
+}
+
+/// A user message around Serf bytes passed on as they came.
+fn verbatim(message: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(message.len() + 1);
+    out.push(USER);
+    out.extend_from_slice(message);
+    out
+}

@@ -1,75 +1,14 @@
 //! The nouns that the Serf layer and everything behind it share.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::addr::RawAddr;
+
 /// A member's tags, in name order.
 pub type Tags = BTreeMap<String, String>;
-
-/// A member's raw address as its owner announces it: 4 or 16 bytes, never normalised, because peers
-/// compare the bytes (protocol.md A23).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum RawAddr {
-    /// Four bytes.
-    V4([u8; 4]),
-    /// Sixteen bytes; an IPv4 address in v4-mapped form too.
-    V16([u8; 16]),
-}
-
-impl RawAddr {
-    /// Reads the wire form.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        match bytes.len() {
-            4 => Some(RawAddr::V4(bytes.try_into().ok()?)),
-            16 => Some(RawAddr::V16(bytes.try_into().ok()?)),
-            _ => None,
-        }
-    }
-
-    /// The wire form.
-    pub fn as_bytes(&self) -> &[u8] {
-        match self {
-            RawAddr::V4(bytes) => bytes,
-            RawAddr::V16(bytes) => bytes,
-        }
-    }
-
-    /// The address to send to; both forms of an IPv4 address give the same.
-    pub fn ip(&self) -> IpAddr {
-        match self {
-            RawAddr::V4(bytes) => IpAddr::V4(Ipv4Addr::from(*bytes)),
-            RawAddr::V16(bytes) => {
-                let ip = Ipv6Addr::from(*bytes);
-                ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4)
-            }
-        }
-    }
-}
-
-impl From<IpAddr> for RawAddr {
-    /// The short form: 4 bytes for IPv4.
-    fn from(ip: IpAddr) -> Self {
-        match ip {
-            IpAddr::V4(ip) => RawAddr::V4(ip.octets()),
-            IpAddr::V6(ip) => RawAddr::V16(ip.octets()),
-        }
-    }
-}
-
-impl std::fmt::Debug for RawAddr {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let form = if matches!(self, RawAddr::V4(_)) { 4 } else { 16 };
-        write!(f, "{}/{form}", self.ip())
-    }
-}
-
-impl std::fmt::Display for RawAddr {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.ip().fmt(f)
-    }
-}
 
 /// Where a member stands, as users see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -186,15 +125,6 @@ pub enum Event {
         payload: Vec<u8>,
         /// Who asks.
         source: String,
-    },
-    /// The clocks moved; emitted so that a store can follow.
-    Clocks {
-        /// Member clock.
-        member: u64,
-        /// Event clock.
-        event: u64,
-        /// Query clock.
-        query: u64,
     },
 }
 

@@ -1,3 +1,339 @@
 //! Who is alive: members, probes, suspicion, the gossip queue, push/pull.
+//!
+//! This is SWIM with Lifeguard's extensions, wire compatible with memberlist. [`Swim`] holds the
+//! state; its transitions stand in files of their own: [`mod@self`] receives, `state` says what a
+//! claim about a node does, `probe` looks for failures, `gossip` spreads news, `exchange` compares
+//! whole states. The layer above is reached through [`upper::Upper`] alone.
 
+mod exchange;
+pub mod formulas;
+mod gossip;
+pub mod members;
+pub mod packet;
+mod probe;
 pub mod profile;
+pub mod queue;
+mod state;
+mod suspicion;
+pub mod upper;
+pub mod version;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand::rngs::Xoshiro256PlusPlus;
+use tracing::warn;
+
+use crate::addr::RawAddr;
+use crate::deadline::Deadlines;
+use crate::names::Id;
+use crate::swim::exchange::{Exchange, Join};
+use crate::swim::members::{Facts, Members, Record, State};
+use crate::swim::packet::PacketBuilder;
+use crate::swim::probe::{Probe, Relay};
+use crate::swim::profile::Profile;
+use crate::swim::queue::{GossipQueue, Token};
+use crate::swim::suspicion::Suspicion;
+use crate::swim::upper::Upper;
+use crate::time::Time;
+use crate::wire::message::{Message, StreamMessage};
+
+/// What swim has to know about itself.
+#[derive(Clone, Debug)]
+pub struct SwimConfig {
+    /// What this node announces.
+    pub facts: Facts,
+    /// The port the sockets are bound to: what a peer's port 0 means.
+    pub bind_port: u16,
+    /// Timing.
+    pub profile: Profile,
+    /// Bytes that label and encryption add to each datagram.
+    pub overhead: usize,
+    /// The seed of all randomness here.
+    pub seed: u64,
+}
+
+/// What swim wants done.
+#[derive(Debug)]
+pub enum Output {
+    /// Send a datagram.
+    Send {
+        /// Where to.
+        to: SocketAddr,
+        /// A message or compound.
+        plain: Vec<u8>,
+        /// Whether a CRC goes around it.
+        crc: bool,
+    },
+    /// Exchange messages over a stream; the result comes back by [`Swim::handle_exchange`].
+    Exchange {
+        /// Names it in the result.
+        id: u64,
+        /// Whom to dial.
+        to: SocketAddr,
+        /// One encoded stream message.
+        plain: Vec<u8>,
+        /// Deadline of the whole.
+        timeout: Duration,
+    },
+    /// Answer an inbound stream.
+    Reply {
+        /// Which.
+        stream: u64,
+        /// One encoded stream message.
+        plain: Vec<u8>,
+    },
+    /// All targets of a join have answered or failed.
+    Joined {
+        /// The join, as named by the caller.
+        id: u64,
+        /// Completed exchanges.
+        contacted: usize,
+        /// The others, with the reason.
+        errors: Vec<(SocketAddr, String)>,
+    },
+}
+
+/// Everything swim waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// Probe the next node.
+    Probe,
+    /// The direct ping of this sequence number has had its time; ask helpers.
+    ProbeTimeout(u32),
+    /// The whole probe of this sequence number has had its time.
+    ProbeDeadline(u32),
+    /// A ping relayed for a peer has had its time.
+    Relay(u32),
+    /// A suspicion of this node may have run out.
+    Suspicion(Id),
+    /// Gossip.
+    Gossip,
+    /// Compare states with a random node.
+    PushPull,
+}
+
+/// The membership state machine.
+#[derive(Debug)]
+pub struct Swim {
+    config: SwimConfig,
+    members: Members,
+    me: Id,
+    /// Set once leaving began; from then on nothing about ourselves is refuted.
+    leaving: bool,
+    rng: Xoshiro256PlusPlus,
+    timers: Deadlines<Timer>,
+    out: VecDeque<Output>,
+    queue: GossipQueue,
+    suspicions: BTreeMap<Id, Suspicion>,
+    /// Local health score (Lifeguard): 0 is healthy; stretches the probe interval.
+    awareness: u32,
+    seq_no: u32,
+    probe: Option<Probe>,
+    probe_index: usize,
+    probe_pending: bool,
+    relays: BTreeMap<u32, Relay>,
+    exchanges: BTreeMap<u64, Exchange>,
+    joins: BTreeMap<u64, Join>,
+    next_exchange: u64,
+    refused: u64,
+}
+
+impl Swim {
+    /// A node that is alive and alone. Its own alive message stands in the queue already.
+    pub fn new(config: SwimConfig, now: Time, upper: &mut impl Upper) -> Self {
+        let mut members = Members::new(config.seed);
+        let facts = Arc::new(config.facts.clone());
+        let record = Record {
+            facts: Arc::clone(&facts),
+            incarnation: 1,
+            state: State::Alive,
+            changed: now,
+        };
+        let me = members.insert(record, 0);
+        let mut swim = Swim {
+            members,
+            me,
+            leaving: false,
+            rng: Xoshiro256PlusPlus::seed_from_u64(config.seed),
+            timers: Deadlines::default(),
+            out: VecDeque::new(),
+            queue: GossipQueue::default(),
+            suspicions: BTreeMap::new(),
+            awareness: 0,
+            seq_no: 0,
+            probe: None,
+            probe_index: 0,
+            probe_pending: false,
+            relays: BTreeMap::new(),
+            exchanges: BTreeMap::new(),
+            joins: BTreeMap::new(),
+            next_exchange: 0,
+            refused: 0,
+            config,
+        };
+        swim.announce_self(None);
+        upper.member_joined(now, &facts);
+        swim.start_timers(now);
+        swim
+    }
+
+    /// Takes a message of a datagram.
+    pub fn handle_message(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        message: &Message<'_>,
+        upper: &mut impl Upper,
+    ) {
+        match message {
+            Message::Ping(ping) => self.handle_ping(from, ping, upper),
+            Message::IndirectPing(ping) => self.handle_indirect_ping(now, from, ping, upper),
+            Message::Ack(ack) => self.handle_ack(now, ack, upper),
+            Message::Nack(nack) => self.handle_nack(nack.seq_no),
+            Message::Suspect(suspect) => self.suspect(now, suspect.node, suspect.incarnation, suspect.from),
+            Message::Alive(alive) => self.handle_alive(now, alive, upper),
+            Message::Dead(dead) => self.dead(now, dead.node, dead.incarnation, dead.from, upper),
+            Message::User(bytes) => upper.user_message(now, bytes),
+        }
+    }
+
+    /// Takes the message of an inbound stream; a reply, if any, is put out before this returns.
+    pub fn handle_stream(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        stream: u64,
+        message: &StreamMessage<'_>,
+        upper: &mut impl Upper,
+    ) {
+        match message {
+            StreamMessage::PushPull(remote) => self.accept_push_pull(now, from, stream, remote, upper),
+            StreamMessage::Ping(ping) => self.accept_stream_ping(from, stream, ping),
+            StreamMessage::User(bytes) => upper.user_message(now, bytes),
+            StreamMessage::Ack(_) | StreamMessage::Err(_) => {
+                self.refuse(format_args!("an answer without a question from={from}"))
+            }
+        }
+    }
+
+    /// Does what has become due.
+    pub fn handle_tick(&mut self, now: Time, upper: &mut impl Upper) {
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Probe => self.tick_probe(now, upper),
+                Timer::ProbeTimeout(seq_no) => self.ask_helpers(seq_no, upper),
+                Timer::ProbeDeadline(seq_no) => self.end_probe(now, seq_no, upper),
+                Timer::Relay(seq_no) => self.end_relay(seq_no, upper),
+                Timer::Suspicion(id) => self.end_suspicion(now, id, upper),
+                Timer::Gossip => self.tick_gossip(now, upper),
+                Timer::PushPull => self.tick_push_pull(now, upper),
+            }
+        }
+    }
+
+    /// When [`Swim::handle_tick`] wants to be called next.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.timers.next()
+    }
+
+    /// What shall be done next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// Broadcasts of ours that have ended since the last call.
+    pub fn take_finished(&mut self) -> Vec<Token> {
+        self.queue.take_finished()
+    }
+
+    /// Announces new metadata; `token` ends when it has been broadcast.
+    pub fn set_meta(&mut self, now: Time, meta: Vec<u8>, token: Token, upper: &mut impl Upper) {
+        let Some(record) = self.members.get_mut(self.me) else {
+            return;
+        };
+        let facts = Arc::new(Facts {
+            meta: meta.into(),
+            ..(*record.facts).clone()
+        });
+        record.facts = Arc::clone(&facts);
+        record.incarnation = record.incarnation.saturating_add(1);
+        self.announce_self(Some(token));
+        upper.member_updated(now, &facts);
+    }
+
+    /// Announces that this node leaves; `token` ends when that has been broadcast. Probes are still
+    /// answered afterwards, until the process ends.
+    pub fn leave(&mut self, now: Time, token: Token, upper: &mut impl Upper) {
+        self.leaving = true;
+        self.declare_own_death(now, token, upper);
+    }
+
+    /// Whether another node is believed to be there.
+    pub fn has_peers(&self) -> bool {
+        self.members
+            .iter()
+            .any(|member| !member.state.is_gone() && !self.is_me(&member.facts.name))
+    }
+
+    /// The local health score; 0 is healthy.
+    pub fn health_score(&self) -> u32 {
+        self.awareness
+    }
+
+    /// How many messages were refused.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// The node list, for whoever wants to look.
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// This node's own record's incarnation.
+    pub fn incarnation(&self) -> u32 {
+        self.members.get(self.me).map_or(0, |me| me.incarnation)
+    }
+
+    fn is_me(&self, name: &str) -> bool {
+        *self.config.facts.name == *name
+    }
+
+    fn next_seq_no(&mut self) -> u32 {
+        self.seq_no = self.seq_no.wrapping_add(1);
+        self.seq_no
+    }
+
+    /// Sends one message, filled up with gossip. No CRC: that is what memberlist does on all paths
+    /// but gossip (A6).
+    fn send_with_gossip(&mut self, to: SocketAddr, upper: &mut impl Upper, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut packet = PacketBuilder::new(self.config.profile.udp_buffer_size, self.config.overhead);
+        packet.push_base(write);
+        self.fill(&mut packet, upper);
+        self.out.push_back(Output::Send {
+            to,
+            plain: packet.finish(),
+            crc: false,
+        });
+    }
+
+    /// Counts a message that made no sense. The peer's mistake is ours to survive, not to answer.
+    fn refuse(&mut self, what: std::fmt::Arguments<'_>) {
+        self.refused += 1;
+        if self.refused.is_power_of_two() {
+            warn!(target: "memberlist", "Refused {what} ({} refused in all)", self.refused);
+        }
+    }
+}
+
+/// Reads an address and a port that may be absent as memberlist does: both or neither.
+fn reply_address(addr: &[u8], port: u16, from: SocketAddr) -> SocketAddr {
+    match RawAddr::from_bytes(addr) {
+        Some(addr) if port != 0 => addr.socket(port),
+        _ => from,
+    }
+}

@@ -1,0 +1,460 @@
+//! The keyring file: a JSON list of keys as text, the first the primary, as Serf writes it.
+//!
+//! Saving never leaves half a file: the new one is written beside the old, synced, and renamed over it.
+//! Only the owner may read it.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::error::Category;
+use zeroize::Zeroizing;
+
+use crate::key::{Key, KeyError, MAX_TEXT_LEN};
+use crate::ring::{Keyring, RingError};
+
+/// The longest file that is read: several thousand keys, far more than a ring takes.
+pub const MAX_FILE_LEN: u64 = 256 * 1024;
+
+/// Loads a keyring. A key that is there twice counts once.
+pub fn load(path: &Path) -> Result<Keyring, KeyringFileError> {
+    let text = read(path)?;
+    let texts: Option<Vec<Option<Zeroizing<String>>>> =
+        serde_json::from_slice(&text).map_err(|error| KeyringFileError::json(path, &error))?;
+    let texts = texts.unwrap_or_default();
+    if texts.is_empty() {
+        return Err(KeyringFileError::NoKeys { path: path.into() });
+    }
+    let mut keys = Vec::with_capacity(texts.len());
+    for (index, text) in texts.iter().enumerate() {
+        let text = text.as_ref().map_or("", |text| text.as_str());
+        keys.push(Key::parse(text).map_err(|error| KeyringFileError::key(path, index, error))?);
+    }
+    Keyring::from_keys(keys).map_err(|source| KeyringFileError::Ring {
+        path: path.into(),
+        source,
+    })
+}
+
+/// Saves a keyring so that after a crash at any time the file holds either the old ring or the new one.
+///
+/// Where `path` is a symbolic link, the file that it leads to is replaced. On Unix the file has mode 0600,
+/// or that of the file before it if that was stricter still.
+pub fn save(path: &Path, ring: &Keyring) -> Result<(), KeyringFileError> {
+    replace(path, |file| file.write_all(to_json(ring).as_bytes()))
+}
+
+/// Why a keyring file is not loaded or saved. Says nothing of what the file contains.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyringFileError {
+    /// The system refused something.
+    #[error("{action} {}: {}", path.display(), reason(source))]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// The file concerned.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is longer than any keyring.
+    #[error("read {}: longer than the {MAX_FILE_LEN} bytes of the largest keyring file", path.display())]
+    TooLong {
+        /// The file concerned.
+        path: PathBuf,
+    },
+    /// The file is not a JSON list of strings.
+    #[error("Failed to decode keyring file: {what} at line {line} column {column} of {}", path.display())]
+    Json {
+        /// The file concerned.
+        path: PathBuf,
+        /// What is wrong.
+        what: &'static str,
+        /// Where it is wrong, counted from 1.
+        line: usize,
+        /// Where in that line it is wrong.
+        column: usize,
+    },
+    /// The list is empty.
+    #[error("Keyring file contains no keys: {}", path.display())]
+    NoKeys {
+        /// The file concerned.
+        path: PathBuf,
+    },
+    /// An entry is not the text of a key.
+    #[error("Failed to decode key from keyring: {source} (key {number} in {})", path.display())]
+    KeyText {
+        /// The file concerned.
+        path: PathBuf,
+        /// Which entry, counted from 1.
+        number: usize,
+        /// What is wrong with it.
+        source: KeyError,
+    },
+    /// An entry is a key of the wrong size.
+    #[error("Failed to restore keyring: {source} (key {number} in {})", path.display())]
+    KeySize {
+        /// The file concerned.
+        path: PathBuf,
+        /// Which entry, counted from 1.
+        number: usize,
+        /// What is wrong with it.
+        source: KeyError,
+    },
+    /// The keys do not make a ring.
+    #[error("Failed to restore keyring: {source} (in {})", path.display())]
+    Ring {
+        /// The file concerned.
+        path: PathBuf,
+        /// What is wrong with them.
+        source: RingError,
+    },
+}
+
+impl KeyringFileError {
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io {
+            action,
+            path: path.into(),
+            source,
+        }
+    }
+
+    /// The words of the parser are not passed on: they quote what it found, which may be a key.
+    fn json(path: &Path, error: &serde_json::Error) -> Self {
+        let what = match error.classify() {
+            Category::Eof => "unexpected end of JSON",
+            Category::Data => "expected a list of strings",
+            Category::Syntax | Category::Io => "invalid JSON",
+        };
+        Self::Json {
+            path: path.into(),
+            what,
+            line: error.line(),
+            column: error.column(),
+        }
+    }
+
+    fn key(path: &Path, index: usize, source: KeyError) -> Self {
+        let (path, number) = (path.into(), index.saturating_add(1));
+        match source {
+            KeyError::IllegalBase64 { .. } | KeyError::UnknownPrefix => {
+                Self::KeyText { path, number, source }
+            }
+            KeyError::AesSize | KeyError::CipherSize { .. } => Self::KeySize { path, number, source },
+        }
+    }
+}
+
+/// What the system says, in the words of Serf where they are known and the same everywhere.
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "no such file or directory".to_owned(),
+        ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        ErrorKind::IsADirectory => "is a directory".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyringFileError> {
+    fs::metadata(path).map_err(KeyringFileError::io("stat", path))?;
+    let file = File::open(path).map_err(KeyringFileError::io("open", path))?;
+    // Room for the longest file at once, so that the text never moves and leaves a copy behind.
+    let limit = MAX_FILE_LEN.saturating_add(1);
+    let mut text = Zeroizing::new(Vec::with_capacity(limit as usize));
+    file.take(limit)
+        .read_to_end(&mut text)
+        .map_err(KeyringFileError::io("read", path))?;
+    if text.len() as u64 > MAX_FILE_LEN {
+        return Err(KeyringFileError::TooLong { path: path.into() });
+    }
+    Ok(text)
+}
+
+/// Writes the list by hand, which is easy as no key has a character to escape: so the text never moves.
+fn to_json(ring: &Keyring) -> Zeroizing<String> {
+    const AROUND_KEY: usize = "  \"\",\n".len();
+    let mut json = Zeroizing::new(String::with_capacity(
+        4 + ring.len() * (MAX_TEXT_LEN + AROUND_KEY),
+    ));
+    json.push_str("[\n");
+    for (index, key) in ring.keys().enumerate() {
+        json.push_str(if index == 0 { "  \"" } else { ",\n  \"" });
+        json.push_str(&key.to_text());
+        json.push('"');
+    }
+    json.push_str("\n]");
+    json
+}
+
+/// Replaces a file by what `write` writes, or leaves it as it was.
+fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), KeyringFileError> {
+    let target = match fs::canonicalize(path) {
+        Ok(target) => target,
+        Err(error) if error.kind() == ErrorKind::NotFound => path.to_owned(),
+        Err(error) => return Err(KeyringFileError::io("open", path)(error)),
+    };
+    let dir = match target.parent() {
+        Some(dir) if dir != Path::new("") => dir,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".keyring-");
+    owner_only(&mut builder, &target);
+    let mut temporary = builder
+        .tempfile_in(dir)
+        .map_err(KeyringFileError::io("create a file in", dir))?;
+    write(temporary.as_file_mut())
+        .and_then(|()| temporary.as_file().sync_all())
+        .map_err(KeyringFileError::io("write", &target))?;
+    temporary
+        .persist(&target)
+        .map_err(|error| KeyringFileError::io("replace", &target)(error.error))?;
+    sync_dir(dir)
+}
+
+/// Lets only the owner at the new file, from its creation on.
+#[cfg(unix)]
+fn owner_only(builder: &mut tempfile::Builder<'_, '_>, old: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+
+    const OWNER_ONLY: u32 = 0o600;
+    let old_mode = fs::metadata(old).map_or(OWNER_ONLY, |old| old.permissions().mode() & 0o7777);
+    let mode = if old_mode & !OWNER_ONLY == 0 {
+        old_mode
+    } else {
+        OWNER_ONLY
+    };
+    builder.permissions(fs::Permissions::from_mode(mode));
+}
+
+/// Windows has no modes: the new file takes over the access list of its directory.
+#[cfg(not(unix))]
+fn owner_only(_builder: &mut tempfile::Builder<'_, '_>, _old: &Path) {}
+
+/// Makes the rename itself survive a crash.
+#[cfg(unix)]
+fn sync_dir(dir: &Path) -> Result<(), KeyringFileError> {
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(KeyringFileError::io("sync", dir))
+}
+
+/// Windows cannot open a directory as a file; its journal keeps renames in order.
+#[cfg(not(unix))]
+fn sync_dir(_dir: &Path) -> Result<(), KeyringFileError> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Cipher;
+    use crate::testing::{K1, K2, key};
+
+    /// A directory of its own, and a file in it that holds `content`.
+    fn file_with(content: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keyring.json");
+        fs::write(&path, content).unwrap();
+        (dir, path)
+    }
+
+    fn entries(dir: &Path) -> usize {
+        fs::read_dir(dir).unwrap().count()
+    }
+
+    #[test]
+    fn the_file_is_as_serf_writes_it() {
+        let (_dir, path) = file_with("old");
+        let ring = Keyring::from_keys(vec![K2.parse().unwrap(), K1.parse().unwrap()]).unwrap();
+        save(&path, &ring).unwrap();
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            format!("[\n  \"{K2}\",\n  \"{K1}\"\n]")
+        );
+        save(&path, &Keyring::new(K1.parse().unwrap())).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("[\n  \"{K1}\"\n]"));
+    }
+
+    #[test]
+    fn a_full_ring_of_the_longest_keys_is_saved_and_loaded() {
+        let chacha = |n| key(Cipher::ChaCha20Poly1305, n);
+        let ring = Keyring::from_keys((0..=255).map(chacha).collect()).unwrap();
+        assert_eq!(ring.len(), crate::MAX_KEYS);
+        let json = to_json(&ring);
+        assert!(
+            json.len() <= 4 + ring.len() * (MAX_TEXT_LEN + 6),
+            "the text fits the room it was given"
+        );
+        let (dir, path) = file_with("");
+        save(&path, &ring).unwrap();
+        assert!(load(&path).unwrap().keys().eq(ring.keys()));
+        assert_eq!(entries(dir.path()), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn loading_takes_what_serf_takes() {
+        let (_dir, path) = file_with(&format!(
+            " [\"{K1}\",\n\"{K2}\", \"{K1}\", \"{}\"]\n",
+            K2.replace('/', "\\/")
+        ));
+        let ring = load(&path).unwrap();
+        let expected: Vec<Key> = vec![K1.parse().unwrap(), K2.parse().unwrap()];
+        assert!(ring.keys().eq(&expected), "duplicates count once");
+    }
+
+    #[test]
+    fn errors_speak_like_serf_and_name_the_file() {
+        let rows = [
+            ("[]", "Keyring file contains no keys: PATH"),
+            ("null", "Keyring file contains no keys: PATH"),
+            (
+                "",
+                "Failed to decode keyring file: unexpected end of JSON at line 1 column 0 of PATH",
+            ),
+            (
+                "[\"A",
+                "Failed to decode keyring file: unexpected end of JSON at line 1 column 3 of PATH",
+            ),
+            (
+                "[] x",
+                "Failed to decode keyring file: invalid JSON at line 1 column 4 of PATH",
+            ),
+            (
+                "[\n1]",
+                "Failed to decode keyring file: expected a list of strings at line 2 column 1 of PATH",
+            ),
+            (
+                "{}",
+                "Failed to decode keyring file: expected a list of strings at line 1 column 0 of PATH",
+            ),
+            (
+                "[\"8PHy8/T19vf4+fr7/P3+/w==\", \"abc\"]",
+                "Failed to decode key from keyring: illegal base64 data at input byte 0 (key 2 in PATH)",
+            ),
+            (
+                "[\"AAAA\"]",
+                "Failed to restore keyring: key size must be 16, 24 or 32 bytes (key 1 in PATH)",
+            ),
+            (
+                "[null]",
+                "Failed to restore keyring: key size must be 16, 24 or 32 bytes (key 1 in PATH)",
+            ),
+        ];
+        for (content, expected) in rows {
+            let (_dir, path) = file_with(content);
+            let error = load(&path).unwrap_err().to_string();
+            assert_eq!(
+                error.replace(path.to_str().unwrap(), "PATH"),
+                expected,
+                "{content:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_missing_file_a_directory_and_a_huge_file_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("none.json");
+        let error = load(&missing).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!("stat {}: no such file or directory", missing.display())
+        );
+        let error = load(dir.path()).unwrap_err().to_string();
+        assert!(error.contains(dir.path().to_str().unwrap()), "{error}");
+        let (_dir, huge) = file_with(&" ".repeat(MAX_FILE_LEN as usize + 1));
+        assert!(matches!(load(&huge), Err(KeyringFileError::TooLong { .. })));
+        let (_dir, largest) = file_with(&format!("[]{}", " ".repeat(MAX_FILE_LEN as usize - 2)));
+        assert!(matches!(load(&largest), Err(KeyringFileError::NoKeys { .. })));
+    }
+
+    #[test]
+    fn no_error_quotes_a_key() {
+        let spoilt = [
+            format!("\"{K1}\""),
+            format!("[[\"{K1}\"]]"),
+            format!("{{\"{K1}\": 1}}"),
+            format!("[\"{K1}\" \"{K2}\"]"),
+            format!("[\"{K1}\", \"{K2}!\"]"),
+            format!("[\"{K1}\", \"aes:{K1}\"]"),
+            format!("[{K1}]"),
+            format!("{K1}\n"),
+        ];
+        for content in spoilt {
+            let (_dir, path) = file_with(&content);
+            let error = load(&path).unwrap_err();
+            for shown in [error.to_string(), format!("{error:?}")] {
+                assert!(!shown.contains(&K1[..6]) && !shown.contains(&K2[..6]), "{shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_failed_save_leaves_the_old_file_and_no_other() {
+        let (dir, path) = file_with("old");
+        let error = replace(&path, |file| {
+            file.write_all(b"half a ri")?;
+            Err(io::Error::other("disk full"))
+        });
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("disk full") && error.contains(dir.path().to_str().unwrap()),
+            "{error}"
+        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(entries(dir.path()), 1, "no temporary file is left");
+
+        let nowhere = dir.path().join("none/keyring.json");
+        let ring = Keyring::new(K1.parse().unwrap());
+        let error = save(&nowhere, &ring).unwrap_err().to_string();
+        assert!(error.contains("none: no such file or directory"), "{error}");
+
+        let occupied = dir.path().join("occupied");
+        fs::create_dir_all(occupied.join("full")).unwrap();
+        assert!(save(&occupied, &ring).is_err());
+        assert_eq!(entries(dir.path()), 2, "no temporary file is left");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn only_the_owner_may_read_a_saved_file() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let ring = Keyring::new(K1.parse().unwrap());
+        let (dir, path) = file_with("old");
+        for (before, after) in [
+            (0o644, 0o600),
+            (0o660, 0o600),
+            (0o700, 0o600),
+            (0o600, 0o600),
+            (0o400, 0o400),
+        ] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(before)).unwrap();
+            save(&path, &ring).unwrap();
+            assert_eq!(mode(&path), after, "was {before:o}");
+        }
+        let fresh = dir.path().join("fresh.json");
+        save(&fresh, &ring).unwrap();
+        assert_eq!(mode(&fresh), 0o600);
+        // Already while it is being written.
+        replace(&fresh, |file| {
+            assert_eq!(file.metadata()?.permissions().mode() & 0o7777, 0o600);
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_symbolic_link_stays_one() {
+        let (dir, path) = file_with("old");
+        let link = dir.path().join("link.json");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        save(&link, &Keyring::new(K1.parse().unwrap())).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().file_type().is_symlink());
+        assert!(load(&path).is_ok());
+    }
+}

@@ -1,0 +1,108 @@
+//! Every limit on what a peer can make this program read or hold, one constant each.
+//!
+//! A limit stands here, and not beside its use, so that all of them can be reviewed at one glance.
+
+/// Longest node name in bytes. A DNS label has 63 and a Linux host name 64; Serf's own validation,
+/// where it is switched on, stops at 128 as well.
+pub const NAME_MAX: usize = 128;
+
+/// Longest metadata (encoded tags) of a node in bytes; memberlist's own limit, checked by every sender.
+pub const META_MAX: usize = 512;
+
+/// Length of a version vector: minimum, maximum and current of memberlist, then of Serf.
+pub const VSN_LEN: usize = 6;
+
+/// Longest label in bytes: its length is written as one byte.
+pub const LABEL_MAX: usize = 255;
+
+/// How deep msgpack values may nest. The deepest known message (Serf's push/pull) needs five levels;
+/// the rest is room for fields that later versions may add.
+pub const MSGPACK_DEPTH_MAX: usize = 8;
+
+/// Most bodies in one compound: their number is written as one byte.
+pub const COMPOUND_BODIES_MAX: usize = 255;
+
+/// Most bytes of a datagram after decompression. No UDP datagram can carry more in plain form, so no
+/// honest sender has more to compress.
+pub const DATAGRAM_PLAIN_MAX: usize = 64 * 1024;
+
+/// Most bytes of one stream message, as it arrives as well as after decompression, unless configured
+/// otherwise. memberlist caps the user state, the user message and the encrypted frame at 20 MiB each.
+pub const STREAM_MESSAGE_MAX: usize = 20 * 1024 * 1024;
+
+/// Longest ciphertext block an encrypted stream frame may announce; memberlist's own limit, inclusive.
+pub const ENCRYPTED_FRAME_MAX: usize = 20 * 1024 * 1024;
+
+/// How many times longer than its compressed form a stream message may become. LZW of real state
+/// (names, addresses, an event ring that is mostly nil) stays below 20; a bomb reaches 1,300.
+pub const STREAM_INFLATE_RATIO_MAX: usize = 100;
+
+/// What any compressed stream message may inflate to, whatever the ratio: the ring of a quiet cluster
+/// with a few large, repetitive events is small and compresses very well.
+pub const STREAM_INFLATE_FLOOR: usize = 1024 * 1024;
+
+/// Most bytes of a single msgpack struct inside a stream: a header, a node, a ping, an ack, an error
+/// text. The largest of them, a node, needs about 750; the rest is room for unknown fields.
+pub const STREAM_STRUCT_MAX: usize = 8 * 1024;
+
+/// Most nodes in a push/pull; the limit of recent memberlist releases.
+pub const PUSH_PULL_NODES_MAX: usize = 1 << 20;
+
+/// Most slots in the event ring of a push/pull. Serf sends 512; a library user may configure more.
+pub const EVENT_RING_MAX: usize = 1 << 16;
+
+/// Most user events in the ring of a push/pull, over all its slots, because several may share one
+/// Lamport time.
+pub const RING_EVENTS_MAX: usize = 1 << 17;
+
+/// Most filters in a query. Clients send one for names and one for each tag.
+pub const QUERY_FILTERS_MAX: usize = 128;
+
+/// Most tags of one member: no more fit into [`META_MAX`] bytes, at two bytes for the shortest.
+pub const TAGS_MAX: usize = 256;
+
+/// Highest incarnation taken from a peer. An honest one grows by one for each refutation or change of
+/// tags, so half of the range is never reached, and the other half is room to refute.
+pub const MAX_INCARNATION: u32 = 1 << 31;
+
+/// How far an incarnation may grow at once: far more than a node restarts or refutes between two
+/// messages about it, far less than the range.
+pub const MAX_INCARNATION_JUMP: u32 = 1 << 24;
+
+/// How far a Lamport time may lie ahead of our clock: a node that joins late sees a large but honest
+/// gap, and a forged time must not exhaust the range.
+pub const MAX_LTIME_JUMP: u64 = 1 << 40;
+
+/// Most nodes in the list, so that invented names cannot fill the memory.
+pub const MAX_MEMBERS: usize = 1 << 17;
+
+/// Most intents about unknown members that are remembered at a time.
+pub const MAX_RECENT_INTENTS: usize = 1 << 14;
+
+/// Most pings relayed for peers at a time; each lasts one probe timeout, so this is a rate limit too.
+pub const MAX_RELAYS: usize = 512;
+
+/// Exchanges of one join that run at the same time.
+pub const MAX_PARALLEL_JOINS: usize = 8;
+
+/// Most user events remembered for one Lamport time; several senders may choose the same.
+pub const MAX_EVENTS_PER_LTIME: usize = 128;
+
+/// Most query IDs remembered for one Lamport time.
+pub const MAX_QUERIES_PER_LTIME: usize = 128;
+
+/// Most queries of our own that collect answers at the same time.
+pub const MAX_OWN_QUERIES: usize = 1024;
+
+/// Most queries of others that may still be answered by a handler or a client.
+pub const MAX_OPEN_QUERIES: usize = 4096;
+
+/// Longest expression of a query's tag filter, compiled, in bytes of memory.
+pub const FILTER_REGEX_MAX: usize = 1 << 20;
+
+/// Largest user event, name and payload together, whatever is configured; Serf's own hard limit.
+pub const USER_EVENT_HARD_LIMIT: usize = 9 * 1024;
+
+/// Most bytes of remembered user events: the ring travels in every push/pull, which peers refuse
+/// above 20 MiB.
+pub const EVENT_RING_BYTES_MAX: usize = 8 << 20;

@@ -1,0 +1,65 @@
+//! A queue of deadlines. Timers are never cancelled: whoever receives one that has lost its meaning
+//! (a probe already answered, a suspicion already refuted) ignores it.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::time::Time;
+
+/// Deadlines with what they are for, earliest first; equal times come in the order they were set.
+#[derive(Debug)]
+pub struct Deadlines<T> {
+    heap: BinaryHeap<Reverse<(Time, u64, T)>>,
+    set: u64,
+}
+
+impl<T: Ord> Default for Deadlines<T> {
+    fn default() -> Self {
+        Deadlines {
+            heap: BinaryHeap::new(),
+            set: 0,
+        }
+    }
+}
+
+impl<T: Ord> Deadlines<T> {
+    /// Asks for `what` at `at`.
+    pub fn set(&mut self, at: Time, what: T) {
+        self.set += 1;
+        self.heap.push(Reverse((at, self.set, what)));
+    }
+
+    /// The earliest deadline.
+    pub fn next(&self) -> Option<Time> {
+        self.heap.peek().map(|Reverse((at, ..))| *at)
+    }
+
+    /// Takes the earliest deadline that has passed.
+    pub fn pop_due(&mut self, now: Time) -> Option<T> {
+        if self.next()? > now {
+            return None;
+        }
+        self.heap.pop().map(|Reverse((_, _, what))| what)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_come_in_time_order_then_in_the_order_set() {
+        let mut deadlines = Deadlines::default();
+        let at = Time::from_nanos;
+        for (time, what) in [(5, 'c'), (3, 'z'), (3, 'a'), (9, 'd')] {
+            deadlines.set(at(time), what);
+        }
+        assert_eq!(deadlines.next(), Some(at(3)));
+        let mut due = Vec::new();
+        while let Some(what) = deadlines.pop_due(at(5)) {
+            due.push(what);
+        }
+        assert_eq!(due, ['z', 'a', 'c']);
+        assert_eq!(deadlines.next(), Some(at(9)));
+    }
+}

@@ -1,0 +1,162 @@
+//! A table of named things with small, stable ids.
+//!
+//! A hash index over a slab keeps a record at a few machine words, so that thousands of simulated
+//! nodes with thousands of members each fit in one process. Iteration is in slot order, never in
+//! hash order, which keeps the core deterministic.
+
+use std::hash::BuildHasher;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+
+/// Names an entry for as long as it stands in its table; later entries may reuse it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id(u32);
+
+/// Something that a [`NameTable`] can hold.
+pub trait Named {
+    /// The name it is found by; must not change while it is in a table.
+    fn name(&self) -> &str;
+}
+
+/// A slab with an index by name.
+#[derive(Debug)]
+pub struct NameTable<T> {
+    slots: Vec<Option<T>>,
+    free: Vec<u32>,
+    index: HashTable<u32>,
+    hasher: FixedState,
+}
+
+impl<T: Named> NameTable<T> {
+    /// An empty table. The seed makes its hashes unguessable to peers who choose names.
+    pub fn new(seed: u64) -> Self {
+        NameTable {
+            slots: Vec::new(),
+            free: Vec::new(),
+            index: HashTable::new(),
+            hasher: FixedState::with_seed(seed),
+        }
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// The id of this name.
+    pub fn find(&self, name: &str) -> Option<Id> {
+        let slots = &self.slots;
+        self.index
+            .find(self.hasher.hash_one(name), |&slot| {
+                named(slots, slot) == Some(name)
+            })
+            .map(|&slot| Id(slot))
+    }
+
+    /// The entry of this id, if it still stands.
+    pub fn get(&self, id: Id) -> Option<&T> {
+        self.slots.get(id.0 as usize)?.as_ref()
+    }
+
+    /// The entry of this id, if it still stands.
+    pub fn get_mut(&mut self, id: Id) -> Option<&mut T> {
+        self.slots.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    /// The entry of this name.
+    pub fn by_name(&self, name: &str) -> Option<&T> {
+        self.get(self.find(name)?)
+    }
+
+    /// The entry of this name.
+    pub fn by_name_mut(&mut self, name: &str) -> Option<&mut T> {
+        let id = self.find(name)?;
+        self.get_mut(id)
+    }
+
+    /// Adds an entry. The caller has made sure that no entry has this name.
+    pub fn insert(&mut self, entry: T) -> Id {
+        debug_assert!(self.find(entry.name()).is_none());
+        let hash = self.hasher.hash_one(entry.name());
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot as usize] = Some(entry);
+                slot
+            }
+            None => {
+                self.slots.push(Some(entry));
+                (self.slots.len() - 1) as u32
+            }
+        };
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.index.insert_unique(hash, slot, |&slot| {
+            hasher.hash_one(named(slots, slot).unwrap_or_default())
+        });
+        Id(slot)
+    }
+
+    /// Takes an entry out.
+    pub fn remove(&mut self, id: Id) -> Option<T> {
+        let name = self.get(id)?.name();
+        let hash = self.hasher.hash_one(name);
+        if let Ok(found) = self.index.find_entry(hash, |&slot| slot == id.0) {
+            found.remove();
+        }
+        self.free.push(id.0);
+        self.slots.get_mut(id.0 as usize)?.take()
+    }
+
+    /// All entries, in slot order.
+    pub fn iter(&self) -> impl Iterator<Item = (Id, &T)> {
+        self.slots
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, entry)| Some((Id(slot as u32), entry.as_ref()?)))
+    }
+
+    /// All entries, without their ids.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().flatten()
+    }
+}
+
+fn named<T: Named>(slots: &[Option<T>], slot: u32) -> Option<&str> {
+    Some(slots.get(slot as usize)?.as_ref()?.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Named for String {
+        fn name(&self) -> &str {
+            self
+        }
+    }
+
+    #[test]
+    fn ids_stay_valid_while_others_come_and_go() {
+        let mut table = NameTable::new(7);
+        let ids: Vec<Id> = (0..1000).map(|i| table.insert(format!("n{i}"))).collect();
+        for id in ids.iter().step_by(2) {
+            table.remove(*id);
+        }
+        assert_eq!(table.len(), 500);
+        assert_eq!(table.find("n4"), None);
+        assert_eq!(table.find("n5"), Some(ids[5]));
+        let again = table.insert("n4".to_owned());
+        assert_eq!(table.get(again).map(String::as_str), Some("n4"));
+        assert_eq!(table.values().count(), 501);
+        assert!(
+            (0..1000)
+                .filter(|i| i % 2 == 1)
+                .all(|i| table.find(&format!("n{i}")) == Some(ids[i]))
+        );
+    }
+}

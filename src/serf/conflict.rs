@@ -1,0 +1,107 @@
+//! Two nodes with one name: the cluster votes who may keep it (protocol.md B11).
+
+use std::sync::Arc;
+
+use tracing::{error, info, warn};
+
+use super::queries::QueryKey;
+use super::types::QueryParams;
+use super::{Output, Phase, Serf};
+use crate::addr::RawAddr;
+use crate::swim::members::Facts;
+use crate::time::Time;
+use crate::wire::{SerfMessage, WireMember};
+
+/// The vote about our own name that is under way.
+#[derive(Debug)]
+pub(super) struct Vote {
+    query: QueryKey,
+    responses: u32,
+    matching: u32,
+}
+
+impl Serf {
+    pub(super) fn handle_name_conflict(&mut self, now: Time, known: &Facts, addr: RawAddr, port: u16) {
+        if !self.is_me(&known.name) {
+            warn!(target: "serf", "Name conflict for '{}' both {}:{} and {addr}:{port} are claiming",
+                known.name, known.addr, known.port);
+            return;
+        }
+        let resolve = self.config.resolve_name_conflicts;
+        error!(target: "serf", "Node name conflicts with another node at {addr}:{port}. Names must be unique! (Resolution enabled: {resolve})");
+        if !resolve || self.vote.is_some() || self.phase == Phase::Leaving {
+            return;
+        }
+        let params = QueryParams {
+            name: "_serf_conflict".to_owned(),
+            payload: known.name.as_bytes().to_vec(),
+            ..QueryParams::default()
+        };
+        match self.query(now, &params) {
+            Ok(query) => {
+                self.vote = Some(Vote {
+                    query,
+                    responses: 0,
+                    matching: 0,
+                })
+            }
+            Err(reason) => error!(target: "serf", "Failed to start name resolution query: {reason}"),
+        }
+    }
+
+    /// Who we know under that name; the one that is asked about stays out of it.
+    pub(super) fn conflict_answer(&self, name: &[u8]) -> Option<Vec<u8>> {
+        let name = std::str::from_utf8(name).ok().filter(|name| !self.is_me(name))?;
+        let member = self.members.by_name(name).map(|entry| entry.snapshot());
+        let wire = member.as_ref().map(|member| WireMember {
+            name: &member.name,
+            addr: member.addr.as_bytes(),
+            port: member.port,
+            tags: member
+                .tags
+                .iter()
+                .map(|(key, value)| (key.as_str(), value.as_str()))
+                .collect(),
+            status: member.status.code(),
+            protocol: member.protocol,
+            delegate: member.delegate,
+        });
+        let mut answer = Vec::new();
+        SerfMessage::ConflictResponse(wire).encode(&mut answer);
+        Some(answer)
+    }
+
+    pub(super) fn count_vote(&mut self, query: QueryKey, payload: &[u8]) {
+        let Some(vote) = self.vote.as_mut().filter(|vote| vote.query == query) else {
+            return;
+        };
+        let Ok(SerfMessage::ConflictResponse(member)) = SerfMessage::decode(payload) else {
+            return;
+        };
+        vote.responses += 1;
+        let facts = &self.config.facts;
+        let ours = member.is_some_and(|member| {
+            member.port == facts.port
+                && RawAddr::from_bytes(member.addr).is_some_and(|addr| addr.ip() == facts.addr.ip())
+        });
+        vote.matching += u32::from(ours);
+    }
+
+    pub(super) fn end_vote(&mut self, query: QueryKey) {
+        let Some(Vote {
+            responses, matching, ..
+        }) = self.vote.take_if(|vote| vote.query == query)
+        else {
+            return;
+        };
+        // With no vote at all, memberlist's rule would let one forged message end a node, and both of
+        // two nodes that share a name. Staying harms nobody.
+        if responses == 0 || matching > responses / 2 {
+            info!(target: "serf", "majority in name conflict resolution [{matching} / {responses}]");
+            return;
+        }
+        let name = Arc::clone(&self.config.facts.name);
+        warn!(target: "serf", "minority in name conflict resolution, quitting [{matching} / {responses}] ({name})");
+        self.out.push_back(Output::LostName);
+    }
+}

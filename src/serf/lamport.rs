@@ -1,0 +1,64 @@
+//! Lamport clocks (protocol.md B3).
+
+use crate::bounds::MAX_LTIME_JUMP;
+
+/// One logical clock. Its time is the stamp that the next thing we say will carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LamportClock(u64);
+
+impl Default for LamportClock {
+    /// Clocks start at 1: stamp 0 stands for "never".
+    fn default() -> Self {
+        LamportClock(1)
+    }
+}
+
+impl LamportClock {
+    /// The current time.
+    pub fn time(self) -> u64 {
+        self.0
+    }
+
+    /// Moves on by one.
+    pub fn increment(&mut self) {
+        self.0 = self.0.saturating_add(1);
+    }
+
+    /// Moves beyond a time seen elsewhere.
+    pub fn witness(&mut self, seen: u64) {
+        if seen >= self.0 {
+            self.0 = seen.saturating_add(1);
+        }
+    }
+
+    /// Whether a time seen elsewhere can have come about honestly. One forged stamp near the end of
+    /// the range would otherwise make everything said later too old to be heard.
+    pub fn accepts(self, seen: u64) -> bool {
+        seen.saturating_sub(self.0) <= MAX_LTIME_JUMP
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_moves_beyond_what_it_has_seen_and_never_back() {
+        let mut clock = LamportClock::default();
+        assert_eq!(clock.time(), 1);
+        for (seen, time) in [(0, 1), (1, 2), (77, 78), (5, 78), (78, 79)] {
+            clock.witness(seen);
+            assert_eq!(clock.time(), time, "after {seen}");
+        }
+        clock.increment();
+        assert_eq!(clock.time(), 80);
+    }
+
+    #[test]
+    fn a_leap_to_the_end_of_time_is_not_believed() {
+        let clock = LamportClock::default();
+        assert!(clock.accepts(1 + MAX_LTIME_JUMP));
+        assert!(!clock.accepts(2 + MAX_LTIME_JUMP));
+        assert!(!clock.accepts(u64::MAX));
+    }
+}

@@ -1,0 +1,449 @@
+//! Queries: asking, being asked, and collecting the answers (protocol.md B9, B10).
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+use rand::seq::IndexedRandom;
+use regex::RegexBuilder;
+use tracing::{debug, warn};
+
+use super::tags;
+use super::types::{Event, MemberStatus, QueryParams, QueryUpdate, QueryUpdateKind};
+use super::{Output, Serf, Timer, user_message, verbatim};
+use crate::addr::RawAddr;
+use crate::bounds::{FILTER_REGEX_MAX, MAX_OPEN_QUERIES, MAX_OWN_QUERIES, MAX_QUERIES_PER_LTIME};
+use crate::time::Time;
+use crate::wire::{
+    FLAG_ACK, FLAG_NO_BROADCAST, Filter, KeyResponse, Query, QueryResponse, Relay, SerfMessage,
+};
+
+/// A query is named by its Lamport time and its ID together; either alone may repeat.
+pub(super) type QueryKey = (u64, u32);
+
+/// Names that begin so are the cluster's own affairs and are never shown to users.
+pub const INTERNAL_PREFIX: &str = "_serf_";
+
+/// The oldest memberlist protocol whose nodes understand a relayed response.
+const PMAX_RELAY: u8 = 5;
+
+/// A query of ours that collects answers.
+#[derive(Debug)]
+pub(super) struct OwnQuery {
+    acks: BTreeSet<Box<str>>,
+    responses: BTreeSet<Box<str>>,
+    /// More answers than members there were at the start are not counted.
+    capacity: usize,
+    internal: bool,
+}
+
+/// A query of somebody else that we may still answer.
+#[derive(Debug)]
+pub(super) struct OpenQuery {
+    addr: RawAddr,
+    port: u16,
+    source: Box<str>,
+    relay_factor: u8,
+}
+
+/// The default time to collect answers, which grows with the cluster as gossip does (B9).
+pub fn default_timeout(gossip_interval: Duration, mult: u32, members: usize) -> Duration {
+    let digits = (members as f64 + 1.0).log10().ceil() as u32;
+    gossip_interval.saturating_mul(mult).saturating_mul(digits.max(1))
+}
+
+impl Serf {
+    /// Asks the cluster. Answers come as [`Output::QueryUpdate`]s, the last of which is `Done`.
+    ///
+    /// # Errors
+    /// When the encoded query is too large (Serf's text), or too many are under way.
+    pub fn query(&mut self, now: Time, params: &QueryParams) -> Result<QueryKey, String> {
+        if self.own_queries.len() >= MAX_OWN_QUERIES {
+            return Err(format!(
+                "{MAX_OWN_QUERIES} queries are under way already; wait until some are over"
+            ));
+        }
+        let timeout = params
+            .timeout
+            .filter(|timeout| !timeout.is_zero())
+            .unwrap_or_else(|| self.query_timeout());
+        let filters = encode_filters(params);
+        let facts = self.config.facts.clone();
+        let query = Query {
+            ltime: self.query_clock.time(),
+            id: self.rng.random_range(0..1 << 31),
+            addr: facts.addr.as_bytes(),
+            port: facts.port,
+            source_node: &facts.name,
+            filters: filters.iter().map(Vec::as_slice).collect(),
+            flags: if params.request_ack { FLAG_ACK } else { 0 },
+            relay_factor: params.relay_factor,
+            timeout_ns: i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX),
+            name: &params.name,
+            payload: &params.payload,
+        };
+        let key = (query.ltime, query.id);
+        let message = user_message(&SerfMessage::Query(query.clone()));
+        let limit = self.config.query_size_limit;
+        if message.len() - 1 > limit {
+            return Err(format!("query exceeds limit of {limit} bytes"));
+        }
+        self.own_queries.insert(
+            key,
+            OwnQuery {
+                acks: BTreeSet::new(),
+                responses: BTreeSet::new(),
+                capacity: self.members.len(),
+                internal: params.name.starts_with(INTERNAL_PREFIX),
+            },
+        );
+        self.timers.set(now + timeout, Timer::OwnQuery(key));
+        self.handle_query(now, &query);
+        self.queues.queries.push(None, message, None);
+        Ok(key)
+    }
+
+    fn query_timeout(&self) -> Duration {
+        let here = self.members.values().filter(|entry| !entry.is_gone()).count();
+        let profile = &self.config.profile;
+        default_timeout(profile.gossip_interval, profile.serf.query_timeout_mult, here)
+    }
+
+    pub(super) fn end_own_query(&mut self, key: QueryKey) {
+        if self.own_queries.remove(&key).is_some_and(|query| !query.internal) {
+            self.update(key, QueryUpdateKind::Done);
+        }
+        self.end_vote(key);
+    }
+
+    fn update(&mut self, (ltime, id): QueryKey, kind: QueryUpdateKind) {
+        self.out
+            .push_back(Output::QueryUpdate(QueryUpdate { ltime, id, kind }));
+    }
+
+    pub(super) fn handle_query_response(&mut self, response: &QueryResponse<'_>) {
+        let key = (response.ltime, response.id);
+        let Some(query) = self.own_queries.get_mut(&key) else {
+            debug!(target: "serf", "reply for non-running query (LTime: {}, ID: {})", key.0, key.1);
+            return;
+        };
+        let ack = response.flags & FLAG_ACK != 0;
+        let seen = if ack {
+            &mut query.acks
+        } else {
+            &mut query.responses
+        };
+        // Relays bring the same answer more than once.
+        if seen.len() >= query.capacity || !seen.insert(response.from.into()) {
+            return;
+        }
+        if query.internal {
+            if !ack {
+                self.count_vote(key, response.payload);
+            }
+            return;
+        }
+        let from = response.from.to_owned();
+        let kind = if ack {
+            QueryUpdateKind::Ack { from }
+        } else {
+            QueryUpdateKind::Response {
+                from,
+                payload: response.payload.to_vec(),
+            }
+        };
+        self.update(key, kind);
+    }
+
+    /// Takes a query; says whether it was new, and is to be passed on.
+    pub(super) fn handle_query(&mut self, now: Time, query: &Query<'_>) -> bool {
+        if !self.query_clock.accepts(query.ltime) {
+            self.refuse(format_args!(
+                "query '{}' at Lamport time {}: too far ahead",
+                query.name, query.ltime
+            ));
+            return false;
+        }
+        self.query_clock.witness(query.ltime);
+        if !self.remember_query(query) {
+            return false;
+        }
+        let pass_on = query.flags & FLAG_NO_BROADCAST == 0;
+        if !self.is_addressed(&query.filters) {
+            return pass_on;
+        }
+        let Some(addr) = RawAddr::from_bytes(query.addr) else {
+            return pass_on;
+        };
+        let open = OpenQuery {
+            addr,
+            port: query.port,
+            source: query.source_node.into(),
+            relay_factor: query.relay_factor,
+        };
+        let key = (query.ltime, query.id);
+        if query.flags & FLAG_ACK != 0 {
+            self.acknowledge(key, &open);
+        }
+        self.deliver_query(now, key, query, open);
+        pass_on
+    }
+
+    fn remember_query(&mut self, query: &Query<'_>) -> bool {
+        let size = self.queries.len() as u64;
+        let now = self.query_clock.time();
+        if now > size && query.ltime < now - size {
+            debug!(target: "serf", "received old query {} from time {} (current: {now})", query.name, query.ltime);
+            return false;
+        }
+        let place = (query.ltime % size) as usize;
+        let Some((ltime, ids)) = self.queries.get_mut(place) else {
+            return false;
+        };
+        if *ltime != query.ltime {
+            (*ltime, *ids) = (query.ltime, Vec::new());
+        }
+        if ids.contains(&query.id) || ids.len() >= MAX_QUERIES_PER_LTIME {
+            return false;
+        }
+        ids.push(query.id);
+        true
+    }
+
+    /// Whether all filters let this node answer. A filter that cannot be read matches nobody.
+    fn is_addressed(&self, filters: &[&[u8]]) -> bool {
+        let own = tags::read(&self.config.facts.meta);
+        filters.iter().all(|filter| match Filter::decode(filter) {
+            Ok(Filter::Nodes(names)) => names.iter().any(|name| self.is_me(name)),
+            Ok(Filter::Tag { tag, expr }) => {
+                let value = own.get(tag).map_or("", String::as_str);
+                match RegexBuilder::new(expr).size_limit(FILTER_REGEX_MAX).build() {
+                    Ok(regex) => regex.is_match(value),
+                    Err(error) => {
+                        warn!(target: "serf", "failed to evaluate tag filter '{expr}': {error}");
+                        false
+                    }
+                }
+            }
+            Err(error) => {
+                warn!(target: "serf", "failed to read a query filter: {error}");
+                false
+            }
+        })
+    }
+
+    fn deliver_query(&mut self, now: Time, key: QueryKey, query: &Query<'_>, open: OpenQuery) {
+        if let Some(internal) = query.name.strip_prefix(INTERNAL_PREFIX) {
+            self.answer_internal(internal, key, query, &open);
+            return;
+        }
+        let timeout = Duration::from_nanos(u64::try_from(query.timeout_ns).unwrap_or(0));
+        if self.open_queries.len() >= MAX_OPEN_QUERIES {
+            self.refuse(format_args!(
+                "query '{}': {MAX_OPEN_QUERIES} are open",
+                query.name
+            ));
+            return;
+        }
+        self.open_queries.insert(key, open);
+        self.timers.set(now + timeout, Timer::OpenQuery(key));
+        self.out.push_back(Output::Event(Event::Query {
+            ltime: query.ltime,
+            id: query.id,
+            name: query.name.to_owned(),
+            payload: query.payload.to_vec(),
+            source: query.source_node.to_owned(),
+        }));
+    }
+
+    fn answer_internal(&mut self, name: &str, key: QueryKey, query: &Query<'_>, open: &OpenQuery) {
+        match name {
+            // The ack, if asked for, was the whole answer.
+            "ping" => {}
+            "conflict" => {
+                if let Some(answer) = self.conflict_answer(query.payload) {
+                    self.send_answer(key, open, &answer);
+                }
+            }
+            "install-key" | "use-key" | "remove-key" | "list-keys" => {
+                let message = "this node cannot change or list its keys while running";
+                let response = KeyResponse {
+                    result: false,
+                    message,
+                    ..KeyResponse::default()
+                };
+                let mut answer = Vec::new();
+                SerfMessage::KeyResponse(response).encode(&mut answer);
+                self.send_answer(key, open, &answer);
+            }
+            _ => warn!(target: "serf", "Unhandled internal query '{}'", query.name),
+        }
+    }
+
+    fn send_answer(&mut self, key: QueryKey, open: &OpenQuery, payload: &[u8]) {
+        if let Err(reason) = self.send_response(key, open, 0, payload) {
+            warn!(target: "serf", "{reason}");
+        }
+    }
+
+    /// Answers a query that was delivered as an event; each query takes one answer.
+    ///
+    /// # Errors
+    /// When it is over, was answered already, or the answer is too large; the texts are Serf's.
+    pub fn respond(&mut self, key: QueryKey, payload: &[u8]) -> Result<(), String> {
+        let Some(open) = self.open_queries.remove(&key) else {
+            return Err(
+                "failed to respond to key query: response is past the deadline, or already sent".to_owned(),
+            );
+        };
+        let sent = self.send_response(key, &open, 0, payload);
+        if sent.is_err() {
+            self.open_queries.insert(key, open);
+        }
+        sent
+    }
+
+    fn acknowledge(&mut self, key: QueryKey, open: &OpenQuery) {
+        if let Err(reason) = self.send_response(key, open, FLAG_ACK, &[]) {
+            warn!(target: "serf", "failed to send ack: {reason}");
+        }
+    }
+
+    fn send_response(
+        &mut self,
+        key: QueryKey,
+        open: &OpenQuery,
+        flags: u32,
+        payload: &[u8],
+    ) -> Result<(), String> {
+        let name = Arc::clone(&self.config.facts.name);
+        let response = QueryResponse {
+            ltime: key.0,
+            id: key.1,
+            from: &name,
+            flags,
+            payload,
+        };
+        let message = user_message(&SerfMessage::QueryResponse(response));
+        let limit = self.config.query_response_size_limit;
+        if message.len() - 1 > limit {
+            return Err(format!(
+                "failed to respond to key query: response exceeds limit of {limit} bytes"
+            ));
+        }
+        let relayed = self.relays(open, &message[1..]);
+        self.out.push_back(Output::Send {
+            to: open.addr.socket(open.port),
+            plain: message,
+        });
+        self.out.extend(relayed?);
+        Ok(())
+    }
+
+    /// The same answer, wrapped for some other members to pass on.
+    fn relays(&mut self, open: &OpenQuery, inner: &[u8]) -> Result<Vec<Output>, String> {
+        let wanted = usize::from(open.relay_factor);
+        if wanted == 0 || self.members.len() < wanted + 1 {
+            return Ok(Vec::new());
+        }
+        let relay = Relay {
+            dest_addr: open.addr.as_bytes(),
+            dest_port: open.port,
+            dest_name: &open.source,
+            inner,
+        };
+        let message = user_message(&SerfMessage::Relay(relay));
+        let limit = self.config.query_response_size_limit;
+        if message.len() - 1 > limit {
+            return Err(format!("relayed response exceeds limit of {limit} bytes"));
+        }
+        let helpers: Vec<SocketAddr> = self
+            .members
+            .values()
+            .filter(|entry| entry.status == MemberStatus::Alive && entry.facts.pmax() >= PMAX_RELAY)
+            .filter(|entry| !self.is_me(&entry.facts.name))
+            .map(|entry| entry.facts.socket())
+            .collect();
+        let chosen: Vec<SocketAddr> = helpers.sample(&mut self.rng, wanted).copied().collect();
+        Ok(chosen
+            .into_iter()
+            .map(|to| Output::Send {
+                to,
+                plain: message.clone(),
+            })
+            .collect())
+    }
+
+    /// Passes a response on. Only to members: this node does not send packets to whatever address a
+    /// stranger names.
+    pub(super) fn handle_relay(&mut self, relay: &Relay<'_>) {
+        let Some(to) = RawAddr::from_bytes(relay.dest_addr).map(|addr| addr.socket(relay.dest_port)) else {
+            return self.refuse(format_args!("a relay without a destination"));
+        };
+        if self.members.values().any(|entry| entry.facts.socket() == to) {
+            self.out.push_back(Output::Send {
+                to,
+                plain: verbatim(relay.inner),
+            });
+        } else {
+            self.refuse(format_args!("a relay to {to}, which is no member"));
+        }
+    }
+}
+
+fn encode_filters(params: &QueryParams) -> Vec<Vec<u8>> {
+    let mut filters = Vec::new();
+    if !params.filter_nodes.is_empty() {
+        filters.push(Filter::Nodes(
+            params.filter_nodes.iter().map(String::as_str).collect(),
+        ));
+    }
+    filters.extend(
+        params
+            .filter_tags
+            .iter()
+            .map(|(tag, expr)| Filter::Tag { tag, expr }),
+    );
+    filters
+        .iter()
+        .map(|filter| {
+            let mut out = Vec::new();
+            filter.encode(&mut out);
+            out
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_timeout_matches_the_table() {
+        let lan = Duration::from_millis(200);
+        for (members, millis) in [
+            (0, 3200),
+            (1, 3200),
+            (9, 3200),
+            (10, 6400),
+            (99, 6400),
+            (100, 9600),
+        ] {
+            assert_eq!(
+                default_timeout(lan, 16, members),
+                Duration::from_millis(millis),
+                "{members} members"
+            );
+        }
+        assert_eq!(
+            default_timeout(Duration::from_millis(500), 16, 5),
+            Duration::from_secs(8)
+        );
+        assert_eq!(
+            default_timeout(Duration::from_millis(100), 16, 5),
+            Duration::from_millis(1600)
+        );
+    }
+}

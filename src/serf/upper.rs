@@ -1,0 +1,166 @@
+//! What swim tells the Serf layer, and asks of it (protocol.md B5).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::members::Entry;
+use super::types::{Event, MemberEventKind, MemberStatus};
+use super::{Output, Serf, verbatim};
+use crate::addr::RawAddr;
+use crate::names::Id;
+use crate::swim::members::Facts;
+use crate::swim::packet::PacketBuilder;
+use crate::swim::upper::Upper;
+use crate::time::Time;
+use crate::wire::{SerfMessage, WireCoordinate};
+
+impl Upper for Serf {
+    fn member_joined(&mut self, now: Time, facts: &Arc<Facts>) {
+        let id = match self.members.find(&facts.name) {
+            Some(id) => {
+                if let Some(entry) = self.members.get_mut(id) {
+                    entry.facts = Arc::clone(facts);
+                    entry.status = MemberStatus::Alive;
+                }
+                id
+            }
+            None => {
+                // What was said about the node before it was known counts now.
+                let (status, status_ltime) = match self.intents.get(&*facts.name) {
+                    Some(intent) if intent.leaves => (MemberStatus::Leaving, intent.ltime),
+                    Some(intent) => (MemberStatus::Alive, intent.ltime),
+                    None => (MemberStatus::Alive, 0),
+                };
+                self.members.insert(Entry {
+                    facts: Arc::clone(facts),
+                    status,
+                    status_ltime,
+                    gone_since: now,
+                })
+            }
+        };
+        info!(target: "serf", "EventMemberJoin: {} {}", facts.name, facts.addr);
+        self.emit_member(MemberEventKind::Join, id);
+    }
+
+    fn member_gone(&mut self, now: Time, facts: &Arc<Facts>) {
+        let Some(id) = self.members.find(&facts.name) else {
+            return;
+        };
+        let Some(entry) = self.members.get_mut(id) else {
+            return;
+        };
+        let (status, kind) = match entry.status {
+            MemberStatus::Leaving => (MemberStatus::Left, MemberEventKind::Leave),
+            MemberStatus::Alive => (MemberStatus::Failed, MemberEventKind::Failed),
+            MemberStatus::Left | MemberStatus::Failed => return,
+        };
+        entry.status = status;
+        entry.gone_since = now;
+        match kind {
+            MemberEventKind::Leave => {
+                info!(target: "serf", "EventMemberLeave: {} {}", facts.name, facts.addr)
+            }
+            _ => info!(target: "serf", "EventMemberFailed: {} {}", facts.name, facts.addr),
+        }
+        self.emit_member(kind, id);
+    }
+
+    fn member_updated(&mut self, _now: Time, facts: &Arc<Facts>) {
+        let Some(id) = self.members.find(&facts.name) else {
+            return;
+        };
+        if let Some(entry) = self.members.get_mut(id) {
+            entry.facts = Arc::clone(facts);
+        }
+        if self.is_me(&facts.name) {
+            self.config.facts = (**facts).clone();
+        }
+        info!(target: "serf", "EventMemberUpdate: {}", facts.name);
+        self.emit_member(MemberEventKind::Update, id);
+    }
+
+    fn name_conflict(&mut self, now: Time, known: &Facts, addr: RawAddr, port: u16) {
+        self.handle_name_conflict(now, known, addr, port);
+    }
+
+    fn ack_payload(&self) -> Vec<u8> {
+        let mut payload = Vec::new();
+        if !self.config.disable_coordinates {
+            self.coordinates.own().encode_payload(&mut payload);
+        }
+        payload
+    }
+
+    fn ping_answered(&mut self, _now: Time, facts: &Facts, rtt: Duration, payload: &[u8]) {
+        if self.config.disable_coordinates {
+            return;
+        }
+        match WireCoordinate::decode_payload(payload) {
+            Ok(Some(coordinate)) => self.coordinates.observe(&facts.name, &coordinate, rtt),
+            Ok(None) => {}
+            Err(error) => self.refuse(format_args!("the coordinate of {}: {error}", facts.name)),
+        }
+    }
+
+    fn user_message(&mut self, now: Time, bytes: &[u8]) {
+        let message = match SerfMessage::decode(bytes) {
+            Ok(message) => message,
+            Err(error) => return self.refuse(format_args!("a message: {error}")),
+        };
+        match &message {
+            SerfMessage::Leave(intent) => {
+                if self.handle_leave_intent(now, intent) {
+                    self.queues.intents.push(None, verbatim(bytes), None);
+                }
+            }
+            SerfMessage::Join(intent) => {
+                if self.handle_join_intent(now, intent) {
+                    self.queues.intents.push(None, verbatim(bytes), None);
+                }
+            }
+            SerfMessage::UserEvent(event) => {
+                if self.handle_user_event(event) {
+                    self.queues.events.push(None, verbatim(bytes), None);
+                }
+            }
+            SerfMessage::Query(query) => {
+                if self.handle_query(now, query) {
+                    self.queues.queries.push(None, verbatim(bytes), None);
+                }
+            }
+            SerfMessage::QueryResponse(response) => self.handle_query_response(response),
+            SerfMessage::Relay(relay) => self.handle_relay(relay),
+            SerfMessage::PushPull(_)
+            | SerfMessage::ConflictResponse(_)
+            | SerfMessage::KeyRequest(_)
+            | SerfMessage::KeyResponse(_) => {
+                warn!(target: "serf", "Received message of a type that does not travel alone");
+                self.refused += 1;
+            }
+        }
+    }
+
+    fn fill(&mut self, packet: &mut PacketBuilder) {
+        self.fill_packet(packet);
+    }
+
+    fn local_state(&self) -> Vec<u8> {
+        self.encode_state()
+    }
+
+    fn merge_state(&mut self, now: Time, state: &[u8], ignore_old: bool) {
+        self.merge_remote_state(now, state, ignore_old);
+    }
+}
+
+impl Serf {
+    pub(super) fn emit_member(&mut self, kind: MemberEventKind, id: Id) {
+        if let Some(entry) = self.members.get(id) {
+            let members = vec![Arc::new(entry.snapshot())];
+            self.out.push_back(Output::Event(Event::Member { kind, members }));
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Comparing whole states over a stream: push/pull and joining (A12 to A14, A21).
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{debug, error};
+
+use super::members::{Facts, State};
+use super::upper::Upper;
+use super::version::{self, Speaker};
+use super::{Output, Swim};
+use crate::bounds::MAX_PARALLEL_JOINS;
+use crate::swim::state::encoded;
+use crate::time::Time;
+use crate::wire::message::{Alive, PushNodeState, PushPull, StreamMessage};
+
+/// What an exchange under way is for.
+#[derive(Debug)]
+pub(super) enum Exchange {
+    /// The fallback probe.
+    StreamPing {
+        /// The probe's sequence number.
+        seq_no: u32,
+    },
+    /// The regular comparison with a random node.
+    PushPull {
+        /// Whom with.
+        peer: Arc<Facts>,
+    },
+    /// One target of a join.
+    Join {
+        /// The join.
+        id: u64,
+        /// The target.
+        to: SocketAddr,
+    },
+}
+
+/// A join under way.
+#[derive(Debug)]
+pub(super) struct Join {
+    waiting: VecDeque<SocketAddr>,
+    running: usize,
+    ignore_old: bool,
+    contacted: usize,
+    errors: Vec<(SocketAddr, String)>,
+}
+
+impl Swim {
+    /// Exchanges states with every target, several at a time; ends with [`Output::Joined`].
+    pub fn join(&mut self, id: u64, targets: Vec<SocketAddr>, ignore_old: bool, upper: &mut impl Upper) {
+        let join = Join {
+            waiting: targets.into(),
+            running: 0,
+            ignore_old,
+            contacted: 0,
+            errors: Vec::new(),
+        };
+        self.joins.insert(id, join);
+        self.continue_join(id, upper);
+    }
+
+    fn continue_join(&mut self, id: u64, upper: &mut impl Upper) {
+        let timeout = self.config.profile.tcp_timeout;
+        loop {
+            let Some(join) = self.joins.get_mut(&id) else {
+                return;
+            };
+            if join.running >= MAX_PARALLEL_JOINS {
+                return;
+            }
+            let Some(to) = join.waiting.pop_front() else { break };
+            join.running += 1;
+            let plain = self.encode_state(true, upper);
+            self.start_exchange(Exchange::Join { id, to }, to, plain, timeout);
+        }
+        if self.joins.get(&id).is_some_and(|join| join.running == 0)
+            && let Some(join) = self.joins.remove(&id)
+        {
+            self.out.push_back(Output::Joined {
+                id,
+                contacted: join.contacted,
+                errors: join.errors,
+            });
+        }
+    }
+
+    pub(super) fn push_pull_with(&mut self, peer: &Arc<Facts>, upper: &mut impl Upper) {
+        debug!(target: "memberlist", "Initiating push/pull sync with: {} {}", peer.name, peer.socket());
+        let plain = self.encode_state(false, upper);
+        let timeout = self.config.profile.tcp_timeout;
+        self.start_exchange(
+            Exchange::PushPull {
+                peer: Arc::clone(peer),
+            },
+            peer.socket(),
+            plain,
+            timeout,
+        );
+    }
+
+    pub(super) fn start_exchange(
+        &mut self,
+        exchange: Exchange,
+        to: SocketAddr,
+        plain: Vec<u8>,
+        timeout: Duration,
+    ) {
+        self.next_exchange += 1;
+        self.exchanges.insert(self.next_exchange, exchange);
+        self.out.push_back(Output::Exchange {
+            id: self.next_exchange,
+            to,
+            plain,
+            timeout,
+        });
+    }
+
+    /// Takes the result of an exchange.
+    pub fn handle_exchange(
+        &mut self,
+        now: Time,
+        id: u64,
+        result: Result<Option<&StreamMessage<'_>>, String>,
+        upper: &mut impl Upper,
+    ) {
+        match self.exchanges.remove(&id) {
+            Some(Exchange::StreamPing { seq_no }) => self.stream_ping_answered(seq_no, &result),
+            Some(Exchange::PushPull { peer }) => {
+                if let Err(reason) = self.merge_reply(now, result, false, upper) {
+                    error!(target: "memberlist", "Push/Pull with {} failed: {reason}", peer.name);
+                }
+            }
+            Some(Exchange::Join { id, to }) => {
+                let ignore_old = self.joins.get(&id).is_some_and(|join| join.ignore_old);
+                let merged = self.merge_reply(now, result, ignore_old, upper);
+                if let Err(reason) = &merged {
+                    debug!(target: "memberlist", "Failed to join {}: {reason}", to.ip());
+                }
+                if let Some(join) = self.joins.get_mut(&id) {
+                    join.running -= 1;
+                    match merged {
+                        Ok(()) => join.contacted += 1,
+                        Err(reason) => join.errors.push((to, reason)),
+                    }
+                }
+                self.continue_join(id, upper);
+            }
+            None => {}
+        }
+    }
+
+    fn merge_reply(
+        &mut self,
+        now: Time,
+        result: Result<Option<&StreamMessage<'_>>, String>,
+        ignore_old: bool,
+        upper: &mut impl Upper,
+    ) -> Result<(), String> {
+        match result? {
+            Some(StreamMessage::PushPull(remote)) => self.merge(now, remote, ignore_old, upper),
+            Some(StreamMessage::Err(text)) => Err(format!("remote error: {text}")),
+            Some(_) => Err("the peer answered a push/pull with something else".to_owned()),
+            None => Err("the peer closed the stream without an answer".to_owned()),
+        }
+    }
+
+    pub(super) fn accept_push_pull(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        stream: u64,
+        remote: &PushPull<'_>,
+        upper: &mut impl Upper,
+    ) {
+        let plain = self.encode_state(remote.join, upper);
+        self.out.push_back(Output::Reply { stream, plain });
+        if let Err(reason) = self.merge(now, remote, false, upper) {
+            error!(target: "memberlist", "Failed push/pull merge: {reason} from={from}");
+        }
+    }
+
+    /// Everything this node holds, itself included.
+    fn encode_state(&self, join: bool, upper: &impl Upper) -> Vec<u8> {
+        let user_state = upper.local_state();
+        let nodes = self.members.iter().map(|record| PushNodeState {
+            name: &record.facts.name,
+            addr: record.facts.addr.as_bytes(),
+            port: record.facts.port,
+            meta: &record.facts.meta,
+            incarnation: record.incarnation,
+            state: record.state.code(),
+            vsn: &record.facts.vsn,
+        });
+        let message = PushPull {
+            join,
+            nodes: nodes.collect(),
+            user_state: &user_state,
+        };
+        encoded(|out| message.encode(out))
+    }
+
+    /// Takes over a peer's state, all of it or, when versions do not fit, nothing.
+    fn merge(
+        &mut self,
+        now: Time,
+        remote: &PushPull<'_>,
+        ignore_old: bool,
+        upper: &mut impl Upper,
+    ) -> Result<(), String> {
+        let theirs = remote.nodes.iter().map(|node| Speaker {
+            name: node.name,
+            vsn: node.vsn.try_into().ok(),
+            alive: node.state == State::Alive.code(),
+        });
+        let ours = self.members.iter().map(|record| Speaker {
+            name: &record.facts.name,
+            vsn: Some(record.facts.vsn),
+            alive: record.state == State::Alive,
+        });
+        version::check(&theirs.chain(ours).collect::<Vec<_>>())?;
+        for node in &remote.nodes {
+            self.merge_node(now, node, upper);
+        }
+        if !remote.user_state.is_empty() {
+            upper.merge_state(now, remote.user_state, ignore_old);
+        }
+        Ok(())
+    }
+
+    fn merge_node(&mut self, now: Time, node: &PushNodeState<'_>, upper: &mut impl Upper) {
+        let me = Arc::clone(&self.config.facts.name);
+        match node.state {
+            0 => {
+                let alive = Alive {
+                    incarnation: node.incarnation,
+                    node: node.name,
+                    addr: node.addr,
+                    port: node.port,
+                    meta: node.meta,
+                    vsn: node.vsn,
+                };
+                self.handle_alive(now, &alive, upper);
+            }
+            3 => self.dead(now, node.name, node.incarnation, node.name, upper),
+            // A death is never taken on a peer's word alone: the node gets its chance to refute.
+            _ => self.suspect(now, node.name, node.incarnation, &me),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What this node holds about the others: facts they announce, and the state they are in.
+
+use std::sync::Arc;
+
+use crate::addr::RawAddr;
+use crate::names::{Id, NameTable, Named};
+use crate::time::Time;
+
+/// What a node announces about itself. Shared, because every layer refers to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// The node's name.
+    pub name: Arc<str>,
+    /// Its address, in the form it announces.
+    pub addr: RawAddr,
+    /// Its gossip port.
+    pub port: u16,
+    /// Opaque here: Serf's tags.
+    pub meta: Box<[u8]>,
+    /// Versions: pmin, pmax, pcur, dmin, dmax, dcur.
+    pub vsn: [u8; 6],
+}
+
+impl Facts {
+    /// The newest memberlist protocol the node understands.
+    pub fn pmax(&self) -> u8 {
+        self.vsn[1]
+    }
+
+    /// Where to send to it.
+    pub fn socket(&self) -> std::net::SocketAddr {
+        self.addr.socket(self.port)
+    }
+}
+
+/// The states of SWIM, and "left" for a death the node announced itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// Answers.
+    Alive,
+    /// Did not answer somebody; may still refute.
+    Suspect,
+    /// Declared failed.
+    Dead,
+    /// Left gracefully.
+    Left,
+}
+
+impl State {
+    /// The number used in a push/pull.
+    pub fn code(self) -> u8 {
+        match self {
+            State::Alive => 0,
+            State::Suspect => 1,
+            State::Dead => 2,
+            State::Left => 3,
+        }
+    }
+
+    /// Dead or left.
+    pub fn is_gone(self) -> bool {
+        matches!(self, State::Dead | State::Left)
+    }
+}
+
+/// One listed node.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// What it announces.
+    pub facts: Arc<Facts>,
+    /// The newest incarnation accepted; never runs back.
+    pub incarnation: u32,
+    /// Its state.
+    pub state: State,
+    /// When the state changed.
+    pub changed: Time,
+}
+
+impl Named for Record {
+    fn name(&self) -> &str {
+        &self.facts.name
+    }
+}
+
+/// The node list: a table by name, and the order in which nodes are probed.
+#[derive(Debug)]
+pub struct Members {
+    table: NameTable<Record>,
+    order: Vec<Id>,
+}
+
+impl Members {
+    /// An empty list.
+    pub fn new(seed: u64) -> Self {
+        Members {
+            table: NameTable::new(seed),
+            order: Vec::new(),
+        }
+    }
+
+    /// How many nodes are listed, in any state.
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Whether nobody is listed, which is never so in a running node: it lists itself.
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// The id of this name.
+    pub fn find(&self, name: &str) -> Option<Id> {
+        self.table.find(name)
+    }
+
+    /// The record of this id.
+    pub fn get(&self, id: Id) -> Option<&Record> {
+        self.table.get(id)
+    }
+
+    /// The record of this id.
+    pub fn get_mut(&mut self, id: Id) -> Option<&mut Record> {
+        self.table.get_mut(id)
+    }
+
+    /// The record of this name.
+    pub fn by_name(&self, name: &str) -> Option<&Record> {
+        self.table.by_name(name)
+    }
+
+    /// All records, in an order that depends on the seed alone.
+    pub fn iter(&self) -> impl Iterator<Item = &Record> {
+        self.order.iter().filter_map(|&id| self.table.get(id))
+    }
+
+    /// The node at this place of the probe order.
+    pub fn at(&self, place: usize) -> Option<Id> {
+        self.order.get(place).copied()
+    }
+
+    /// Adds a record at a place of the probe order, so that nobody can predict who probes a new
+    /// node next.
+    pub fn insert(&mut self, record: Record, place: usize) -> Id {
+        let id = self.table.insert(record);
+        let last = self.order.len();
+        self.order.push(id);
+        self.order.swap(place.min(last), last);
+        id
+    }
+
+    /// Drops the records for which `keep` says no.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Record) -> bool) {
+        let table = &mut self.table;
+        self.order.retain(|&id| {
+            let kept = table.get(id).is_some_and(&mut keep);
+            if !kept {
+                table.remove(id);
+            }
+            kept
+        });
+    }
+
+    /// The probe order, to be shuffled.
+    pub fn order_mut(&mut self) -> &mut [Id] {
+        &mut self.order
+    }
+}

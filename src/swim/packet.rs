@@ -1,0 +1,119 @@
+//! Builds one datagram from several messages within an exact budget.
+
+/// What a compound adds: its type byte and its count.
+const COMPOUND_HEADER: usize = 2;
+/// What a compound adds for each message: its length.
+const COMPOUND_ENTRY: usize = 2;
+/// The CRC frame that some paths put around the packet (A6).
+const CRC_FRAME: usize = 5;
+/// The count of a compound is one byte.
+const COMPOUND_MAX: usize = 255;
+/// The type byte of a compound.
+const COMPOUND: u8 = 7;
+
+/// A datagram under construction. It knows what is left after label, encryption, CRC and the
+/// compound's own framing, so that no packet of ours exceeds the configured size.
+#[derive(Debug)]
+pub struct PacketBuilder {
+    bodies: Vec<u8>,
+    lengths: Vec<u16>,
+    budget: usize,
+}
+
+impl PacketBuilder {
+    /// A packet of at most `size` bytes on the wire, of which `overhead` go to label and encryption.
+    pub fn new(size: usize, overhead: usize) -> Self {
+        let budget = size.saturating_sub(overhead + CRC_FRAME + COMPOUND_HEADER);
+        PacketBuilder {
+            bodies: Vec::with_capacity(256),
+            lengths: Vec::new(),
+            budget,
+        }
+    }
+
+    /// The longest message that still fits.
+    pub fn remaining(&self) -> usize {
+        if self.lengths.len() >= COMPOUND_MAX {
+            return 0;
+        }
+        self.budget
+            .saturating_sub(self.bodies.len() + COMPOUND_ENTRY * (self.lengths.len() + 1))
+    }
+
+    /// Adds the message the packet is built for, whether or not it fits the budget.
+    pub fn push_base(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bodies.len();
+        write(&mut self.bodies);
+        self.lengths
+            .push(u16::try_from(self.bodies.len() - start).unwrap_or(u16::MAX));
+    }
+
+    /// Adds a message if it fits; says whether it did.
+    pub fn push(&mut self, message: &[u8]) -> bool {
+        if message.len() > self.remaining() {
+            return false;
+        }
+        self.push_base(|out| out.extend_from_slice(message));
+        true
+    }
+
+    /// Whether nothing was added.
+    pub fn is_empty(&self) -> bool {
+        self.lengths.is_empty()
+    }
+
+    /// The packet: the bare message when there is one, a compound of several.
+    pub fn finish(self) -> Vec<u8> {
+        if self.lengths.len() <= 1 {
+            return self.bodies;
+        }
+        let table = COMPOUND_ENTRY * self.lengths.len();
+        let mut packet = Vec::with_capacity(COMPOUND_HEADER + table + self.bodies.len());
+        packet.push(COMPOUND);
+        packet.push(self.lengths.len() as u8);
+        for length in &self.lengths {
+            packet.extend_from_slice(&length.to_be_bytes());
+        }
+        packet.extend_from_slice(&self.bodies);
+        packet
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_packet_is_exactly_as_large_as_allowed() {
+        for (overhead, first) in [(0, 10), (29, 100), (29 + 7, 1)] {
+            let mut packet = PacketBuilder::new(1400, overhead);
+            assert!(packet.push(&vec![1; first]));
+            let rest = packet.remaining();
+            assert!(!packet.push(&vec![2; rest + 1]));
+            assert!(packet.push(&vec![2; rest]));
+            assert!(!packet.push(&[3]));
+            assert_eq!(packet.finish().len() + overhead + CRC_FRAME, 1400);
+        }
+    }
+
+    #[test]
+    fn a_single_message_travels_bare_and_several_as_a_compound() {
+        let mut packet = PacketBuilder::new(1400, 0);
+        assert!(packet.is_empty());
+        packet.push(b"ab");
+        assert_eq!(packet.finish(), b"ab");
+        let mut packet = PacketBuilder::new(1400, 0);
+        packet.push(b"ab");
+        packet.push(b"c");
+        assert_eq!(packet.finish(), [7, 2, 0, 2, 0, 1, b'a', b'b', b'c']);
+    }
+
+    #[test]
+    fn a_compound_never_counts_beyond_its_byte() {
+        let mut packet = PacketBuilder::new(65_000, 0);
+        for _ in 0..300 {
+            packet.push(b"x");
+        }
+        assert_eq!(packet.finish()[1], 255);
+    }
+}

@@ -1,0 +1,382 @@
+//! Failure detection: the probe cycle of SWIM with Lifeguard's nacks and local health (A15).
+//!
+//! One node is probed at a time. It is pinged directly; when it does not answer in time, helpers
+//! ping it for us and a stream is tried; when nothing has answered at the end, it is suspected.
+//! Helpers that stay silent, instead of saying that they got no answer either, suggest that the
+//! fault is ours, and make us slower to judge.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::seq::SliceRandom;
+use tracing::{debug, error, info, warn};
+
+use super::exchange::Exchange;
+use super::members::{Facts, State};
+use super::packet::PacketBuilder;
+use super::upper::Upper;
+use super::{Output, Swim, Timer, reply_address};
+use crate::addr::RawAddr;
+use crate::bounds::MAX_RELAYS;
+use crate::names::Id;
+use crate::swim::state::encoded;
+use crate::time::Time;
+use crate::wire::message::{Ack, IndirectPing, Nack, Ping, StreamMessage, Suspect};
+
+/// The oldest memberlist protocol that answers a ping over a stream.
+const PMAX_STREAM_PING: u8 = 3;
+/// The oldest memberlist protocol that understands a nack.
+const PMAX_NACK: u8 = 4;
+/// The oldest memberlist protocol that understands a CRC.
+pub(super) const PMAX_CRC: u8 = 5;
+
+/// The probe under way.
+#[derive(Debug)]
+pub(super) struct Probe {
+    seq_no: u32,
+    target: Id,
+    facts: Arc<Facts>,
+    sent: Time,
+    /// When the answer is too late for the direct ping, and helpers are asked.
+    helpers_at: Time,
+    helpers_asked: bool,
+    expected_nacks: u32,
+    nacks: u32,
+    stream_answered: bool,
+}
+
+/// A ping sent on behalf of a peer.
+#[derive(Debug)]
+pub(super) struct Relay {
+    /// Where the peer wants its answer.
+    reply_to: SocketAddr,
+    /// The peer's own sequence number.
+    seq_no: u32,
+    nack: bool,
+}
+
+impl Swim {
+    pub(super) fn tick_probe(&mut self, now: Time, upper: &mut impl Upper) {
+        self.timers
+            .set(now + self.config.profile.probe_interval, Timer::Probe);
+        if self.probe.is_some() {
+            // Ticks missed during a long probe collapse into one, which starts when it ends.
+            self.probe_pending = true;
+        } else {
+            self.start_probe(now, upper);
+        }
+    }
+
+    fn start_probe(&mut self, now: Time, upper: &mut impl Upper) {
+        let Some(target) = self.next_target(now) else {
+            return;
+        };
+        let Some(record) = self.members.get(target) else {
+            return;
+        };
+        let (facts, state, incarnation) = (Arc::clone(&record.facts), record.state, record.incarnation);
+        let seq_no = self.next_seq_no();
+        let interval = self.config.profile.probe_interval * (self.awareness + 1);
+        let helpers_at = now + self.config.profile.probe_timeout;
+        self.timers.set(helpers_at, Timer::ProbeTimeout(seq_no));
+        self.timers.set(now + interval, Timer::ProbeDeadline(seq_no));
+        self.probe = Some(Probe {
+            seq_no,
+            target,
+            facts: Arc::clone(&facts),
+            sent: now,
+            helpers_at,
+            helpers_asked: false,
+            expected_nacks: 0,
+            nacks: 0,
+            stream_answered: false,
+        });
+        let own = Arc::clone(&self.config.facts.name);
+        let source = self.config.facts.clone();
+        let ping = own_ping(&source, &facts.name, seq_no);
+        if state == State::Alive {
+            self.send_with_gossip(facts.socket(), upper, |out| ping.encode(out));
+            return;
+        }
+        // A suspected node hears of it in the same packet, so that it can refute at once.
+        let mut packet = PacketBuilder::new(self.config.profile.udp_buffer_size, self.config.overhead);
+        packet.push_base(|out| ping.encode(out));
+        packet.push_base(|out| {
+            Suspect {
+                incarnation,
+                node: &facts.name,
+                from: &own,
+            }
+            .encode(out)
+        });
+        let crc = facts.pmax() >= PMAX_CRC;
+        self.out.push_back(Output::Send {
+            to: facts.socket(),
+            plain: packet.finish(),
+            crc,
+        });
+    }
+
+    /// The next node in the probe order that is not gone. At the end of each round the order is
+    /// shuffled, which bounds the time until a given node is probed (SWIM, section 4.3).
+    fn next_target(&mut self, now: Time) -> Option<Id> {
+        for _ in 0..=self.members.len() {
+            let Some(id) = self.members.at(self.probe_index) else {
+                self.begin_round(now);
+                continue;
+            };
+            self.probe_index += 1;
+            if id != self.me && self.members.get(id).is_some_and(|record| !record.state.is_gone()) {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    fn begin_round(&mut self, now: Time) {
+        let keep = self.config.profile.gossip_to_the_dead_time;
+        let me = Arc::clone(&self.config.facts.name);
+        self.members.retain(|record| {
+            !record.state.is_gone() || now.since(record.changed) <= keep || record.facts.name == me
+        });
+        self.members.order_mut().shuffle(&mut self.rng);
+        self.probe_index = 0;
+    }
+
+    /// The direct ping was in vain: ask others, and try a stream.
+    pub(super) fn ask_helpers(&mut self, seq_no: u32, upper: &mut impl Upper) {
+        let Some(probe) = self
+            .probe
+            .as_mut()
+            .filter(|probe| probe.seq_no == seq_no && !probe.helpers_asked)
+        else {
+            return;
+        };
+        probe.helpers_asked = true;
+        let (facts, sent, target) = (Arc::clone(&probe.facts), probe.sent, probe.target);
+        let helpers = self.pick_members(self.config.profile.indirect_checks, |id, record| {
+            id != target && record.state == State::Alive
+        });
+        let source = self.config.facts.clone();
+        let mut expected_nacks = 0;
+        for helper in helpers {
+            let nack = helper.pmax() >= PMAX_NACK;
+            expected_nacks += u32::from(nack);
+            let ping = IndirectPing {
+                seq_no,
+                target: facts.addr.as_bytes(),
+                port: facts.port,
+                node: &facts.name,
+                nack,
+                source_addr: source.addr.as_bytes(),
+                source_port: source.port,
+                source_node: &source.name,
+            };
+            self.send_with_gossip(helper.socket(), upper, |out| ping.encode(out));
+        }
+        if let Some(probe) = self.probe.as_mut() {
+            probe.expected_nacks = expected_nacks;
+        }
+        if facts.pmax() >= PMAX_STREAM_PING && !self.config.profile.disable_tcp_pings {
+            let plain = encoded(|out| own_ping(&source, &facts.name, seq_no).encode(out));
+            let interval = self.config.profile.probe_interval * (self.awareness + 1);
+            let timeout = interval
+                .saturating_sub(self.config.profile.probe_timeout)
+                .max(Duration::from_millis(1));
+            debug_assert!(sent + interval >= sent);
+            self.start_exchange(Exchange::StreamPing { seq_no }, facts.socket(), plain, timeout);
+        }
+    }
+
+    /// A datagram could not even be sent: there is no point in waiting for its answer.
+    pub fn handle_send_failed(&mut self, to: SocketAddr, upper: &mut impl Upper) {
+        if let Some(probe) = self.probe.as_ref().filter(|probe| probe.facts.socket() == to) {
+            let seq_no = probe.seq_no;
+            self.ask_helpers(seq_no, upper);
+        }
+    }
+
+    pub(super) fn stream_ping_answered(
+        &mut self,
+        seq_no: u32,
+        result: &Result<Option<&StreamMessage<'_>>, String>,
+    ) {
+        let Some(probe) = self.probe.as_mut().filter(|probe| probe.seq_no == seq_no) else {
+            return;
+        };
+        match result {
+            Ok(Some(StreamMessage::Ack(ack))) if ack.seq_no == seq_no => probe.stream_answered = true,
+            Ok(_) => debug!(target: "memberlist", "Fallback ping of {} got no ack", probe.facts.name),
+            Err(reason) => debug!(target: "memberlist", "Failed fallback ping: {reason}"),
+        }
+    }
+
+    pub(super) fn handle_ack(&mut self, now: Time, ack: &Ack<'_>, upper: &mut impl Upper) {
+        if let Some(relay) = self.relays.remove(&ack.seq_no) {
+            self.send_with_gossip(relay.reply_to, upper, |out| {
+                Ack {
+                    seq_no: relay.seq_no,
+                    payload: &[],
+                }
+                .encode(out)
+            });
+            return;
+        }
+        let Some(probe) = self.probe.take_if(|probe| probe.seq_no == ack.seq_no) else {
+            return;
+        };
+        if now < probe.helpers_at && !probe.helpers_asked {
+            upper.ping_answered(now, &probe.facts, now.since(probe.sent), ack.payload);
+        }
+        self.change_awareness(-1);
+        self.probe_ended(now, upper);
+    }
+
+    pub(super) fn handle_nack(&mut self, seq_no: u32) {
+        if let Some(probe) = self.probe.as_mut().filter(|probe| probe.seq_no == seq_no) {
+            probe.nacks += 1;
+        }
+    }
+
+    /// Nothing has answered in time, or only the stream has.
+    pub(super) fn end_probe(&mut self, now: Time, seq_no: u32, upper: &mut impl Upper) {
+        let Some(probe) = self.probe.take_if(|probe| probe.seq_no == seq_no) else {
+            return;
+        };
+        let name = Arc::clone(&probe.facts.name);
+        if probe.stream_answered {
+            warn!(target: "memberlist", "Was able to connect to {name} over TCP but UDP probes failed, network may be misconfigured");
+            self.change_awareness(-1);
+        } else {
+            let missed = probe.expected_nacks.saturating_sub(probe.nacks);
+            self.change_awareness(if probe.expected_nacks > 0 {
+                missed as i32
+            } else {
+                1
+            });
+            info!(target: "memberlist", "Suspect {name} has failed, no acks received");
+            let known = self
+                .members
+                .get(probe.target)
+                .filter(|record| record.facts.name == name);
+            if let Some(incarnation) = known.map(|record| record.incarnation) {
+                let me = Arc::clone(&self.config.facts.name);
+                self.suspect(now, &name, incarnation, &me);
+            }
+        }
+        self.probe_ended(now, upper);
+    }
+
+    fn probe_ended(&mut self, now: Time, upper: &mut impl Upper) {
+        if std::mem::take(&mut self.probe_pending) {
+            self.start_probe(now, upper);
+        }
+    }
+
+    pub(super) fn change_awareness(&mut self, delta: i32) {
+        let top = self.config.profile.awareness_max_multiplier.saturating_sub(1);
+        self.awareness = self.awareness.saturating_add_signed(delta).min(top);
+    }
+
+    pub(super) fn handle_ping(&mut self, from: SocketAddr, ping: &Ping<'_>, upper: &mut impl Upper) {
+        if !ping.node.is_empty() && !self.is_me(ping.node) {
+            self.refused += 1;
+            warn!(target: "memberlist", "Got ping for unexpected node '{}' from={from}", ping.node);
+            return;
+        }
+        let to = reply_address(ping.source_addr, ping.source_port, from);
+        let payload = upper.ack_payload();
+        self.send_with_gossip(to, upper, |out| {
+            Ack {
+                seq_no: ping.seq_no,
+                payload: &payload,
+            }
+            .encode(out)
+        });
+    }
+
+    pub(super) fn accept_stream_ping(&mut self, from: SocketAddr, stream: u64, ping: &Ping<'_>) {
+        if !ping.node.is_empty() && !self.is_me(ping.node) {
+            self.refused += 1;
+            warn!(target: "memberlist", "Got ping for unexpected node {} from={from}", ping.node);
+            return;
+        }
+        let plain = encoded(|out| {
+            Ack {
+                seq_no: ping.seq_no,
+                payload: &[],
+            }
+            .encode(out)
+        });
+        self.out.push_back(Output::Reply { stream, plain });
+    }
+
+    pub(super) fn handle_indirect_ping(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        ping: &IndirectPing<'_>,
+        upper: &mut impl Upper,
+    ) {
+        if self.relays.len() >= MAX_RELAYS {
+            self.refuse(format_args!(
+                "an indirect ping from={from}: {MAX_RELAYS} are under way"
+            ));
+            return;
+        }
+        let seq_no = self.next_seq_no();
+        let reply_to = reply_address(ping.source_addr, ping.source_port, from);
+        self.relays.insert(
+            seq_no,
+            Relay {
+                reply_to,
+                seq_no: ping.seq_no,
+                nack: ping.nack,
+            },
+        );
+        self.timers
+            .set(now + self.config.profile.probe_timeout, Timer::Relay(seq_no));
+        // Only a known member is pinged for others, at the address we know: this node does not send
+        // packets to whatever address a stranger names. For anyone else the nack says it all.
+        let known = self
+            .members
+            .by_name(ping.node)
+            .map(|record| Arc::clone(&record.facts));
+        let wanted = RawAddr::from_bytes(ping.target);
+        let port = if ping.port == 0 {
+            self.config.bind_port
+        } else {
+            ping.port
+        };
+        if let (Some(facts), Some(wanted)) = (known, wanted)
+            && facts.addr.ip() == wanted.ip()
+            && facts.port == port
+        {
+            let source = self.config.facts.clone();
+            self.send_with_gossip(facts.socket(), upper, |out| {
+                own_ping(&source, ping.node, seq_no).encode(out)
+            });
+        } else {
+            error!(target: "memberlist", "Did not ping '{}' for {from}: no such member at that address", ping.node);
+        }
+    }
+
+    pub(super) fn end_relay(&mut self, seq_no: u32, upper: &mut impl Upper) {
+        if let Some(relay) = self.relays.remove(&seq_no).filter(|relay| relay.nack) {
+            self.send_with_gossip(relay.reply_to, upper, |out| {
+                Nack { seq_no: relay.seq_no }.encode(out)
+            });
+        }
+    }
+}
+
+fn own_ping<'a>(source: &'a Facts, node: &'a str, seq_no: u32) -> Ping<'a> {
+    Ping {
+        seq_no,
+        node,
+        source_addr: source.addr.as_bytes(),
+        source_port: source.port,
+        source_node: &source.name,
+    }
+}

@@ -1,0 +1,79 @@
+//! Suspicions with confirmations (Lifeguard, section "LHA Suspicion"; protocol.md A16).
+//!
+//! A suspicion starts out patient. Each independent peer that confirms it makes it shorter, so a
+//! node that many cannot reach is declared failed soon, and one that only we cannot reach is not.
+
+use std::time::Duration;
+
+use crate::swim::formulas::suspicion_timeout;
+use crate::time::Time;
+
+/// One running suspicion.
+#[derive(Debug)]
+pub struct Suspicion {
+    started: Time,
+    min: Duration,
+    max: Duration,
+    /// How many confirmations bring the timeout to its minimum.
+    k: u32,
+    /// Who has suspected, the initiator first; never more than k + 1.
+    accusers: Vec<Box<str>>,
+}
+
+impl Suspicion {
+    /// Starts a suspicion on the word of `initiator`.
+    pub fn new(started: Time, k: u32, min: Duration, max: Duration, initiator: &str) -> Self {
+        Suspicion {
+            started,
+            min,
+            max,
+            k,
+            accusers: vec![initiator.into()],
+        }
+    }
+
+    /// When the suspected node is to be declared failed.
+    pub fn deadline(&self) -> Time {
+        self.started + suspicion_timeout(self.confirmations(), self.k, self.min, self.max)
+    }
+
+    /// How many peers have confirmed.
+    pub fn confirmations(&self) -> u32 {
+        self.accusers.len() as u32 - 1
+    }
+
+    /// Takes note of another accuser; says whether that was news worth passing on.
+    pub fn confirm(&mut self, from: &str) -> bool {
+        if self.confirmations() >= self.k || self.accusers.iter().any(|known| **known == *from) {
+            return false;
+        }
+        self.accusers.push(from.into());
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_new_accusers_count_and_only_up_to_k() {
+        let (min, max) = (Duration::from_secs(4), Duration::from_secs(24));
+        let mut suspicion = Suspicion::new(Time::ZERO, 2, min, max, "a");
+        assert_eq!(suspicion.deadline(), Time::ZERO + max);
+        assert!(!suspicion.confirm("a"));
+        assert!(suspicion.confirm("b"));
+        assert!(!suspicion.confirm("b"));
+        assert_eq!(suspicion.deadline(), Time::ZERO + Duration::from_millis(11_381));
+        assert!(suspicion.confirm("c"));
+        assert!(!suspicion.confirm("d"));
+        assert_eq!(suspicion.deadline(), Time::ZERO + min);
+    }
+
+    #[test]
+    fn a_small_cluster_waits_only_the_minimum() {
+        let (min, max) = (Duration::from_secs(4), Duration::from_secs(24));
+        let suspicion = Suspicion::new(Time::ZERO, 0, min, max, "a");
+        assert_eq!(suspicion.deadline(), Time::ZERO + min);
+    }
+}

@@ -1,0 +1,34 @@
+//! What swim asks of, and tells, the layer above. Serf implements it; swim knows no more of Serf.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::addr::RawAddr;
+use crate::swim::members::Facts;
+use crate::swim::packet::PacketBuilder;
+use crate::time::Time;
+
+/// The layer above swim.
+pub trait Upper {
+    /// A node is there that was not, or was dead or left.
+    fn member_joined(&mut self, now: Time, facts: &Arc<Facts>);
+    /// A node was declared dead, or left.
+    fn member_gone(&mut self, now: Time, facts: &Arc<Facts>);
+    /// A node that is there changed its metadata.
+    fn member_updated(&mut self, now: Time, facts: &Arc<Facts>);
+    /// Somebody claims the name of `known` at another address.
+    fn name_conflict(&mut self, now: Time, known: &Facts, addr: RawAddr, port: u16);
+    /// Bytes for the user payload of an ack.
+    fn ack_payload(&self) -> Vec<u8>;
+    /// A direct ping was answered within its time.
+    fn ping_answered(&mut self, now: Time, facts: &Facts, rtt: Duration, payload: &[u8]);
+    /// A user message came.
+    fn user_message(&mut self, now: Time, bytes: &[u8]);
+    /// Fill the rest of a packet with queued broadcasts.
+    fn fill(&mut self, packet: &mut PacketBuilder);
+    /// The layer's own part of a push/pull.
+    fn local_state(&self) -> Vec<u8>;
+    /// The peer's part of a push/pull. `ignore_old`: this exchange is a join of ours that does not
+    /// care for events from before it.
+    fn merge_state(&mut self, now: Time, state: &[u8], ignore_old: bool);
+}

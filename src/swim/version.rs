@@ -1,0 +1,90 @@
+//! Whether all nodes of two clusters speak languages that all of them understand (protocol.md A13).
+
+/// One node's versions, and whether it is alive.
+#[derive(Clone, Copy, Debug)]
+pub struct Speaker<'a> {
+    /// The node's name, for the error.
+    pub name: &'a str,
+    /// pmin, pmax, pcur, dmin, dmax, dcur; `None` when it did not say.
+    pub vsn: Option<[u8; 6]>,
+    /// Only living nodes narrow the common range; all must lie within it.
+    pub alive: bool,
+}
+
+/// Checks every node against the range that all living nodes have in common.
+pub fn check(nodes: &[Speaker<'_>]) -> Result<(), String> {
+    let mut ranges = [(0u8, u8::MAX); 2];
+    for vsn in nodes.iter().filter(|node| node.alive).filter_map(|node| node.vsn) {
+        for (range, triple) in ranges.iter_mut().zip([[vsn[0], vsn[1]], [vsn[3], vsn[4]]]) {
+            *range = (range.0.max(triple[0]), range.1.min(triple[1]));
+        }
+    }
+    for node in nodes {
+        let vsn = node.vsn.unwrap_or_default();
+        for ((low, high), (current, layer)) in ranges
+            .iter()
+            .zip([(vsn[2], "protocol"), (vsn[5], "delegate protocol")])
+        {
+            if current < *low || current > *high {
+                return Err(format!(
+                    "node '{}' speaks {layer} version {current}, which is outside of [{low}, {high}], the range all living nodes understand",
+                    node.name
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERF: [u8; 6] = [1, 5, 2, 2, 5, 5];
+
+    fn node(name: &str, vsn: Option<[u8; 6]>, alive: bool) -> Speaker<'_> {
+        Speaker { name, vsn, alive }
+    }
+
+    #[test]
+    fn a_common_range_must_hold_every_node() {
+        let table: [(&[Speaker<'_>], bool); 6] = [
+            (&[node("a", Some(SERF), true), node("b", Some(SERF), true)], true),
+            (
+                &[
+                    node("a", Some(SERF), true),
+                    node("b", Some([1, 5, 2, 2, 5, 4]), true),
+                ],
+                true,
+            ),
+            // One that understands only an older range.
+            (
+                &[
+                    node("a", Some(SERF), true),
+                    node("b", Some([1, 5, 2, 2, 4, 4]), true),
+                ],
+                false,
+            ),
+            // A dead one does not narrow the range, but must lie within it.
+            (
+                &[
+                    node("a", Some(SERF), true),
+                    node("b", Some([1, 5, 2, 2, 4, 4]), false),
+                ],
+                true,
+            ),
+            (
+                &[
+                    node("a", Some(SERF), true),
+                    node("b", Some([1, 5, 9, 2, 5, 5]), false),
+                ],
+                false,
+            ),
+            // One that did not say counts as version 0.
+            (&[node("a", Some(SERF), true), node("b", None, false)], false),
+        ];
+        for (i, (nodes, fits)) in table.iter().enumerate() {
+            assert_eq!(check(nodes).is_ok(), *fits, "row {i}");
+        }
+    }
+}
