@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use fyrd_keys::{Key, Keyring, NONCE_LEN};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use socket2::SockRef;
@@ -17,6 +18,9 @@ const MEMORY_GROWTH: u64 = 64 << 20;
 
 /// A few descriptors come and go with probes and commands.
 const DESCRIPTOR_SLACK: usize = 8;
+
+/// Nothing that is sealed here is a secret, so that one nonce does for all.
+const NONCE: [u8; NONCE_LEN] = [7; NONCE_LEN];
 
 /// Connections opened one after another; and how many are held open, below the usual limit of a process.
 const CONNECTIONS: usize = 10_000;
@@ -140,8 +144,18 @@ fn headers_that_promise_too_much() {
 }
 
 #[test]
-fn bombs_of_compression_and_nesting() {
-    let subject = Subject::start(None);
+fn bombs_to_a_plain_agent() {
+    bombs(None);
+}
+
+#[test]
+fn bombs_to_an_encrypted_agent() {
+    bombs(Some(support::KEY_16));
+}
+
+/// Of compression and of nesting.
+fn bombs(key: Option<&str>) {
+    let subject = Subject::start(key);
     // 198 KB that would become 256 MiB; and what fits a datagram, which still would become 64 MiB.
     for megabytes in [256, 64] {
         let bomb = compressed(&compress(&vec![0x06_u8; megabytes << 20]));
@@ -178,7 +192,7 @@ fn bombs_of_compression_and_nesting() {
 
 #[test]
 fn connections_held_half_open() {
-    let mut subject = Subject::start(None);
+    let mut subject = Subject::start(Some(support::KEY_16));
     let beginning = b"\x06\x83\xa4Join\xc3\xa5Nodes\x03\xacUserState";
     let mut held: Vec<TcpStream> = Vec::new();
     for (port, begun) in [
@@ -269,7 +283,8 @@ fn malformed_rpc_frames() {
 struct Subject {
     target: Agent,
     peer: Agent,
-    plain: bool,
+    /// An insider's keys: what is behind the encryption must stand the same attacks.
+    ring: Option<Keyring>,
     gossip: u16,
     rpc: u16,
     socket: UdpSocket,
@@ -289,11 +304,11 @@ impl Subject {
             .expect("a deadline");
         let (gossip, rpc) = (target.gossip_port(), target.rpc_port());
         let (memory, descriptors) = (memory(target.pid()), descriptors(target.pid()));
-        let plain = key.is_none();
+        let ring = key.map(|key| Keyring::new(Key::parse(key).expect("a key")));
         Subject {
             target,
             peer,
-            plain,
+            ring,
             gossip,
             rpc,
             socket,
@@ -303,14 +318,24 @@ impl Subject {
         }
     }
 
+    /// A datagram as it is and, if the agent encrypts, a sealed one as well.
     fn datagram(&self, bytes: &[u8]) {
         // Too long for a datagram is this test's problem, not the agent's.
         let _ = self.socket.send_to(bytes, ("127.0.0.1", self.gossip));
+        if let Some(ring) = &self.ring {
+            let mut sealed = bytes.to_vec();
+            ring.seal_datagram(&NONCE, b"", &mut sealed);
+            let _ = self.socket.send_to(&sealed, ("127.0.0.1", self.gossip));
+        }
     }
 
-    /// A whole connection to the gossip port.
+    /// A whole connection to the gossip port, as it is and sealed likewise.
     fn stream(&self, bytes: &[u8]) {
         self.conversation(self.gossip, bytes);
+        if let Some(ring) = &self.ring {
+            let sealed = ring.seal_stream(&NONCE, b"", bytes);
+            self.conversation(self.gossip, &sealed.expect("a sealed message"));
+        }
     }
 
     /// Sends all, says that this was all, and hears the other side out.
@@ -355,13 +380,11 @@ impl Subject {
         self.seen_alive();
     }
 
-    /// The process lives and still answers a command and, where one can be sent, a ping.
+    /// The process lives and still answers a command and a ping.
     fn answers(&mut self) {
         self.target.assert_running();
         eventually("the target answers `members`", PATIENCE, || self.target.members());
-        if self.plain {
-            eventually("the target answers a ping", PATIENCE, || self.pinged());
-        }
+        eventually("the target answers a ping", PATIENCE, || self.pinged());
     }
 
     fn pinged(&mut self) -> Result<(), String> {
@@ -376,10 +399,15 @@ impl Subject {
                 .socket
                 .recv_from(&mut buffer)
                 .map_err(|error| error.to_string())?;
-            if buffer[..length]
-                .windows(expected.len())
-                .any(|window| window == expected)
-            {
+            let packet = &mut buffer[..length];
+            let answer = match &self.ring {
+                None => packet,
+                Some(ring) => match ring.open_datagram(b"", packet, None) {
+                    Ok((plain, _)) => plain,
+                    Err(_) => continue,
+                },
+            };
+            if answer.windows(expected.len()).any(|window| window == expected) {
                 return Ok(());
             }
         }
