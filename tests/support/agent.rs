@@ -296,7 +296,9 @@ impl Agent {
 
     fn command_line(&self) -> Vec<String> {
         let port = self.gossip_port();
-        let mut line = self.plan.launcher.clone();
+        // Even if this test is killed, the agents it started end with it.
+        let mut line: Vec<String> = ["setpriv", "--pdeathsig", "KILL", "--"].map(str::to_owned).into();
+        line.extend(self.plan.launcher.iter().cloned());
         line.extend([
             self.plan.kind.program().to_owned(),
             "agent".to_owned(),

@@ -1,8 +1,9 @@
 //! Ports that nobody else uses: free for TCP and UDP, and held against all other tests of this machine.
 
-use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::{self as unix, UnixDatagram};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// Below the range from which Linux picks the source ports of outgoing connections, so that no
@@ -49,13 +50,22 @@ impl Port {
         if IN_VECTORS.iter().any(|named| (named ^ number).count_ones() <= 1) {
             return None;
         }
-        let name = SocketAddr::from_abstract_name(format!("fyrd-test-port-{number}")).ok()?;
+        let name = unix::SocketAddr::from_abstract_name(format!("fyrd-test-port-{number}")).ok()?;
         let reservation = UnixDatagram::bind_addr(&name).ok()?;
         // The wildcard address collides with a user of the port on any address.
-        let v4 = (Ipv4Addr::UNSPECIFIED, number);
-        let v6 = (Ipv6Addr::LOCALHOST, number);
-        TcpListener::bind(v4).and(UdpSocket::bind(v4)).ok()?;
-        TcpListener::bind(v6).and(UdpSocket::bind(v6)).ok()?;
+        let free = |address: IpAddr| {
+            let socket = SocketAddr::new(address, number);
+            let bound = TcpListener::bind(socket)
+                .map(drop)
+                .and(UdpSocket::bind(socket).map(drop));
+            // A machine without IPv6 has no users of its ports there either.
+            bound
+                .err()
+                .is_none_or(|error| error.kind() == ErrorKind::AddrNotAvailable)
+        };
+        if !free(Ipv4Addr::UNSPECIFIED.into()) || !free(Ipv6Addr::LOCALHOST.into()) {
+            return None;
+        }
         Some(Port {
             number,
             _reservation: reservation,
