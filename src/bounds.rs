@@ -2,6 +2,8 @@
 //!
 //! A limit stands here, and not beside its use, so that all of them can be reviewed at one glance.
 
+use std::time::Duration;
+
 /// Longest node name in bytes. A DNS label has 63 and a Linux host name 64; Serf's own validation,
 /// where it is switched on, stops at 128 as well.
 pub const NAME_MAX: usize = 128;
@@ -100,9 +102,94 @@ pub const MAX_OPEN_QUERIES: usize = 4096;
 /// Longest expression of a query's tag filter, compiled, in bytes of memory.
 pub const FILTER_REGEX_MAX: usize = 1 << 20;
 
+/// Bytes the UDP receive buffer holds: the largest datagram there can be.
+pub const UDP_RECEIVE_BUFFER: usize = 65_536;
+
+/// Bytes asked of the kernel for datagrams that wait; what memberlist asks.
+pub const UDP_KERNEL_BUFFER: usize = 2 * 1024 * 1024;
+
+/// Datagrams read in a row before timers, commands and other tasks have their turn: about a
+/// millisecond's worth.
+pub const DATAGRAM_BATCH: usize = 64;
+
+/// Datagrams kept while the operating system takes no more. Gossip repeats itself, so a few rounds are
+/// enough and older ones are not worth keeping.
+pub const UNSENT_DATAGRAMS: usize = 256;
+
+/// How long the end of the agent waits until those can be sent.
+pub const LAST_SEND: Duration = Duration::from_millis(50);
+
+/// Receive errors in a row that mean trouble with the socket itself.
+pub const RECEIVE_ERRORS_IN_ROW: u32 = 64;
+
+/// Pause before a socket in trouble is read again.
+pub const RECEIVE_PAUSE: Duration = Duration::from_millis(50);
+
+/// Pause after a connection could not be accepted, so that a lack of descriptors does not spin.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections the kernel completes before they are accepted. Many of them are mere port checks.
+pub const LISTEN_BACKLOG: i32 = 1024;
+
+/// Tries to find a port that is free for TCP and UDP alike.
+pub const FREE_PORT_TRIES: u32 = 32;
+
+/// Inbound streams at once. memberlist serves at most 127 push/pulls; twice that stays far below the
+/// usual limit of 1,024 descriptors.
+pub const STREAMS_MAX: usize = 256;
+
+/// Inbound streams at once from one address (IPv6: one /64). Half of all, so that one host cannot lock
+/// the others out, and yet a test cluster on one host works as with memberlist.
+pub const STREAMS_PER_SOURCE_MAX: usize = 128;
+
+/// Bytes that all unfinished streams together may hold: three messages of the largest size, or some
+/// hundred of a cluster of thousands.
+pub const STREAM_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes asked of a stream at a time.
+pub const STREAM_READ: usize = 8 * 1024;
+
+/// How long an answered stream waits for the peer to close.
+pub const STREAM_LINGER: Duration = Duration::from_secs(1);
+
+/// Bytes read and thrown away meanwhile.
+pub const STREAM_LINGER_BYTES: usize = 1024 * 1024;
+
+/// Messages of streams that wait for the driver; a full queue holds the streams back.
+pub const STREAM_NEWS: usize = 64;
+
+/// Outbound streams at once, so that a rejoin of a large cluster does not use up the descriptors.
+pub const DIALS_MAX: usize = 256;
+
+/// Requests that wait for the driver; a full queue makes callers wait.
+pub const DRIVER_REQUESTS: usize = 1024;
+
+/// Commands that wait for their answer. A join may take minutes, and each caller waits for its own.
+pub const COMMANDS_IN_FLIGHT: usize = 4096;
+
+/// Lines about network errors that are logged in ten seconds.
+pub const NETWORK_LOG_LINES: u32 = 20;
+
 /// Largest user event, name and payload together, whatever is configured; Serf's own hard limit.
 pub const USER_EVENT_HARD_LIMIT: usize = 9 * 1024;
 
 /// Most bytes of remembered user events: the ring travels in every push/pull, which peers refuse
 /// above 20 MiB.
 pub const EVENT_RING_BYTES_MAX: usize = 8 << 20;
+
+/// RPC clients at once. Serf knows no limit; this one keeps the usual 1,024 descriptors from running
+/// out for gossip, and with a request of at most a mebibyte each bounds their memory.
+pub const RPC_CLIENTS_MAX: usize = 512;
+
+/// How long an RPC client may take to introduce itself (handshake, and token where one is needed), so
+/// that strangers cannot hold all places. Afterwards it may idle for as long as it likes.
+pub const RPC_INTRODUCTION: Duration = Duration::from_secs(60);
+
+/// Idle time after which the system asks whether an RPC client's host is still there.
+pub const RPC_KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// How long an answer may wait for an RPC client that does not read.
+pub const RPC_WRITE: Duration = Duration::from_secs(10);
+
+/// How long a refused RPC client may take to read why.
+pub const RPC_LINGER: Duration = Duration::from_secs(1);

@@ -1,10 +1,16 @@
 //! Fyrd: encrypted cluster membership, a drop-in for Serf.
 
 pub mod addr;
+pub mod agent;
 pub mod bounds;
+pub mod cli;
 pub mod deadline;
+pub mod driver;
+pub mod events;
 pub mod names;
 pub mod node;
+pub mod re2;
+pub mod rpc;
 pub mod serf;
 pub mod swim;
 pub mod time;

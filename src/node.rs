@@ -18,8 +18,10 @@ use tracing::debug;
 use crate::addr::RawAddr;
 use crate::bounds::{NAME_MAX, USER_EVENT_HARD_LIMIT};
 use crate::node::leave::Leave;
+use crate::serf::keys::{KeyBytes, KeyOp, KeyringResult};
 use crate::serf::{
-    self, Answer, Command, Event, JoinTarget, Member, QueryUpdate, Serf, SerfConfig, Stats, Tags, tags,
+    self, Answer, Command, Event, JoinTarget, Member, QueryKey, QueryUpdate, Serf, SerfConfig, Stats, Tags,
+    tags,
 };
 use crate::swim::members::Facts;
 use crate::swim::profile::Profile;
@@ -81,6 +83,10 @@ pub struct ExchangeId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
 
+/// Names a change of the keyring until its result comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyringId(QueryKey);
+
 /// What can happen to a node.
 #[derive(Debug)]
 pub enum Input<'a> {
@@ -115,6 +121,13 @@ pub enum Input<'a> {
     SendFailed {
         /// Where it should have gone.
         to: SocketAddr,
+    },
+    /// The keyring was changed or listed, as [`Effect::Keyring`] asked, or refused.
+    Keyring {
+        /// Names the change.
+        id: KeyringId,
+        /// How it went.
+        result: KeyringResult,
     },
     /// A user asks for something.
     Command {
@@ -170,6 +183,15 @@ pub enum Effect {
         /// How it ended.
         answer: Answer,
     },
+    /// Change or list the keyring; the result comes back as [`Input::Keyring`].
+    Keyring {
+        /// Names the change in its result.
+        id: KeyringId,
+        /// What to do.
+        op: KeyOp,
+        /// With which key; empty for a listing.
+        key: KeyBytes,
+    },
     /// The node lost its name to another (B11) and must end without leaving.
     LostName,
 }
@@ -193,6 +215,7 @@ pub struct Node {
     waits: Vec<Wait>,
     tokens: u64,
     joins: BTreeMap<u64, (CommandId, bool)>,
+    key_commands: BTreeMap<QueryKey, CommandId>,
     next_join: u64,
     leave: Option<Leave>,
 }
@@ -237,6 +260,7 @@ impl Node {
             waits: Vec::new(),
             tokens: 0,
             joins: BTreeMap::new(),
+            key_commands: BTreeMap::new(),
             next_join: 0,
             leave: None,
         };
@@ -260,6 +284,7 @@ impl Node {
             Input::Stream { from, id, message } => swim.handle_stream(now, from, id.0, message, serf),
             Input::Exchange { id, result } => swim.handle_exchange(now, id.0, result, serf),
             Input::SendFailed { to } => swim.handle_send_failed(to, serf),
+            Input::Keyring { id, result } => serf.handle_keyring(id.0, &result),
             Input::Command { id, command } => self.handle_command(now, id, command),
         }
         self.collect(now);
@@ -349,6 +374,10 @@ impl Node {
                     started.map_or_else(Answer::Failed, |(ltime, id)| Answer::QueryStarted { ltime, id }),
                 );
             }
+            Command::Keys { op, key } => match self.serf.key_query(now, op, &key) {
+                Ok(query) => drop(self.key_commands.insert(query, id)),
+                Err(reason) => self.answer(id, Answer::Failed(reason)),
+            },
             Command::Respond {
                 ltime,
                 id: query,
@@ -486,6 +515,18 @@ impl Node {
             serf::Output::Reconnect { to } => {
                 self.next_join += 1;
                 self.swim.join(self.next_join, vec![to], false, &mut self.serf);
+            }
+            serf::Output::Keyring { query, op, key } => {
+                self.effects.push_back(Effect::Keyring {
+                    id: KeyringId(query),
+                    op,
+                    key,
+                });
+            }
+            serf::Output::KeysDone { query, report } => {
+                if let Some(command) = self.key_commands.remove(&query) {
+                    self.answer(command, Answer::Keys(report));
+                }
             }
             serf::Output::LostName => self.effects.push_back(Effect::LostName),
         }

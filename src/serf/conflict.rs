@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
-use super::queries::QueryKey;
+use super::queries::{OwnQueryKind, QueryKey};
 use super::types::QueryParams;
 use super::{Output, Phase, Serf};
 use crate::addr::RawAddr;
@@ -37,7 +37,7 @@ impl Serf {
             payload: known.name.as_bytes().to_vec(),
             ..QueryParams::default()
         };
-        match self.query(now, &params) {
+        match self.start_query(now, &params, OwnQueryKind::Vote) {
             Ok(query) => {
                 self.vote = Some(Vote {
                     query,

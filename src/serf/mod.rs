@@ -3,11 +3,12 @@
 //! [`Serf`] sits on top of swim: it learns from it who came and went ([`crate::swim::upper::Upper`]),
 //! and uses its gossip to carry messages of its own. Its parts stand in files of their own: `intents`
 //! settles who joins and leaves, `user_events` and `queries` what is said and asked, `conflict` who may
-//! keep a name, `state` what a push/pull carries, `upkeep` what is forgotten and retried.
+//! keep a name, `keys` how keys rotate, `state` what a push/pull carries, `upkeep` what is forgotten and retried.
 
 mod conflict;
 pub mod coordinate;
 mod intents;
+pub mod keys;
 pub mod lamport;
 mod members;
 mod queries;
@@ -18,6 +19,7 @@ mod upkeep;
 mod upper;
 mod user_events;
 
+pub use queries::QueryKey;
 pub use types::*;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -33,9 +35,10 @@ use crate::names::Id;
 use crate::serf::conflict::Vote;
 use crate::serf::coordinate::Coordinates;
 use crate::serf::intents::RecentIntent;
+use crate::serf::keys::{KeyBytes, KeyOp};
 use crate::serf::lamport::LamportClock;
 use crate::serf::members::{Members, count};
-use crate::serf::queries::{OpenQuery, OwnQuery, QueryKey};
+use crate::serf::queries::{OpenQuery, OwnQuery};
 use crate::serf::user_events::EventSlot;
 use crate::swim::formulas::retransmit_limit;
 use crate::swim::members::Facts;
@@ -87,6 +90,22 @@ pub enum Output {
     Reconnect {
         /// Where it was.
         to: SocketAddr,
+    },
+    /// Change or list the keyring, and tell by [`Serf::handle_keyring`] how that went.
+    Keyring {
+        /// Names the change in its result.
+        query: QueryKey,
+        /// What to do.
+        op: KeyOp,
+        /// With which key; empty for a listing.
+        key: KeyBytes,
+    },
+    /// All members have answered a key query of ours, or its time is up.
+    KeysDone {
+        /// Which, as [`Serf::key_query`] named it.
+        query: QueryKey,
+        /// What they said.
+        report: KeyReport,
     },
     /// This node lost its name and must end without leaving.
     LostName,
@@ -140,6 +159,7 @@ pub struct Serf {
     queries: Vec<(u64, Vec<u32>)>,
     own_queries: BTreeMap<QueryKey, OwnQuery>,
     open_queries: BTreeMap<QueryKey, OpenQuery>,
+    key_queries: BTreeMap<QueryKey, (KeyOp, OpenQuery)>,
     vote: Option<Vote>,
     queues: Queues,
     coordinates: Coordinates,
@@ -172,6 +192,7 @@ impl Serf {
             queries: vec![(0, Vec::new()); serf.query_buffer.max(1)],
             own_queries: BTreeMap::new(),
             open_queries: BTreeMap::new(),
+            key_queries: BTreeMap::new(),
             vote: None,
             queues: Queues::default(),
             coordinates,

@@ -7,21 +7,20 @@ use std::time::Duration;
 
 use rand::RngExt;
 use rand::seq::IndexedRandom;
-use regex::RegexBuilder;
 use tracing::{debug, warn};
 
+use super::keys::KeyOp;
 use super::tags;
-use super::types::{Event, MemberStatus, QueryParams, QueryUpdate, QueryUpdateKind};
+use super::types::{Event, KeyReport, MemberStatus, QueryParams, QueryUpdate, QueryUpdateKind};
 use super::{Output, Serf, Timer, user_message, verbatim};
 use crate::addr::RawAddr;
-use crate::bounds::{FILTER_REGEX_MAX, MAX_OPEN_QUERIES, MAX_OWN_QUERIES, MAX_QUERIES_PER_LTIME};
+use crate::bounds::{MAX_OPEN_QUERIES, MAX_OWN_QUERIES, MAX_QUERIES_PER_LTIME};
+use crate::re2;
 use crate::time::Time;
-use crate::wire::{
-    FLAG_ACK, FLAG_NO_BROADCAST, Filter, KeyResponse, Query, QueryResponse, Relay, SerfMessage,
-};
+use crate::wire::{FLAG_ACK, FLAG_NO_BROADCAST, Filter, Query, QueryResponse, Relay, SerfMessage};
 
 /// A query is named by its Lamport time and its ID together; either alone may repeat.
-pub(super) type QueryKey = (u64, u32);
+pub type QueryKey = (u64, u32);
 
 /// Names that begin so are the cluster's own affairs and are never shown to users.
 pub const INTERNAL_PREFIX: &str = "_serf_";
@@ -36,7 +35,18 @@ pub(super) struct OwnQuery {
     responses: BTreeSet<Box<str>>,
     /// More answers than members there were at the start are not counted.
     capacity: usize,
-    internal: bool,
+    kind: OwnQueryKind,
+}
+
+/// Who wants the answers to a query of ours.
+#[derive(Debug)]
+pub(super) enum OwnQueryKind {
+    /// The user who asked.
+    User,
+    /// The vote about our name.
+    Vote,
+    /// A key operation.
+    Keys(KeyReport),
 }
 
 /// A query of somebody else that we may still answer.
@@ -60,6 +70,15 @@ impl Serf {
     /// # Errors
     /// When the encoded query is too large (Serf's text), or too many are under way.
     pub fn query(&mut self, now: Time, params: &QueryParams) -> Result<QueryKey, String> {
+        self.start_query(now, params, OwnQueryKind::User)
+    }
+
+    pub(super) fn start_query(
+        &mut self,
+        now: Time,
+        params: &QueryParams,
+        kind: OwnQueryKind,
+    ) -> Result<QueryKey, String> {
         if self.own_queries.len() >= MAX_OWN_QUERIES {
             return Err(format!(
                 "{MAX_OWN_QUERIES} queries are under way already; wait until some are over"
@@ -96,7 +115,7 @@ impl Serf {
                 acks: BTreeSet::new(),
                 responses: BTreeSet::new(),
                 capacity: self.members.len(),
-                internal: params.name.starts_with(INTERNAL_PREFIX),
+                kind,
             },
         );
         self.timers.set(now + timeout, Timer::OwnQuery(key));
@@ -112,10 +131,12 @@ impl Serf {
     }
 
     pub(super) fn end_own_query(&mut self, key: QueryKey) {
-        if self.own_queries.remove(&key).is_some_and(|query| !query.internal) {
-            self.update(key, QueryUpdateKind::Done);
+        match self.own_queries.remove(&key).map(|query| query.kind) {
+            Some(OwnQueryKind::User) => self.update(key, QueryUpdateKind::Done),
+            Some(OwnQueryKind::Vote) => self.end_vote(key),
+            Some(OwnQueryKind::Keys(report)) => self.out.push_back(Output::KeysDone { query: key, report }),
+            None => {}
         }
-        self.end_vote(key);
     }
 
     fn update(&mut self, (ltime, id): QueryKey, kind: QueryUpdateKind) {
@@ -139,22 +160,26 @@ impl Serf {
         if seen.len() >= query.capacity || !seen.insert(response.from.into()) {
             return;
         }
-        if query.internal {
-            if !ack {
-                self.count_vote(key, response.payload);
-            }
-            return;
-        }
         let from = response.from.to_owned();
-        let kind = if ack {
-            QueryUpdateKind::Ack { from }
-        } else {
-            QueryUpdateKind::Response {
-                from,
-                payload: response.payload.to_vec(),
+        match (&mut query.kind, ack) {
+            (OwnQueryKind::User, true) => self.update(key, QueryUpdateKind::Ack { from }),
+            (OwnQueryKind::User, false) => {
+                self.update(
+                    key,
+                    QueryUpdateKind::Response {
+                        from,
+                        payload: response.payload.to_vec(),
+                    },
+                );
             }
-        };
-        self.update(key, kind);
+            (OwnQueryKind::Vote, false) => self.count_vote(key, response.payload),
+            (OwnQueryKind::Keys(report), false) => {
+                if Serf::count_key_response(report, &from, response.payload) {
+                    self.end_own_query(key);
+                }
+            }
+            (OwnQueryKind::Vote | OwnQueryKind::Keys(_), true) => {}
+        }
     }
 
     /// Takes a query; says whether it was new, and is to be passed on.
@@ -219,7 +244,7 @@ impl Serf {
             Ok(Filter::Nodes(names)) => names.iter().any(|name| self.is_me(name)),
             Ok(Filter::Tag { tag, expr }) => {
                 let value = own.get(tag).map_or("", String::as_str);
-                match RegexBuilder::new(expr).size_limit(FILTER_REGEX_MAX).build() {
+                match re2::compile(expr) {
                     Ok(regex) => regex.is_match(value),
                     Err(error) => {
                         warn!(target: "serf", "failed to evaluate tag filter '{expr}': {error}");
@@ -236,7 +261,7 @@ impl Serf {
 
     fn deliver_query(&mut self, now: Time, key: QueryKey, query: &Query<'_>, open: OpenQuery) {
         if let Some(internal) = query.name.strip_prefix(INTERNAL_PREFIX) {
-            self.answer_internal(internal, key, query, &open);
+            self.answer_internal(internal, key, query, open);
             return;
         }
         let timeout = Duration::from_nanos(u64::try_from(query.timeout_ns).unwrap_or(0));
@@ -258,25 +283,17 @@ impl Serf {
         }));
     }
 
-    fn answer_internal(&mut self, name: &str, key: QueryKey, query: &Query<'_>, open: &OpenQuery) {
+    fn answer_internal(&mut self, name: &str, key: QueryKey, query: &Query<'_>, open: OpenQuery) {
+        if let Some(op) = KeyOp::from_query_name(name) {
+            return self.handle_key_query(key, op, query.payload, open);
+        }
         match name {
             // The ack, if asked for, was the whole answer.
             "ping" => {}
             "conflict" => {
                 if let Some(answer) = self.conflict_answer(query.payload) {
-                    self.send_answer(key, open, &answer);
+                    self.send_answer(key, &open, &answer);
                 }
-            }
-            "install-key" | "use-key" | "remove-key" | "list-keys" => {
-                let message = "this node cannot change or list its keys while running";
-                let response = KeyResponse {
-                    result: false,
-                    message,
-                    ..KeyResponse::default()
-                };
-                let mut answer = Vec::new();
-                SerfMessage::KeyResponse(response).encode(&mut answer);
-                self.send_answer(key, open, &answer);
             }
             _ => warn!(target: "serf", "Unhandled internal query '{}'", query.name),
         }
@@ -311,7 +328,7 @@ impl Serf {
         }
     }
 
-    fn send_response(
+    pub(super) fn send_response(
         &mut self,
         key: QueryKey,
         open: &OpenQuery,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::addr::RawAddr;
+use crate::serf::keys::{KeyBytes, KeyOp};
 
 /// A member's tags, in name order.
 pub type Tags = BTreeMap<String, String>;
@@ -191,6 +192,13 @@ pub enum Command {
     /// Ask the cluster; answered with [`Answer::QueryStarted`], the rest comes as
     /// [`QueryUpdate`]s.
     Query(QueryParams),
+    /// Install, use, remove or list a key on every member; answered with [`Answer::Keys`].
+    Keys {
+        /// What to do.
+        op: KeyOp,
+        /// With which key; empty for a listing.
+        key: KeyBytes,
+    },
     /// Answer a query that came as [`Event::Query`].
     Respond {
         /// The query's Lamport time.
@@ -215,6 +223,8 @@ pub enum Answer {
         /// The failures.
         errors: Vec<(SocketAddr, String)>,
     },
+    /// A key operation: what all members said.
+    Keys(KeyReport),
     /// The query is under way under this key.
     QueryStarted {
         /// Its Lamport time.
@@ -224,6 +234,35 @@ pub enum Answer {
     },
     /// It failed, for this reason, in Serf's words where Serf has them.
     Failed(String),
+}
+
+/// The tally of a key operation over the cluster.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct KeyReport {
+    /// Members that were there when it began.
+    pub nodes: usize,
+    /// Members that answered.
+    pub responses: usize,
+    /// Members that answered with a failure.
+    pub errors: usize,
+    /// What members had to say, by name.
+    pub messages: BTreeMap<String, String>,
+    /// How many members hold each key (listing only), by its text.
+    pub keys: BTreeMap<String, usize>,
+    /// How many members seal with each key (listing only), by its text.
+    pub primary_keys: BTreeMap<String, usize>,
+}
+
+impl std::fmt::Debug for KeyReport {
+    /// Key texts are left out.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyReport")
+            .field("nodes", &self.nodes)
+            .field("responses", &self.responses)
+            .field("errors", &self.errors)
+            .field("messages", &self.messages)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What comes in for a query that this node asked.

@@ -12,6 +12,7 @@ pub mod members;
 pub mod packet;
 mod probe;
 pub mod profile;
+mod profile_text;
 pub mod queue;
 mod state;
 mod suspicion;

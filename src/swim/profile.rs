@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use super::profile_text::ProfileError;
+
 /// Every value that a profile sets; protocol.md A24 lists the values of `lan`, `wan` and `local`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {

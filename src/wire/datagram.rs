@@ -121,3 +121,140 @@ pub fn finish_datagram(plain: Vec<u8>, compress: bool, crc: bool) -> Vec<u8> {
     out.extend_from_slice(&body);
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::{Nack, Suspect};
+    use super::*;
+
+    const NACK: Message<'static> = Message::Nack(Nack { seq_no: 18 });
+    const SUSPECT: Message<'static> = Message::Suspect(Suspect {
+        incarnation: 1,
+        node: "gamma",
+        from: "beta",
+    });
+
+    fn encoded(message: Message<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        message.encode(&mut out);
+        out
+    }
+
+    fn compound(bodies: &[Vec<u8>]) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode_compound(bodies, &mut out);
+        out
+    }
+
+    /// Messages, number of refusals, first fault.
+    fn outcome(datagram: &[u8]) -> Result<(usize, usize, Option<Fault>), Fault> {
+        let mut scratch = Vec::new();
+        decode_datagram(datagram, &mut scratch)
+            .map(|read| {
+                (
+                    read.messages.len(),
+                    read.refused,
+                    read.first_refusal.map(|error| error.fault),
+                )
+            })
+            .map_err(|error| error.fault)
+    }
+
+    #[test]
+    fn all_layers_at_once() {
+        let plain = compound(&[
+            encoded(NACK),
+            encoded(SUSPECT),
+            encoded(SUSPECT),
+            encoded(SUSPECT),
+        ]);
+        let datagram = finish_datagram(plain, true, true);
+        assert_eq!((datagram[0], datagram[5]), (kind::CRC, kind::COMPRESS));
+        let mut scratch = Vec::new();
+        let read = decode_datagram(&datagram, &mut scratch).expect("well-formed");
+        assert_eq!(read.messages, [NACK, SUSPECT, SUSPECT, SUSPECT]);
+        assert_eq!((read.refused, read.first_refusal), (0, None));
+    }
+
+    #[test]
+    fn compression_is_used_only_when_it_helps() {
+        let nack = encoded(NACK);
+        assert_eq!(finish_datagram(nack.clone(), true, false), nack);
+        let long = encoded(Message::User(&[7; 300]));
+        assert!(finish_datagram(long.clone(), true, false).len() < long.len());
+        assert_eq!(finish_datagram(long.clone(), false, false), long);
+    }
+
+    #[test]
+    fn a_bad_body_does_not_harm_its_neighbours() {
+        let bad = vec![kind::ALIVE, 0x93];
+        let datagram = compound(&[encoded(NACK), bad, vec![], vec![99], encoded(SUSPECT)]);
+        assert_eq!(outcome(&datagram), Ok((2, 3, Some(Fault::Truncated))));
+    }
+
+    #[test]
+    fn a_compound_that_is_cut_off_keeps_what_came_before() {
+        let whole = compound(&[encoded(NACK), encoded(SUSPECT), encoded(NACK)]);
+        let cut = &whole[..whole.len() - 10];
+        assert_eq!(outcome(cut), Ok((1, 2, Some(Fault::Truncated))));
+        assert_eq!(
+            outcome(&whole[..7]),
+            Err(Fault::Truncated),
+            "in the table of lengths"
+        );
+        assert_eq!(outcome(&whole[..1]), Err(Fault::Truncated));
+        let mut longer = whole.clone();
+        longer.extend_from_slice(b"junk");
+        assert_eq!(outcome(&longer), Ok((3, 0, None)));
+        assert_eq!(outcome(b"\x07\x00"), Ok((0, 0, None)));
+    }
+
+    #[test]
+    fn layers_in_another_order_are_refused() {
+        let nack = encoded(NACK);
+        let crc = finish_datagram(nack.clone(), false, true);
+        let compress = lzw::deflate(&nack);
+        assert_eq!(outcome(&crc), Ok((1, 0, None)));
+        assert_eq!(outcome(&compress), Ok((1, 0, None)));
+        assert_eq!(
+            outcome(&finish_datagram(crc.clone(), false, true)),
+            Err(Fault::Type(kind::CRC))
+        );
+        assert_eq!(
+            outcome(&lzw::deflate(&compress)),
+            Err(Fault::Type(kind::COMPRESS))
+        );
+        assert_eq!(outcome(&lzw::deflate(&crc)), Err(Fault::Type(kind::CRC)));
+        for inner in [crc, compress, compound(std::slice::from_ref(&nack))] {
+            let kind = inner[0];
+            let datagram = compound(&[inner, nack.clone()]);
+            assert_eq!(outcome(&datagram), Ok((1, 1, Some(Fault::Type(kind)))));
+        }
+    }
+
+    #[test]
+    fn stream_only_and_unknown_types_are_refused() {
+        for kind in [kind::PUSH_PULL, kind::ENCRYPT, kind::ERR, kind::LABEL, 14, 255] {
+            assert_eq!(outcome(&[kind, 0x80]), Err(Fault::Type(kind)));
+        }
+        assert_eq!(outcome(b""), Err(Fault::Truncated));
+    }
+
+    #[test]
+    fn a_damaged_checksum_drops_the_packet() {
+        let mut datagram = finish_datagram(encoded(NACK), false, true);
+        *datagram.last_mut().expect("not empty") ^= 1;
+        assert!(matches!(outcome(&datagram), Err(Fault::Checksum { .. })));
+        assert_eq!(outcome(&datagram[..4]), Err(Fault::Truncated));
+    }
+
+    #[test]
+    fn a_datagram_inflates_to_64_kib_at_most() {
+        let user = |len: usize| lzw::deflate(&encoded(Message::User(&vec![0; len])));
+        assert_eq!(outcome(&user(DATAGRAM_PLAIN_MAX - 1)), Ok((1, 0, None)));
+        assert_eq!(
+            outcome(&user(DATAGRAM_PLAIN_MAX)),
+            Err(Fault::Inflates(DATAGRAM_PLAIN_MAX))
+        );
+    }
+}

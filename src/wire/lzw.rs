@@ -99,3 +99,79 @@ pub(super) fn deflate(plain: &[u8]) -> Vec<u8> {
         .raw(&data);
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compressed(data: &[u8]) -> Vec<u8> {
+        let mut body = Vec::new();
+        Writer::new(&mut body)
+            .map(2)
+            .raw("Algo")
+            .uint(0u8)
+            .raw("Buf")
+            .raw(data);
+        body
+    }
+
+    fn inflated(body: &[u8], max: usize) -> Result<Vec<u8>, Fault> {
+        let mut out = Vec::new();
+        inflate(body, |_| max, &mut out)
+            .map(|()| out)
+            .map_err(|error| error.fault)
+    }
+
+    /// The known answers of protocol.md A7, which Go's encoder gives as well.
+    #[test]
+    fn known_answers_both_ways() {
+        for (plain, lzw) in [(&b""[..], &b"\x00\x03\x02"[..]), (b"a", b"\x00\xc3\x04\x04")] {
+            let mut expected = vec![kind::COMPRESS];
+            expected.extend(compressed(lzw));
+            assert_eq!(deflate(plain), expected);
+            assert_eq!(inflated(&compressed(lzw), 100), Ok(plain.to_vec()));
+        }
+    }
+
+    #[test]
+    fn bytes_after_the_end_code_are_ignored_and_its_absence_is_an_error() {
+        assert_eq!(
+            inflated(&compressed(b"\x00\xc3\x04\x04junk"), 100),
+            Ok(b"a".to_vec())
+        );
+        assert_eq!(inflated(&compressed(b"\x00\xc3\x04"), 100), Err(Fault::Lzw));
+        assert_eq!(inflated(&compressed(b""), 100), Err(Fault::Lzw));
+        assert_eq!(inflated(&compressed(&[0xff; 64]), 100), Err(Fault::Lzw));
+    }
+
+    #[test]
+    fn another_algorithm_is_refused() {
+        assert_eq!(
+            inflated(b"\x82\xa4Algo\x01\xa3Buf\xa3\x00\x03\x02", 100),
+            Err(Fault::Algorithm(1))
+        );
+    }
+
+    #[test]
+    fn the_bound_on_the_output_is_exact() {
+        for len in [1, 1000, STEP, STEP + 1, 100_000] {
+            let body = deflate(&vec![b'x'; len]);
+            assert_eq!(inflated(&body[1..], len).map(|out| out.len()), Ok(len));
+            assert_eq!(inflated(&body[1..], len - 1), Err(Fault::Inflates(len - 1)));
+        }
+    }
+
+    #[test]
+    fn a_bomb_costs_no_more_memory_than_the_bound() {
+        let bomb = deflate(&vec![0; 64 << 20]);
+        assert!(
+            bomb.len() < 64 * 1024,
+            "a bomb that deserves the name: {}",
+            bomb.len()
+        );
+        let mut out = Vec::new();
+        let error = inflate(&bomb[1..], |_| 64 * 1024, &mut out).expect_err("a bomb");
+        assert_eq!(error.fault, Fault::Inflates(64 * 1024));
+        assert!(out.capacity() <= 2 * 64 * 1024, "{}", out.capacity());
+    }
+}

@@ -515,3 +515,150 @@ pub(super) fn nonempty(field: &'static str, name: &str) -> Result<(), (&'static 
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(message: Message<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        message.encode(&mut out);
+        out
+    }
+
+    fn fault(bytes: &[u8]) -> Option<(&'static str, Fault)> {
+        Message::decode(bytes)
+            .err()
+            .map(|error| (error.field, error.fault))
+    }
+
+    #[test]
+    fn empty_source_fields_are_left_out() {
+        let ping = Ping {
+            seq_no: 7,
+            node: "alpha",
+            ..Ping::default()
+        };
+        assert_eq!(
+            encoded(Message::Ping(ping)),
+            b"\x00\x82\xa4Node\xa5alpha\xa5SeqNo\x07"
+        );
+        let ping = Ping {
+            source_port: 1,
+            ..ping
+        };
+        assert_eq!(
+            encoded(Message::Ping(ping)),
+            b"\x00\x83\xa4Node\xa5alpha\xa5SeqNo\x07\xaaSourcePort\x01"
+        );
+    }
+
+    #[test]
+    fn empty_bytes_are_written_as_nil() {
+        assert_eq!(
+            encoded(Message::Ack(Ack::default())),
+            b"\x02\x82\xa7Payload\xc0\xa5SeqNo\x00"
+        );
+        let alive = Alive {
+            node: "a",
+            addr: &[1, 2, 3, 4],
+            ..Alive::default()
+        };
+        let bytes = encoded(Message::Alive(alive));
+        assert!(bytes.windows(6).any(|window| window == b"\xa4Meta\xc0"));
+        assert!(bytes.ends_with(b"\xa3Vsn\xc0"));
+        assert_eq!(Message::decode(&bytes), Ok(Message::Alive(alive)));
+    }
+
+    #[test]
+    fn addresses_have_4_or_16_bytes() {
+        for (len, ok) in [
+            (0, false),
+            (3, false),
+            (4, true),
+            (5, false),
+            (16, true),
+            (17, false),
+        ] {
+            let alive = Alive {
+                node: "a",
+                addr: &[9; 17][..len],
+                ..Alive::default()
+            };
+            let length = Fault::Length {
+                found: len,
+                expected: "4 or 16",
+            };
+            let expected = if ok { None } else { Some(("Addr", length)) };
+            assert_eq!(fault(&encoded(Message::Alive(alive))), expected);
+            let ping = Ping {
+                source_addr: &[9; 17][..len],
+                ..Ping::default()
+            };
+            let expected = if ok || len == 0 {
+                None
+            } else {
+                Some(("SourceAddr", length))
+            };
+            assert_eq!(fault(&encoded(Message::Ping(ping))), expected);
+            let ping = IndirectPing {
+                target: &[9; 17][..len],
+                ..IndirectPing::default()
+            };
+            let expected = if ok { None } else { Some(("Target", length)) };
+            assert_eq!(fault(&encoded(Message::IndirectPing(ping))), expected);
+        }
+    }
+
+    #[test]
+    fn version_vectors_have_6_bytes_or_none() {
+        for len in 0..8 {
+            let alive = Alive {
+                node: "a",
+                addr: &[1, 2, 3, 4],
+                vsn: &[1; 8][..len],
+                ..Alive::default()
+            };
+            let expected = match len {
+                0 | 6 => None,
+                found => Some((
+                    "Vsn",
+                    Fault::Length {
+                        found,
+                        expected: "0 or 6",
+                    },
+                )),
+            };
+            assert_eq!(fault(&encoded(Message::Alive(alive))), expected);
+        }
+    }
+
+    #[test]
+    fn metadata_has_at_most_512_bytes() {
+        for len in [512, 513] {
+            let alive = Alive {
+                node: "a",
+                addr: &[1, 2, 3, 4],
+                meta: &[1; 513][..len],
+                ..Alive::default()
+            };
+            let expected = (len > 512).then_some(("Meta", Fault::TooMany { len: 513, max: 512 }));
+            assert_eq!(fault(&encoded(Message::Alive(alive))), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_said_about_a_node_names_it() {
+        for message in [
+            Message::Alive(Alive {
+                addr: &[1, 2, 3, 4],
+                ..Alive::default()
+            }),
+            Message::Suspect(Suspect::default()),
+            Message::Dead(Dead::default()),
+        ] {
+            assert_eq!(fault(&encoded(message)), Some(("Node", Fault::Empty)));
+        }
+        assert_eq!(fault(&encoded(Message::Ping(Ping::default()))), None);
+    }
+}

@@ -6,6 +6,12 @@
 //! the zero value, structs as arrays in declaration order, unknown keys. An array of small integers
 //! in place of bytes is refused: no known peer sends it, and it cannot be borrowed.
 
+mod scan;
+mod write;
+
+pub(super) use scan::ValueScan;
+pub(super) use write::Writer;
+
 use super::error::{DecodeError, Fault};
 use crate::bounds::{MSGPACK_DEPTH_MAX, NAME_MAX};
 
@@ -372,219 +378,262 @@ fn named(order: &'static [&'static str], key: &[u8]) -> &'static str {
         .unwrap_or("")
 }
 
-/// Finds the end of one msgpack value in bytes that may still be arriving, without recursion and
-/// without looking at any byte twice.
-#[derive(Clone, Debug)]
-pub(super) struct ValueScan {
-    start: usize,
-    /// The next header to look at; may lie beyond what has arrived.
-    next: usize,
-    max_bytes: usize,
-    max_depth: usize,
-    /// How many values each open level still lacks; level 0 is the value itself.
-    pending: [u64; MSGPACK_DEPTH_MAX + 1],
-    level: usize,
-}
+#[cfg(test)]
+mod tests {
+    use super::super::message::{Ack, Alive, IndirectPing, Ping};
+    use super::*;
 
-impl ValueScan {
-    /// The value starts at `start`, nests at most `max_depth` containers, takes at most `max_bytes`.
-    pub(super) fn new(start: usize, max_depth: usize, max_bytes: usize) -> ValueScan {
-        let mut pending = [0; MSGPACK_DEPTH_MAX + 1];
-        pending[0] = 1;
-        let max_depth = max_depth.min(MSGPACK_DEPTH_MAX);
-        ValueScan {
-            start,
-            next: start,
-            max_bytes,
-            max_depth,
-            pending,
-            level: 0,
-        }
+    fn ping(body: &[u8]) -> Result<Ping<'_>, Fault> {
+        Reader::new(body)
+            .fields()
+            .map_err(|error: DecodeError| error.fault)
     }
 
-    /// Where the value ends, once [`ValueScan::advance`] has said that it is complete.
-    pub(super) fn end(&self) -> usize {
-        self.next
+    fn joined(parts: &[&[u8]]) -> Vec<u8> {
+        parts.concat()
     }
 
-    /// Goes on with all bytes there are by now, the value's start at the same place as before.
-    pub(super) fn advance(&mut self, bytes: &[u8]) -> Result<bool, Fault> {
-        loop {
-            while self.pending.get(self.level) == Some(&0) {
-                match self.level.checked_sub(1) {
-                    Some(outer) => self.level = outer,
-                    None => return Ok(self.next <= bytes.len()),
-                }
-            }
-            let Some(header) = bytes.get(self.next..).and_then(Header::read).transpose()? else {
-                return Ok(false);
-            };
-            if let Some(left) = self.pending.get_mut(self.level) {
-                *left -= 1;
-            }
-            self.step(header)?;
-        }
-    }
-
-    fn step(&mut self, header: Header) -> Result<(), Fault> {
-        let used = (self.next - self.start) as u64 + header.bytes;
-        // Each item takes at least one byte, so a count beyond the bound cannot come true.
-        if used + header.items > self.max_bytes as u64 {
-            return Err(Fault::TooMany {
-                len: used + header.items,
-                max: self.max_bytes as u64,
-            });
-        }
-        self.next = self.start + used as usize;
-        if header.items > 0 {
-            self.level += 1;
-            if self.level > self.max_depth {
-                return Err(Fault::Depth);
-            }
-            if let Some(level) = self.pending.get_mut(self.level) {
-                *level = header.items;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What the first bytes of a value say: how many bytes it takes itself, how many values follow in it.
-struct Header {
-    bytes: u64,
-    items: u64,
-}
-
-impl Header {
-    fn read(bytes: &[u8]) -> Option<Result<Header, Fault>> {
-        let (&code, rest) = bytes.split_first()?;
-        let length = |width: usize| {
-            rest.get(..width)
-                .map(|digits| digits.iter().fold(0, |sum, digit| sum << 8 | u64::from(*digit)))
+    /// The acceptance table of protocol.md A3, the newer column where the two differ, with the ping as
+    /// the carrier.
+    #[test]
+    fn what_either_generation_sends_is_accepted() {
+        let expected = Ping {
+            seq_no: 7,
+            node: "alpha",
+            ..Ping::default()
         };
-        let (bytes, items) = match code {
-            0x00..=0x7f | 0xe0..=0xff | 0xc0 | 0xc2 | 0xc3 => (1, 0),
-            0x80..=0x8f => (1, 2 * u64::from(code & 0x0f)),
-            0x90..=0x9f => (1, u64::from(code & 0x0f)),
-            0xa0..=0xbf => (1 + u64::from(code & 0x1f), 0),
-            0xcc | 0xd0 => (2, 0),
-            0xcd | 0xd1 => (3, 0),
-            0xca | 0xce | 0xd2 => (5, 0),
-            0xcb | 0xcf | 0xd3 => (9, 0),
-            // Extension types carry one more byte, their kind.
-            0xd4..=0xd8 => (2 + (1 << (code - 0xd4)), 0),
-            0xc7 => (3 + length(1)?, 0),
-            0xc8 => (4 + length(2)?, 0),
-            0xc9 => (6 + length(4)?, 0),
-            0xc4 | 0xd9 => (2 + length(1)?, 0),
-            0xc5 | 0xda => (3 + length(2)?, 0),
-            0xc6 | 0xdb => (5 + length(4)?, 0),
-            0xdc => (3, length(2)?),
-            0xdd => (5, length(4)?),
-            0xde => (3, 2 * length(2)?),
-            0xdf => (5, 2 * length(4)?),
-            0xc1 => {
-                return Some(Err(Fault::Kind {
-                    expected: "a value",
-                    found: code,
-                }));
-            }
+        let unknown_nested: &[u8] =
+            b"\xa1x\x82\xa1a\x93\x01\xc4\x02\xff\xfe\xd6\x00\x01\x02\x03\x04\xa1b\x81\xc0\xc7\x03\x05abc";
+        let cases: Vec<(&str, Vec<u8>)> = vec![
+            ("sorted", joined(&[b"\x82\xa4Node\xa5alpha\xa5SeqNo\x07"])),
+            ("another order", joined(&[b"\x82\xa5SeqNo\x07\xa4Node\xa5alpha"])),
+            (
+                "unknown key",
+                joined(&[b"\x83", unknown_nested, b"\xa5SeqNo\x07\xa4Node\xa5alpha"]),
+            ),
+            (
+                "unknown key of another kind",
+                joined(&[b"\x83\xa5seqno\x63\xa5SeqNo\x07\xa4Node\xa5alpha"]),
+            ),
+            (
+                "nil for a field",
+                joined(&[b"\x83\xaaSourceNode\xc0\xa5SeqNo\x07\xa4Node\xa5alpha"]),
+            ),
+            (
+                "str8 key and value",
+                joined(&[b"\x82\xd9\x05SeqNo\x07\xa4Node\xd9\x05alpha"]),
+            ),
+            (
+                "str16",
+                joined(&[b"\x82\xda\0\x05SeqNo\x07\xa4Node\xda\0\x05alpha"]),
+            ),
+            (
+                "str32",
+                joined(&[b"\x82\xdb\0\0\0\x05SeqNo\x07\xa4Node\xdb\0\0\0\x05alpha"]),
+            ),
+            ("bin8 text", joined(&[b"\x82\xa5SeqNo\x07\xa4Node\xc4\x05alpha"])),
+            (
+                "bin16 text",
+                joined(&[b"\x82\xa5SeqNo\x07\xa4Node\xc5\0\x05alpha"]),
+            ),
+            (
+                "bin32 text",
+                joined(&[b"\x82\xa5SeqNo\x07\xa4Node\xc6\0\0\0\x05alpha"]),
+            ),
+            ("an array in declaration order", joined(&[b"\x92\x07\xa5alpha"])),
+            ("array16", joined(&[b"\xdc\0\x02\x07\xa5alpha"])),
+            ("array32", joined(&[b"\xdd\0\0\0\x02\x07\xa5alpha"])),
+            (
+                "a longer array",
+                joined(&[b"\x97\x07\xa5alpha\xc0\xc0\xc0\x81\xa1x\x01\x02"]),
+            ),
+            ("map16", joined(&[b"\xde\0\x02\xa4Node\xa5alpha\xa5SeqNo\x07"])),
+            (
+                "map32",
+                joined(&[b"\xdf\0\0\0\x02\xa4Node\xa5alpha\xa5SeqNo\x07"]),
+            ),
+            (
+                "bytes after it",
+                joined(&[b"\x82\xa4Node\xa5alpha\xa5SeqNo\x07rest"]),
+            ),
+        ];
+        for (what, body) in cases {
+            assert_eq!(ping(&body), Ok(expected), "{what}");
+        }
+        assert_eq!(ping(b"\x80"), Ok(Ping::default()), "missing keys");
+        assert_eq!(ping(b"\xc0"), Ok(Ping::default()), "nil for the struct");
+        assert_eq!(
+            ping(b"\x81\xa5seqno\x07"),
+            Ok(Ping::default()),
+            "a key in other case"
+        );
+    }
+
+    #[test]
+    fn every_integer_code_is_accepted_for_every_integer_field() {
+        for code in [
+            &b"\x07"[..],
+            b"\xcc\x07",
+            b"\xcd\0\x07",
+            b"\xce\0\0\0\x07",
+            b"\xcf\0\0\0\0\0\0\0\x07",
+            b"\xd0\x07",
+            b"\xd1\0\x07",
+            b"\xd2\0\0\0\x07",
+            b"\xd3\0\0\0\0\0\0\0\x07",
+        ] {
+            let body = joined(&[b"\x82\xa5SeqNo", code, b"\xaaSourcePort", code]);
+            let ping = ping(&body).expect("an integer");
+            assert_eq!((ping.seq_no, ping.source_port), (7, 7), "{code:x?}");
+            assert_eq!(Reader::new(code).i64(), Ok(7));
+            assert_eq!(Reader::new(code).u64(), Ok(7));
+            assert_eq!(Reader::new(code).u8(), Ok(7));
+        }
+        assert_eq!(Reader::new(b"\xce\xff\xff\xff\xff").u32(), Ok(u32::MAX));
+        assert_eq!(
+            Reader::new(b"\xcf\xff\xff\xff\xff\xff\xff\xff\xff").u64(),
+            Ok(u64::MAX)
+        );
+        assert_eq!(Reader::new(b"\xd3\x80\0\0\0\0\0\0\0").i64(), Ok(i64::MIN));
+        for (code, value) in [
+            (&b"\xff"[..], -1),
+            (b"\xe0", -32),
+            (b"\xd0\x80", -128),
+            (b"\xd1\xff\0", -256),
+        ] {
+            assert_eq!(Reader::new(code).i64(), Ok(value));
+        }
+    }
+
+    #[test]
+    fn numbers_that_do_not_fit_are_refused() {
+        let seq_no = |code: &[u8]| ping(&joined(&[b"\x81\xa5SeqNo", code])).map(|ping| ping.seq_no);
+        let range = Err(Fault::Range("0..=4294967295"));
+        assert_eq!(seq_no(b"\xcf\0\0\0\x01\0\0\0\x01"), range);
+        assert_eq!(seq_no(b"\xff"), range);
+        assert_eq!(seq_no(b"\xd3\xff\xff\xff\xff\xff\xff\xff\xff"), range);
+        let kind = |found| {
+            Err(Fault::Kind {
+                expected: "an integer",
+                found,
+            })
         };
-        Some(Ok(Header { bytes, items }))
-    }
-}
-
-/// Appends msgpack values to a buffer.
-pub(super) struct Writer<'o> {
-    out: &'o mut Vec<u8>,
-}
-
-impl<'o> Writer<'o> {
-    pub(super) fn new(out: &'o mut Vec<u8>) -> Writer<'o> {
-        Writer { out }
+        assert_eq!(seq_no(b"\xcb\x40\x1c\0\0\0\0\0\0"), kind(0xcb));
+        assert_eq!(seq_no(b"\xca\x40\xe0\0\0"), kind(0xca));
+        assert_eq!(seq_no(b"\xa1\x31"), kind(0xa1));
+        assert_eq!(Reader::new(b"\xcd\x01\0").u8(), Err(Fault::Range("0..=255")));
+        assert_eq!(
+            Reader::new(b"\xce\0\x01\0\0").u16(),
+            Err(Fault::Range("0..=65535"))
+        );
+        assert!(Reader::new(b"\xcf\x80\0\0\0\0\0\0\0").i64().is_err());
     }
 
-    pub(super) fn map(&mut self, len: usize) -> &mut Self {
-        self.container(len, 0x80, 0xde)
-    }
-
-    pub(super) fn array(&mut self, len: usize) -> &mut Self {
-        self.container(len, 0x90, 0xdc)
-    }
-
-    fn container(&mut self, len: usize, fix: u8, wide: u8) -> &mut Self {
-        match len {
-            0..16 => self.out.push(fix | len as u8),
-            16..0x1_0000 => self.head(wide, &(len as u16).to_be_bytes()),
-            _ => self.head(wide + 1, &(len as u32).to_be_bytes()),
+    #[test]
+    fn booleans_may_be_numbers_or_nil() {
+        for (code, nack) in [(0xc3, true), (0xc2, false), (1, true), (0, false), (0xc0, false)] {
+            let body = joined(&[b"\x82\xa4Nack", &[code], b"\xa6Target\xa4abcd"]);
+            let ping: IndirectPing<'_> = Reader::new(&body).fields().expect("a boolean");
+            assert_eq!(ping.nack, nack);
         }
-        self
+        assert!(Reader::new(b"\x02").bool().is_err());
     }
 
-    /// Text, bytes or a key: all are "raw".
-    pub(super) fn raw(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
-        let bytes = bytes.as_ref();
-        match bytes.len() {
-            len @ 0..32 => self.out.push(0xa0 | len as u8),
-            len @ 32..0x1_0000 => self.head(0xda, &(len as u16).to_be_bytes()),
-            len => self.head(0xdb, &(len as u32).to_be_bytes()),
+    #[test]
+    fn bytes_may_be_str_bin_or_nil_but_not_an_array() {
+        for body in [
+            &b"\x81\xa7Payload\xa2ab"[..],
+            b"\x81\xa7Payload\xc4\x02ab",
+            b"\x81\xa7Payload\xd9\x02ab",
+        ] {
+            assert_eq!(
+                Reader::new(body).fields(),
+                Ok(Ack {
+                    seq_no: 0,
+                    payload: b"ab"
+                })
+            );
         }
-        self.out.extend_from_slice(bytes);
-        self
-    }
-
-    /// Bytes that Go holds as a nil slice when there are none.
-    pub(super) fn raw_or_nil(&mut self, bytes: &[u8]) -> &mut Self {
-        if bytes.is_empty() {
-            self.nil()
-        } else {
-            self.raw(bytes)
+        for body in [&b"\x81\xa7Payload\xc0"[..], b"\x81\xa7Payload\xa0"] {
+            assert_eq!(Reader::new(body).fields(), Ok(Ack::default()));
         }
-    }
-
-    pub(super) fn nil(&mut self) -> &mut Self {
-        self.out.push(0xc0);
-        self
-    }
-
-    pub(super) fn bool(&mut self, value: bool) -> &mut Self {
-        self.out.push(if value { 0xc3 } else { 0xc2 });
-        self
-    }
-
-    pub(super) fn uint(&mut self, value: impl Into<u64>) -> &mut Self {
-        match value.into() {
-            value @ 0..0x80 => self.out.push(value as u8),
-            value @ 0x80..0x100 => self.head(0xcc, &[value as u8]),
-            value @ 0x100..0x1_0000 => self.head(0xcd, &(value as u16).to_be_bytes()),
-            value @ 0x1_0000..0x1_0000_0000 => self.head(0xce, &(value as u32).to_be_bytes()),
-            value => self.head(0xcf, &value.to_be_bytes()),
-        }
-        self
-    }
-
-    /// A signed integer; the non-negative ones look as unsigned ones do, which both generations read.
-    pub(super) fn int(&mut self, value: i64) -> &mut Self {
-        match value {
-            0.. => {
-                self.uint(value.unsigned_abs());
+        let error = Reader::new(b"\x81\xa7Payload\x92\x01\x02")
+            .fields::<Ack<'_>>()
+            .expect_err("an array");
+        assert_eq!(
+            error.fault,
+            Fault::Kind {
+                expected: "text or bytes",
+                found: 0x92
             }
-            -32..0 => self.out.push(value as u8),
-            -0x80..-32 => self.head(0xd0, &[value as u8]),
-            -0x8000..-0x80 => self.head(0xd1, &(value as i16).to_be_bytes()),
-            -0x8000_0000..-0x8000 => self.head(0xd2, &(value as i32).to_be_bytes()),
-            _ => self.head(0xd3, &value.to_be_bytes()),
+        );
+    }
+
+    #[test]
+    fn an_error_names_message_field_and_place() {
+        let error = Reader::new(b"\x82\xa5SeqNo\x07\xa4Node\x05")
+            .fields::<Ping<'_>>()
+            .expect_err("no text");
+        assert_eq!(
+            error.to_string(),
+            "ping Node at byte 14: expected text or bytes, found msgpack code 0x05"
+        );
+        let error = Reader::new(b"\x81\xa4Node\xa1a")
+            .fields::<Alive<'_>>()
+            .expect_err("no address");
+        assert_eq!(
+            error.to_string(),
+            "alive Addr at byte 8: 0 bytes or entries, it must be 4 or 16"
+        );
+    }
+
+    #[test]
+    fn unknown_values_may_nest_eight_levels_and_no_deeper() {
+        let nested = |levels: usize| {
+            // The struct itself is the first level.
+            let mut body = b"\x81\xa1x".to_vec();
+            body.extend(std::iter::repeat_n(0x91, levels - 1));
+            body.push(0);
+            body
+        };
+        assert_eq!(ping(&nested(8)), Ok(Ping::default()));
+        assert_eq!(ping(&nested(9)), Err(Fault::Depth));
+        assert_eq!(ping(&nested(100_000)), Err(Fault::Depth));
+    }
+
+    #[test]
+    fn counts_and_lengths_beyond_the_input_are_refused_at_once() {
+        for body in [
+            &b"\xdf\xff\xff\xff\xff"[..],
+            b"\xdd\xff\xff\xff\xff",
+            b"\x81\xa1x\xdf\xff\xff\xff\xff",
+            b"\x81\xa1x\xdd\xff\xff\xff\xff",
+            b"\x81\xa1x\xdb\xff\xff\xff\xff",
+            b"\x81\xa1x\xc9\xff\xff\xff\xff",
+            b"\x81\xa4Node\xdb\xff\xff\xff\xffabc",
+            b"\x81\xdb\xff\xff\xff\xffabc",
+            b"",
+        ] {
+            assert_eq!(ping(body), Err(Fault::Truncated), "{body:x?}");
         }
-        self
+        assert_eq!(
+            ping(b"\x81\xa1x\xc1"),
+            Err(Fault::Kind {
+                expected: "a value",
+                found: 0xc1
+            })
+        );
     }
 
-    pub(super) fn float(&mut self, value: f64) -> &mut Self {
-        self.head(0xcb, &value.to_be_bytes());
-        self
-    }
-
-    fn head(&mut self, code: u8, bytes: &[u8]) {
-        self.out.push(code);
-        self.out.extend_from_slice(bytes);
+    #[test]
+    fn names_are_bounded_and_utf8() {
+        let named = |name: &[u8]| {
+            let mut body = b"\x81\xa4Node".to_vec();
+            Writer::new(&mut body).raw(name);
+            ping(&body).map(|ping| ping.node.len())
+        };
+        assert_eq!(named(&[b'a'; 128]), Ok(128));
+        assert_eq!(named(&[b'a'; 129]), Err(Fault::TooMany { len: 129, max: 128 }));
+        assert_eq!(named(b"\xff"), Err(Fault::Utf8));
     }
 }

@@ -436,3 +436,97 @@ impl<'a> Fields<'a> for UdpAddr<'a> {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(bytes: &[u8]) -> Option<Fault> {
+        SerfMessage::decode(bytes).err().map(|error| error.fault)
+    }
+
+    fn encoded(message: SerfMessage<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        message.encode(&mut out);
+        out
+    }
+
+    #[test]
+    fn nil_and_empty_are_written_as_serf_does() {
+        assert_eq!(
+            encoded(SerfMessage::KeyRequest(KeyRequest::default())),
+            b"\x07\x81\xa3Key\xa0"
+        );
+        assert_eq!(encoded(SerfMessage::ConflictResponse(None)), b"\x06\xc0");
+        let response = KeyResponse {
+            result: true,
+            ..KeyResponse::default()
+        };
+        assert_eq!(
+            encoded(SerfMessage::KeyResponse(response)),
+            b"\x08\x84\xa4Keys\xc0\xa7Message\xa0\xaaPrimaryKey\xa0\xa6Result\xc3"
+        );
+        let event = UserEvent {
+            ltime: 2,
+            name: "restart",
+            payload: b"",
+            coalesce: true,
+        };
+        assert_eq!(
+            encoded(SerfMessage::UserEvent(event)),
+            b"\x03\x84\xa2CC\xc3\xa5LTime\x02\xa4Name\xa7restart\xa7Payload\xc0"
+        );
+    }
+
+    #[test]
+    fn a_key_of_32_bytes_is_written_with_a_two_byte_length() {
+        let bytes = encoded(SerfMessage::KeyRequest(KeyRequest { key: &[7; 32] }));
+        assert!(bytes.starts_with(b"\x07\x81\xa3Key\xda\x00\x20\x07"));
+    }
+
+    #[test]
+    fn a_key_query_is_read_whatever_its_first_byte() {
+        let key = |payload| KeyRequest::decode_payload(payload).map(|request| request.key.to_vec());
+        assert_eq!(key(b"\x07\x81\xa3Key\xa2ab"), Ok(b"ab".to_vec()));
+        assert_eq!(key(b"\x63\x81\xa3Key\xa2ab"), Ok(b"ab".to_vec()));
+        assert!(key(b"").is_err());
+        assert!(key(b"\x07").is_err());
+    }
+
+    #[test]
+    fn key_bytes_are_not_in_errors() {
+        let error = SerfMessage::decode(b"\x07\x81\xa3Key\xa9secre").expect_err("cut off");
+        assert!(!format!("{error} {error:?}").contains("secre"));
+    }
+
+    #[test]
+    fn empty_unknown_and_broken_messages_are_errors() {
+        assert_eq!(fault(b""), Some(Fault::Empty));
+        assert_eq!(fault(b"\x0a\x80"), Some(Fault::Type(10)));
+        assert_eq!(
+            fault(b"\x01\x81\xa5LTime\x01"),
+            Some(Fault::Empty),
+            "a join of nobody"
+        );
+        assert_eq!(
+            fault(b"\x09\x82\xa8DestAddr\x81\xa2IP\xa4abcd\xa8DestName\xa1a"),
+            Some(Fault::Empty)
+        );
+        let query = Query {
+            addr: &[1, 2, 3, 4],
+            filters: vec![b"x"; 129],
+            ..Query::default()
+        };
+        let bytes = encoded(SerfMessage::Query(query));
+        assert_eq!(fault(&bytes), Some(Fault::TooMany { len: 129, max: 128 }));
+    }
+
+    #[test]
+    fn signed_codes_of_the_newer_generation_are_read() {
+        let bytes = b"\x04\x82\xa4Addr\xa4abcd\xa7Timeout\xd3\0\0\0\0\xbe\xbc\x20\0";
+        match SerfMessage::decode(bytes) {
+            Ok(SerfMessage::Query(query)) => assert_eq!(query.timeout_ns, 3_200_000_000),
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -248,3 +248,76 @@ impl<'a> Fields<'a> for WireMember<'a> {
         address("Addr", self.addr)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::serf::SerfMessage;
+    use super::*;
+
+    fn state(bytes: &[u8]) -> Result<PushPullState<'_>, Fault> {
+        match SerfMessage::decode(bytes) {
+            Ok(SerfMessage::PushPull(state)) => Ok(state),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.fault),
+        }
+    }
+
+    #[test]
+    fn the_ring_keeps_its_nil_slots_and_any_length() {
+        let ring = [
+            None,
+            Some(UserEvents {
+                ltime: 1,
+                events: vec![("a", &b"x"[..]), ("b", b"")],
+            }),
+            None,
+        ];
+        for len in 0..ring.len() {
+            let sent = PushPullState {
+                events: ring[..len].to_vec(),
+                ..PushPullState::default()
+            };
+            let mut bytes = Vec::new();
+            sent.encode(&mut bytes);
+            assert_eq!(state(&bytes), Ok(sent));
+        }
+        assert_eq!(state(b"\x02\x81\xa6Events\xc0"), Ok(PushPullState::default()));
+        assert_eq!(state(b"\x02\x81\xa6Events\x90"), Ok(PushPullState::default()));
+    }
+
+    #[test]
+    fn an_empty_state_is_written_with_empty_lists() {
+        let mut bytes = Vec::new();
+        PushPullState::default().encode(&mut bytes);
+        let expected: &[u8] =
+            b"\x02\x86\xaaEventLTime\0\xa6Events\x90\xa5LTime\0\xabLeftMembers\x90\xaaQueryLTime\0\xacStatusLTimes\x80";
+        assert_eq!(bytes, expected);
+    }
+
+    #[test]
+    fn the_ring_and_its_events_are_bounded() {
+        let mut bytes = b"\x02\x81\xa6Events\xdd\x00\x01\x00\x01".to_vec();
+        bytes.resize(bytes.len() + EVENT_RING_MAX + 1, 0xc0);
+        assert_eq!(
+            state(&bytes),
+            Err(Fault::TooMany {
+                len: 65537,
+                max: 65536
+            })
+        );
+
+        // Nil stands for an event with neither name nor payload: one byte that becomes 32.
+        let mut bytes = b"\x02\x81\xa6Events\x92".to_vec();
+        for _ in 0..2 {
+            bytes.extend_from_slice(b"\x81\xa6Events\xdd\x00\x01\x00\x01");
+            bytes.resize(bytes.len() + (1 << 16) + 1, 0xc0);
+        }
+        assert_eq!(
+            state(&bytes),
+            Err(Fault::TooMany {
+                len: (1 << 17) + 2,
+                max: 1 << 17
+            })
+        );
+    }
+}

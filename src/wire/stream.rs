@@ -173,3 +173,236 @@ fn raw<'a>(reader: &Reader<'a>, field: &'static str, len: u64) -> Result<&'a [u8
 pub fn finish_stream(plain: Vec<u8>, compress: bool) -> Vec<u8> {
     if compress { lzw::deflate(&plain) } else { plain }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::{Ack, Ping, PushNodeState};
+    use super::*;
+    use crate::bounds::STREAM_STRUCT_MAX;
+
+    fn node() -> PushNodeState<'static> {
+        PushNodeState {
+            name: "alpha",
+            addr: &[127, 0, 0, 1],
+            port: 7946,
+            meta: b"\xff\x80",
+            incarnation: 3,
+            state: 2,
+            vsn: &[1, 5, 2, 2, 5, 5],
+        }
+    }
+
+    fn messages() -> Vec<StreamMessage<'static>> {
+        vec![
+            StreamMessage::PushPull(PushPull {
+                join: true,
+                nodes: vec![node(); 3],
+                user_state: b"state",
+            }),
+            StreamMessage::PushPull(PushPull::default()),
+            StreamMessage::User(b"bytes"),
+            StreamMessage::User(b""),
+            StreamMessage::Ping(Ping {
+                seq_no: 4,
+                node: "alpha",
+                ..Ping::default()
+            }),
+            StreamMessage::Ack(Ack {
+                seq_no: 4,
+                payload: b"",
+            }),
+            StreamMessage::Err("no"),
+        ]
+    }
+
+    fn encoded(message: &StreamMessage<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        message.encode(&mut out);
+        out
+    }
+
+    fn fault(bytes: &[u8]) -> Fault {
+        let mut decoder = StreamDecoder::default();
+        decoder.push(bytes);
+        match decoder.message() {
+            Err(error) => error.fault,
+            Ok(message) => panic!("{message:?}"),
+        }
+    }
+
+    #[test]
+    fn messages_are_complete_with_their_last_byte_and_not_before() {
+        for message in messages() {
+            for compress in [false, true] {
+                let bytes = finish_stream(encoded(&message), compress);
+                let mut decoder = StreamDecoder::default();
+                for byte in &bytes {
+                    assert_eq!(decoder.is_complete(), Ok(false));
+                    assert!(decoder.message().is_err());
+                    decoder.push(std::slice::from_ref(byte));
+                }
+                assert_eq!(decoder.is_complete(), Ok(true));
+                decoder.push(b"what follows does not matter");
+                assert_eq!(decoder.message(), Ok(message.clone()));
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_push_pull_is_written_in_full() {
+        let bytes = encoded(&StreamMessage::PushPull(PushPull::default()));
+        assert_eq!(bytes, b"\x06\x83\xa4Join\xc2\xa5Nodes\x00\xacUserStateLen\x00");
+        assert_eq!(
+            encoded(&StreamMessage::User(b"x")),
+            b"\x08\x81\xaaUserMsgLen\x01x"
+        );
+    }
+
+    #[test]
+    fn headers_are_not_believed() {
+        let header = |nodes: &[u8], len: &[u8]| {
+            [b"\x06\x83\xa4Join\xc3\xa5Nodes", nodes, b"\xacUserStateLen", len].concat()
+        };
+        let nodes_max = PUSH_PULL_NODES_MAX as u64;
+        let bytes = header(b"\xce\x80\0\0\0", b"\0");
+        assert_eq!(
+            fault(&bytes),
+            Fault::TooMany {
+                len: 1 << 31,
+                max: nodes_max
+            }
+        );
+        let bytes = header(b"\xd2\x00\x10\0\x01", b"\0");
+        assert_eq!(
+            fault(&bytes),
+            Fault::TooMany {
+                len: nodes_max + 1,
+                max: nodes_max
+            }
+        );
+        assert_eq!(
+            fault(&header(b"\x00", b"\xce\xff\xff\xff\xff")),
+            Fault::TooMany {
+                len: u64::from(u32::MAX),
+                max: STREAM_MESSAGE_MAX as u64
+            }
+        );
+        assert!(
+            matches!(fault(&header(b"\xff", b"\0")), Fault::Range(_)),
+            "a negative count"
+        );
+        assert!(matches!(
+            fault(&header(b"\x00", b"\xd3\xff\xff\xff\xff\xff\xff\xff\xff")),
+            Fault::Range(_)
+        ));
+        assert_eq!(
+            fault(b"\x08\x81\xaaUserMsgLen\xce\xff\xff\xff\xff"),
+            Fault::TooMany {
+                len: u64::from(u32::MAX),
+                max: STREAM_MESSAGE_MAX as u64
+            }
+        );
+        // As many nodes as allowed may be announced; nothing is set aside for them.
+        let mut decoder = StreamDecoder::default();
+        decoder.push(&header(b"\xce\x00\x10\0\0", b"\0"));
+        assert_eq!(decoder.is_complete(), Ok(false));
+        assert!(decoder.received.capacity() < 1024);
+    }
+
+    #[test]
+    fn a_single_struct_is_bounded() {
+        let max = STREAM_STRUCT_MAX as u64;
+        assert!(
+            matches!(fault(b"\x0d\x81\xa5Error\xdb\xff\xff\xff\xff"), Fault::TooMany { max: m, .. } if m == max)
+        );
+        assert!(matches!(fault(b"\x06\xdf\xff\xff\xff\xff"), Fault::TooMany { max: m, .. } if m == max));
+        let limit = STREAM_MESSAGE_MAX as u64;
+        let promise = b"\x09\x82\xa4Algo\x00\xa3Buf\xdb\xff\xff\xff\xff";
+        assert!(matches!(fault(promise), Fault::TooMany { max, .. } if max == limit));
+    }
+
+    #[test]
+    fn the_limit_holds_for_the_whole_message() {
+        let message = StreamMessage::User(&[1; 1000]);
+        let plain = encoded(&message);
+        let run = |limit: usize, bytes: &[u8]| {
+            let mut decoder = StreamDecoder::new(limit);
+            for chunk in bytes.chunks(100) {
+                decoder.push(chunk);
+            }
+            assert!(decoder.received() <= limit + 1);
+            decoder.message().map(|_| ()).map_err(|error| error.fault)
+        };
+        assert_eq!(run(plain.len(), &plain), Ok(()));
+        assert!(matches!(run(plain.len() - 1, &plain), Err(Fault::TooMany { .. })));
+        let compressed = finish_stream(plain.clone(), true);
+        assert_eq!(run(plain.len(), &compressed), Ok(()));
+        assert_eq!(
+            run(plain.len() - 1, &compressed),
+            Err(Fault::Inflates(plain.len() - 1))
+        );
+    }
+
+    #[test]
+    fn an_endless_stream_is_refused() {
+        let mut decoder = StreamDecoder::new(10_000);
+        decoder.push(b"\x06\x83\xa4Join\xc3\xa5Nodes\xce\x00\x10\0\0\xacUserStateLen\0");
+        let mut body = Vec::new();
+        node().encode(&mut body);
+        let failed_at = (0..1000).find(|_| {
+            decoder.push(&body);
+            decoder.is_complete().is_err()
+        });
+        assert!(failed_at.is_some_and(|nodes| nodes < 10_000 / body.len() + 1));
+        assert!(decoder.is_complete().is_err(), "it stays failed");
+    }
+
+    #[test]
+    fn compression_is_taken_off_once() {
+        let twice = finish_stream(finish_stream(encoded(&StreamMessage::Err("no")), true), true);
+        assert_eq!(fault(&twice), Fault::Type(kind::COMPRESS));
+        let cut = finish_stream(b"\x06\x83\xa4Join".to_vec(), true);
+        assert_eq!(fault(&cut), Fault::Truncated);
+    }
+
+    #[test]
+    fn datagram_types_have_no_place_on_a_stream() {
+        for kind in [
+            kind::SUSPECT,
+            kind::ALIVE,
+            kind::COMPOUND,
+            kind::CRC,
+            kind::ENCRYPT,
+            kind::LABEL,
+            99,
+        ] {
+            assert_eq!(fault(&[kind, 0x80]), Fault::Type(kind));
+        }
+    }
+
+    #[test]
+    fn a_node_in_no_known_state_is_refused() {
+        let mut state = PushPull {
+            nodes: vec![node()],
+            ..PushPull::default()
+        };
+        if let Some(node) = state.nodes.first_mut() {
+            node.state = 4;
+        }
+        assert_eq!(
+            fault(&encoded(&StreamMessage::PushPull(state))),
+            Fault::Range("0..=3")
+        );
+    }
+
+    #[test]
+    fn a_stream_bomb_is_refused_by_its_ratio() {
+        let plain = encoded(&StreamMessage::User(&vec![0; 8 << 20]));
+        let bomb = finish_stream(plain, true);
+        assert!(
+            matches!(fault(&bomb), Fault::Inflates(max) if max < 4 << 20),
+            "{}",
+            bomb.len()
+        );
+    }
+}

@@ -1,0 +1,289 @@
+//! Reads the files that configure an agent: configuration files and directories, profiles, the tags file.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Component, Path, PathBuf};
+
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::config::Settings;
+use super::json;
+use crate::serf::Tags;
+use crate::swim::profile::Profile;
+
+/// Reads configuration files and directories, each path either, and merges them in order.
+/// The error is a line for the user, or several when a file has several mistakes.
+pub fn read_settings(paths: &[String]) -> Result<Settings, String> {
+    let mut settings = Settings::default();
+    for path in paths {
+        let reading = |e: io::Error| format!("Error reading '{path}': {}", open_error(path, &e));
+        if !fs::metadata(path).map_err(reading)?.is_dir() {
+            settings.merge(read_one(path)?);
+            continue;
+        }
+        let mut names = Vec::new();
+        for entry in fs::read_dir(path).map_err(reading)? {
+            let entry = entry.map_err(reading)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.ends_with(".json") && !entry.path().is_dir() {
+                names.push(name);
+            }
+        }
+        names.sort();
+        for name in names {
+            let file: PathBuf = Path::new(path)
+                .join(name)
+                .components()
+                .filter(|part| *part != Component::CurDir)
+                .collect();
+            settings.merge(read_one(&file.to_string_lossy())?);
+        }
+    }
+    Ok(settings)
+}
+
+fn read_one(path: &str) -> Result<Settings, String> {
+    let content = fs::read(path).map_err(|e| format!("Error reading '{path}': {}", open_error(path, &e)))?;
+    // The file may hold the encryption key.
+    let content = Zeroizing::new(content);
+    Settings::decode(&content).map_err(|e| format!("Error decoding '{path}': {e}"))
+}
+
+/// The profile of this name, or in this file.
+pub fn read_profile(name: &str) -> Result<Profile, String> {
+    if let Some(profile) = Profile::builtin(name) {
+        return Ok(profile);
+    }
+    let is_path = name.ends_with(".toml") || name.contains(['/', std::path::MAIN_SEPARATOR]);
+    if !is_path {
+        return Err(format!("Unknown profile: {name}"));
+    }
+    let text = fs::read_to_string(name)
+        .map_err(|e| format!("profile '{name}' could not be read: {}", os_error(&e)))?;
+    Profile::parse(name, &text).map_err(|e| e.to_string())
+}
+
+/// Reads a tags file; one that is not there has no tags.
+pub fn read_tags(path: &str) -> Result<Option<Tags>, String> {
+    let content = match fs::read(path) {
+        Ok(content) => content,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(format!("Failed to read tags file: {}", open_error(path, &e))),
+    };
+    let decoding = |what: String| format!("Failed to decode tags file: {what}");
+    let object = match json::parse_whole(&content).map_err(decoding)? {
+        Value::Null => return Ok(Some(Tags::new())),
+        Value::Object(object) => object,
+        other => return Err(decoding(mismatch(&other, "map[string]string"))),
+    };
+    let mut tags = Tags::new();
+    for (name, value) in object {
+        match value {
+            Value::String(text) => drop(tags.insert(name, text)),
+            Value::Null => drop(tags.insert(name, String::new())),
+            other => return Err(decoding(mismatch(&other, "string"))),
+        }
+    }
+    Ok(Some(tags))
+}
+
+/// Writes the tags file anew: to a temporary file beside it, which then takes its place, so that a
+/// crash leaves the old or the new tags.
+pub fn write_tags(path: &str, tags: &Tags) -> Result<(), String> {
+    let write = || -> io::Result<()> {
+        let temporary = format!("{path}.tmp");
+        let text = serde_json::to_string_pretty(tags).map_err(io::Error::other)?;
+        let mut file = private_file(&temporary)?;
+        file.write_all(escape_html(&text).as_bytes())?;
+        file.sync_all()?;
+        drop(file);
+        if let Ok(old) = fs::metadata(path) {
+            fs::set_permissions(&temporary, old.permissions())?;
+        }
+        fs::rename(&temporary, path)
+    };
+    write().map_err(|e| format!("Failed to write tags file: {}", open_error(path, &e)))
+}
+
+#[cfg(unix)]
+fn private_file(path: &str) -> io::Result<fs::File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+}
+
+#[cfg(not(unix))]
+fn private_file(path: &str) -> io::Result<fs::File> {
+    fs::File::create(path)
+}
+
+/// JSON for people who paste it into web pages, as Serf writes it.
+fn escape_html(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+                escaped.push_str(&format!("\\u{:04x}", u32::from(c)))
+            }
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+fn mismatch(value: &Value, wanted: &str) -> String {
+    format!(
+        "json: cannot unmarshal {} into Go value of type {wanted}",
+        json::json_kind(value)
+    )
+}
+
+/// A file's error as Serf words it: `open PATH: no such file or directory`.
+pub fn open_error(path: &str, error: &io::Error) -> String {
+    let verb = if error.kind() == io::ErrorKind::IsADirectory {
+        "read"
+    } else {
+        "open"
+    };
+    format!("{verb} {path}: {}", os_error(error))
+}
+
+/// The operating system's words: lower case, without the error's number.
+pub fn os_error(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = text.chars();
+    let first = chars
+        .next()
+        .map(|c| c.to_lowercase().to_string())
+        .unwrap_or_default();
+    format!("{first}{}", chars.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path_of(directory: &tempfile::TempDir, name: &str) -> String {
+        directory.path().join(name).to_string_lossy().into_owned()
+    }
+
+    #[test]
+    fn files_and_directories_are_merged_in_the_order_given() {
+        let directory = tempfile::tempdir().unwrap();
+        let sub = directory.path().join("conf");
+        fs::create_dir_all(sub.join("not-read.json")).unwrap();
+        fs::write(
+            sub.join("20.json"),
+            r#"{"node_name":"twenty","start_join":["b"]}"#,
+        )
+        .unwrap();
+        fs::write(
+            sub.join("10.json"),
+            r#"{"node_name":"ten","bind":"ten","start_join":["a"]}"#,
+        )
+        .unwrap();
+        fs::write(sub.join(".hidden.json"), r#"{"advertise":"hidden"}"#).unwrap();
+        fs::write(sub.join("x.json.bak"), "not read").unwrap();
+        let last = path_of(&directory, "last");
+        fs::write(&last, r#"{"start_join":["c"],"node_name":"last"}"#).unwrap();
+        let settings = read_settings(&[path_of(&directory, "conf"), last]).unwrap();
+        assert_eq!(settings.start_join, ["a", "b", "c"]);
+        assert_eq!(
+            (settings.node_name.as_str(), settings.bind.as_str()),
+            ("last", "ten")
+        );
+        assert_eq!(settings.advertise, "hidden");
+    }
+
+    #[test]
+    fn unreadable_and_broken_files_are_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = path_of(&directory, "missing.json");
+        assert_eq!(
+            read_settings(std::slice::from_ref(&missing)).unwrap_err(),
+            format!("Error reading '{missing}': open {missing}: no such file or directory")
+        );
+        let broken = path_of(&directory, "broken.json");
+        fs::write(&broken, "{").unwrap();
+        assert_eq!(
+            read_settings(&[path_of(&directory, "./")]).unwrap_err(),
+            format!("Error decoding '{broken}': unexpected EOF")
+        );
+    }
+
+    #[test]
+    fn profiles_come_by_name_or_from_a_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let own = path_of(&directory, "own.toml");
+        fs::write(&own, "base = 'local'\ngossip_nodes = 5").unwrap();
+        assert_eq!(read_profile(&own).unwrap().gossip_nodes, 5);
+        assert_eq!(read_profile("wan").unwrap().gossip_nodes, 4);
+        assert_eq!(read_profile("LAN").unwrap_err(), "Unknown profile: LAN");
+        let missing = path_of(&directory, "missing.toml");
+        assert_eq!(
+            read_profile(&missing).unwrap_err(),
+            format!("profile '{missing}' could not be read: no such file or directory")
+        );
+    }
+
+    #[test]
+    fn the_tags_file_is_written_as_serf_does_and_read_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = path_of(&directory, "tags.json");
+        assert_eq!(read_tags(&path), Ok(None));
+        let tags = Tags::from([
+            ("role".to_string(), "a<b>&".to_string()),
+            ("dc".to_string(), String::new()),
+        ]);
+        write_tags(&path, &tags).unwrap();
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "{\n  \"dc\": \"\",\n  \"role\": \"a\\u003cb\\u003e\\u0026\"\n}"
+        );
+        assert_eq!(read_tags(&path), Ok(Some(tags)));
+        write_tags(&path, &Tags::new()).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{}");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        let nowhere = path_of(&directory, "none/tags.json");
+        assert_eq!(
+            write_tags(&nowhere, &Tags::new()).unwrap_err(),
+            format!("Failed to write tags file: open {nowhere}: no such file or directory")
+        );
+    }
+
+    #[test]
+    fn bad_tags_files_are_refused_in_serfs_words() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = path_of(&directory, "tags.json");
+        #[rustfmt::skip]
+        let table = [
+            ("[]", "json: cannot unmarshal array into Go value of type map[string]string"),
+            ("{\"a\":1}", "json: cannot unmarshal number into Go value of type string"),
+            ("x", "invalid character 'x' looking for beginning of value"),
+            ("", "unexpected end of JSON input"),
+            ("{\"a\":\"b\"}x", "invalid character 'x' after top-level value"),
+        ];
+        for (content, expected) in table {
+            fs::write(&path, content).unwrap();
+            assert_eq!(
+                read_tags(&path).unwrap_err(),
+                format!("Failed to decode tags file: {expected}")
+            );
+        }
+        let folder = directory.path().to_string_lossy().into_owned();
+        assert_eq!(
+            read_tags(&folder).unwrap_err(),
+            format!("Failed to read tags file: read {folder}: is a directory")
+        );
+    }
+}

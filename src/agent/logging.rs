@@ -1,0 +1,349 @@
+//! The agent's standard output: headlines, details, and log lines in Serf's form,
+//! `    2026/11/20 17:47:07 [INFO] serf: text`.
+//!
+//! Log lines come from `tracing`, the event's target being the component. They are held back until the
+//! start has succeeded, and thrown away when it fails. Every line is flushed, because people wait for
+//! lines in pipes.
+
+use std::collections::VecDeque;
+use std::fmt::{self, Write as _};
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+/// How many lines, of all levels, are remembered for those who come later.
+pub const BACKLOG_LINES: usize = 512;
+
+/// How many lines wait for the start to succeed; more than a start writes unless it loops.
+const GATED_LINES: usize = 4096;
+
+/// The status of a program that writes into a closed pipe, as a shell shows it: 128 and SIGPIPE.
+const STATUS_CLOSED_PIPE: i32 = 141;
+
+/// The components whose events are ours; libraries are not let through.
+const COMPONENTS: [&str; 5] = ["agent", "agent.ipc", "agent.mdns", "serf", "memberlist"];
+
+/// How important a log line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Level {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Err,
+}
+
+impl Level {
+    /// Reads a level's name, in any case.
+    pub fn parse(name: &str) -> Result<Level, String> {
+        let upper = name.to_uppercase();
+        let all = [Level::Trace, Level::Debug, Level::Info, Level::Warn, Level::Err];
+        let valid = "Valid log levels are: [TRACE DEBUG INFO WARN ERR]";
+        all.into_iter()
+            .find(|level| level.as_str() == upper)
+            .ok_or_else(|| format!("Invalid log level: {upper}. {valid}"))
+    }
+
+    /// The name, as lines show it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Level::Trace => "TRACE",
+            Level::Debug => "DEBUG",
+            Level::Info => "INFO",
+            Level::Warn => "WARN",
+            Level::Err => "ERR",
+        }
+    }
+}
+
+impl From<&tracing::Level> for Level {
+    fn from(level: &tracing::Level) -> Level {
+        match *level {
+            tracing::Level::TRACE => Level::Trace,
+            tracing::Level::DEBUG => Level::Debug,
+            tracing::Level::INFO => Level::Info,
+            tracing::Level::WARN => Level::Warn,
+            tracing::Level::ERROR => Level::Err,
+        }
+    }
+}
+
+/// A line of the log, without indentation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    /// How important it is.
+    pub level: Level,
+    /// `2026/11/20 17:47:07 [INFO] serf: text`
+    pub text: Arc<str>,
+}
+
+/// The standard output of an agent; clones share it.
+#[derive(Clone)]
+pub struct Console {
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    out: Box<dyn Write + Send>,
+    level: Level,
+    /// Lines that wait for the start to succeed; `None` once it has.
+    gated: Option<VecDeque<Arc<str>>>,
+    backlog: VecDeque<LogLine>,
+}
+
+impl Console {
+    /// The process's standard output. When nobody reads it any more, the process ends as one does that
+    /// is killed by SIGPIPE.
+    pub fn stdout() -> Console {
+        Console::new(Box::new(PipeOrDie(io::stdout())))
+    }
+
+    /// A console on another output.
+    pub fn new(out: Box<dyn Write + Send>) -> Console {
+        let state = State {
+            out,
+            level: Level::Info,
+            gated: Some(VecDeque::new()),
+            backlog: VecDeque::new(),
+        };
+        Console {
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// Prints `==> text`.
+    pub fn headline(&self, text: &str) {
+        self.lock().print("==> ", text);
+    }
+
+    /// Prints an indented line.
+    pub fn detail(&self, text: &str) {
+        self.lock().print("    ", text);
+    }
+
+    /// Prints a line as it is.
+    pub fn plain(&self, text: &str) {
+        self.lock().print("", text);
+    }
+
+    /// Lines below this level are not printed from now on.
+    pub fn set_level(&self, level: Level) {
+        self.lock().level = level;
+    }
+
+    /// The start has succeeded: prints what was held back, and holds nothing back any more.
+    pub fn open_gate(&self) {
+        let mut state = self.lock();
+        for line in state.gated.take().into_iter().flatten() {
+            state.print("    ", &line);
+        }
+    }
+
+    /// The last lines of all levels, oldest first.
+    pub fn backlog(&self) -> Vec<LogLine> {
+        self.lock().backlog.iter().cloned().collect()
+    }
+
+    /// Makes this console receive the log of the whole process; only the first one does.
+    pub fn receive_log(&self) {
+        let subscriber = tracing_subscriber::registry().with(LogLayer {
+            console: self.clone(),
+        });
+        // A second agent in one process logs where the first one does.
+        let _ = tracing::subscriber::set_global_default(subscriber);
+    }
+
+    fn log(&self, line: LogLine) {
+        let mut state = self.lock();
+        if state.backlog.len() >= BACKLOG_LINES {
+            state.backlog.pop_front();
+        }
+        state.backlog.push_back(line.clone());
+        if line.level < state.level {
+            return;
+        }
+        match &mut state.gated {
+            Some(gated) => {
+                if gated.len() >= GATED_LINES {
+                    gated.pop_front();
+                }
+                gated.push_back(line.text);
+            }
+            None => state.print("    ", &line.text),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A thread that panicked while printing has left nothing half done that matters.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Console {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Console").finish_non_exhaustive()
+    }
+}
+
+impl State {
+    /// A line that cannot be written is lost; there is nowhere to say so.
+    fn print(&mut self, prefix: &str, text: &str) {
+        let _ = self.out.write_all(format!("{prefix}{text}\n").as_bytes());
+        let _ = self.out.flush();
+    }
+}
+
+/// An output that ends the process when it is a closed pipe.
+struct PipeOrDie<W>(W);
+
+impl<W: Write> Write for PipeOrDie<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        or_die(self.0.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        or_die(self.0.flush())
+    }
+}
+
+fn or_die<T>(result: io::Result<T>) -> io::Result<T> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(STATUS_CLOSED_PIPE),
+        result => result,
+    }
+}
+
+/// Turns events of our components into lines.
+struct LogLayer {
+    console: Console,
+}
+
+impl<S: Subscriber> Layer<S> for LogLayer {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>, _: Context<'_, S>) -> bool {
+        COMPONENTS.contains(&metadata.target())
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let level = Level::from(event.metadata().level());
+        let time = chrono::Local::now().format("%Y/%m/%d %H:%M:%S");
+        let mut text = format!("{time} [{}] {}: ", level.as_str(), event.metadata().target());
+        event.record(&mut Text(&mut text));
+        // A text that brings its own end of line gets no second one.
+        let text = text.strip_suffix('\n').unwrap_or(&text).into();
+        self.console.log(LogLine { level, text });
+    }
+}
+
+/// Appends an event's message, and its fields as `name=value`.
+struct Text<'a>(&'a mut String);
+
+impl Visit for Text<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        // Writing to a string cannot fail.
+        let _ = match field.name() {
+            "message" => write!(self.0, "{value:?}"),
+            name => write!(self.0, " {name}={value:?}"),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing::{debug, info, warn};
+
+    #[derive(Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Buffer {
+        fn lines(&self) -> Vec<String> {
+            String::from_utf8(self.0.lock().unwrap().clone())
+                .unwrap()
+                .lines()
+                .map(str::to_string)
+                .collect()
+        }
+    }
+
+    /// Runs `body` with a console that receives the log; the console and what it printed.
+    fn with_console(body: impl FnOnce(&Console)) -> (Console, Vec<String>) {
+        let buffer = Buffer::default();
+        let console = Console::new(Box::new(buffer.clone()));
+        let subscriber = tracing_subscriber::registry().with(LogLayer {
+            console: console.clone(),
+        });
+        tracing::subscriber::with_default(subscriber, || body(&console));
+        (console, buffer.lines())
+    }
+
+    #[test]
+    fn lines_have_serfs_form_and_wait_for_the_gate() {
+        let (_, lines) = with_console(|console| {
+            info!(target: "serf", "EventMemberJoin: {} {}", "n1", "127.0.0.1");
+            console.headline("Serf agent running!");
+            console.detail("detail");
+            console.open_gate();
+            warn!(target: "agent.ipc", "later");
+        });
+        assert_eq!(lines[..2], ["==> Serf agent running!", "    detail"]);
+        let form = regex::Regex::new(
+            r"^    \d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[INFO\] serf: EventMemberJoin: n1 127\.0\.0\.1$",
+        );
+        assert!(form.unwrap().is_match(&lines[2]), "{}", lines[2]);
+        assert!(lines[3].ends_with(" [WARN] agent.ipc: later"), "{}", lines[3]);
+        assert_eq!(lines.len(), 4);
+    }
+
+    #[test]
+    fn the_level_filters_what_is_printed_but_not_the_backlog() {
+        let (console, lines) = with_console(|console| {
+            console.open_gate();
+            debug!(target: "serf", "hidden");
+            console.set_level(Level::Debug);
+            debug!(target: "serf", "shown");
+            console.set_level(Level::Err);
+            warn!(target: "serf", "hidden again");
+            tracing::error!(target: "some_library", "not ours");
+        });
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].ends_with("[DEBUG] serf: shown"));
+        let kept: Vec<Level> = console.backlog().iter().map(|line| line.level).collect();
+        assert_eq!(kept, [Level::Debug, Level::Debug, Level::Warn]);
+    }
+
+    #[test]
+    fn the_backlog_keeps_the_last_lines() {
+        let (console, _) = with_console(|_| {
+            for number in 0..BACKLOG_LINES + 10 {
+                info!(target: "agent", "line {number}");
+            }
+        });
+        let backlog = console.backlog();
+        assert_eq!(backlog.len(), BACKLOG_LINES);
+        assert!(backlog[0].text.ends_with("agent: line 10"));
+    }
+
+    #[test]
+    fn level_names() {
+        assert_eq!(Level::parse("err"), Ok(Level::Err));
+        assert_eq!(Level::parse("Trace"), Ok(Level::Trace));
+        assert_eq!(
+            Level::parse("foo"),
+            Err("Invalid log level: FOO. Valid log levels are: [TRACE DEBUG INFO WARN ERR]".into())
+        );
+    }
+}

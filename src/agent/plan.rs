@@ -1,0 +1,448 @@
+//! From settings to a plan: everything that can be checked before a socket is opened, in the order in
+//! which Serf checks it, so that the same mistake gives the same error.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use fyrd_keys::{Key, KeyError, Keyring};
+
+use super::address::{self, DEFAULT_PORT};
+use super::config::{Secret, Settings};
+use super::files;
+use super::logging::{Console, Level};
+use crate::events::filter::EventScript;
+use crate::serf::{RawAddr, Tags};
+use crate::swim::profile::Profile;
+
+/// The environment variable that holds the encryption key when neither flag nor file gives one; unlike
+/// a flag, other users of the host cannot see it.
+const ENCRYPT_KEY_VARIABLE: &str = "FYRD_ENCRYPT_KEY";
+
+/// The longest name that peers accept.
+const NAME_MAX: usize = 128;
+
+/// The Serf protocol versions that can be spoken.
+const PROTOCOL_VERSIONS: std::ops::RangeInclusive<i64> = 2..=5;
+
+/// No user event may be larger than this, whatever is configured.
+const USER_EVENT_HARD_LIMIT: i64 = 9 * 1024;
+
+/// Shorter intervals would make an agent that does nothing else.
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What an agent is going to do, checked.
+#[derive(Debug)]
+pub struct Plan {
+    /// This node's name.
+    pub name: String,
+    /// Its tags at the start.
+    pub tags: Tags,
+    /// Where tags are kept, if anywhere.
+    pub tags_file: Option<String>,
+    /// Where to bind to.
+    pub bind: SocketAddr,
+    /// What to announce instead of the bound address and port.
+    pub advertise: Option<SocketAddr>,
+    /// The keys, if encryption is on.
+    pub keyring: Option<Keyring>,
+    /// Timing, with what the settings override.
+    pub profile: Profile,
+    /// The Serf protocol version.
+    pub protocol: u8,
+    /// Where RPC listens, as given.
+    pub rpc_addr: String,
+    /// What RPC clients have to know.
+    pub rpc_auth: Secret,
+    /// Whom to join; failure ends the agent.
+    pub start_join: Vec<String>,
+    /// Whom to join, again and again until it works.
+    pub retry_join: Vec<String>,
+    /// How long to wait between tries.
+    pub retry_interval: Duration,
+    /// How many tries follow the first one; `None` is no limit.
+    pub retry_max: Option<u64>,
+    /// Whether events from before a join are wanted.
+    pub replay: bool,
+    /// Whether messages are compressed.
+    pub compress: bool,
+    /// Whether network coordinates are off.
+    pub disable_coordinates: bool,
+    /// Whether to end when another node holds our name by majority.
+    pub resolve_name_conflicts: bool,
+    /// Whether SIGTERM means to leave.
+    pub leave_on_terminate: bool,
+    /// Whether SIGINT means not to leave.
+    pub skip_leave_on_interrupt: bool,
+    /// Limit of an encoded user event.
+    pub user_event_size_limit: usize,
+    /// Limit of an encoded query.
+    pub query_size_limit: usize,
+    /// Limit of an encoded query response.
+    pub query_response_size_limit: usize,
+}
+
+impl Plan {
+    /// Checks the settings and loads what they name. Warnings and "Starting" go to the console; the error
+    /// is the line for the user.
+    pub fn make(mut settings: Settings, console: &Console) -> Result<Plan, String> {
+        if settings.node_name.is_empty() {
+            settings.node_name = gethostname::gethostname().to_string_lossy().into_owned();
+        }
+        for script in &settings.event_handlers {
+            EventScript::parse(script)?;
+        }
+        let on_interface = match settings.interface.as_str() {
+            "" => None,
+            name => Some(address::interface_addresses(name)?),
+        };
+        check_mdns(&settings)?;
+        if !settings.role.is_empty() {
+            console.headline("Deprecation warning: 'Role' has been replaced with 'Tags'");
+            settings
+                .tags
+                .insert("role".to_string(), std::mem::take(&mut settings.role));
+        }
+        let retry_interval = at_least(settings.retry_interval, "RetryInterval", console);
+        let broadcast_timeout = at_least(settings.broadcast_timeout, "BroadcastTimeout", console);
+        if settings.rejoin_after_leave && settings.snapshot_path.is_empty() {
+            console.headline("Warning: 'RejoinAfterLeave' enabled without snapshot file");
+        }
+        console.set_level(Level::parse(or(&settings.log_level, "INFO"))?);
+        let bind = address::parse(or(&settings.bind, "0.0.0.0"), Some(DEFAULT_PORT))
+            .map_err(|e| format!("Invalid bind address: {e}"))?;
+        let advertise = advertise(&settings)?;
+        if settings.encrypt_key.is_empty() {
+            settings.encrypt_key = Secret::new(std::env::var(ENCRYPT_KEY_VARIABLE).unwrap_or_default());
+        }
+        let key = encryption_key(&settings)?;
+        let bind = match &on_interface {
+            None => bind,
+            Some(addresses) => {
+                let (bind, chosen) = address::bind_to_interface(bind, &settings.interface, addresses)?;
+                if chosen {
+                    console.headline(&format!(
+                        "Using interface '{}' address '{}'",
+                        settings.interface,
+                        bind.ip()
+                    ));
+                }
+                bind
+            }
+        };
+        let profile = profile(&settings)?;
+        if let Some(line) = settings.not_yet() {
+            return Err(line);
+        }
+        console.headline("Starting Serf agent...");
+        Plan::assemble(
+            settings,
+            bind,
+            advertise,
+            key,
+            profile,
+            retry_interval,
+            broadcast_timeout,
+        )
+    }
+
+    /// The checks whose errors Serf shows after "Starting".
+    fn assemble(
+        settings: Settings,
+        bind: SocketAddr,
+        advertise: Option<SocketAddr>,
+        key: Option<Result<Key, KeyError>>,
+        mut profile: Profile,
+        retry_interval: Option<Duration>,
+        broadcast_timeout: Option<Duration>,
+    ) -> Result<Plan, String> {
+        let setup = |e: String| format!("Failed to setup the Serf agent: {e}");
+        let create = |e: String| format!("Failed to start the Serf agent: Error creating Serf: {e}");
+        if let Some(timeout) = broadcast_timeout {
+            profile.serf.broadcast_timeout = timeout;
+        }
+        let tags = starting_tags(&settings).map_err(setup)?;
+        let stored = stored_keyring(&settings, key.is_some()).map_err(setup)?;
+        check_name(&settings.node_name).map_err(create)?;
+        let protocol = protocol(settings.protocol).map_err(create)?;
+        let user_event_size_limit = user_event_limit(settings.user_event_size_limit).map_err(create)?;
+        let query_size_limit = size_limit("query_size_limit", settings.query_size_limit).map_err(create)?;
+        let query_response_size_limit =
+            size_limit("query_response_size_limit", settings.query_response_size_limit).map_err(create)?;
+        let key = key
+            .transpose()
+            .map_err(|e| create(format!("Failed to create memberlist: {e}")))?;
+        Ok(Plan {
+            tags,
+            bind,
+            advertise,
+            keyring: stored.or_else(|| key.map(Keyring::new)),
+            profile,
+            protocol,
+            rpc_addr: or(&settings.rpc_addr, "127.0.0.1:7373").to_string(),
+            retry_interval: retry_interval.unwrap_or(Duration::from_secs(30)),
+            retry_max: u64::try_from(settings.retry_max_attempts)
+                .ok()
+                .filter(|max| *max > 0),
+            replay: settings.replay_on_join,
+            compress: settings.enable_compression.unwrap_or(true),
+            disable_coordinates: settings.disable_coordinates,
+            resolve_name_conflicts: !settings.disable_name_resolution,
+            leave_on_terminate: settings.leave_on_terminate,
+            skip_leave_on_interrupt: settings.skip_leave_on_interrupt,
+            user_event_size_limit,
+            query_size_limit,
+            query_response_size_limit,
+            name: settings.node_name,
+            tags_file: Some(settings.tags_file).filter(|path| !path.is_empty()),
+            rpc_auth: settings.rpc_auth,
+            start_join: settings.start_join,
+            retry_join: settings.retry_join,
+        })
+    }
+
+    /// The address and port to announce when bound to `bound`.
+    pub fn announced(&self, bound: SocketAddr) -> Result<(RawAddr, u16), String> {
+        match self.advertise {
+            Some(addr) => Ok((RawAddr::from(addr.ip()), addr.port())),
+            None => Ok((address::announced(bound.ip())?, bound.port())),
+        }
+    }
+}
+
+fn or<'a>(value: &'a str, default: &'a str) -> &'a str {
+    if value.is_empty() { default } else { value }
+}
+
+fn check_mdns(settings: &Settings) -> Result<(), String> {
+    if settings.mdns_interface.is_empty() {
+        return Ok(());
+    }
+    if settings.discover.is_empty() {
+        return Err("mDNS interface specified without enabling mDNS discovery".to_string());
+    }
+    if settings.mdns_disable_ipv4 && settings.mdns_disable_ipv6 {
+        return Err("Invalid mDNS configuration: both IPv4 and IPv6 are disabled".to_string());
+    }
+    let wording = |e: String| e.replace("Invalid network interface", "Invalid mDNS network interface");
+    address::interface_addresses(&settings.mdns_interface)
+        .map(drop)
+        .map_err(wording)
+}
+
+fn advertise(settings: &Settings) -> Result<Option<SocketAddr>, String> {
+    if settings.advertise.is_empty() {
+        return Ok(None);
+    }
+    let invalid = |e: String| format!("Invalid advertise address: {e}");
+    let addr = address::parse(&settings.advertise, Some(DEFAULT_PORT)).map_err(invalid)?;
+    if addr.ip().is_unspecified() {
+        let text = &settings.advertise;
+        return Err(invalid(format!(
+            "address {text}: peers need the address of one host, such as 10.1.2.3"
+        )));
+    }
+    Ok(Some(addr))
+}
+
+/// The key of `-encrypt`. A text that is not base64 is an error at once, a key of the wrong size is one
+/// later, as in Serf.
+fn encryption_key(settings: &Settings) -> Result<Option<Result<Key, KeyError>>, String> {
+    if settings.encrypt_key.is_empty() {
+        return Ok(None);
+    }
+    match Key::parse(settings.encrypt_key.expose()) {
+        Err(e @ (KeyError::IllegalBase64 { .. } | KeyError::UnknownPrefix)) => {
+            Err(format!("Invalid encryption key: {e}"))
+        }
+        parsed => Ok(Some(parsed)),
+    }
+}
+
+fn profile(settings: &Settings) -> Result<Profile, String> {
+    let mut profile = files::read_profile(or(&settings.profile, "lan"))?;
+    let serf = &mut profile.serf;
+    serf.reconnect_interval = settings.reconnect_interval.unwrap_or(serf.reconnect_interval);
+    serf.reconnect_timeout = settings.reconnect_timeout.unwrap_or(serf.reconnect_timeout);
+    serf.tombstone_timeout = settings.tombstone_timeout.unwrap_or(serf.tombstone_timeout);
+    Ok(profile)
+}
+
+fn at_least(time: Option<Duration>, what: &str, console: &Console) -> Option<Duration> {
+    if time.is_some_and(|time| time < SHORTEST_INTERVAL) {
+        console.headline(&format!("Warning: '{what}' is too low. Setting to 1s"));
+    }
+    time.map(|time| time.max(SHORTEST_INTERVAL))
+}
+
+/// The tags of the settings, or those of the tags file.
+fn starting_tags(settings: &Settings) -> Result<Tags, String> {
+    if settings.tags_file.is_empty() {
+        return Ok(settings.tags.clone());
+    }
+    if !settings.tags.is_empty() {
+        return Err("Tags config not allowed while using tag files".to_string());
+    }
+    let Some(tags) = files::read_tags(&settings.tags_file)? else {
+        return Ok(Tags::new());
+    };
+    tracing::info!(target: "agent", "Restored {} tag(s) from {}", tags.len(), settings.tags_file);
+    Ok(tags)
+}
+
+fn stored_keyring(settings: &Settings, has_key: bool) -> Result<Option<Keyring>, String> {
+    let path = &settings.keyring_file;
+    if path.is_empty() {
+        return Ok(None);
+    }
+    if has_key {
+        return Err("Encryption key not allowed while using a keyring".to_string());
+    }
+    let ring = fyrd_keys::file::load(Path::new(path)).map_err(|e| e.to_string())?;
+    tracing::info!(target: "agent", "Restored keyring with {} keys from {path}", ring.len());
+    Ok(Some(ring))
+}
+
+fn check_name(name: &str) -> Result<(), String> {
+    if name.len() > NAME_MAX {
+        return Err(format!(
+            "node name is {} bytes long, must be at most {NAME_MAX}: {name}",
+            name.len()
+        ));
+    }
+    Ok(())
+}
+
+fn protocol(version: i64) -> Result<u8, String> {
+    let version = if version <= 0 {
+        *PROTOCOL_VERSIONS.end()
+    } else {
+        version
+    };
+    let (lowest, highest) = PROTOCOL_VERSIONS.into_inner();
+    let side = if version < lowest { "low" } else { "high" };
+    u8::try_from(version)
+        .ok()
+        .filter(|_| (lowest..=highest).contains(&version))
+        .ok_or_else(|| {
+            format!("Protocol version '{version}' too {side}. Must be in range: [{lowest}, {highest}]")
+        })
+}
+
+fn user_event_limit(limit: i64) -> Result<usize, String> {
+    if limit > USER_EVENT_HARD_LIMIT {
+        return Err(format!(
+            "user event size limit exceeds limit of {USER_EVENT_HARD_LIMIT} bytes"
+        ));
+    }
+    size_limit("user_event_size_limit", if limit == 0 { 512 } else { limit })
+}
+
+fn size_limit(key: &str, limit: i64) -> Result<usize, String> {
+    let limit = if limit == 0 { 1024 } else { limit };
+    usize::try_from(limit)
+        .map_err(|_| format!("{key} is {limit}, must be a number of bytes, or 0 for the default"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn make(json: &str) -> Result<Plan, String> {
+        let console = Console::new(Box::new(std::io::sink()));
+        Plan::make(Settings::decode(json.as_bytes()).unwrap(), &console)
+    }
+
+    #[test]
+    fn defaults_are_serfs() {
+        let plan = make("{}").unwrap();
+        assert_eq!(plan.bind.to_string(), "0.0.0.0:7946");
+        assert_eq!(
+            (plan.rpc_addr.as_str(), plan.protocol, plan.compress),
+            ("127.0.0.1:7373", 5, true)
+        );
+        assert_eq!(
+            (plan.retry_interval, plan.retry_max),
+            (Duration::from_secs(30), None)
+        );
+        assert_eq!(
+            (
+                plan.user_event_size_limit,
+                plan.query_size_limit,
+                plan.query_response_size_limit
+            ),
+            (512, 1024, 1024)
+        );
+        assert_eq!(plan.profile, Profile::builtin("lan").unwrap());
+        assert!(plan.resolve_name_conflicts && !plan.disable_coordinates && !plan.leave_on_terminate);
+        assert!(!plan.name.is_empty() && plan.keyring.is_none());
+    }
+
+    #[test]
+    fn settings_take_effect() {
+        let plan = make(
+            r#"{"profile":"wan","broadcast_timeout":"9s","reconnect_interval":"1m","reconnect_timeout":"1h",
+                "tombstone_timeout":"2h","retry_interval":"1ms","retry_max_attempts":3,"role":"web",
+                "tags":{"role":"db","dc":"x"},"disable_coordinates":true,"disable_name_resolution":true,
+                "enable_compression":false,"encrypt_key":"AAAAAAAAAAAAAAAAAAAAAA==","advertise":"10.1.2.3"}"#,
+        )
+        .unwrap();
+        let serf = &plan.profile.serf;
+        assert_eq!(serf.broadcast_timeout, Duration::from_secs(9));
+        assert_eq!(serf.reconnect_interval, Duration::from_secs(60));
+        assert_eq!(serf.reconnect_timeout, Duration::from_secs(3600));
+        assert_eq!(serf.tombstone_timeout, Duration::from_secs(7200));
+        assert_eq!(
+            (plan.retry_interval, plan.retry_max),
+            (SHORTEST_INTERVAL, Some(3))
+        );
+        assert_eq!(plan.tags.get("role").map(String::as_str), Some("web"));
+        assert!(plan.disable_coordinates && !plan.resolve_name_conflicts && !plan.compress);
+        assert_eq!(plan.keyring.as_ref().map(Keyring::len), Some(1));
+        let bound = "0.0.0.0:17950".parse().unwrap();
+        assert_eq!(
+            plan.announced(bound),
+            Ok((RawAddr::V4([10, 1, 2, 3]), DEFAULT_PORT))
+        );
+        let plan = make(r#"{"bind":"127.0.0.1:0"}"#).unwrap();
+        assert_eq!(
+            plan.announced("127.0.0.1:5".parse().unwrap()),
+            Ok((RawAddr::V4([127, 0, 0, 1]), 5))
+        );
+    }
+
+    #[test]
+    fn bad_settings_are_refused_in_serfs_words() {
+        let create = "Failed to start the Serf agent: Error creating Serf: ";
+        let setup = "Failed to setup the Serf agent: ";
+        #[rustfmt::skip]
+        let table = [
+            (r#"{"event_handlers":["foo=bar"]}"#, "Invalid event script: Event 'foo' invoking 'bar'".to_string()),
+            (r#"{"interface":"nosuch"}"#, "Invalid network interface: route ip+net: no such network interface".to_string()),
+            (r#"{"log_level":"foo"}"#, "Invalid log level: FOO. Valid log levels are: [TRACE DEBUG INFO WARN ERR]".to_string()),
+            (r#"{"bind":"127.0.0.1:bar"}"#, "Invalid bind address: address tcp/bar: unknown port".to_string()),
+            (r#"{"advertise":"1.2.3.4:x"}"#, "Invalid advertise address: address tcp/x: unknown port".to_string()),
+            (r#"{"advertise":":99"}"#, "Invalid advertise address: address :99: peers need the address of one host, such as 10.1.2.3".to_string()),
+            (r#"{"encrypt_key":"abc"}"#, "Invalid encryption key: illegal base64 data at input byte 0".to_string()),
+            (r#"{"encrypt_key":"YWJj"}"#, format!("{create}Failed to create memberlist: key size must be 16, 24 or 32 bytes")),
+            (r#"{"profile":"foo"}"#, "Unknown profile: foo".to_string()),
+            (r#"{"protocol":6}"#, format!("{create}Protocol version '6' too high. Must be in range: [2, 5]")),
+            (r#"{"protocol":1}"#, format!("{create}Protocol version '1' too low. Must be in range: [2, 5]")),
+            (r#"{"user_event_size_limit":10000}"#, format!("{create}user event size limit exceeds limit of 9216 bytes")),
+            (r#"{"query_size_limit":-1}"#, format!("{create}query_size_limit is -1, must be a number of bytes, or 0 for the default")),
+            (r#"{"tags_file":"t","tags":{"a":"b"}}"#, format!("{setup}Tags config not allowed while using tag files")),
+            (r#"{"tags_file":"t","role":"b"}"#, format!("{setup}Tags config not allowed while using tag files")),
+            (r#"{"keyring_file":"t","encrypt_key":"YWJj"}"#, format!("{setup}Encryption key not allowed while using a keyring")),
+            (r#"{"keyring_file":"/nonexistent/k"}"#, format!("{setup}stat /nonexistent/k: no such file or directory")),
+            (r#"{"mdns":{"interface":"lo"}}"#, "mDNS interface specified without enabling mDNS discovery".to_string()),
+            (r#"{"snapshot_path":"x"}"#, "snapshot_path (-snapshot) is not supported yet".to_string()),
+        ];
+        for (json, expected) in table {
+            assert_eq!(make(json).unwrap_err(), expected, "{json}");
+        }
+        let long = format!(r#"{{"node_name":"{}"}}"#, "n".repeat(129));
+        assert!(make(&long).unwrap_err().starts_with(&format!(
+            "{create}node name is 129 bytes long, must be at most 128: n"
+        )));
+    }
+}

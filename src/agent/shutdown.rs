@@ -1,0 +1,104 @@
+//! The end of an agent: by signal, by RPC, by losing its name (surface.md 2.8).
+
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use super::logging::Console;
+use super::plan::Plan;
+use super::signals::Signal;
+use super::startup::{FAILED, Running};
+use crate::driver::Ended;
+
+/// A leave that was asked for by a signal and takes longer is cut short.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Why an agent ends.
+enum Cause {
+    /// A signal.
+    Signal(Signal),
+    /// A leave by RPC is over, and who asked for it knows.
+    Left,
+    /// The network loop ended by itself.
+    Driver(Ended),
+    /// Too many tries to join.
+    NotJoined,
+}
+
+/// Watches over a running agent until its end; the exit code.
+pub(super) async fn watch(mut running: Running, plan: &Plan, console: &Console) -> u8 {
+    let agent = running.agent.clone();
+    let retrying = async {
+        let joined = plan.retry_join.is_empty()
+            || agent
+                .retry_join(&plan.retry_join, plan.replay, plan.retry_interval, plan.retry_max)
+                .await
+                .is_ok();
+        if joined {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::pin!(retrying);
+    let code = loop {
+        let cause = tokio::select! {
+            signal = running.signals.next() => Cause::Signal(signal),
+            served = &mut running.rpc => match served {
+                Ok(()) => Cause::Left,
+                Err(_) => Cause::Driver(Ended::Stopped),
+            },
+            ended = &mut running.driver => Cause::Driver(ended.unwrap_or(Ended::Stopped)),
+            () = &mut retrying => Cause::NotJoined,
+        };
+        match cause {
+            Cause::Signal(Signal::Hangup) => {
+                console.headline("Caught signal: hangup");
+                warn!(target: "agent", "reload is not supported yet");
+            }
+            Cause::Signal(signal) => break end_by_signal(signal, &mut running, console).await,
+            Cause::Left | Cause::Driver(Ended::LostName) => break 0,
+            Cause::Driver(Ended::Stopped) | Cause::NotJoined => break FAILED,
+        }
+    };
+    close(&running).await;
+    code
+}
+
+/// Ends what is left of the agent, sockets last.
+pub(super) async fn close(running: &Running) {
+    info!(target: "agent", "requesting serf shutdown");
+    if !running.agent.has_left() {
+        warn!(target: "serf", "Shutdown without a Leave");
+    }
+    running.agent.0.driver.stop().await;
+    info!(target: "agent", "shutdown complete");
+}
+
+/// Leaves if the signal means that; a further signal or too long a leave ends the agent at once.
+async fn end_by_signal(signal: Signal, running: &mut Running, console: &Console) -> u8 {
+    console.headline(&format!("Caught signal: {}", signal.as_str()));
+    let graceful = match signal {
+        Signal::Interrupt => !running.skip_leave_on_interrupt,
+        Signal::Terminate => running.leave_on_terminate,
+        Signal::Hangup => false,
+    };
+    if !graceful {
+        return FAILED;
+    }
+    console.headline("Gracefully shutting down agent...");
+    let agent = running.agent.clone();
+    let leaving: JoinHandle<Result<(), String>> =
+        tokio::task::spawn_local(async move { agent.leave_cluster().await });
+    let left = async {
+        if let Ok(Err(reason)) = leaving.await {
+            console.headline(&format!("Error: {reason}"));
+            // As after any leave that does not end, the patience decides.
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = left => 0,
+        _ = running.signals.next() => FAILED,
+        () = tokio::time::sleep(LEAVE_PATIENCE) => FAILED,
+    }
+}

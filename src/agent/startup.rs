@@ -1,0 +1,203 @@
+//! Start-up: settings, sockets, node, RPC, first join; each step only when the one before succeeded.
+
+use std::cell::Cell;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+
+use rand::TryRng;
+use rand::rngs::SysRng;
+use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tracing::info;
+
+use super::config::Settings;
+use super::logging::Console;
+use super::plan::Plan;
+use super::signals::{Signal, Signals};
+use super::{Agent, Shared, address, event_loop, files, shutdown};
+use crate::driver::{BindError, Driver, DriverConfig, Ended, Handle, Sockets};
+use crate::node::NodeConfig;
+use crate::rpc::server;
+
+/// The exit code of an agent that did not start, or was not allowed to leave.
+pub(super) const FAILED: u8 = 1;
+
+/// Runs an agent: the files at `paths`, overlaid by what `flags` say. Comes back with the exit code.
+pub fn run(paths: &[String], flags: Settings) -> u8 {
+    let console = Console::stdout();
+    console.receive_log();
+    match start(paths, flags, &console) {
+        Ok(code) => code,
+        Err(line) => {
+            console.headline(&line);
+            FAILED
+        }
+    }
+}
+
+fn start(paths: &[String], flags: Settings, console: &Console) -> Result<u8, String> {
+    let mut settings = files::read_settings(paths)?;
+    settings.merge(flags);
+    let plan = Plan::make(settings, console)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| format!("Failed to start the Serf agent: {}", files::os_error(&e)))?;
+    LocalSet::new().block_on(&runtime, serve(plan, console))
+}
+
+/// A running agent and what has to be watched over.
+pub(super) struct Running {
+    pub agent: Agent,
+    pub driver: JoinHandle<Ended>,
+    /// Ends once a client has made the agent leave, and knows it.
+    pub rpc: JoinHandle<()>,
+    pub signals: Signals,
+    pub leave_on_terminate: bool,
+    pub skip_leave_on_interrupt: bool,
+}
+
+/// Starts everything, and waits for its end.
+async fn serve(mut plan: Plan, console: &Console) -> Result<u8, String> {
+    let signals =
+        Signals::new().map_err(|e| format!("Failed to start the Serf agent: {}", files::os_error(&e)))?;
+    info!(target: "agent", "Serf agent starting");
+    let encrypted = plan.keyring.is_some();
+    let (driver, handle, bound) = create(&mut plan)
+        .await
+        .map_err(|e| format!("Failed to start the Serf agent: Error creating Serf: {e}"))?;
+    let rpc = listen_for_rpc(&plan.rpc_addr)
+        .await
+        .map_err(|e| format!("Error starting RPC listener: {e}"))?;
+    let agent = Agent(Rc::new(Shared {
+        driver: handle.clone(),
+        name: plan.name.clone(),
+        rpc_auth: plan.rpc_auth.clone(),
+        tags_file: plan.tags_file.clone(),
+        encrypted,
+        bind_port: bound.port(),
+        left: Cell::new(false),
+    }));
+    // The node's first event is its own join, so the subscription comes before the driver runs.
+    if let Ok(events) = handle.subscribe(event_loop::EVENT_QUEUE).await {
+        spawn_local(event_loop::run(events, plan.profile.serf.clone()));
+    }
+    let driver = spawn_local(driver.run());
+    console.headline("Starting Serf agent RPC...");
+    let rpc = spawn_local(server::serve(rpc, agent.clone()));
+    banner(&plan, encrypted, console);
+    let mut running = Running {
+        agent,
+        driver,
+        rpc,
+        signals,
+        leave_on_terminate: plan.leave_on_terminate,
+        skip_leave_on_interrupt: plan.skip_leave_on_interrupt,
+    };
+    if let Some(ended) = first_join(&plan, &mut running, console).await {
+        shutdown::close(&running).await;
+        return ended;
+    }
+    console.plain("");
+    console.headline("Log data will now stream in as it occurs:\n");
+    console.open_gate();
+    Ok(shutdown::watch(running, &plan, console).await)
+}
+
+/// Opens the gossip sockets and makes the node behind them.
+async fn create(plan: &mut Plan) -> Result<(Driver, Handle, SocketAddr), String> {
+    // Without an address to announce, nothing is bound.
+    plan.announced(plan.bind)?;
+    let sockets = open_sockets(plan.bind)
+        .await
+        .map_err(|e| format!("Failed to create memberlist: {e}"))?;
+    let bound = SocketAddr::new(plan.bind.ip(), sockets.local_addr().port());
+    let (addr, port) = plan.announced(bound)?;
+    let node = NodeConfig {
+        name: plan.name.clone(),
+        addr,
+        port,
+        bind_port: bound.port(),
+        tags: plan.tags.clone(),
+        protocol: plan.protocol,
+        profile: plan.profile.clone(),
+        // The driver knows its keys and label, and sets these two.
+        seal_overhead: 0,
+        label_overhead: 0,
+        user_event_size_limit: plan.user_event_size_limit,
+        query_size_limit: plan.query_size_limit,
+        query_response_size_limit: plan.query_response_size_limit,
+        resolve_name_conflicts: plan.resolve_name_conflicts,
+        disable_coordinates: plan.disable_coordinates,
+        seed: SysRng.try_next_u64().map_err(|e| e.to_string())?,
+    };
+    let config = DriverConfig {
+        node,
+        keyring: plan.keyring.take(),
+        label: Vec::new(),
+        compress: plan.compress,
+    };
+    let (driver, handle) = Driver::new(sockets, config)?;
+    Ok((driver, handle, bound))
+}
+
+/// Bound to all of IPv4, an agent also takes and reaches IPv6 where there is any, as Serf does: the
+/// address that it announces may be one.
+async fn open_sockets(bind: SocketAddr) -> Result<Sockets, BindError> {
+    if bind.ip() == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
+        let both = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), bind.port());
+        if let Ok(sockets) = Sockets::bind(both).await {
+            return Ok(sockets);
+        }
+    }
+    Sockets::bind(bind).await
+}
+
+async fn listen_for_rpc(text: &str) -> Result<TcpListener, String> {
+    let addr = address::parse(text, None).map_err(|e| format!("listen tcp: {e}"))?;
+    TcpListener::bind(addr)
+        .await
+        .map_err(|e| format!("listen tcp {addr}: bind: {}", files::os_error(&e)))
+}
+
+fn banner(plan: &Plan, encrypted: bool, console: &Console) {
+    console.headline("Serf agent running!");
+    console.detail(&format!("                  Node name: '{}'", plan.name));
+    console.detail(&format!("                  Bind addr: '{}'", plan.bind));
+    if let Some(addr) = plan.advertise {
+        console.detail(&format!("Advertise addr: '{addr}'"));
+    }
+    console.detail(&format!("                   RPC addr: '{}'", plan.rpc_addr));
+    console.detail(&format!("                  Encrypted: {encrypted}"));
+    console.detail("                   Snapshot: false");
+    console.detail(&format!("                    Profile: {}", plan.profile.name));
+    console.detail(&format!("Message Compression Enabled: {}", plan.compress));
+}
+
+/// The join that must succeed. A result when the agent ends here.
+async fn first_join(plan: &Plan, running: &mut Running, console: &Console) -> Option<Result<u8, String>> {
+    if plan.start_join.is_empty() {
+        return None;
+    }
+    console.headline(&format!("Joining cluster...(replay: {})", plan.replay));
+    let agent = running.agent.clone();
+    let joining = agent.join_all(&plan.start_join, plan.replay);
+    tokio::pin!(joining);
+    loop {
+        tokio::select! {
+            joined = &mut joining => match joined {
+                Ok(contacted) => {
+                    console.detail(&format!("Join completed. Synced with {contacted} initial agents"));
+                    return None;
+                }
+                Err(reason) => return Some(Err(reason)),
+            },
+            signal = running.signals.next() => {
+                console.headline(&format!("Caught signal: {}", signal.as_str()));
+                if signal != Signal::Hangup {
+                    return Some(Ok(FAILED));
+                }
+            }
+        }
+    }
+}

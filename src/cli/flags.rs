@@ -1,0 +1,454 @@
+//! Go's flag syntax, which Serf's command line has, as an adapter over clap.
+//!
+//! A command declares its flags as a [`clap::Command`] made of the kinds below. [`parse`] reads the
+//! words by Go's rules, with Go's error texts, and hands clap a form about which there is no doubt.
+
+use std::any::TypeId;
+use std::ffi::{OsStr, OsString};
+use std::num::IntErrorKind;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use super::duration::{DurationError, GoDuration};
+use super::quote::go_quote;
+
+/// A flag that is true when given; a value can only be attached with `=`.
+pub fn boolean(name: &'static str, help: &'static str) -> Arg {
+    scalar(name, help).value_parser(parse_boolean)
+}
+
+/// A flag with a string; of several the last one counts.
+pub fn string(name: &'static str, value_name: &'static str, help: &'static str) -> Arg {
+    scalar(name, help).value_name(value_name)
+}
+
+/// A flag with an integer, in Go's notation.
+pub fn integer(name: &'static str, value_name: &'static str, help: &'static str) -> Arg {
+    scalar(name, help)
+        .value_name(value_name)
+        .value_parser(parse_integer)
+}
+
+/// A flag with a duration, in Go's notation.
+pub fn duration(name: &'static str, value_name: &'static str, help: &'static str) -> Arg {
+    scalar(name, help)
+        .value_name(value_name)
+        .value_parser(parse_duration)
+}
+
+/// A flag that can be given several times and keeps all its strings.
+pub fn list(name: &'static str, value_name: &'static str, help: &'static str) -> Arg {
+    string(name, value_name, help).action(ArgAction::Append)
+}
+
+fn scalar(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).help(help).action(ArgAction::Set)
+}
+
+/// The flags and words of a command line.
+#[derive(Debug)]
+pub struct Flags {
+    matches: ArgMatches,
+    words: Vec<OsString>,
+}
+
+impl Flags {
+    /// Whether a boolean flag was given, and not as false.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.boolean(name).unwrap_or(false)
+    }
+
+    /// A boolean flag's value, if given.
+    pub fn boolean(&self, name: &str) -> Option<bool> {
+        self.matches.get_one(name).copied()
+    }
+
+    /// A string flag's value, if given; it may be empty.
+    pub fn string(&self, name: &str) -> Option<&str> {
+        self.matches.get_one::<String>(name).map(String::as_str)
+    }
+
+    /// An integer flag's value, if given.
+    pub fn integer(&self, name: &str) -> Option<i64> {
+        self.matches.get_one(name).copied()
+    }
+
+    /// A duration flag's value, if given.
+    pub fn duration(&self, name: &str) -> Option<GoDuration> {
+        self.matches.get_one(name).copied()
+    }
+
+    /// A list flag's values in the order given.
+    pub fn list(&self, name: &str) -> Vec<String> {
+        self.matches
+            .get_many::<String>(name)
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect()
+    }
+
+    /// The values of several list flags, in the order given on the line.
+    pub fn lists_in_order(&self, names: &[&str]) -> Vec<String> {
+        let mut values: Vec<(usize, &String)> = Vec::new();
+        for name in names {
+            let indices = self.matches.indices_of(name).into_iter().flatten();
+            values.extend(indices.zip(self.matches.get_many::<String>(name).into_iter().flatten()));
+        }
+        values.sort();
+        values.into_iter().map(|(_, value)| value.clone()).collect()
+    }
+
+    /// The words after the flags.
+    pub fn words(&self) -> &[OsString] {
+        &self.words
+    }
+}
+
+/// Why the words are no flags of the command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FlagError {
+    /// `-h` in one of the spellings only the flag parser sees: usage, but no error line.
+    Help,
+    /// The line Go prints.
+    Bad(String),
+}
+
+/// Reads the words after the command's name. Reading stops at the first mistake, at the first word
+/// that is no flag, or after `--`.
+pub fn parse(command: Command, words: &[OsString]) -> Result<Flags, FlagError> {
+    let command = command
+        .no_binary_name(true)
+        .disable_help_flag(true)
+        .args_override_self(true);
+    let mut normal: Vec<OsString> = Vec::new();
+    let mut rest = words.iter();
+    while let Some(text) = rest.as_slice().first().and_then(|word| flag_text(word)) {
+        let word = rest.next().map(|word| word.to_string_lossy()).unwrap_or_default();
+        if text.is_empty() {
+            break;
+        }
+        if text.contains(char::REPLACEMENT_CHARACTER) {
+            return Err(bad(format!("flag is not valid UTF-8: {word}")));
+        }
+        let (name, attached) = split_flag(&text).ok_or_else(|| bad(format!("bad flag syntax: {word}")))?;
+        let Some(arg) = command.get_arguments().find(|arg| arg.get_long() == Some(name)) else {
+            return Err(match name {
+                "h" | "help" => FlagError::Help,
+                _ => bad(format!("flag provided but not defined: -{name}")),
+            });
+        };
+        let value = match attached {
+            Some(value) => value.to_owned(),
+            None if is_boolean(arg) => "true".to_owned(),
+            None => {
+                let next = rest
+                    .next()
+                    .ok_or_else(|| bad(format!("flag needs an argument: -{name}")))?;
+                utf8(next).ok_or_else(|| {
+                    bad(format!(
+                        "invalid value {} for flag -{name}: not valid UTF-8",
+                        lossy_quote(next)
+                    ))
+                })?
+            }
+        };
+        check(arg, name, &value)?;
+        normal.push(format!("--{name}={value}").into());
+    }
+    let words = rest.cloned().collect();
+    let matches = command
+        .try_get_matches_from(normal)
+        .map_err(|error| bad(error.to_string()))?;
+    Ok(Flags { matches, words })
+}
+
+/// What follows a flag's dashes; `Some("")` for `--` alone, `None` for a word that is no flag.
+fn flag_text(word: &OsStr) -> Option<String> {
+    let text = word.to_string_lossy();
+    let after = text.strip_prefix('-')?;
+    match after.strip_prefix('-') {
+        Some(after) => Some(after.to_owned()),
+        None if after.is_empty() => None,
+        None => Some(after.to_owned()),
+    }
+}
+
+/// Name and attached value, or `None` for a name Go does not take for one.
+fn split_flag(text: &str) -> Option<(&str, Option<&str>)> {
+    if text.starts_with(['-', '=']) {
+        return None;
+    }
+    Some(
+        text.split_once('=')
+            .map_or((text, None), |(name, value)| (name, Some(value))),
+    )
+}
+
+fn utf8(word: &OsStr) -> Option<String> {
+    word.to_str().map(str::to_owned)
+}
+
+fn lossy_quote(word: &OsStr) -> String {
+    go_quote(&word.to_string_lossy())
+}
+
+fn bad(text: String) -> FlagError {
+    FlagError::Bad(text)
+}
+
+fn is_boolean(arg: &Arg) -> bool {
+    arg.get_value_parser().type_id() == TypeId::of::<bool>()
+}
+
+/// Tells of a bad value in Go's words, before clap can in its own.
+fn check(arg: &Arg, name: &str, value: &str) -> Result<(), FlagError> {
+    let kind = arg.get_value_parser().type_id();
+    let reason = if kind == TypeId::of::<bool>() {
+        return match parse_boolean(value) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(bad(format!(
+                "invalid boolean value {} for -{name}: {error}",
+                go_quote(value)
+            ))),
+        };
+    } else if kind == TypeId::of::<i64>() {
+        parse_integer(value).err().map(|error| error.to_string())
+    } else if kind == TypeId::of::<GoDuration>() {
+        // Go's flag package hides the reason.
+        parse_duration(value)
+            .err()
+            .map(|_| NumberError::Syntax.to_string())
+    } else {
+        None
+    };
+    match reason {
+        Some(reason) => Err(bad(format!(
+            "invalid value {} for flag -{name}: {reason}",
+            go_quote(value)
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Why a text is no boolean or number, in the words of Go's flag package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NumberError {
+    /// Not in Go's notation.
+    #[error("parse error")]
+    Syntax,
+    /// Too large.
+    #[error("value out of range")]
+    Range,
+}
+
+/// Reads a boolean as Go's `strconv.ParseBool`.
+pub fn parse_boolean(text: &str) -> Result<bool, NumberError> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(NumberError::Syntax),
+    }
+}
+
+/// Reads an integer as Go's `strconv.ParseInt` with base 0: `0x`, `0o`, `0b` or a leading `0` name the
+/// base, and underscores may divide digits.
+pub fn parse_integer(text: &str) -> Result<i64, NumberError> {
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let lower = unsigned.to_ascii_lowercase();
+    let (base, digits) = match lower.as_bytes() {
+        [b'0', b'x', ..] => (16, lower.get(2..)),
+        [b'0', b'o', ..] => (8, lower.get(2..)),
+        [b'0', b'b', ..] => (2, lower.get(2..)),
+        [b'0', _, ..] => (8, lower.get(1..)),
+        _ => (10, Some(lower.as_str())),
+    };
+    let digits = digits.unwrap_or_default();
+    let after_prefix = base != 10;
+    let misplaced =
+        digits.ends_with('_') || digits.contains("__") || (!after_prefix && digits.starts_with('_'));
+    if misplaced || digits.starts_with(['-', '+']) {
+        return Err(NumberError::Syntax);
+    }
+    let sign = if text.starts_with('-') { "-" } else { "" };
+    let plain = format!("{sign}{}", digits.replace('_', ""));
+    i64::from_str_radix(&plain, base).map_err(|error| match error.kind() {
+        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => NumberError::Range,
+        _ => NumberError::Syntax,
+    })
+}
+
+fn parse_duration(text: &str) -> Result<GoDuration, DurationError> {
+    text.parse()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn command() -> Command {
+        Command::new("try").args([
+            boolean("detailed", ""),
+            string("name", "REGEXP", ""),
+            integer("factor", "N", ""),
+            duration("timeout", "D", ""),
+            list("tag", "K=V", ""),
+        ])
+    }
+
+    fn try_words(words: &[&str]) -> Result<Flags, FlagError> {
+        let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+        parse(command(), &words)
+    }
+
+    #[test]
+    fn both_dashes_and_both_ways_of_a_value() {
+        for words in [
+            ["-name=x", "w"].as_slice(),
+            &["--name=x", "w"],
+            &["-name", "x", "w"],
+            &["--name", "x", "w"],
+        ] {
+            let flags = try_words(words).unwrap();
+            assert_eq!(flags.string("name"), Some("x"), "{words:?}");
+            assert_eq!(flags.words(), ["w"]);
+        }
+        assert_eq!(try_words(&["-name="]).unwrap().string("name"), Some(""));
+        assert_eq!(try_words(&["-name", ""]).unwrap().string("name"), Some(""));
+        assert_eq!(
+            try_words(&["-name", "-detailed"]).unwrap().string("name"),
+            Some("-detailed")
+        );
+        assert_eq!(try_words(&["-name=a=b"]).unwrap().string("name"), Some("a=b"));
+    }
+
+    #[test]
+    fn a_separate_word_is_no_boolean_value() {
+        let flags = try_words(&["-detailed", "false", "x"]).unwrap();
+        assert!(flags.is_set("detailed"));
+        assert_eq!(flags.words(), ["false", "x"]);
+        assert!(!try_words(&["-detailed=F"]).unwrap().is_set("detailed"));
+        assert_eq!(try_words(&[]).unwrap().boolean("detailed"), None);
+    }
+
+    #[test]
+    fn flags_end_at_a_word_or_two_dashes() {
+        assert_eq!(
+            try_words(&["a", "-detailed"]).unwrap().words(),
+            ["a", "-detailed"]
+        );
+        assert_eq!(try_words(&["--", "-detailed"]).unwrap().words(), ["-detailed"]);
+        assert_eq!(
+            try_words(&["-", "-detailed"]).unwrap().words(),
+            ["-", "-detailed"]
+        );
+        assert_eq!(try_words(&["", "-detailed"]).unwrap().words(), ["", "-detailed"]);
+    }
+
+    #[test]
+    fn the_last_scalar_counts_and_lists_grow() {
+        let flags = try_words(&["-name=a", "-tag=x,y", "-name=b", "-tag", "z"]).unwrap();
+        assert_eq!(flags.string("name"), Some("b"));
+        assert_eq!(flags.list("tag"), ["x,y", "z"]);
+        assert!(
+            try_words(&["-detailed=false", "-detailed"])
+                .unwrap()
+                .is_set("detailed")
+        );
+    }
+
+    #[test]
+    fn typed_values() {
+        let flags = try_words(&["-factor=0x10", "-timeout", "1.5s"]).unwrap();
+        assert_eq!(flags.integer("factor"), Some(16));
+        assert_eq!(
+            flags.duration("timeout"),
+            Some(GoDuration { nanos: 1_500_000_000 })
+        );
+    }
+
+    #[test]
+    fn errors_read_as_go_writes_them() {
+        let cases: &[(&[&str], &str)] = &[
+            (&["-nosuch"], "flag provided but not defined: -nosuch"),
+            (&["-nosuch=1"], "flag provided but not defined: -nosuch"),
+            (&["-name"], "flag needs an argument: -name"),
+            (&["---x"], "bad flag syntax: ---x"),
+            (&["-=x"], "bad flag syntax: -=x"),
+            (
+                &["-detailed=maybe"],
+                "invalid boolean value \"maybe\" for -detailed: parse error",
+            ),
+            (
+                &["-detailed="],
+                "invalid boolean value \"\" for -detailed: parse error",
+            ),
+            (
+                &["-factor=abc"],
+                "invalid value \"abc\" for flag -factor: parse error",
+            ),
+            (
+                &["-factor=99999999999999999999"],
+                "invalid value \"99999999999999999999\" for flag -factor: value out of range",
+            ),
+            (
+                &["-timeout=5"],
+                "invalid value \"5\" for flag -timeout: parse error",
+            ),
+            (
+                &["-factor=x", "-nosuch"],
+                "invalid value \"x\" for flag -factor: parse error",
+            ),
+        ];
+        for (words, expected) in cases {
+            assert_eq!(
+                try_words(words).unwrap_err(),
+                FlagError::Bad((*expected).to_owned())
+            );
+        }
+        for words in [["--h"], ["-h=x"], ["-help"]] {
+            assert_eq!(try_words(&words).unwrap_err(), FlagError::Help);
+        }
+    }
+
+    #[test]
+    fn integers_in_go_notation() {
+        let cases = [
+            ("0", Ok(0)),
+            ("-7", Ok(-7)),
+            ("+7", Ok(7)),
+            ("017", Ok(15)),
+            ("0o17", Ok(15)),
+            ("0b101", Ok(5)),
+            ("0XfF", Ok(255)),
+            ("1_000", Ok(1000)),
+            ("0x_ff", Ok(255)),
+            ("-9223372036854775808", Ok(i64::MIN)),
+            ("9223372036854775808", Err(NumberError::Range)),
+            ("", Err(NumberError::Syntax)),
+            ("-", Err(NumberError::Syntax)),
+            ("--1", Err(NumberError::Syntax)),
+            ("08", Err(NumberError::Syntax)),
+            ("0x", Err(NumberError::Syntax)),
+            ("1__0", Err(NumberError::Syntax)),
+            ("_1", Err(NumberError::Syntax)),
+            ("1.0", Err(NumberError::Syntax)),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse_integer(text), expected, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(words: Vec<String>) {
+            let words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
+            let _ = parse(command(), &words);
+            for word in &words {
+                let _ = parse_integer(&word.to_string_lossy());
+            }
+        }
+    }
+}

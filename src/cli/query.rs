@@ -1,0 +1,225 @@
+//! `query`: asks the cluster a question and shows the answers as they come.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use clap::Command;
+use serde::Serialize;
+
+use super::flags::Flags;
+use super::json::go_json;
+use super::{FAILED, Failure, Terminal, flags, rpc};
+use crate::rpc::client::{Client, Record};
+use crate::rpc::records::{QueryRecord, QueryRecordKind};
+use crate::rpc::types::QueryRequest;
+
+pub(super) fn define() -> Command {
+    Command::new("query")
+        .about("Asks the cluster a question")
+        .long_about(
+            "Sends a query, with a payload if one is given, and prints acknowledgements and responses until \
+             its time is over.",
+        )
+        .override_usage("query [options] name payload")
+        .args([
+            flags::string("format", "text", "How to print the result: 'text' or 'json'."),
+            flags::list(
+                "node",
+                "<name>",
+                "Only this node shall answer. Can be given several times.",
+            ),
+            flags::list(
+                "tag",
+                "<key>=<regexp>",
+                "Only nodes whose tag matches shall answer. Can be given several times.",
+            ),
+            flags::duration(
+                "timeout",
+                "<duration>",
+                "How long to wait for answers, such as 15s or 300ms.",
+            ),
+            flags::boolean("no-ack", "Do not ask for acknowledgements."),
+            flags::integer(
+                "relay-factor",
+                "<n>",
+                "Send answers through this many further nodes as well.",
+            ),
+        ])
+        .args(rpc::arguments())
+}
+
+pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(), Failure> {
+    let flags = flags::parse(define(), words)?;
+    let query = request(&flags)?;
+    rpc::with_agent(&flags, terminal, async |terminal, client| {
+        tokio::select! {
+            result = ask(terminal, client, query, flags.string("format").unwrap_or("text")) => result,
+            _ = tokio::signal::ctrl_c() => Err(Failure::Exit(FAILED)),
+        }
+    })
+}
+
+fn request(flags: &Flags) -> Result<QueryRequest, Failure> {
+    let (name, payload) = match flags.words() {
+        [] => return Err(Failure::Usage(Some("A query name must be specified."))),
+        [name] => (name, None),
+        [name, payload] => (name, Some(payload)),
+        _ => {
+            let problem = "Too many command line arguments. Only a name and payload must be specified.";
+            return Err(Failure::Usage(Some(problem)));
+        }
+    };
+    let relay_factor = u8::try_from(flags.integer("relay-factor").unwrap_or_default())
+        .map_err(|_| Failure::Error("Relay factor must be between 0 and 255".to_owned()))?;
+    Ok(QueryRequest {
+        filter_nodes: flags.list("node"),
+        filter_tags: rpc::key_values(&flags.list("tag"))?,
+        name: rpc::text_word(name)?,
+        payload: rpc::payload(payload),
+        relay_factor,
+        request_ack: !flags.is_set("no-ack"),
+        timeout: flags.duration("timeout").unwrap_or_default().nanos,
+    })
+}
+
+async fn ask(
+    terminal: &mut Terminal<'_>,
+    mut client: Client,
+    query: QueryRequest,
+    format: &str,
+) -> Result<(), Failure> {
+    let mut printer = Printer::new(format, query.request_ack)?;
+    let dispatched = format!("Query '{}' dispatched", query.name);
+    client
+        .query(query)
+        .await
+        .map_err(rpc::failed("Error sending query"))?;
+    if printer.json.is_none() {
+        terminal.line(dispatched);
+    }
+    // An agent that dies midway ends the query; what came until then is the result.
+    while let Ok((_, record)) = client.next_record().await {
+        match record {
+            Record::Query(answer) if answer.r#type == QueryRecordKind::Done => break,
+            Record::Query(answer) => printer.show(terminal, answer),
+            _ => {}
+        }
+        if terminal.is_broken() {
+            return Err(Failure::Exit(FAILED));
+        }
+    }
+    printer.finish(terminal)
+}
+
+/// Shows answers at once as text, or all together as JSON.
+struct Printer {
+    acks: usize,
+    responses: usize,
+    acks_wanted: bool,
+    json: Option<JsonAnswers>,
+}
+
+#[derive(Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct JsonAnswers {
+    /// No acks are null.
+    acks: Option<Vec<String>>,
+    responses: BTreeMap<String, String>,
+}
+
+impl Printer {
+    fn new(format: &str, acks_wanted: bool) -> Result<Printer, Failure> {
+        let json = match format {
+            "text" => None,
+            "json" => Some(JsonAnswers::default()),
+            other => return Err(Failure::Error(format!("Invalid format: {other}"))),
+        };
+        Ok(Printer {
+            acks: 0,
+            responses: 0,
+            acks_wanted,
+            json,
+        })
+    }
+
+    fn show(&mut self, terminal: &mut Terminal<'_>, answer: QueryRecord) {
+        let QueryRecord {
+            from,
+            mut payload,
+            r#type: kind,
+        } = answer;
+        match (kind, &mut self.json) {
+            (QueryRecordKind::Ack, Some(json)) => json.acks.get_or_insert_default().push(from),
+            (QueryRecordKind::Ack, None) => {
+                self.acks += 1;
+                terminal.line(format!("Ack from '{from}'"));
+            }
+            (QueryRecordKind::Response, Some(json)) => {
+                json.responses
+                    .insert(from, String::from_utf8_lossy(&payload).into_owned());
+            }
+            (QueryRecordKind::Response, None) => {
+                self.responses += 1;
+                payload.pop_if(|last| *last == b'\n');
+                terminal.line([format!("Response from '{from}': ").as_bytes(), &payload].concat());
+            }
+            (QueryRecordKind::Done, _) => {}
+        }
+    }
+
+    fn finish(self, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+        if let Some(json) = self.json {
+            terminal
+                .line(go_json(&json).map_err(|error| Failure::Error(format!("Encoding error: {error}")))?);
+            return Ok(());
+        }
+        if self.acks_wanted {
+            terminal.line(format!("Total Acks: {}", self.acks));
+        }
+        terminal.line(format!("Total Responses: {}", self.responses));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn print(format: &str, acks_wanted: bool, answers: &[QueryRecord]) -> String {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut terminal = Terminal::new("fyrd".into(), &mut out, &mut err);
+        let mut printer = Printer::new(format, acks_wanted).unwrap();
+        for answer in answers {
+            printer.show(&mut terminal, answer.clone());
+        }
+        printer.finish(&mut terminal).unwrap();
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    fn answer(kind: QueryRecordKind, from: &str, payload: &[u8]) -> QueryRecord {
+        QueryRecord {
+            from: from.to_owned(),
+            payload: payload.to_vec(),
+            r#type: kind,
+        }
+    }
+
+    #[test]
+    fn text_cuts_one_newline() {
+        let answers = [
+            answer(QueryRecordKind::Ack, "n1", b""),
+            answer(QueryRecordKind::Response, "n1", b"up\n\n"),
+        ];
+        let expected = "Ack from 'n1'\nResponse from 'n1': up\n\nTotal Acks: 1\nTotal Responses: 1\n";
+        assert_eq!(print("text", true, &answers), expected);
+        assert_eq!(print("text", false, &[]), "Total Responses: 0\n");
+    }
+
+    #[test]
+    fn json_keeps_payloads_whole() {
+        let answers = [answer(QueryRecordKind::Response, "n1", b"<up>\n\xff")];
+        let expected =
+            "{\n  \"Acks\": null,\n  \"Responses\": {\n    \"n1\": \"\\u003cup\\u003e\\n\\ufffd\"\n  }\n}\n";
+        assert_eq!(print("json", true, &answers), expected);
+    }
+}

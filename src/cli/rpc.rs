@@ -1,0 +1,120 @@
+//! What all commands that talk to an agent share: the two flags, their environment variables, the
+//! connection, and small pieces of output.
+
+use std::ffi::{OsStr, OsString};
+
+use clap::Arg;
+use zeroize::Zeroizing;
+
+use super::flags::{self, Flags};
+use super::{Failure, Terminal};
+use crate::rpc::client::{Client, ClientError};
+
+/// Where an agent listens unless told otherwise.
+const DEFAULT_ADDRESS: &str = "127.0.0.1:7373";
+
+/// `-rpc-addr` and `-rpc-auth`.
+pub(super) fn arguments() -> [Arg; 2] {
+    [
+        flags::string(
+            "rpc-addr",
+            DEFAULT_ADDRESS,
+            "Where the agent listens for RPC. The environment variable SERF_RPC_ADDR sets it as well.",
+        ),
+        flags::string(
+            "rpc-auth",
+            "<token>",
+            "The token the agent asks for, if any. The environment variable SERF_RPC_AUTH sets it as well.",
+        ),
+    ]
+}
+
+/// Connects to the agent that flags and environment name, and runs `action` with the connection.
+pub(super) fn with_agent(
+    flags: &Flags,
+    terminal: &mut Terminal<'_>,
+    action: impl AsyncFnOnce(&mut Terminal<'_>, Client) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Error(format!("Error starting the runtime: {error}")))?;
+    let result = runtime.block_on(async {
+        let client = connect(flags)
+            .await
+            .map_err(failed("Error connecting to Serf agent"))?;
+        action(terminal, client).await
+    });
+    // A name lookup that hangs in its own thread shall not hold up the exit.
+    runtime.shutdown_background();
+    result
+}
+
+async fn connect(flags: &Flags) -> Result<Client, ClientError> {
+    let address = setting(flags, "rpc-addr", "SERF_RPC_ADDR").unwrap_or_else(|| DEFAULT_ADDRESS.to_owned());
+    let token = setting(flags, "rpc-auth", "SERF_RPC_AUTH")
+        .map(Zeroizing::new)
+        .unwrap_or_default();
+    let mut client = Client::connect(&address).await?;
+    if !token.is_empty() {
+        client.auth(token).await?;
+    }
+    Ok(client)
+}
+
+/// A flag beats its variable, even with an empty value; an empty variable counts as unset.
+fn setting(flags: &Flags, flag: &str, variable: &str) -> Option<String> {
+    let from_environment = || {
+        let value = std::env::var_os(variable)?;
+        (!value.is_empty()).then(|| value.to_string_lossy().into_owned())
+    };
+    flags.string(flag).map(str::to_owned).or_else(from_environment)
+}
+
+/// Turns a client's error into the command's own: `PREFIX: ERROR`.
+pub(super) fn failed(prefix: &'static str) -> impl Fn(ClientError) -> Failure {
+    move |error| Failure::Error(format!("{prefix}: {error}"))
+}
+
+/// A word that names something, and so has to be text.
+pub(super) fn text_word(word: &OsStr) -> Result<String, Failure> {
+    word.to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| Failure::Error(format!("Error: Not valid UTF-8: {}", word.to_string_lossy())))
+}
+
+/// A payload's bytes, exactly as given where the system allows it.
+pub(super) fn payload(word: Option<&OsString>) -> Vec<u8> {
+    let Some(word) = word else { return Vec::new() };
+    #[cfg(unix)]
+    return std::os::unix::ffi::OsStrExt::as_bytes(word.as_os_str()).to_vec();
+    #[cfg(not(unix))]
+    return word.to_string_lossy().into_owned().into_bytes();
+}
+
+/// Sorts `KEY=VALUE` words into a map, split at the first `=`. Of a repeated key the last one counts.
+pub(super) fn key_values(words: &[String]) -> Result<std::collections::BTreeMap<String, String>, Failure> {
+    words
+        .iter()
+        .map(|word| match word.split_once('=') {
+            Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+            _ => Err(Failure::Error(format!("Error: Invalid tag: '{word}'"))),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_split_at_the_first_equals_sign() {
+        let tags = key_values(&["a=b=c".into(), "x=".into(), "a=d".into()]).unwrap();
+        assert_eq!(
+            tags.into_iter().collect::<Vec<_>>(),
+            [("a".into(), "d".into()), ("x".into(), String::new())]
+        );
+        let error = key_values(&["foo".into()]).unwrap_err();
+        assert_eq!(error, Failure::Error("Error: Invalid tag: 'foo'".into()));
+    }
+}

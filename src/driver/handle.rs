@@ -1,0 +1,104 @@
+//! The driver's front: what the rest of the agent may ask of it, from any task or thread.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::Node;
+use super::ledger::{DriverCounters, Ledger};
+use crate::bounds;
+use crate::serf::{Answer, Command, Event, QueryUpdate};
+
+/// The driver is gone, so nothing can be asked of it any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the agent's network loop has ended")]
+pub struct Stopped;
+
+/// What a [`Handle`] sends to its driver.
+pub(super) enum Request<N> {
+    Command(Command, oneshot::Sender<Answer>),
+    Read(Box<dyn FnOnce(&N) + Send>),
+    Subscribe(mpsc::Sender<Event>),
+    SubscribeQueries(mpsc::Sender<QueryUpdate>),
+    Stop,
+}
+
+/// Talks to a running driver; clones talk to the same one.
+pub struct Handle<N = Node> {
+    requests: mpsc::Sender<Request<N>>,
+    ledger: Arc<Ledger>,
+}
+
+impl<N> Handle<N> {
+    pub(super) fn new(ledger: Arc<Ledger>) -> (Handle<N>, mpsc::Receiver<Request<N>>) {
+        let (requests, receiver) = mpsc::channel(bounds::DRIVER_REQUESTS);
+        (Handle { requests, ledger }, receiver)
+    }
+
+    /// Gives the node a command and waits for its answer.
+    pub async fn command(&self, command: Command) -> Result<Answer, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Request::Command(command, answer)).await?;
+        answered.await.map_err(|_| Stopped)
+    }
+
+    /// Looks at the node between two of its steps. Keep `look` short: nothing is received meanwhile.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&N) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        let (found, seen) = oneshot::channel();
+        let look = Box::new(move |node: &N| {
+            // Who asked may have lost patience.
+            let _ = found.send(look(node));
+        });
+        self.send(Request::Read(look)).await?;
+        seen.await.map_err(|_| Stopped)
+    }
+
+    /// All events from now on. Up to `capacity` wait for the subscriber; what comes on top is dropped
+    /// and counted.
+    pub async fn subscribe(&self, capacity: usize) -> Result<mpsc::Receiver<Event>, Stopped> {
+        let (events, receiver) = mpsc::channel(capacity.max(1));
+        self.send(Request::Subscribe(events)).await?;
+        Ok(receiver)
+    }
+
+    /// What comes in for queries of ours from now on, as [`Handle::subscribe`]. Subscribe before asking.
+    pub async fn subscribe_queries(&self, capacity: usize) -> Result<mpsc::Receiver<QueryUpdate>, Stopped> {
+        let (updates, receiver) = mpsc::channel(capacity.max(1));
+        self.send(Request::SubscribeQueries(updates)).await?;
+        Ok(receiver)
+    }
+
+    /// Ends the driver without a leave; comes back when its sockets are closed.
+    pub async fn stop(&self) {
+        if self.send(Request::Stop).await.is_ok() {
+            self.requests.closed().await;
+        }
+    }
+
+    /// What the driver has counted; to be had even after its end.
+    pub fn counters(&self) -> DriverCounters {
+        self.ledger.counters.read()
+    }
+
+    async fn send(&self, request: Request<N>) -> Result<(), Stopped> {
+        self.requests.send(request).await.map_err(|_| Stopped)
+    }
+}
+
+impl<N> Clone for Handle<N> {
+    fn clone(&self) -> Self {
+        Handle {
+            requests: self.requests.clone(),
+            ledger: self.ledger.clone(),
+        }
+    }
+}
+
+impl<N> std::fmt::Debug for Handle<N> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}

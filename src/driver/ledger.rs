@@ -1,0 +1,168 @@
+//! What went wrong on the network: counted always, logged at a limited rate.
+//!
+//! Anyone can make us count, so nobody may make us fill the disk: at most a few lines in each
+//! interval, and then one that says how many were held back.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::bounds;
+
+/// Declares the counters once, as atomics for the driver's tasks and as plain numbers for readers.
+macro_rules! counters {
+    ($($(#[$doc:meta])+ $name:ident,)+) => {
+        /// What the driver has counted since it started.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct DriverCounters {
+            $($(#[$doc])+ pub $name: u64,)+
+        }
+
+        /// The running counters.
+        #[derive(Debug, Default)]
+        pub(super) struct Counters {
+            $(pub(super) $name: AtomicU64,)+
+        }
+
+        impl Counters {
+            pub(super) fn read(&self) -> DriverCounters {
+                DriverCounters { $($name: self.$name.load(Ordering::Relaxed),)+ }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Datagrams received, good and bad.
+    datagrams_received,
+    /// Datagrams handed to the operating system.
+    datagrams_sent,
+    /// Datagrams that could not be read, or carried another label.
+    datagrams_refused,
+    /// Datagrams that no key opened, plaintext among encrypted peers included.
+    datagrams_undecryptable,
+    /// Datagrams that could not be sent.
+    datagrams_unsent,
+    /// Errors the UDP socket reported while receiving.
+    receive_errors,
+    /// Inbound streams that were admitted.
+    streams_accepted,
+    /// Inbound streams closed at once because a cap was reached.
+    streams_over_cap,
+    /// Inbound streams that brought nothing readable in time.
+    streams_refused,
+    /// Events that a slow subscriber lost.
+    events_dropped,
+    /// Query updates that a slow subscriber lost.
+    query_updates_dropped,
+}
+
+/// Counters and limited log, shared by the driver's tasks.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    pub(super) counters: Counters,
+    limiter: Mutex<Limiter>,
+}
+
+impl Ledger {
+    pub(super) fn new() -> Ledger {
+        Ledger {
+            counters: Counters::default(),
+            limiter: Mutex::new(Limiter::new(Instant::now())),
+        }
+    }
+
+    /// Logs a peer's mistake, unless too many were logged just now.
+    pub(super) fn peer_error(&self, text: std::fmt::Arguments<'_>) {
+        if self.allowed() {
+            tracing::error!(target: "memberlist", "{text}");
+        }
+    }
+
+    /// As [`Ledger::peer_error`], for what is expected under load.
+    pub(super) fn warning(&self, text: std::fmt::Arguments<'_>) {
+        if self.allowed() {
+            tracing::warn!(target: "memberlist", "{text}");
+        }
+    }
+
+    /// Says how many lines were held back, once their interval is over.
+    pub(super) fn settle(&self) {
+        let held_back = self.lock().settle(Instant::now());
+        if held_back > 0 {
+            tracing::warn!(target: "memberlist", "{held_back} more network errors were not logged");
+        }
+    }
+
+    fn allowed(&self) -> bool {
+        self.settle();
+        self.lock().allow()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Limiter> {
+        self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Adds one.
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Lets so many lines through in each interval.
+#[derive(Debug)]
+struct Limiter {
+    interval_start: Instant,
+    logged: u32,
+    held_back: u64,
+}
+
+const INTERVAL: Duration = Duration::from_secs(10);
+
+impl Limiter {
+    fn new(now: Instant) -> Limiter {
+        Limiter {
+            interval_start: now,
+            logged: 0,
+            held_back: 0,
+        }
+    }
+
+    fn settle(&mut self, now: Instant) -> u64 {
+        if now.saturating_duration_since(self.interval_start) < INTERVAL {
+            return 0;
+        }
+        self.interval_start = now;
+        self.logged = 0;
+        std::mem::take(&mut self.held_back)
+    }
+
+    fn allow(&mut self) -> bool {
+        if self.logged < bounds::NETWORK_LOG_LINES {
+            self.logged += 1;
+            return true;
+        }
+        self.held_back += 1;
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_gives_a_few_lines_and_a_sum() {
+        let start = Instant::now();
+        let mut limiter = Limiter::new(start);
+        let logged = (0..1000).filter(|_| limiter.allow()).count();
+        assert_eq!(logged, bounds::NETWORK_LOG_LINES as usize);
+        assert_eq!(limiter.settle(start + INTERVAL / 2), 0);
+        assert_eq!(
+            limiter.settle(start + INTERVAL),
+            1000 - u64::from(bounds::NETWORK_LOG_LINES)
+        );
+        assert!(limiter.allow());
+        assert_eq!(limiter.settle(start + 2 * INTERVAL), 0);
+    }
+}

@@ -1,0 +1,447 @@
+//! The only I/O loop around the node: sockets, clock and operating-system randomness.
+//!
+//! One task owns node, keyring and socket, so protocol state needs no locks:
+//!
+//! ```text
+//! UDP socket    --> open --> decode --+
+//! stream tasks  --> open --> decode --+--> Node::handle --> effects --> seal --> UDP socket
+//! Handle (RPC, agent) --> Command ----+                        |  +---> stream tasks
+//! deadline      --> Tick -------------+                        +------> subscribers, answers
+//! ```
+//!
+//! After each input all effects are carried out before the next input is looked at. Crypto of streams
+//! runs in this task as well: at about a gigabyte a second even the largest message (20 MiB) holds
+//! the loop for some 20 ms, and usual ones (below 100 kB) for no time that matters.
+
+mod envelope;
+mod error_text;
+mod gate;
+mod handle;
+mod ledger;
+mod perform;
+mod sockets;
+mod streams;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fyrd_keys::Keyring;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::bounds;
+use crate::node::{CommandId, Effect, Input, NodeConfig, StreamId};
+use crate::serf::{Answer, Event, QueryUpdate};
+use crate::time::Time;
+use crate::wire;
+
+pub use crate::node::Node;
+pub use handle::{Handle, Stopped};
+pub use ledger::DriverCounters;
+pub use sockets::{BindError, Sockets};
+
+use envelope::{Envelope, Unopened};
+use gate::{Gate, Limits};
+use handle::Request;
+use ledger::{Ledger, count};
+use streams::{News, Shared};
+
+/// What a driver drives: [`Node`], or in tests something simpler.
+pub trait Drive {
+    /// See [`Node::handle`].
+    fn handle(&mut self, now: Time, input: Input<'_>);
+    /// See [`Node::poll_effect`].
+    fn poll_effect(&mut self) -> Option<Effect>;
+    /// See [`Node::next_deadline`].
+    fn next_deadline(&self) -> Option<Time>;
+}
+
+impl Drive for Node {
+    fn handle(&mut self, now: Time, input: Input<'_>) {
+        Node::handle(self, now, input);
+    }
+
+    fn poll_effect(&mut self) -> Option<Effect> {
+        Node::poll_effect(self)
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        Node::next_deadline(self)
+    }
+}
+
+/// Everything a driver has to be told, besides its sockets.
+#[derive(Debug)]
+pub struct DriverConfig {
+    /// The node's configuration. Its overheads are set by the driver, which knows them.
+    pub node: NodeConfig,
+    /// The keys; `None` switches encryption off.
+    pub keyring: Option<Keyring>,
+    /// The cluster's label, empty for none.
+    pub label: Vec<u8>,
+    /// Whether to compress what is sent; received is either form.
+    pub compress: bool,
+}
+
+/// Why a driver ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to.
+    Stopped,
+    /// The node lost its name to another.
+    LostName,
+}
+
+/// The loop; see the module's own text.
+pub struct Driver<N = Node> {
+    node: N,
+    start: Instant,
+    udp: UdpSocket,
+    udp_is_v6: bool,
+    /// Taken by the accepting task when the loop starts.
+    listener: Option<TcpListener>,
+    envelope: Envelope,
+    /// The datagram being received.
+    packet: Vec<u8>,
+    /// The same, decompressed.
+    scratch: Vec<u8>,
+    /// Datagrams that the operating system had no room for yet.
+    unsent: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// Destinations that the operating system refused, still to be told to the node.
+    failed_sends: Vec<SocketAddr>,
+    /// Receive errors without a datagram between them.
+    receive_errors_in_row: u32,
+    /// When the socket may be read again after too many of those.
+    rest_until: Option<Instant>,
+    requests: mpsc::Receiver<Request<N>>,
+    news: mpsc::Receiver<News>,
+    shared: Shared,
+    tasks: JoinSet<()>,
+    answers: HashMap<CommandId, oneshot::Sender<Answer>>,
+    last_command: u64,
+    last_stream: u64,
+    /// The inbound stream whose message the node handles right now.
+    current_stream: Option<(StreamId, oneshot::Sender<Vec<u8>>)>,
+    event_subscribers: Vec<mpsc::Sender<Event>>,
+    query_subscribers: Vec<mpsc::Sender<QueryUpdate>>,
+    ledger: Arc<Ledger>,
+    ended: Option<Ended>,
+}
+
+/// What a driver of any node is made of.
+struct Setup {
+    keyring: Option<Keyring>,
+    label: Vec<u8>,
+    compress: bool,
+    tcp_timeout: Duration,
+    limits: Limits,
+}
+
+/// Why the loop woke up.
+enum Wake<N> {
+    Tick,
+    Datagrams,
+    Writable,
+    ReceiveError(io::Error),
+    Stream(News),
+    Request(Option<Request<N>>),
+}
+
+impl Driver {
+    /// A driver of a new node. Nothing is sent or received before [`Driver::run`].
+    pub fn new(sockets: Sockets, config: DriverConfig) -> Result<(Driver, Handle), String> {
+        let DriverConfig {
+            mut node,
+            keyring,
+            label,
+            compress,
+        } = config;
+        if label.len() > bounds::LABEL_MAX {
+            let len = label.len();
+            return Err(format!(
+                "label of {len} bytes is too long, it must have at most {} bytes",
+                bounds::LABEL_MAX
+            ));
+        }
+        node.seal_overhead = keyring.as_ref().map_or(0, Keyring::overhead);
+        node.label_overhead = if label.is_empty() { 0 } else { 2 + label.len() };
+        let tcp_timeout = node.profile.tcp_timeout;
+        let setup = Setup {
+            keyring,
+            label,
+            compress,
+            tcp_timeout,
+            limits: Limits::default(),
+        };
+        Driver::assemble(sockets, setup, Instant::now(), |now| Node::new(node, now))
+    }
+}
+
+impl<N: Drive> Driver<N> {
+    fn assemble(
+        sockets: Sockets,
+        setup: Setup,
+        start: Instant,
+        node: impl FnOnce(Time) -> Result<N, String>,
+    ) -> Result<(Driver<N>, Handle<N>), String> {
+        let ledger = Arc::new(Ledger::new());
+        let (handle, requests) = Handle::new(ledger.clone());
+        let (news_sender, news) = mpsc::channel(bounds::STREAM_NEWS);
+        let envelope = Envelope::new(setup.keyring, setup.label, setup.compress)?;
+        let shared = Shared {
+            gate: Gate::new(setup.limits),
+            ledger: ledger.clone(),
+            news: news_sender,
+            dials: Arc::new(Semaphore::new(bounds::DIALS_MAX)),
+            label: envelope.label().into(),
+            encrypted: envelope.is_encrypted(),
+            timeout: setup.tcp_timeout,
+        };
+        let driver = Driver {
+            node: node(Time::ZERO)?,
+            start,
+            udp_is_v6: sockets.local_addr().is_ipv6(),
+            udp: sockets.udp,
+            listener: Some(sockets.tcp),
+            envelope,
+            packet: vec![0; bounds::UDP_RECEIVE_BUFFER],
+            scratch: Vec::new(),
+            unsent: VecDeque::new(),
+            failed_sends: Vec::new(),
+            receive_errors_in_row: 0,
+            rest_until: None,
+            requests,
+            news,
+            shared,
+            tasks: JoinSet::new(),
+            answers: HashMap::new(),
+            last_command: 0,
+            last_stream: 0,
+            current_stream: None,
+            event_subscribers: Vec::new(),
+            query_subscribers: Vec::new(),
+            ledger,
+            ended: None,
+        };
+        Ok((driver, handle))
+    }
+
+    /// Runs until it is stopped, all handles are gone, or the node has lost its name.
+    pub async fn run(mut self) -> Ended {
+        if let Some(listener) = self.listener.take() {
+            self.tasks.spawn(streams::accept(listener, self.shared.clone()));
+        }
+        // Who subscribed before the start hears of the node's first events too.
+        while let Ok(request) = self.requests.try_recv() {
+            self.request(request);
+        }
+        self.settle();
+        let mut ticked = false;
+        let ended = loop {
+            if let Some(ended) = self.ended {
+                break ended;
+            }
+            // A timer that is due goes before a flood of input, but not twice in a row.
+            let wake = if !ticked && self.tick_is_due() {
+                Wake::Tick
+            } else {
+                self.wait().await
+            };
+            ticked = matches!(wake, Wake::Tick);
+            if self.act(wake) == Fullness::More {
+                // The batch is full and more is waiting: let the other tasks have a turn.
+                tokio::task::yield_now().await;
+            }
+            self.ledger.settle();
+            while self.tasks.try_join_next().is_some() {}
+        };
+        self.close().await;
+        ended
+    }
+
+    fn now(&self) -> Time {
+        Time::ZERO + self.start.elapsed()
+    }
+
+    fn tick_is_due(&self) -> bool {
+        self.node
+            .next_deadline()
+            .is_some_and(|deadline| deadline <= self.now())
+    }
+
+    async fn wait(&mut self) -> Wake<N> {
+        let node_deadline = self
+            .node
+            .next_deadline()
+            .map(|at| self.start + at.since(Time::ZERO));
+        let deadline = node_deadline.into_iter().chain(self.rest_until).min();
+        let resting = self.rest_until.is_some();
+        tokio::select! {
+            ready = self.udp.readable(), if !resting => match ready {
+                Ok(()) => Wake::Datagrams,
+                Err(error) => Wake::ReceiveError(error),
+            },
+            _ = self.udp.writable(), if !self.unsent.is_empty() => Wake::Writable,
+            Some(news) = self.news.recv() => Wake::Stream(news),
+            request = self.requests.recv() => Wake::Request(request),
+            () = sleep_until(deadline) => Wake::Tick,
+        }
+    }
+
+    fn act(&mut self, wake: Wake<N>) -> Fullness {
+        match wake {
+            Wake::Tick => {
+                self.rest_until = self.rest_until.filter(|until| *until > Instant::now());
+                self.feed(Input::Tick);
+            }
+            Wake::Datagrams => return self.receive(),
+            Wake::Writable => self.send_waiting(),
+            Wake::ReceiveError(error) => self.note_receive_error(&error),
+            Wake::Stream(news) => self.stream_news(news),
+            Wake::Request(Some(request)) => self.request(request),
+            Wake::Request(None) => self.ended = Some(Ended::Stopped),
+        }
+        Fullness::Drained
+    }
+
+    /// Hands the node one input and carries out all that follows.
+    fn feed(&mut self, input: Input<'_>) {
+        self.node.handle(self.now(), input);
+        self.settle();
+    }
+
+    /// Carries out all effects. Refused sends are told to the node once; what it sends then, and
+    /// is refused again, waits for the next input, so that no loop comes of it.
+    fn settle(&mut self) {
+        self.perform_all();
+        for to in std::mem::take(&mut self.failed_sends) {
+            self.node.handle(self.now(), Input::SendFailed { to });
+        }
+        self.perform_all();
+    }
+
+    fn perform_all(&mut self) {
+        while let Some(effect) = self.node.poll_effect() {
+            self.perform(effect);
+        }
+    }
+
+    /// Receives what is there, up to a batch.
+    fn receive(&mut self) -> Fullness {
+        for _ in 0..bounds::DATAGRAM_BATCH {
+            match self.udp.try_recv_from(&mut self.packet) {
+                Ok((len, from)) => {
+                    self.receive_errors_in_row = 0;
+                    self.datagram(len, sockets::plain(from));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Fullness::Drained,
+                Err(error) => {
+                    self.note_receive_error(&error);
+                    if self.rest_until.is_some() {
+                        return Fullness::Drained;
+                    }
+                }
+            }
+            if self.ended.is_some() {
+                return Fullness::Drained;
+            }
+        }
+        Fullness::More
+    }
+
+    /// Errors tell of a single datagram (of one that we sent, on Windows), not of the socket. Many in
+    /// a row do mean the socket; then it rests a moment between tries.
+    fn note_receive_error(&mut self, error: &io::Error) {
+        count(&self.ledger.counters.receive_errors);
+        self.receive_errors_in_row += 1;
+        if self.receive_errors_in_row >= bounds::RECEIVE_ERRORS_IN_ROW {
+            self.receive_errors_in_row = 0;
+            self.rest_until = Some(Instant::now() + bounds::RECEIVE_PAUSE);
+        }
+        let reason = error_text::os_text(error);
+        self.ledger
+            .peer_error(format_args!("Error reading UDP packet: {reason}"));
+    }
+
+    fn datagram(&mut self, len: usize, from: SocketAddr) {
+        if len == 0 {
+            return;
+        }
+        let now = self.now();
+        let counters = &self.ledger.counters;
+        count(&counters.datagrams_received);
+        let packet = self.packet.get_mut(..len).unwrap_or_default();
+        let plain = match self.envelope.open_datagram(from, packet) {
+            Ok(plain) => plain,
+            Err(error) => {
+                let sealed = matches!(error, Unopened::Sealed(_));
+                count(if sealed {
+                    &counters.datagrams_undecryptable
+                } else {
+                    &counters.datagrams_refused
+                });
+                return self.ledger.peer_error(format_args!("{error} from={from}"));
+            }
+        };
+        let datagram = match wire::decode_datagram(plain, &mut self.scratch) {
+            Ok(datagram) => datagram,
+            Err(error) => {
+                count(&counters.datagrams_refused);
+                return self.ledger.peer_error(format_args!("{error} from={from}"));
+            }
+        };
+        if let Some(error) = datagram.first_refusal {
+            count(&counters.datagrams_refused);
+            self.ledger.peer_error(format_args!("{error} from={from}"));
+        }
+        if !datagram.messages.is_empty() {
+            self.node.handle(
+                now,
+                Input::Datagram {
+                    from,
+                    messages: &datagram.messages,
+                },
+            );
+            self.settle();
+        }
+    }
+
+    /// Closes everything in order: streams, then the socket, then the door for requests, whose closing
+    /// tells [`Handle::stop`] that all the rest is closed. Datagrams that wait get one more chance, for
+    /// the last ones of a leave are among them.
+    async fn close(mut self) {
+        if !self.unsent.is_empty() {
+            let _ = tokio::time::timeout(bounds::LAST_SEND, self.udp.writable()).await;
+            self.send_waiting();
+        }
+        let Driver {
+            udp,
+            mut tasks,
+            requests,
+            ..
+        } = self;
+        tasks.shutdown().await;
+        drop(udp);
+        drop(requests);
+    }
+}
+
+/// Whether a batch took all that was there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fullness {
+    Drained,
+    More,
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

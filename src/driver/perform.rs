@@ -1,0 +1,303 @@
+//! Carrying out what the node wants, and handing it what streams and users bring.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::envelope::Received;
+use super::error_text;
+use super::handle::Request;
+use super::ledger::count;
+use super::sockets::{plain, to_socket_family};
+use super::streams::{Exchange, News, exchange};
+use super::{Drive, Driver, Ended};
+use crate::bounds;
+use crate::node::{CommandId, Effect, ExchangeId, Input, StreamId};
+use crate::serf::{Answer, Command, Event, QueryUpdate};
+use crate::wire::{self, Fault, StreamMessage};
+
+impl<N: Drive> Driver<N> {
+    pub(super) fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send { to, plain, crc } => self.send(to, plain, crc),
+            Effect::Exchange {
+                id,
+                to,
+                plain,
+                expect_reply,
+                timeout,
+            } => {
+                self.start_exchange(id, to, plain, expect_reply, timeout);
+            }
+            Effect::Reply { id, plain } => self.reply(id, plain),
+            Effect::Event(event) => self.publish(event),
+            Effect::QueryUpdate(update) => self.publish_update(update),
+            Effect::Answer { id, answer } => {
+                if let Some(waiting) = self.answers.remove(&id) {
+                    // Who asked may have gone.
+                    let _ = waiting.send(answer);
+                }
+            }
+            Effect::Keyring { id, op, key } => {
+                let result = self.envelope.change_keyring(op, &key);
+                self.feed(Input::Keyring { id, result });
+            }
+            Effect::LostName => self.ended = Some(Ended::LostName),
+        }
+    }
+
+    fn send(&mut self, to: SocketAddr, message: Vec<u8>, crc: bool) {
+        let Some(target) = to_socket_family(to, self.udp_is_v6) else {
+            return self.send_failed(to, "the socket's address family cannot reach it");
+        };
+        let packet = self.envelope.close_datagram(message, crc);
+        if !self.unsent.is_empty() {
+            // Behind those that wait already, to keep the order.
+            let packet = packet.to_vec();
+            return self.postpone(target, packet);
+        }
+        match self.udp.try_send_to(packet, target) {
+            Ok(_) => count(&self.ledger.counters.datagrams_sent),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let packet = packet.to_vec();
+                self.postpone(target, packet);
+            }
+            Err(error) => self.send_failed(to, &error_text::os_text(&error)),
+        }
+    }
+
+    fn postpone(&mut self, to: SocketAddr, packet: Vec<u8>) {
+        if self.unsent.len() < bounds::UNSENT_DATAGRAMS {
+            self.unsent.push_back((to, packet));
+        } else {
+            count(&self.ledger.counters.datagrams_unsent);
+            self.ledger.warning(format_args!(
+                "the network is congested, dropped a datagram to {}",
+                plain(to)
+            ));
+        }
+    }
+
+    /// The socket has room again.
+    pub(super) fn send_waiting(&mut self) {
+        while let Some((to, packet)) = self.unsent.front() {
+            let to = *to;
+            match self.udp.try_send_to(packet, to) {
+                Ok(_) => count(&self.ledger.counters.datagrams_sent),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => self.send_failed(plain(to), &error_text::os_text(&error)),
+            }
+            self.unsent.pop_front();
+        }
+    }
+
+    fn send_failed(&mut self, to: SocketAddr, reason: &str) {
+        count(&self.ledger.counters.datagrams_unsent);
+        self.ledger
+            .peer_error(format_args!("Failed to send UDP packet to {to}: {reason}"));
+        if self.failed_sends.len() < bounds::UNSENT_DATAGRAMS {
+            self.failed_sends.push(to);
+        }
+    }
+
+    fn start_exchange(
+        &mut self,
+        id: ExchangeId,
+        to: SocketAddr,
+        message: Vec<u8>,
+        expect_reply: bool,
+        timeout: Duration,
+    ) {
+        let to = plain(to);
+        let deadline = Instant::now() + timeout;
+        let mut bytes = Vec::new();
+        wire::put_label(self.envelope.label(), &mut bytes);
+        match self.envelope.close_stream(message) {
+            Ok(sealed) => {
+                bytes.extend_from_slice(&sealed);
+                let job = Exchange {
+                    id,
+                    to,
+                    bytes,
+                    expect_reply,
+                    deadline,
+                };
+                self.tasks.spawn(exchange(job, self.shared.clone()));
+            }
+            Err(reason) => {
+                // The result must not come before the node is done with asking.
+                let news = self.shared.news.clone();
+                self.tasks.spawn(async move {
+                    let _ = news
+                        .send(News::Exchanged {
+                            id,
+                            to,
+                            result: Err(reason),
+                            pass: None,
+                        })
+                        .await;
+                });
+            }
+        }
+    }
+
+    fn reply(&mut self, id: StreamId, message: Vec<u8>) {
+        let Some((_, waiting)) = self.current_stream.take_if(|(current, _)| *current == id) else {
+            return;
+        };
+        match self.envelope.close_stream(message) {
+            // The stream's deadline may have passed.
+            Ok(sealed) => drop(waiting.send(sealed)),
+            Err(reason) => self
+                .ledger
+                .peer_error(format_args!("Failed to push local state: {reason}")),
+        }
+    }
+
+    pub(super) fn stream_news(&mut self, news: News) {
+        match news {
+            News::Arrived { from, message, reply } => self.arrived(from, message, reply),
+            News::Refused { reason, reply } => self.refuse(&reason, reply),
+            News::Exchanged {
+                id,
+                to,
+                result,
+                pass: _pass,
+            } => self.exchanged(id, to, result),
+        }
+    }
+
+    fn arrived(&mut self, from: SocketAddr, received: Received, reply: oneshot::Sender<Vec<u8>>) {
+        let mut opened = match self.envelope.open_stream(from, received) {
+            Ok(opened) => opened,
+            Err(reason) => {
+                self.note_refused_stream(from, &reason);
+                return self.refuse(&reason, reply);
+            }
+        };
+        let message = match opened.message() {
+            Ok(message) => message,
+            Err(error) => {
+                let reason = error.to_string();
+                self.note_refused_stream(from, &reason);
+                // As with memberlist, a peer is told of a bad wrapping, not of a bad message.
+                if let Fault::Algorithm(_) | Fault::Lzw | Fault::Inflates(_) = error.fault {
+                    self.refuse(&reason, reply);
+                }
+                return;
+            }
+        };
+        self.last_stream += 1;
+        let id = StreamId(self.last_stream);
+        self.current_stream = Some((id, reply));
+        self.feed(Input::Stream {
+            from,
+            id,
+            message: &message,
+        });
+        // Without a reply the sender is dropped, and with it the stream.
+        self.current_stream = None;
+    }
+
+    fn note_refused_stream(&self, from: SocketAddr, reason: &str) {
+        count(&self.ledger.counters.streams_refused);
+        self.ledger
+            .peer_error(format_args!("failed to receive: {reason} from={from}"));
+    }
+
+    /// Tells a peer what was wrong with its stream.
+    fn refuse(&mut self, reason: &str, reply: oneshot::Sender<Vec<u8>>) {
+        let mut message = Vec::new();
+        StreamMessage::Err(reason).encode(&mut message);
+        if let Ok(sealed) = self.envelope.close_stream(message) {
+            let _ = reply.send(sealed);
+        }
+    }
+
+    fn exchanged(&mut self, id: ExchangeId, to: SocketAddr, result: Result<Option<Received>, String>) {
+        let mut opened = match result {
+            Ok(Some(received)) => match self.envelope.open_stream(to, received) {
+                Ok(opened) => opened,
+                Err(reason) => {
+                    return self.feed(Input::Exchange {
+                        id,
+                        result: Err(reason),
+                    });
+                }
+            },
+            Ok(None) => return self.feed(Input::Exchange { id, result: Ok(None) }),
+            Err(reason) => {
+                return self.feed(Input::Exchange {
+                    id,
+                    result: Err(reason),
+                });
+            }
+        };
+        let message = match opened.message() {
+            Ok(StreamMessage::Err(text)) => Err(format!("remote error: {text}")),
+            Ok(message) => Ok(message),
+            Err(error) => Err(format!("{error} from={to}")),
+        };
+        let result = message.as_ref().map(Some).map_err(String::clone);
+        self.feed(Input::Exchange { id, result });
+    }
+
+    pub(super) fn request(&mut self, request: Request<N>) {
+        match request {
+            Request::Command(command, answer) => self.command(command, answer),
+            Request::Read(look) => look(&self.node),
+            Request::Subscribe(subscriber) => self.event_subscribers.push(subscriber),
+            Request::SubscribeQueries(subscriber) => self.query_subscribers.push(subscriber),
+            Request::Stop => self.ended = Some(Ended::Stopped),
+        }
+    }
+
+    fn command(&mut self, command: Command, answer: oneshot::Sender<Answer>) {
+        if self.answers.len() >= bounds::COMMANDS_IN_FLIGHT {
+            let _ = answer.send(Answer::Failed(
+                "too many commands are waiting for their answer".to_owned(),
+            ));
+            return;
+        }
+        self.last_command += 1;
+        let id = CommandId(self.last_command);
+        self.answers.insert(id, answer);
+        self.feed(Input::Command { id, command });
+    }
+
+    fn publish(&mut self, event: Event) {
+        let lost = publish_to(&mut self.event_subscribers, &event);
+        for _ in 0..lost {
+            count(&self.ledger.counters.events_dropped);
+            self.ledger
+                .warning(format_args!("a listener is too slow, it lost an event"));
+        }
+    }
+
+    fn publish_update(&mut self, update: QueryUpdate) {
+        let lost = publish_to(&mut self.query_subscribers, &update);
+        for _ in 0..lost {
+            count(&self.ledger.counters.query_updates_dropped);
+            self.ledger
+                .warning(format_args!("a listener is too slow, it lost a query's answer"));
+        }
+    }
+}
+
+/// Gives a copy to every subscriber that has room, forgets those that are gone, and says how many
+/// had no room.
+fn publish_to<T: Clone>(subscribers: &mut Vec<mpsc::Sender<T>>, notice: &T) -> usize {
+    let mut lost = 0;
+    subscribers.retain(|subscriber| match subscriber.try_send(notice.clone()) {
+        Ok(()) => true,
+        Err(mpsc::error::TrySendError::Full(_)) => {
+            lost += 1;
+            true
+        }
+        Err(mpsc::error::TrySendError::Closed(_)) => false,
+    });
+    lost
+}

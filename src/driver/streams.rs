@@ -1,0 +1,352 @@
+//! Streams in and out: one task each, that moves bytes and nothing more.
+//!
+//! A task reads until one message is complete and hands its raw bytes to the driver, which opens,
+//! decodes and answers. Every stream has one deadline for all of its life, and pays for each byte
+//! from the common budget of its [`Gate`], so a slow or greedy peer costs a bounded sum for a bounded
+//! time.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::envelope::{REMOTE_IS_ENCRYPTED, REMOTE_IS_PLAIN, Received};
+use super::error_text;
+use super::gate::{Gate, Pass};
+use super::ledger::{Ledger, count};
+use super::sockets::plain;
+use crate::bounds;
+use crate::node::ExchangeId;
+use crate::wire::{DecodeError, Fault, StreamDecoder, StreamPrefix};
+
+/// What a stream's task tells the driver.
+pub(super) enum News {
+    /// A peer's stream brought a message. An answer may follow; without one the stream is closed.
+    Arrived {
+        from: SocketAddr,
+        message: Received,
+        reply: oneshot::Sender<Vec<u8>>,
+    },
+    /// A peer's stream cannot be understood, and the peer shall be told why.
+    Refused {
+        reason: String,
+        reply: oneshot::Sender<Vec<u8>>,
+    },
+    /// An exchange of ours is over. The pass pays for the reply until it has been looked at.
+    Exchanged {
+        id: ExchangeId,
+        to: SocketAddr,
+        result: Result<Option<Received>, String>,
+        pass: Option<Pass>,
+    },
+}
+
+/// What all stream tasks of one driver share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub gate: Gate,
+    pub ledger: Arc<Ledger>,
+    pub news: mpsc::Sender<News>,
+    pub dials: Arc<Semaphore>,
+    pub label: Arc<[u8]>,
+    pub encrypted: bool,
+    pub timeout: Duration,
+}
+
+/// One exchange to perform.
+pub(super) struct Exchange {
+    pub id: ExchangeId,
+    pub to: SocketAddr,
+    /// Label and message, sealed.
+    pub bytes: Vec<u8>,
+    pub expect_reply: bool,
+    pub deadline: Instant,
+}
+
+/// Accepts streams for ever.
+pub(super) async fn accept(listener: TcpListener, shared: Shared) {
+    let mut streams = JoinSet::new();
+    loop {
+        match listener.accept().await {
+            Ok((stream, from)) => {
+                let from = plain(from);
+                let Some(pass) = shared.gate.admit(from) else {
+                    count(&shared.ledger.counters.streams_over_cap);
+                    shared
+                        .ledger
+                        .warning(format_args!("too many streams at once, closed one from={from}"));
+                    continue;
+                };
+                count(&shared.ledger.counters.streams_accepted);
+                streams.spawn(serve(stream, from, pass, shared.clone()));
+            }
+            Err(error) => {
+                let reason = error_text::os_text(&error);
+                shared
+                    .ledger
+                    .peer_error(format_args!("Error accepting TCP connection: {reason}"));
+                // Out of descriptors, say: a connection stays in the queue and accept fails at once again.
+                sleep(bounds::ACCEPT_PAUSE).await;
+            }
+        }
+        while streams.try_join_next().is_some() {}
+    }
+}
+
+/// Dials, sends, and reads the reply if one is expected.
+pub(super) async fn exchange(job: Exchange, shared: Shared) {
+    let Exchange {
+        id,
+        to,
+        bytes,
+        expect_reply,
+        deadline,
+    } = job;
+    let mut pass = shared.gate.dialled();
+    let result = converse(to, &bytes, expect_reply, deadline, &mut pass, &shared).await;
+    // The driver may have ended meanwhile.
+    let _ = shared
+        .news
+        .send(News::Exchanged {
+            id,
+            to,
+            result,
+            pass: Some(pass),
+        })
+        .await;
+}
+
+async fn converse(
+    to: SocketAddr,
+    bytes: &[u8],
+    expect_reply: bool,
+    deadline: Instant,
+    pass: &mut Pass,
+    shared: &Shared,
+) -> Result<Option<Received>, String> {
+    let dial = async {
+        let permit = shared
+            .dials
+            .acquire()
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
+        Ok::<_, io::Error>((permit, TcpStream::connect(to).await?))
+    };
+    let (_permit, mut stream) = timeout_at(deadline, dial)
+        .await
+        .map_err(|_| error_text::dial_timeout_text(to))?
+        .map_err(|error| error_text::dial_text(to, &error))?;
+    let ends = (stream.local_addr().map_or(to, plain), to);
+    timeout_at(deadline, stream.write_all(bytes))
+        .await
+        .map_err(|_| error_text::transfer_timeout_text("write", ends))?
+        .map_err(|error| error_text::transfer_text("write", ends, &error))?;
+    if !expect_reply {
+        // All is written; a peer that is gone meanwhile would not have told us anyway.
+        let _ = timeout_at(deadline, stream.shutdown()).await;
+        return Ok(None);
+    }
+    // The answering side sends no label, though its encryption covers ours.
+    let reading = read_message(&mut stream, None, shared.encrypted, pass);
+    match timeout_at(deadline, reading).await {
+        Err(_) => Err(error_text::transfer_timeout_text("read", ends)),
+        Ok(Ok(reply)) => Ok(Some(reply)),
+        Ok(Err(Unread::Io(error))) => Err(error_text::transfer_text("read", ends, &error)),
+        Ok(Err(Unread::Nothing)) => Err("EOF".to_owned()),
+        Ok(Err(Unread::Refused(reason))) => Err(reason),
+        Ok(Err(Unread::Dropped(reason))) => Err(format!("{reason} from={to}")),
+    }
+}
+
+/// Serves one inbound stream within its deadline.
+async fn serve(mut stream: TcpStream, from: SocketAddr, mut pass: Pass, shared: Shared) {
+    let deadline = Instant::now() + shared.timeout;
+    let ledger = &shared.ledger;
+    let reading = read_message(&mut stream, Some(&shared.label), shared.encrypted, &mut pass);
+    let (reply, answered) = oneshot::channel();
+    let news = match timeout_at(deadline, reading).await {
+        Ok(Ok(message)) => News::Arrived { from, message, reply },
+        Ok(Err(Unread::Refused(reason))) => {
+            ledger.peer_error(format_args!("failed to receive: {reason} from={from}"));
+            count(&ledger.counters.streams_refused);
+            News::Refused { reason, reply }
+        }
+        // A port check connects and goes.
+        Ok(Err(Unread::Nothing)) => return,
+        Ok(Err(Unread::Dropped(reason))) => return refuse(ledger, from, &reason),
+        Ok(Err(Unread::Io(error))) => return refuse(ledger, from, &error_text::os_text(&error)),
+        Err(_) => return refuse(ledger, from, "i/o timeout"),
+    };
+    let answering = async {
+        shared.news.send(news).await.ok()?;
+        let answer = answered.await.ok()?;
+        stream.write_all(&answer).await.ok()?;
+        stream.shutdown().await.ok()
+    };
+    if let Ok(Some(())) = timeout_at(deadline, answering).await {
+        linger(&mut stream).await;
+    }
+}
+
+fn refuse(ledger: &Ledger, from: SocketAddr, reason: &str) {
+    count(&ledger.counters.streams_refused);
+    ledger.peer_error(format_args!("failed to receive: {reason} from={from}"));
+}
+
+/// Waits a moment for the peer to close. Closing over unread bytes would reset the connection, and
+/// the reset can overtake our answer.
+async fn linger(stream: &mut TcpStream) {
+    let drain = async {
+        let mut scrap = [0; 1024];
+        let mut left = bounds::STREAM_LINGER_BYTES;
+        while left > 0 {
+            match stream.read(&mut scrap).await {
+                Ok(0) | Err(_) => return,
+                Ok(got) => left = left.saturating_sub(got),
+            }
+        }
+    };
+    let _ = timeout(bounds::STREAM_LINGER, drain).await;
+}
+
+/// Why no message came of a stream.
+#[derive(Debug)]
+enum Unread {
+    /// The peer closed without a byte.
+    Nothing,
+    /// The peer is to be told.
+    Refused(String),
+    /// The stream is to be closed without a word.
+    Dropped(String),
+    Io(io::Error),
+}
+
+/// Reads one message. `label` is what the other side must send first; `None` when it sends none.
+async fn read_message(
+    stream: &mut (impl AsyncRead + Unpin),
+    label: Option<&[u8]>,
+    encrypted: bool,
+    pass: &mut Pass,
+) -> Result<Received, Unread> {
+    let mut assembly = Assembly {
+        bytes: Vec::new(),
+        label,
+        encrypted,
+        decoder: None,
+    };
+    let mut nothing = true;
+    loop {
+        assembly.bytes.reserve(bounds::STREAM_READ);
+        let got = stream.read_buf(&mut assembly.bytes).await.map_err(Unread::Io)?;
+        if got == 0 {
+            return Err(if nothing {
+                Unread::Nothing
+            } else {
+                Unread::Dropped("unexpected EOF".to_owned())
+            });
+        }
+        nothing = false;
+        if !pass.take(got) {
+            return Err(Unread::Dropped(
+                "all streams together hold too many bytes".to_owned(),
+            ));
+        }
+        if let Some(message) = assembly.advance()? {
+            return Ok(message);
+        }
+    }
+}
+
+/// The bytes of a message that is still arriving.
+struct Assembly<'a> {
+    /// What no decoder has taken yet.
+    bytes: Vec<u8>,
+    /// The label to expect before anything else; `None` once it is off.
+    label: Option<&'a [u8]>,
+    encrypted: bool,
+    /// Collects a message in plain form.
+    decoder: Option<Box<StreamDecoder>>,
+}
+
+impl Assembly<'_> {
+    /// Looks at what has arrived, and gives the message once it is complete.
+    fn advance(&mut self) -> Result<Option<Received>, Unread> {
+        if self.decoder.is_none() && !self.take_label()? {
+            return Ok(None);
+        }
+        if self.decoder.is_some() {
+            return self.collect_plain();
+        }
+        match StreamPrefix::parse(&self.bytes).map_err(refusal)? {
+            StreamPrefix::NeedMore => Ok(None),
+            StreamPrefix::Label { .. } => Err(unacceptable_label()),
+            StreamPrefix::Encrypted { .. } if !self.encrypted => {
+                Err(Unread::Refused(REMOTE_IS_ENCRYPTED.to_owned()))
+            }
+            StreamPrefix::Encrypted { len, header } if self.bytes.len() >= header.len() + len => {
+                let mut block = std::mem::take(&mut self.bytes);
+                block.drain(..header.len());
+                block.truncate(len);
+                Ok(Some(Received::Sealed { header, block }))
+            }
+            StreamPrefix::Encrypted { .. } => Ok(None),
+            StreamPrefix::Plain if self.encrypted => Err(Unread::Refused(REMOTE_IS_PLAIN.to_owned())),
+            StreamPrefix::Plain => {
+                self.decoder = Some(Box::default());
+                self.collect_plain()
+            }
+        }
+    }
+
+    /// Takes the label off; false when it is not all there.
+    fn take_label(&mut self) -> Result<bool, Unread> {
+        let Some(expected) = self.label else {
+            return Ok(true);
+        };
+        match StreamPrefix::parse(&self.bytes).map_err(refusal)? {
+            StreamPrefix::NeedMore => return Ok(false),
+            StreamPrefix::Label { label, len } if label == expected => drop(self.bytes.drain(..len)),
+            StreamPrefix::Label { .. } => return Err(unacceptable_label()),
+            _ if !expected.is_empty() => return Err(unacceptable_label()),
+            _ => {}
+        }
+        self.label = None;
+        Ok(true)
+    }
+
+    fn collect_plain(&mut self) -> Result<Option<Received>, Unread> {
+        let Some(mut decoder) = self.decoder.take() else {
+            return Ok(None);
+        };
+        decoder.push(&self.bytes);
+        self.bytes.clear();
+        if decoder
+            .is_complete()
+            .map_err(|error| Unread::Dropped(error.to_string()))?
+        {
+            return Ok(Some(Received::Plain(decoder)));
+        }
+        self.decoder = Some(decoder);
+        Ok(None)
+    }
+}
+
+fn unacceptable_label() -> Unread {
+    Unread::Dropped("discarding stream with unacceptable label".to_owned())
+}
+
+/// A frame beyond the limit is answered as Serf does.
+fn refusal(error: DecodeError) -> Unread {
+    match error.fault {
+        Fault::TooMany { len, .. } => {
+            Unread::Refused(format!("Remote node state is larger than limit ({len})"))
+        }
+        _ => Unread::Dropped(error.to_string()),
+    }
+}

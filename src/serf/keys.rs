@@ -1,0 +1,268 @@
+//! Key rotation over the cluster: four internal queries, and the tally of their answers (B10).
+//!
+//! The keyring itself belongs to the driver. This layer asks it to change ([`super::Output::Keyring`])
+//! and tells the cluster how that went.
+
+use tracing::{error, info, warn};
+use zeroize::Zeroizing;
+
+use super::queries::{OpenQuery, OwnQueryKind, QueryKey};
+use super::types::{KeyReport, MemberStatus, QueryParams};
+use super::{Output, Serf};
+use crate::bounds::MAX_OPEN_QUERIES;
+use crate::time::Time;
+use crate::wire::{KeyRequest, KeyResponse, SerfMessage};
+
+/// The fewest bytes a listed key takes; bounds how many are tried at first.
+const MIN_LISTED_KEY: usize = 25;
+
+/// What to do with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KeyOp {
+    /// Add it, so that it can open.
+    Install,
+    /// Seal with it from now on.
+    Use,
+    /// Forget it.
+    Remove,
+    /// Tell which keys there are.
+    List,
+}
+
+impl KeyOp {
+    /// The internal query's name, without its prefix.
+    fn query_name(self) -> &'static str {
+        match self {
+            KeyOp::Install => "install-key",
+            KeyOp::Use => "use-key",
+            KeyOp::Remove => "remove-key",
+            KeyOp::List => "list-keys",
+        }
+    }
+
+    pub(super) fn from_query_name(name: &str) -> Option<Self> {
+        [KeyOp::Install, KeyOp::Use, KeyOp::Remove, KeyOp::List]
+            .into_iter()
+            .find(|op| op.query_name() == name)
+    }
+}
+
+/// A key in the form in which it travels; zeroized when dropped, never shown.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct KeyBytes(pub Zeroizing<Vec<u8>>);
+
+impl std::fmt::Debug for KeyBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeyBytes([hidden])")
+    }
+}
+
+/// The keys of a ring as text, the primary first; never shown by Debug.
+#[derive(Clone, Default)]
+pub struct KeyList(pub Vec<Zeroizing<String>>);
+
+impl std::fmt::Debug for KeyList {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KeyList({} keys)", self.0.len())
+    }
+}
+
+/// How the driver's keyring took a change: the keys for a listing, nothing for the others, or the
+/// reason of a refusal.
+pub type KeyringResult = Result<KeyList, String>;
+
+impl Serf {
+    /// Asks every member to do this with that key. Ends with [`Output::KeysDone`] once all members
+    /// have answered, or the time is up.
+    ///
+    /// # Errors
+    /// When the query cannot be sent.
+    pub fn key_query(&mut self, now: Time, op: KeyOp, key: &KeyBytes) -> Result<QueryKey, String> {
+        let mut payload = Zeroizing::new(Vec::with_capacity(96));
+        SerfMessage::KeyRequest(KeyRequest { key: &key.0 }).encode(&mut payload);
+        let params = QueryParams {
+            name: format!("{}{}", super::queries::INTERNAL_PREFIX, op.query_name()),
+            payload: payload.to_vec(),
+            ..QueryParams::default()
+        };
+        let nodes = self
+            .members
+            .values()
+            .filter(|entry| entry.status == MemberStatus::Alive)
+            .count();
+        let report = KeyReport {
+            nodes,
+            ..KeyReport::default()
+        };
+        self.start_query(now, &params, OwnQueryKind::Keys(report))
+    }
+
+    /// Takes a member's answer to a key query; says whether all have answered now.
+    pub(super) fn count_key_response(report: &mut KeyReport, from: &str, payload: &[u8]) -> bool {
+        report.responses += 1;
+        match SerfMessage::decode(payload) {
+            Ok(SerfMessage::KeyResponse(response)) => {
+                if !response.result {
+                    report.errors += 1;
+                }
+                if !response.message.is_empty() || !response.result {
+                    report
+                        .messages
+                        .insert(from.to_owned(), response.message.to_owned());
+                }
+                for key in &response.keys {
+                    *report.keys.entry((*key).to_owned()).or_default() += 1;
+                }
+                if !response.primary_key.is_empty() {
+                    *report
+                        .primary_keys
+                        .entry(response.primary_key.to_owned())
+                        .or_default() += 1;
+                }
+            }
+            _ => {
+                report.errors += 1;
+                let message = "Invalid key query response type".to_owned();
+                report.messages.insert(from.to_owned(), message);
+            }
+        }
+        report.responses >= report.nodes
+    }
+
+    /// A peer, or we ourselves, want our keyring changed.
+    pub(super) fn handle_key_query(&mut self, key: QueryKey, op: KeyOp, payload: &[u8], open: OpenQuery) {
+        if self.key_queries.len() >= MAX_OPEN_QUERIES {
+            return self.refuse(format_args!("a key query: {MAX_OPEN_QUERIES} are open"));
+        }
+        match KeyRequest::decode_payload(payload) {
+            Ok(request) => {
+                let bytes = KeyBytes(Zeroizing::new(request.key.to_vec()));
+                self.key_queries.insert(key, (op, open));
+                self.out.push_back(Output::Keyring {
+                    query: key,
+                    op,
+                    key: bytes,
+                });
+            }
+            Err(error) => self.refuse(format_args!("a key query: {error}")),
+        }
+    }
+
+    /// Tells the asker how our keyring took the change.
+    pub fn handle_keyring(&mut self, query: QueryKey, result: &KeyringResult) {
+        let Some((op, open)) = self.key_queries.remove(&query) else {
+            return;
+        };
+        let name = op.query_name();
+        match result {
+            Ok(_) => info!(target: "serf", "Received {name} query"),
+            Err(reason) => error!(target: "serf", "Failed to answer {name} query: {reason}"),
+        }
+        let list: &[Zeroizing<String>] = result.as_ref().map_or(&[], |list| &list.0);
+        let mut shown = list
+            .len()
+            .min(self.config.query_response_size_limit / MIN_LISTED_KEY);
+        loop {
+            let truncated = format!(
+                "truncated key list response, showing first {shown} of {} keys",
+                list.len()
+            );
+            let message = match result {
+                Err(reason) => reason.as_str(),
+                Ok(_) if shown < list.len() => &truncated,
+                Ok(_) => "",
+            };
+            let response = KeyResponse {
+                result: result.is_ok(),
+                message,
+                keys: list.iter().take(shown).map(|key| key.as_str()).collect(),
+                primary_key: list.first().map_or("", |key| key.as_str()),
+            };
+            let mut answer = Zeroizing::new(Vec::new());
+            SerfMessage::KeyResponse(response).encode(&mut answer);
+            match self.send_response(query, &open, 0, &answer) {
+                Ok(()) => return,
+                // Keys are left out from the end until the answer fits, and the message says so.
+                Err(_) if shown > 1 => shown -= 1,
+                Err(reason) => return warn!(target: "serf", "{reason}"),
+            }
+        }
+    }
+}
+
+/// The verdict of a key query, in Serf's words.
+pub fn key_verdict(report: &KeyReport) -> Result<(), String> {
+    let KeyReport {
+        nodes,
+        responses,
+        errors,
+        ..
+    } = report;
+    if *errors != 0 {
+        return Err(format!("{errors}/{nodes} nodes reported failure"));
+    }
+    if responses != nodes {
+        return Err(format!("{responses}/{nodes} nodes reported success"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn answer(report: &mut KeyReport, from: &str, response: KeyResponse<'_>) -> bool {
+        let mut payload = Vec::new();
+        SerfMessage::KeyResponse(response).encode(&mut payload);
+        Serf::count_key_response(report, from, &payload)
+    }
+
+    #[test]
+    fn a_report_counts_answers_errors_and_keys() {
+        let mut report = KeyReport {
+            nodes: 3,
+            ..KeyReport::default()
+        };
+        let keys = vec!["a", "b"];
+        let fine = KeyResponse {
+            result: true,
+            keys,
+            primary_key: "a",
+            ..KeyResponse::default()
+        };
+        assert!(!answer(&mut report, "n1", fine.clone()));
+        assert!(!answer(
+            &mut report,
+            "n2",
+            KeyResponse {
+                message: "no",
+                ..KeyResponse::default()
+            }
+        ));
+        assert_eq!(key_verdict(&report), Err("1/3 nodes reported failure".to_owned()));
+        report.errors = 0;
+        assert_eq!(key_verdict(&report), Err("2/3 nodes reported success".to_owned()));
+        assert!(answer(&mut report, "n3", fine));
+        assert_eq!(key_verdict(&report), Ok(()));
+        assert_eq!(
+            report.keys,
+            BTreeMap::from([("a".to_owned(), 2), ("b".to_owned(), 2)])
+        );
+        assert_eq!(report.primary_keys, BTreeMap::from([("a".to_owned(), 2)]));
+        assert_eq!(
+            report.messages,
+            BTreeMap::from([("n2".to_owned(), "no".to_owned())])
+        );
+        assert!(Serf::count_key_response(&mut report, "n4", b"	junk"));
+        assert_eq!(report.errors, 1);
+    }
+
+    #[test]
+    fn keys_are_not_shown() {
+        let bytes = KeyBytes(Zeroizing::new(b"secretsecret".to_vec()));
+        let list = KeyList(vec![Zeroizing::new("secret".to_owned())]);
+        assert!(!format!("{bytes:?}{list:?}").contains("secret"));
+    }
+}
