@@ -52,8 +52,8 @@ const MISTAKES: &[Mistake] = &[
         &[],
     ),
     mistake(
-        &["-bind=::1:3"],
-        "==> Invalid bind address: address ::1:3: too many colons in address",
+        &["-bind=a:b:7946"],
+        "==> Invalid bind address: address a:b:7946: too many colons in address",
         &[],
     ),
     mistake(
