@@ -18,12 +18,11 @@ const PUSH_PULL: &str = "Initiating push/pull sync with";
 /// whoever re-sends one in the other form makes the others see a name conflict.
 #[test]
 fn both_lengths_of_an_ipv4_address_survive_gossip_and_push_pull() {
-    let network = match Network::new() {
-        Ok(network) => network,
-        Err(reason) => {
-            return eprintln!("SKIPPED: no network namespace for a private IPv4 address: {reason}");
-        }
-    };
+    let network = Network::new().unwrap_or_else(|reason| {
+        panic!(
+            "this test needs network namespaces (unshare and ip, as root or with user namespaces): {reason}"
+        )
+    });
     let plan = |kind, name: &str, host: &str| {
         let plan = Plan::new(kind, name).host(host).launcher(&network.launcher());
         plan.args([
