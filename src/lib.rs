@@ -6,6 +6,7 @@ pub mod deadline;
 pub mod names;
 pub mod node;
 pub mod serf;
+pub mod sim;
 pub mod swim;
 pub mod time;
 pub mod wire;
