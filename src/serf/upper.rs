@@ -143,6 +143,11 @@ impl Upper for Serf {
         }
     }
 
+    fn is_quiet(&self) -> bool {
+        let queues = &self.queues;
+        queues.intents.is_empty() && queues.queries.is_empty() && queues.events.is_empty()
+    }
+
     fn fill(&mut self, packet: &mut PacketBuilder) {
         self.fill_packet(packet);
     }
