@@ -155,8 +155,9 @@ impl Swim {
         };
         probe.helpers_asked = true;
         let (facts, sent, target) = (Arc::clone(&probe.facts), probe.sent, probe.target);
+        let me = self.me;
         let helpers = self.pick_members(self.config.profile.indirect_checks, |id, record| {
-            id != target && record.state == State::Alive
+            id != target && id != me && record.state == State::Alive
         });
         let source = self.config.facts.clone();
         let mut expected_nacks = 0;
