@@ -376,18 +376,18 @@ impl Node {
     }
 
     fn set_tags(&mut self, now: Time, id: CommandId, new: Tags) {
+        let timed_out = "timeout waiting for update broadcast";
+        // An alive message with new tags would bring back a node that has said it is gone.
+        if self.serf.is_leaving() {
+            return self.answer(id, Answer::Failed(timed_out.to_owned()));
+        }
         match tags::write(&new, self.config.protocol) {
             Ok(meta) => {
                 let token = self.token();
                 self.config.tags = new;
                 self.swim.set_meta(now, meta, token, &mut self.serf);
                 let heard = self.swim.has_peers();
-                self.wait(
-                    now,
-                    id,
-                    heard.then_some(token),
-                    "timeout waiting for update broadcast",
-                );
+                self.wait(now, id, heard.then_some(token), timed_out);
             }
             Err(reason) => self.answer(id, Answer::Failed(reason)),
         }
@@ -466,7 +466,8 @@ impl Node {
                     debug!(target: "serf", "reconnected to {contacted} nodes, {} errors", errors.len());
                     return;
                 };
-                if announce && contacted > 0 {
+                // A join that ends while this node leaves must not take the leave back.
+                if announce && contacted > 0 && !self.serf.is_leaving() {
                     self.serf.announce_join(now);
                 }
                 self.answer(command, Answer::Joined { contacted, errors });
