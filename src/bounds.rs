@@ -61,17 +61,24 @@ pub const QUERY_FILTERS_MAX: usize = 128;
 /// Most tags of one member: no more fit into [`META_MAX`] bytes, at two bytes for the shortest.
 pub const TAGS_MAX: usize = 256;
 
-/// Highest incarnation taken from a peer. An honest one grows by one for each refutation or change of
-/// tags, so half of the range is never reached, and the other half is room to refute.
+/// Highest incarnation of which a node can be accused, unless its own is higher. An honest one grows by
+/// one for each refutation or change of tags, so half of the range is never reached, and the other half
+/// is room to refute. Below it any jump is taken: a bound on jumps would let one forged accusation raise
+/// a node beyond the reach of those who have missed it.
 pub const MAX_INCARNATION: u32 = 1 << 31;
 
-/// How far an incarnation may grow at once: far more than a node restarts or refutes between two
-/// messages about it, far less than the range.
-pub const MAX_INCARNATION_JUMP: u32 = 1 << 24;
+/// How far beyond [`MAX_INCARNATION`], or beyond what is known of a node if that is more, its alive
+/// message may go: enough to refute any accusation, so little that the end of the range is not reached.
+pub const MAX_INCARNATION_STEP: u32 = 1 << 16;
 
-/// How far a Lamport time may lie ahead of our clock: a node that joins late sees a large but honest
-/// gap, and a forged time must not exhaust the range.
-pub const MAX_LTIME_JUMP: u64 = 1 << 40;
+/// Highest Lamport time taken from a peer, unless our own clock is near it. Honest clocks count what
+/// people and programs say, and never get there; below it any jump is taken, because whoever has missed
+/// a jump must still understand those who have not.
+pub const MAX_LTIME: u64 = 1 << 62;
+
+/// How far beyond [`MAX_LTIME`], or beyond our own clock if that is more, a Lamport time may lie: enough
+/// for a cluster to go on whose clocks somebody has pushed there, too little to exhaust the range.
+pub const MAX_LTIME_STEP: u64 = 1 << 32;
 
 /// Most nodes in the list, so that invented names cannot fill the memory.
 pub const MAX_MEMBERS: usize = 1 << 17;

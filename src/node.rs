@@ -259,7 +259,7 @@ impl Node {
             }
             Input::Stream { from, id, message } => swim.handle_stream(now, from, id.0, message, serf),
             Input::Exchange { id, result } => swim.handle_exchange(now, id.0, result, serf),
-            Input::SendFailed { to } => swim.handle_send_failed(to, serf),
+            Input::SendFailed { to } => swim.handle_send_failed(now, to, serf),
             Input::Command { id, command } => self.handle_command(now, id, command),
         }
         self.collect(now);

@@ -56,7 +56,11 @@ fn the_same_seed_gives_the_same_run_byte_for_byte_and_another_seed_does_not() {
     let run = |seed| {
         let mut config = WorldConfig::new(seed);
         config.link = lossy(0.1);
-        config.key = Some("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".parse().expect("a key"));
+        config.key = Some(
+            "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+                .parse()
+                .expect("a key"),
+        );
         let mut world = World::new(config);
         let hosts = world.cluster(6);
         world.crash(hosts[3]);
@@ -81,7 +85,10 @@ fn nodes_that_join_one_and_nodes_that_join_in_a_chain_all_see_each_other() {
                 world.join(pair[0], pair[1]);
             }
             let limit = secs(60);
-            assert!(world.run_until(limit, |world| world.all_alive(&hosts)), "seed {seed}, {count} nodes");
+            assert!(
+                world.run_until(limit, |world| world.all_alive(&hosts)),
+                "seed {seed}, {count} nodes"
+            );
             for &host in &hosts {
                 assert_eq!(seen(&world, &hosts, MemberEventKind::Join, host), count);
                 assert_eq!(seen(&world, &hosts, MemberEventKind::Failed, host), 0);
@@ -115,7 +122,10 @@ fn a_node_that_was_alone_for_long_still_announces_itself_when_a_peer_comes() {
         .flat_map(|packet| names_said_alive(&packet.plain))
         .filter(|name| name == "n0")
         .count();
-    assert!(own > 0, "n0's first alive message was used up while nobody could hear it");
+    assert!(
+        own > 0,
+        "n0's first alive message was used up while nobody could hear it"
+    );
 }
 
 fn names_said_alive(plain: &[u8]) -> Vec<String> {
@@ -148,7 +158,11 @@ fn a_crashed_node_fails_everywhere_within_the_bound_and_not_before_the_minimum()
             for &host in &rest {
                 let at = world.host(host).member_events(MemberEventKind::Failed, &name);
                 assert_eq!(at.len(), 1, "seed {seed}: {name} failed {} times", at.len());
-                assert!(at[0].since(crashed) >= min, "seed {seed}: failed after {:?}", at[0].since(crashed));
+                assert!(
+                    at[0].since(crashed) >= min,
+                    "seed {seed}: failed after {:?}",
+                    at[0].since(crashed)
+                );
                 for &other in &rest {
                     assert_eq!(seen(&world, &[host], MemberEventKind::Failed, other), 0);
                 }
@@ -170,11 +184,56 @@ fn a_node_frozen_for_less_than_the_suspicion_refutes_and_never_fails() {
         world.thaw(hosts[3]);
         world.run_for(secs(40));
         assert!(world.all_alive(&hosts), "seed {seed}");
-        assert_eq!(seen(&world, &hosts, MemberEventKind::Failed, hosts[3]), 0, "seed {seed}");
-        assert!(world.node(hosts[3]).incarnation() > before, "seed {seed}: was not suspected");
+        assert_eq!(
+            seen(&world, &hosts, MemberEventKind::Failed, hosts[3]),
+            0,
+            "seed {seed}"
+        );
+        assert!(
+            world.node(hosts[3]).incarnation() > before,
+            "seed {seed}: was not suspected"
+        );
         // Its own time stood still, which is no reason to accuse others.
         for &host in &without(&hosts, hosts[3]) {
-            assert_eq!(seen(&world, &hosts, MemberEventKind::Failed, host), 0, "seed {seed}");
+            assert_eq!(
+                seen(&world, &hosts, MemberEventKind::Failed, host),
+                0,
+                "seed {seed}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_node_that_was_frozen_accuses_nobody_of_the_silence_it_slept_through() {
+    for seed in 1..=12 {
+        let mut world = world(seed);
+        let hosts = world.cluster(8);
+        world.run_for(millis(10_000 + 77 * seed));
+        // n2 is slow and suspected by all; it refutes while n5 sleeps, whose suspicion runs out.
+        world.freeze(hosts[2]);
+        let suspected = world.now();
+        world.run_for(millis(3800));
+        world.freeze(hosts[5]);
+        world.thaw(hosts[2]);
+        world.run_for(secs(25));
+        world.thaw(hosts[5]);
+        world.run_for(secs(30));
+        let rest = without(&hosts, hosts[5]);
+        for &host in &rest {
+            let name = world.host(host).name().to_owned();
+            for &observer in &hosts {
+                let failed = world.host(observer).member_events(MemberEventKind::Failed, &name);
+                let late = failed.iter().any(|at| at.since(suspected) > secs(20));
+                assert!(!late, "seed {seed}: {name} failed at {observer:?}");
+            }
+        }
+        for &host in &without(&rest, hosts[2]) {
+            assert_eq!(
+                world.node(host).incarnation(),
+                1,
+                "seed {seed}: {host:?} was accused"
+            );
         }
     }
 }
@@ -189,7 +248,10 @@ fn a_node_frozen_for_long_fails_and_comes_back_by_itself() {
         let failed = |world: &World| world.all_see(&rest, hosts[2], MemberStatus::Failed);
         assert!(world.run_until(secs(60), failed), "seed {seed}");
         world.thaw(hosts[2]);
-        assert!(world.run_until(secs(120), |world| world.all_alive(&hosts)), "seed {seed}");
+        assert!(
+            world.run_until(secs(120), |world| world.all_alive(&hosts)),
+            "seed {seed}"
+        );
     }
 }
 
@@ -229,12 +291,23 @@ fn a_graceful_leave_is_seen_as_such_by_all() {
             assert!(world.all_see(&[hosts[5]], hosts[5], MemberStatus::Left));
             world.crash(hosts[5]);
             assert!(
-                world.run_until(secs(10), |world| world.all_see(&rest, hosts[5], MemberStatus::Left)),
+                world.run_until(secs(10), |world| world.all_see(
+                    &rest,
+                    hosts[5],
+                    MemberStatus::Left
+                )),
                 "seed {seed}, loss {loss}"
             );
             world.run_for(secs(60));
-            assert!(world.all_see(&rest, hosts[5], MemberStatus::Left), "seed {seed}, loss {loss}");
-            assert_eq!(seen(&world, &rest, MemberEventKind::Failed, hosts[5]), 0, "seed {seed}, loss {loss}");
+            assert!(
+                world.all_see(&rest, hosts[5], MemberStatus::Left),
+                "seed {seed}, loss {loss}"
+            );
+            assert_eq!(
+                seen(&world, &rest, MemberEventKind::Failed, hosts[5]),
+                0,
+                "seed {seed}, loss {loss}"
+            );
             assert_eq!(seen(&world, &rest, MemberEventKind::Leave, hosts[5]), rest.len());
         }
     }
@@ -357,7 +430,10 @@ fn prune_forgets_a_failed_member_everywhere() {
             prune: true,
         };
         assert_eq!(world.ask(hosts[0], force), Answer::Done);
-        let forgotten = |world: &World| rest.iter().all(|&host| world.host(host).status_of("n4").is_none());
+        let forgotten = |world: &World| {
+            rest.iter()
+                .all(|&host| world.host(host).status_of("n4").is_none())
+        };
         assert!(world.run_until(secs(10), forgotten), "seed {seed}");
         // It stays forgotten: push/pulls do not bring it back.
         world.run_for(secs(120));
@@ -377,11 +453,16 @@ fn new_tags_are_seen_by_all_and_raise_the_incarnation() {
         let spread = |world: &World| {
             world.hosts().all(|host| {
                 let members = world.node(host).members();
-                members.iter().any(|member| &*member.name == "n2" && member.tags == new)
+                members
+                    .iter()
+                    .any(|member| &*member.name == "n2" && member.tags == new)
             })
         };
         assert!(world.run_until(secs(10), spread), "seed {seed}");
-        assert_eq!(seen(&world, &hosts, MemberEventKind::Update, hosts[2]), hosts.len());
+        assert_eq!(
+            seen(&world, &hosts, MemberEventKind::Update, hosts[2]),
+            hosts.len()
+        );
         let large = tags(&[("k", &"v".repeat(506))]);
         let answer = world.ask(hosts[2], Command::SetTags(large));
         let text = "Encoded length of tags exceeds limit of 512 bytes";
@@ -405,7 +486,8 @@ fn a_left_name_comes_back_at_another_address_and_a_failed_one_does_not() {
                 let members = world.node(host).members();
                 let member = members.iter().find(|member| &*member.name == "n1");
                 member.is_some_and(|member| {
-                    member.status == MemberStatus::Alive && member.addr.socket(member.port) == world.host(moved).addr()
+                    member.status == MemberStatus::Alive
+                        && member.addr.socket(member.port) == world.host(moved).addr()
                 })
             })
         };
@@ -432,7 +514,10 @@ fn a_partition_of_equal_halves_heals_by_the_reconnect_rule() {
             // Each of ten nodes tries one failed member every 30 s, with certainty as half are failed.
             let together = world.run_until(secs(120), |world| world.all_alive(&hosts));
             assert!(together, "seed {seed}, after {length:?}");
-            eprintln!("seed {seed}: {length:?} healed in {:?}", world.now().since(healed));
+            eprintln!(
+                "seed {seed}: {length:?} healed in {:?}",
+                world.now().since(healed)
+            );
         }
     }
 }
@@ -446,7 +531,11 @@ fn two_nodes_that_cannot_reach_each_other_are_helped_by_the_others() {
         world.run_for(secs(120));
         assert!(world.all_alive(&hosts), "seed {seed}");
         for &host in &hosts {
-            assert_eq!(seen(&world, &hosts, MemberEventKind::Failed, host), 0, "seed {seed}");
+            assert_eq!(
+                seen(&world, &hosts, MemberEventKind::Failed, host),
+                0,
+                "seed {seed}"
+            );
             assert_eq!(world.node(host).incarnation(), 1, "seed {seed}: was suspected");
             assert_eq!(world.node(host).stats().health_score, 0);
         }
@@ -509,7 +598,10 @@ fn no_member_list_is_left_behind_by_a_lossy_network() {
         world.crash(hosts[7]);
         let rest = without(&hosts, hosts[7]);
         world.run_for(secs(180));
-        assert!(world.all_see(&rest, hosts[7], MemberStatus::Failed), "seed {seed}");
+        assert!(
+            world.all_see(&rest, hosts[7], MemberStatus::Failed),
+            "seed {seed}"
+        );
         world.links.set_usual(Link::default());
         let calm = world.run_until(secs(120), |world| world.all_alive(&rest));
         assert!(calm, "seed {seed}");

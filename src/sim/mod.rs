@@ -281,14 +281,19 @@ impl World {
         }
     }
 
-    /// Lets a frozen host go on: it takes what has waited, then does what has become due.
+    /// Lets a frozen host go on: it takes what has waited and does what has become due, in either
+    /// order, as a real one may.
     pub fn thaw(&mut self, id: HostId) {
         let host = &mut self.hosts[id.0];
         if host.power != Power::Frozen {
             return;
         }
         host.power = Power::Up;
-        for arrival in std::mem::take(&mut host.inbox) {
+        let waited = std::mem::take(&mut host.inbox);
+        if self.rng.random() {
+            self.input(id, Input::Tick);
+        }
+        for arrival in waited {
             self.arrive(id, arrival);
         }
         self.input(id, Input::Tick);

@@ -222,10 +222,14 @@ impl Swim {
 
     /// Does what has become due.
     pub fn handle_tick(&mut self, now: Time, upper: &mut impl Upper) {
+        let pause = self.timers.next().map_or(Duration::ZERO, |due| now.since(due));
+        if pause > self.config.profile.probe_interval {
+            self.resume(now, pause);
+        }
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Probe => self.tick_probe(now, upper),
-                Timer::ProbeTimeout(seq_no) => self.ask_helpers(seq_no, upper),
+                Timer::ProbeTimeout(seq_no) => self.ask_helpers(now, seq_no, upper),
                 Timer::ProbeDeadline(seq_no) => self.end_probe(now, seq_no, upper),
                 Timer::Relay(seq_no) => self.end_relay(seq_no, upper),
                 Timer::Suspicion(id) => self.end_suspicion(now, id, upper),
