@@ -2,6 +2,8 @@
 //!
 //! A limit stands here, and not beside its use, so that all of them can be reviewed at one glance.
 
+use std::time::Duration;
+
 /// Longest node name in bytes. A DNS label has 63 and a Linux host name 64; Serf's own validation,
 /// where it is switched on, stops at 128 as well.
 pub const NAME_MAX: usize = 128;
@@ -92,11 +94,16 @@ pub const MAX_RELAYS: usize = 512;
 /// Exchanges of one join that run at the same time.
 pub const MAX_PARALLEL_JOINS: usize = 8;
 
-/// Most user events remembered for one Lamport time; several senders may choose the same.
-pub const MAX_EVENTS_PER_LTIME: usize = 128;
+/// Most user events remembered for one Lamport time. Senders that have not heard of each other yet
+/// choose the same, so a burst from every node of a large cluster must fit.
+pub const MAX_EVENTS_PER_LTIME: usize = 4096;
 
-/// Most query IDs remembered for one Lamport time.
-pub const MAX_QUERIES_PER_LTIME: usize = 128;
+/// Most query IDs remembered for one Lamport time; as for events.
+pub const MAX_QUERIES_PER_LTIME: usize = 4096;
+
+/// How long a query of somebody else can be answered here at most, whatever it asks for, so that what
+/// is kept about it is not kept for ever.
+pub const QUERY_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
 /// Most queries of our own that collect answers at the same time.
 pub const MAX_OWN_QUERIES: usize = 1024;
@@ -113,3 +120,7 @@ pub const USER_EVENT_HARD_LIMIT: usize = 9 * 1024;
 /// Most bytes of remembered user events: the ring travels in every push/pull, which peers refuse
 /// above 20 MiB.
 pub const EVENT_RING_BYTES_MAX: usize = 8 << 20;
+
+/// What an event counts in the ring beyond its name and payload, in memory as on the wire. With it the
+/// ring holds no more events than [`RING_EVENTS_MAX`].
+pub const EVENT_RING_OVERHEAD: usize = 64;

@@ -538,6 +538,17 @@ fn check(config: &NodeConfig) -> Result<Facts, String> {
             "user event size limit exceeds limit of {USER_EVENT_HARD_LIMIT} bytes"
         ));
     }
+    let serf = &config.profile.serf;
+    for (interval, name) in [
+        (serf.reap_interval, "reap_interval"),
+        (serf.reconnect_interval, "reconnect_interval"),
+        (serf.queue_check_interval, "queue_check_interval"),
+    ] {
+        // A timer that is due again at once would never let the node go.
+        if interval.is_zero() {
+            return Err(format!("{name} is 0, must be longer"));
+        }
+    }
     let meta = tags::write(&config.tags, config.protocol)?;
     let [pmin, pmax, pcur] = PROTOCOL;
     Ok(Facts {

@@ -37,7 +37,7 @@ impl Serf {
             payload: known.name.as_bytes().to_vec(),
             ..QueryParams::default()
         };
-        match self.query(now, &params) {
+        match self.start_query(now, &params, true) {
             Ok(query) => {
                 self.vote = Some(Vote {
                     query,

@@ -14,7 +14,9 @@ use super::tags;
 use super::types::{Event, MemberStatus, QueryParams, QueryUpdate, QueryUpdateKind};
 use super::{Output, Serf, Timer, user_message, verbatim};
 use crate::addr::RawAddr;
-use crate::bounds::{FILTER_REGEX_MAX, MAX_OPEN_QUERIES, MAX_OWN_QUERIES, MAX_QUERIES_PER_LTIME};
+use crate::bounds::{
+    FILTER_REGEX_MAX, MAX_OPEN_QUERIES, MAX_OWN_QUERIES, MAX_QUERIES_PER_LTIME, QUERY_TIMEOUT_MAX,
+};
 use crate::time::Time;
 use crate::wire::{
     FLAG_ACK, FLAG_NO_BROADCAST, Filter, KeyResponse, Query, QueryResponse, Relay, SerfMessage,
@@ -36,16 +38,19 @@ pub(super) struct OwnQuery {
     responses: BTreeSet<Box<str>>,
     /// More answers than members there were at the start are not counted.
     capacity: usize,
-    internal: bool,
+    /// A vote about our own name, whose answers are counted here and told to nobody.
+    is_vote: bool,
 }
 
 /// A query of somebody else that we may still answer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct OpenQuery {
     addr: RawAddr,
     port: u16,
     source: Box<str>,
     relay_factor: u8,
+    /// Each query takes one answer.
+    answered: bool,
 }
 
 /// The default time to collect answers, which grows with the cluster as gossip does (B9).
@@ -60,6 +65,15 @@ impl Serf {
     /// # Errors
     /// When the encoded query is too large (Serf's text), or too many are under way.
     pub fn query(&mut self, now: Time, params: &QueryParams) -> Result<QueryKey, String> {
+        self.start_query(now, params, false)
+    }
+
+    pub(super) fn start_query(
+        &mut self,
+        now: Time,
+        params: &QueryParams,
+        is_vote: bool,
+    ) -> Result<QueryKey, String> {
         if self.own_queries.len() >= MAX_OWN_QUERIES {
             return Err(format!(
                 "{MAX_OWN_QUERIES} queries are under way already; wait until some are over"
@@ -96,7 +110,7 @@ impl Serf {
                 acks: BTreeSet::new(),
                 responses: BTreeSet::new(),
                 capacity: self.members.len(),
-                internal: params.name.starts_with(INTERNAL_PREFIX),
+                is_vote,
             },
         );
         self.timers.set(now + timeout, Timer::OwnQuery(key));
@@ -112,7 +126,7 @@ impl Serf {
     }
 
     pub(super) fn end_own_query(&mut self, key: QueryKey) {
-        if self.own_queries.remove(&key).is_some_and(|query| !query.internal) {
+        if self.own_queries.remove(&key).is_some_and(|query| !query.is_vote) {
             self.update(key, QueryUpdateKind::Done);
         }
         self.end_vote(key);
@@ -139,7 +153,7 @@ impl Serf {
         if seen.len() >= query.capacity || !seen.insert(response.from.into()) {
             return;
         }
-        if query.internal {
+        if query.is_vote {
             if !ack {
                 self.count_vote(key, response.payload);
             }
@@ -182,6 +196,7 @@ impl Serf {
             port: query.port,
             source: query.source_node.into(),
             relay_factor: query.relay_factor,
+            answered: false,
         };
         let key = (query.ltime, query.id);
         if query.flags & FLAG_ACK != 0 {
@@ -205,11 +220,19 @@ impl Serf {
         if *ltime != query.ltime {
             (*ltime, *ids) = (query.ltime, Vec::new());
         }
-        if ids.contains(&query.id) || ids.len() >= MAX_QUERIES_PER_LTIME {
+        if ids.contains(&query.id) {
             return false;
         }
-        ids.push(query.id);
-        true
+        let has_room = ids.len() < MAX_QUERIES_PER_LTIME;
+        if has_room {
+            ids.push(query.id);
+        } else {
+            self.refuse(format_args!(
+                "query '{}': {MAX_QUERIES_PER_LTIME} others have its Lamport time",
+                query.name
+            ));
+        }
+        has_room
     }
 
     /// Whether all filters let this node answer. A filter that cannot be read matches nobody.
@@ -239,13 +262,14 @@ impl Serf {
             self.answer_internal(internal, key, query, &open);
             return;
         }
-        let timeout = Duration::from_nanos(u64::try_from(query.timeout_ns).unwrap_or(0));
+        let timeout =
+            Duration::from_nanos(u64::try_from(query.timeout_ns).unwrap_or(0)).min(QUERY_TIMEOUT_MAX);
         if self.open_queries.len() >= MAX_OPEN_QUERIES {
+            // The oldest goes: it is the least likely to be answered still.
+            self.open_queries.pop_first();
             self.refuse(format_args!(
-                "query '{}': {MAX_OPEN_QUERIES} are open",
-                query.name
+                "an old query, as {MAX_OPEN_QUERIES} newer ones are open"
             ));
-            return;
         }
         self.open_queries.insert(key, open);
         self.timers.set(now + timeout, Timer::OpenQuery(key));
@@ -293,16 +317,17 @@ impl Serf {
     /// # Errors
     /// When it is over, was answered already, or the answer is too large; the texts are Serf's.
     pub fn respond(&mut self, key: QueryKey, payload: &[u8]) -> Result<(), String> {
-        let Some(open) = self.open_queries.remove(&key) else {
-            return Err(
-                "failed to respond to key query: response is past the deadline, or already sent".to_owned(),
-            );
+        let failed = |reason: &str| format!("failed to respond to key query: {reason}");
+        let Some(mut open) = self.open_queries.get(&key).cloned() else {
+            return Err(failed("response is past the deadline"));
         };
-        let sent = self.send_response(key, &open, 0, payload);
-        if sent.is_err() {
-            self.open_queries.insert(key, open);
+        if open.answered {
+            return Err(failed("response already sent"));
         }
-        sent
+        self.send_response(key, &open, 0, payload)?;
+        open.answered = true;
+        self.open_queries.insert(key, open);
+        Ok(())
     }
 
     fn acknowledge(&mut self, key: QueryKey, open: &OpenQuery) {

@@ -33,6 +33,7 @@ impl Upper for Serf {
                     Some(intent) => (MemberStatus::Alive, intent.ltime),
                     None => (MemberStatus::Alive, 0),
                 };
+                self.make_room_for_member();
                 self.members.insert(Entry {
                     facts: Arc::clone(facts),
                     status,
