@@ -249,6 +249,11 @@ impl World {
         hosts
     }
 
+    /// Gives a host another key than the rest, or none.
+    pub fn set_key(&mut self, id: HostId, key: Option<Key>) {
+        self.hosts[id.0].ring = key.map(Keyring::new);
+    }
+
     /// Ends a host's node without a word; what it knew is gone.
     pub fn crash(&mut self, id: HostId) {
         let host = &mut self.hosts[id.0];
