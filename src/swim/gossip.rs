@@ -16,6 +16,9 @@ use crate::names::Id;
 use crate::swim::formulas::{push_pull_interval, retransmit_limit};
 use crate::time::Time;
 
+/// Every how many packets the layer above comes first.
+const UPPER_FIRST_EVERY: u32 = 4;
+
 impl Swim {
     /// Every loop starts at a random point of its interval, so that nodes started together do not
     /// act together.
@@ -71,11 +74,18 @@ impl Swim {
         }
     }
 
-    /// Fills a packet: membership first, then what the layer above has.
+    /// Fills a packet: membership first, then what the layer above has. In one packet of four it is
+    /// the other way round, so that a storm of membership does not keep everything else waiting.
     pub(super) fn fill(&mut self, packet: &mut PacketBuilder, upper: &mut impl Upper) {
         let limit = retransmit_limit(self.config.profile.retransmit_mult, self.members.len());
-        self.queue.fill(packet, limit);
-        upper.fill(packet);
+        self.packets = self.packets.wrapping_add(1);
+        if self.packets.is_multiple_of(UPPER_FIRST_EVERY) {
+            upper.fill(packet);
+            self.queue.fill(packet, limit);
+        } else {
+            self.queue.fill(packet, limit);
+            upper.fill(packet);
+        }
     }
 
     pub(super) fn tick_push_pull(&mut self, now: Time, upper: &mut impl Upper) {

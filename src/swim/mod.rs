@@ -139,6 +139,8 @@ pub struct Swim {
     exchanges: BTreeMap<u64, Exchange>,
     joins: BTreeMap<u64, Join>,
     next_exchange: u64,
+    /// How many packets have been filled with gossip.
+    packets: u32,
     refused: u64,
 }
 
@@ -172,6 +174,7 @@ impl Swim {
             exchanges: BTreeMap::new(),
             joins: BTreeMap::new(),
             next_exchange: 0,
+            packets: 0,
             refused: 0,
             config,
         };

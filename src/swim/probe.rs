@@ -277,7 +277,7 @@ impl Swim {
             let known = self
                 .members
                 .get(probe.target)
-                .filter(|record| record.facts.name == name);
+                .filter(|record| record.facts.name == name && record.facts.socket() == probe.facts.socket());
             if let Some(incarnation) = known.map(|record| record.incarnation) {
                 let me = Arc::clone(&self.config.facts.name);
                 self.suspect(now, &name, incarnation, &me);
