@@ -3,12 +3,12 @@
 
 use std::net::SocketAddr;
 
-use fyrd_keys::{HEADROOM, Key, Keyring, NONCE_LEN, OpenError, PeerKeys};
+use fyrd_keys::{HEADROOM, Keyring, NONCE_LEN, OpenError, PeerKeys};
 use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, SeedableRng};
 
 use crate::bounds;
-use crate::serf::keys::{KeyBytes, KeyList, KeyOp, KeyringResult};
+use crate::serf::keys::{self, KeyBytes, KeyOp, KeyringResult};
 use crate::wire::{self, DecodeError, StreamDecoder, StreamMessage};
 
 /// Seals and opens for one node.
@@ -151,28 +151,9 @@ impl Envelope {
 }
 
 impl Envelope {
-    /// Changes or lists the keyring, with the refusals in Serf's words.
+    /// Changes or lists the keyring.
     pub(super) fn change_keyring(&mut self, op: KeyOp, key: &KeyBytes) -> KeyringResult {
-        let Some(ring) = &mut self.keyring else {
-            return Err(match op {
-                KeyOp::List => "Keyring is empty (encryption not enabled)",
-                _ => "No keyring to modify (encryption not enabled)",
-            }
-            .to_owned());
-        };
-        if op == KeyOp::List {
-            return Ok(KeyList(ring.keys().map(Key::to_text).collect()));
-        }
-        let key = Key::from_wire(&key.0).map_err(|error| error.to_string())?;
-        let changed = match op {
-            KeyOp::Install => ring.install(key).map(drop),
-            KeyOp::Use => ring.use_key(&key),
-            KeyOp::Remove => ring.remove(&key).map(drop),
-            KeyOp::List => Ok(()),
-        };
-        changed
-            .map(|()| KeyList::default())
-            .map_err(|error| error.to_string())
+        keys::apply(self.keyring.as_mut(), op, key)
     }
 }
 

@@ -3,6 +3,7 @@
 //! The keyring itself belongs to the driver. This layer asks it to change ([`super::Output::Keyring`])
 //! and tells the cluster how that went.
 
+use fyrd_keys::{Key, Keyring};
 use tracing::{error, info, warn};
 use zeroize::Zeroizing;
 
@@ -188,6 +189,30 @@ impl Serf {
             }
         }
     }
+}
+
+/// Changes or lists a keyring; the refusals are in Serf's words.
+pub fn apply(ring: Option<&mut Keyring>, op: KeyOp, key: &KeyBytes) -> KeyringResult {
+    let Some(ring) = ring else {
+        return Err(match op {
+            KeyOp::List => "Keyring is empty (encryption not enabled)",
+            _ => "No keyring to modify (encryption not enabled)",
+        }
+        .to_owned());
+    };
+    if op == KeyOp::List {
+        return Ok(KeyList(ring.keys().map(Key::to_text).collect()));
+    }
+    let key = Key::from_wire(&key.0).map_err(|error| error.to_string())?;
+    let changed = match op {
+        KeyOp::Install => ring.install(key).map(drop),
+        KeyOp::Use => ring.use_key(&key),
+        KeyOp::Remove => ring.remove(&key).map(drop),
+        KeyOp::List => Ok(()),
+    };
+    changed
+        .map(|()| KeyList::default())
+        .map_err(|error| error.to_string())
 }
 
 /// The verdict of a key query, in Serf's words.

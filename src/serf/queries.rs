@@ -14,7 +14,7 @@ use super::tags;
 use super::types::{Event, KeyReport, MemberStatus, QueryParams, QueryUpdate, QueryUpdateKind};
 use super::{Output, Serf, Timer, user_message, verbatim};
 use crate::addr::RawAddr;
-use crate::bounds::{MAX_OPEN_QUERIES, MAX_OWN_QUERIES, MAX_QUERIES_PER_LTIME};
+use crate::bounds::{MAX_OPEN_QUERIES, MAX_OWN_QUERIES, MAX_QUERIES_PER_LTIME, QUERY_TIMEOUT_MAX};
 use crate::re2;
 use crate::time::Time;
 use crate::wire::{FLAG_ACK, FLAG_NO_BROADCAST, Filter, Query, QueryResponse, Relay, SerfMessage};
@@ -50,12 +50,14 @@ pub(super) enum OwnQueryKind {
 }
 
 /// A query of somebody else that we may still answer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct OpenQuery {
     addr: RawAddr,
     port: u16,
     source: Box<str>,
     relay_factor: u8,
+    /// Each query takes one answer.
+    answered: bool,
 }
 
 /// The default time to collect answers, which grows with the cluster as gossip does (B9).
@@ -207,6 +209,7 @@ impl Serf {
             port: query.port,
             source: query.source_node.into(),
             relay_factor: query.relay_factor,
+            answered: false,
         };
         let key = (query.ltime, query.id);
         if query.flags & FLAG_ACK != 0 {
@@ -230,11 +233,19 @@ impl Serf {
         if *ltime != query.ltime {
             (*ltime, *ids) = (query.ltime, Vec::new());
         }
-        if ids.contains(&query.id) || ids.len() >= MAX_QUERIES_PER_LTIME {
+        if ids.contains(&query.id) {
             return false;
         }
-        ids.push(query.id);
-        true
+        let has_room = ids.len() < MAX_QUERIES_PER_LTIME;
+        if has_room {
+            ids.push(query.id);
+        } else {
+            self.refuse(format_args!(
+                "query '{}': {MAX_QUERIES_PER_LTIME} others have its Lamport time",
+                query.name
+            ));
+        }
+        has_room
     }
 
     /// Whether all filters let this node answer. A filter that cannot be read matches nobody.
@@ -264,13 +275,14 @@ impl Serf {
             self.answer_internal(internal, key, query, open);
             return;
         }
-        let timeout = Duration::from_nanos(u64::try_from(query.timeout_ns).unwrap_or(0));
+        let timeout =
+            Duration::from_nanos(u64::try_from(query.timeout_ns).unwrap_or(0)).min(QUERY_TIMEOUT_MAX);
         if self.open_queries.len() >= MAX_OPEN_QUERIES {
+            // The oldest goes: it is the least likely to be answered still.
+            self.open_queries.pop_first();
             self.refuse(format_args!(
-                "query '{}': {MAX_OPEN_QUERIES} are open",
-                query.name
+                "an old query, as {MAX_OPEN_QUERIES} newer ones are open"
             ));
-            return;
         }
         self.open_queries.insert(key, open);
         self.timers.set(now + timeout, Timer::OpenQuery(key));
@@ -310,16 +322,17 @@ impl Serf {
     /// # Errors
     /// When it is over, was answered already, or the answer is too large; the texts are Serf's.
     pub fn respond(&mut self, key: QueryKey, payload: &[u8]) -> Result<(), String> {
-        let Some(open) = self.open_queries.remove(&key) else {
-            return Err(
-                "failed to respond to key query: response is past the deadline, or already sent".to_owned(),
-            );
+        let failed = |reason: &str| format!("failed to respond to key query: {reason}");
+        let Some(mut open) = self.open_queries.get(&key).cloned() else {
+            return Err(failed("response is past the deadline"));
         };
-        let sent = self.send_response(key, &open, 0, payload);
-        if sent.is_err() {
-            self.open_queries.insert(key, open);
+        if open.answered {
+            return Err(failed("response already sent"));
         }
-        sent
+        self.send_response(key, &open, 0, payload)?;
+        open.answered = true;
+        self.open_queries.insert(key, open);
+        Ok(())
     }
 
     fn acknowledge(&mut self, key: QueryKey, open: &OpenQuery) {
