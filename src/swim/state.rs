@@ -75,7 +75,7 @@ impl Swim {
             changed: now,
         };
         self.members.insert(record, place);
-        self.broadcast_alive(&facts, incarnation, Subject::Node((&*facts.name).into()), None);
+        self.broadcast_alive(&facts, incarnation, Subject::Node(Arc::clone(&facts.name)), None);
         upper.member_joined(now, &facts);
     }
 
@@ -83,14 +83,14 @@ impl Swim {
         let Some(record) = self.members.get(id) else {
             return;
         };
-        let (known, state, incarnation) = (Arc::clone(&record.facts), record.state, claim.incarnation);
+        let (known, state, incarnation) = (&record.facts, record.state, claim.incarnation);
         let mut reclaimed = false;
         if known.addr != claim.addr || known.port != claim.port {
             reclaimed = self.may_reclaim(now, record);
             if !reclaimed {
                 error!(target: "memberlist", "Conflicting address for {}. Mine: {}:{} Theirs: {}:{} Old state: {:?}",
                     known.name, known.addr, known.port, claim.addr, claim.port, state);
-                upper.name_conflict(now, &known, claim.addr, claim.port);
+                upper.name_conflict(now, known, claim.addr, claim.port);
                 return;
             }
             info!(target: "memberlist", "Updating address for left or failed node {} from {}:{} to {}:{}",
@@ -104,7 +104,12 @@ impl Swim {
             }
             return;
         }
-        if !reclaimed && (incarnation <= current || !self.plausible(current, incarnation)) {
+        // Most claims are old news and end here.
+        if !reclaimed && incarnation <= current {
+            return;
+        }
+        let known = Arc::clone(known);
+        if !reclaimed && !self.plausible(current, incarnation) {
             return;
         }
         self.suspicions.remove(&id);
@@ -123,7 +128,7 @@ impl Swim {
             record.state = State::Alive;
             record.changed = now;
         }
-        self.broadcast_alive(&facts, incarnation, Subject::Node((&*facts.name).into()), None);
+        self.broadcast_alive(&facts, incarnation, Subject::Node(Arc::clone(&facts.name)), None);
         if state.is_gone() {
             upper.member_joined(now, &facts);
         } else if updated {
@@ -283,7 +288,7 @@ impl Swim {
             from: &facts.name,
         };
         self.queue.push(
-            Some(Subject::Node((&*facts.name).into())),
+            Some(Subject::Node(Arc::clone(&facts.name))),
             encoded(|out| message.encode(out)),
             Some(token),
         );
@@ -316,7 +321,7 @@ impl Swim {
             return;
         };
         let (facts, incarnation) = (Arc::clone(&record.facts), record.incarnation);
-        self.broadcast_alive(&facts, incarnation, Subject::Node((&*facts.name).into()), token);
+        self.broadcast_alive(&facts, incarnation, Subject::Node(Arc::clone(&facts.name)), token);
     }
 
     fn broadcast_alive(&mut self, facts: &Facts, incarnation: u32, subject: Subject, token: Option<Token>) {
@@ -346,7 +351,7 @@ impl Swim {
     }
 }
 
-/// What an alive message claims, checked, and still borrowed: most claims are old news and end here.
+/// What an alive message claims, checked, and still borrowed: most claims are old news.
 struct Claim<'a> {
     incarnation: u32,
     name: &'a str,
