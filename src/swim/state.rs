@@ -83,14 +83,18 @@ impl Swim {
         let Some(record) = self.members.get(id) else {
             return;
         };
-        let (known, state, incarnation) = (&record.facts, record.state, claim.incarnation);
+        // Old news from where the node is known to be, the commonest claim of all, costs no more than this.
+        if id != self.me && claim.incarnation <= record.incarnation && claim.is_from(&record.facts) {
+            return;
+        }
+        let (known, state, incarnation) = (Arc::clone(&record.facts), record.state, claim.incarnation);
         let mut reclaimed = false;
         if known.addr != claim.addr || known.port != claim.port {
             reclaimed = self.may_reclaim(now, record);
             if !reclaimed {
                 error!(target: "memberlist", "Conflicting address for {}. Mine: {}:{} Theirs: {}:{} Old state: {:?}",
                     known.name, known.addr, known.port, claim.addr, claim.port, state);
-                upper.name_conflict(now, known, claim.addr, claim.port);
+                upper.name_conflict(now, &known, claim.addr, claim.port);
                 return;
             }
             info!(target: "memberlist", "Updating address for left or failed node {} from {}:{} to {}:{}",
@@ -104,12 +108,7 @@ impl Swim {
             }
             return;
         }
-        // Most claims are old news and end here.
-        if !reclaimed && incarnation <= current {
-            return;
-        }
-        let known = Arc::clone(known);
-        if !reclaimed && !self.plausible(current, incarnation) {
+        if !reclaimed && (incarnation <= current || !self.plausible(current, incarnation)) {
             return;
         }
         self.suspicions.remove(&id);
@@ -351,7 +350,7 @@ impl Swim {
     }
 }
 
-/// What an alive message claims, checked, and still borrowed: most claims are old news.
+/// What an alive message claims, checked, and still borrowed: most claims are old news and end here.
 struct Claim<'a> {
     incarnation: u32,
     name: &'a str,
@@ -372,11 +371,12 @@ impl Claim<'_> {
         }
     }
 
+    fn is_from(&self, known: &Facts) -> bool {
+        known.addr == self.addr && known.port == self.port
+    }
+
     fn says(&self, known: &Facts) -> bool {
-        known.addr == self.addr
-            && known.port == self.port
-            && *known.meta == *self.meta
-            && known.vsn == self.vsn
+        self.is_from(known) && *known.meta == *self.meta && known.vsn == self.vsn
     }
 }
 
