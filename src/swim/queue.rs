@@ -216,6 +216,10 @@ fn subject_in(slots: &[Option<Item>], slot: u32) -> Option<&Subject> {
 
 #[cfg(test)]
 mod tests {
+    use std::cmp::Reverse;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     fn node(name: &str) -> Option<Subject> {
@@ -287,5 +291,92 @@ mod tests {
         assert_eq!(queue.prune(1), 1);
         assert_eq!(queue.take_finished(), [Token(3)]);
         assert_eq!(sent(&mut queue, 100, 9), b"new");
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Push(Option<u8>, usize),
+        Fill(usize, u32),
+        Prune(usize),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            6 => (prop::option::of(0..6u8), 1..12usize).prop_map(|(subject, len)| Op::Push(subject, len)),
+            3 => (10..60usize, 0..4u32).prop_map(|(size, limit)| Op::Fill(size, limit)),
+            1 => (0..8usize).prop_map(Op::Prune),
+        ]
+    }
+
+    /// What the queue promises, said as plainly as possible: number, length, transmissions, subject.
+    #[derive(Default)]
+    struct Model {
+        items: Vec<(u64, usize, u32, Option<u8>)>,
+        finished: Vec<Token>,
+    }
+
+    impl Model {
+        fn end(&mut self, which: impl Fn(&(u64, usize, u32, Option<u8>)) -> bool) {
+            let ended = self.items.extract_if(.., |item| which(item));
+            self.finished.extend(ended.map(|(number, ..)| Token(number)));
+        }
+
+        fn push(&mut self, number: u64, subject: Option<u8>, len: usize) {
+            self.end(|item| subject.is_some() && item.3 == subject);
+            self.items.push((number, len, 0, subject));
+        }
+
+        fn fill(&mut self, packet: &mut PacketBuilder, limit: u32) {
+            self.items
+                .sort_by_key(|&(number, len, transmits, _)| (transmits, Reverse(len), Reverse(number)));
+            let mut retired = Vec::new();
+            for item in &mut self.items {
+                if packet.push(&vec![item.0 as u8; item.1]) {
+                    item.2 += 1;
+                    retired.extend((item.2 >= limit).then_some(item.0));
+                }
+            }
+            self.end(|item| retired.contains(&item.0));
+        }
+
+        fn prune(&mut self, keep: usize) {
+            self.items
+                .sort_by_key(|&(number, len, transmits, _)| (transmits, Reverse(len), Reverse(number)));
+            let ended = self.items.split_off(keep.min(self.items.len()));
+            self.finished
+                .extend(ended.iter().map(|(number, ..)| Token(*number)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_queue_does_what_a_plain_list_would(ops in prop::collection::vec(op(), 1..60)) {
+            let (mut queue, mut model) = (GossipQueue::new(7), Model::default());
+            for (number, op) in (0..).zip(ops) {
+                match op {
+                    Op::Push(subject, len) => {
+                        let name = subject.and_then(|subject| node(&format!("n{subject}")));
+                        queue.push(name, vec![number as u8; len], Some(Token(number)));
+                        model.push(number, subject, len);
+                    }
+                    Op::Fill(size, limit) => {
+                        let mut packets = [PacketBuilder::new(size, 0), PacketBuilder::new(size, 0)];
+                        queue.fill(&mut packets[0], limit);
+                        model.fill(&mut packets[1], limit);
+                        let [real, expected] = packets.map(PacketBuilder::finish);
+                        prop_assert_eq!(real, expected);
+                    }
+                    Op::Prune(keep) => {
+                        queue.prune(keep);
+                        model.prune(keep);
+                    }
+                }
+                let mut finished = queue.take_finished();
+                finished.sort();
+                model.finished.sort();
+                prop_assert_eq!(finished, std::mem::take(&mut model.finished));
+                prop_assert_eq!(queue.len(), model.items.len());
+            }
+        }
     }
 }
