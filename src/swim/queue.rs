@@ -376,6 +376,10 @@ mod tests {
                 model.finished.sort();
                 prop_assert_eq!(finished, std::mem::take(&mut model.finished));
                 prop_assert_eq!(queue.len(), model.items.len());
+                // Nothing is left behind in the tables.
+                let subjects = model.items.iter().filter(|item| item.3.is_some()).count();
+                prop_assert_eq!(queue.by_subject.len(), subjects);
+                prop_assert_eq!(queue.slots.len() - queue.free.len(), queue.len());
             }
         }
     }
