@@ -164,7 +164,7 @@ impl Swim {
             rng: Xoshiro256PlusPlus::seed_from_u64(config.seed),
             timers: Deadlines::default(),
             out: VecDeque::new(),
-            queue: GossipQueue::default(),
+            queue: GossipQueue::new(config.seed),
             suspicions: BTreeMap::new(),
             awareness: 0,
             seq_no: 0,

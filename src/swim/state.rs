@@ -76,7 +76,7 @@ impl Swim {
             changed: now,
         };
         self.members.insert(record, place);
-        self.broadcast_alive(&facts, incarnation, Subject::Node((&*facts.name).into()), None);
+        self.broadcast_alive(&facts, incarnation, Subject::Node(Arc::clone(&facts.name)), None);
         upper.member_joined(now, &facts);
     }
 
@@ -84,6 +84,10 @@ impl Swim {
         let Some(record) = self.members.get(id) else {
             return;
         };
+        // Old news from where the node is known to be, the commonest claim of all, costs no more than this.
+        if id != self.me && claim.incarnation <= record.incarnation && claim.is_from(&record.facts) {
+            return;
+        }
         let (known, state, incarnation) = (Arc::clone(&record.facts), record.state, claim.incarnation);
         let mut reclaimed = false;
         if known.addr != claim.addr || known.port != claim.port {
@@ -127,7 +131,7 @@ impl Swim {
             record.state = State::Alive;
             record.changed = now;
         }
-        self.broadcast_alive(&facts, incarnation, Subject::Node((&*facts.name).into()), None);
+        self.broadcast_alive(&facts, incarnation, Subject::Node(Arc::clone(&facts.name)), None);
         if state.is_gone() {
             upper.member_joined(now, &facts);
         } else if updated {
@@ -293,7 +297,7 @@ impl Swim {
             from: &facts.name,
         };
         self.queue.push(
-            Some(Subject::Node((&*facts.name).into())),
+            Some(Subject::Node(Arc::clone(&facts.name))),
             encoded(|out| message.encode(out)),
             Some(token),
         );
@@ -327,7 +331,7 @@ impl Swim {
             return;
         };
         let (facts, incarnation) = (Arc::clone(&record.facts), record.incarnation);
-        self.broadcast_alive(&facts, incarnation, Subject::Node((&*facts.name).into()), token);
+        self.broadcast_alive(&facts, incarnation, Subject::Node(Arc::clone(&facts.name)), token);
     }
 
     fn broadcast_alive(&mut self, facts: &Facts, incarnation: u32, subject: Subject, token: Option<Token>) {
@@ -389,11 +393,12 @@ impl Claim<'_> {
         }
     }
 
+    fn is_from(&self, known: &Facts) -> bool {
+        known.addr == self.addr && known.port == self.port
+    }
+
     fn says(&self, known: &Facts) -> bool {
-        known.addr == self.addr
-            && known.port == self.port
-            && *known.meta == *self.meta
-            && known.vsn == self.vsn
+        self.is_from(known) && *known.meta == *self.meta && known.vsn == self.vsn
     }
 }
 
