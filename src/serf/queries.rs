@@ -28,6 +28,12 @@ pub const INTERNAL_PREFIX: &str = "_serf_";
 /// The oldest memberlist protocol whose nodes understand a relayed response.
 const PMAX_RELAY: u8 = 5;
 
+/// An answer that comes when nobody waits for it any more; Serf's text.
+pub const PAST_DEADLINE: &str = "failed to respond to key query: response is past the deadline";
+
+/// A second answer to a query; Serf's text.
+const ALREADY_SENT: &str = "failed to respond to key query: response already sent";
+
 /// A query of ours that collects answers.
 #[derive(Debug)]
 pub(super) struct OwnQuery {
@@ -56,7 +62,7 @@ pub(super) struct OpenQuery {
     port: u16,
     source: Box<str>,
     relay_factor: u8,
-    /// Each query takes one answer.
+    /// Whether our answer has been sent. The query stays open for the sake of a clear error.
     answered: bool,
 }
 
@@ -322,17 +328,17 @@ impl Serf {
     /// # Errors
     /// When it is over, was answered already, or the answer is too large; the texts are Serf's.
     pub fn respond(&mut self, key: QueryKey, payload: &[u8]) -> Result<(), String> {
-        let failed = |reason: &str| format!("failed to respond to key query: {reason}");
-        let Some(mut open) = self.open_queries.get(&key).cloned() else {
-            return Err(failed("response is past the deadline"));
+        let Some(mut open) = self.open_queries.remove(&key) else {
+            return Err(PAST_DEADLINE.to_owned());
         };
-        if open.answered {
-            return Err(failed("response already sent"));
-        }
-        self.send_response(key, &open, 0, payload)?;
-        open.answered = true;
+        let sent = if open.answered {
+            Err(ALREADY_SENT.to_owned())
+        } else {
+            self.send_response(key, &open, 0, payload)
+        };
+        open.answered |= sent.is_ok();
         self.open_queries.insert(key, open);
-        Ok(())
+        sent
     }
 
     fn acknowledge(&mut self, key: QueryKey, open: &OpenQuery) {
