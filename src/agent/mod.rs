@@ -11,6 +11,7 @@ mod join;
 mod json;
 pub mod logging;
 pub mod plan;
+mod reload;
 mod shutdown;
 mod signals;
 mod startup;
@@ -26,6 +27,7 @@ use tracing::{error, info};
 pub use startup::run;
 
 use crate::driver::{Handle, Stopped};
+use crate::events::handlers::Handlers;
 use crate::events::hub::Hub;
 use crate::rpc::server::Backend;
 use crate::serf::{Answer, Command, Member, Tags};
@@ -41,6 +43,7 @@ struct Shared {
     driver: Handle,
     /// Where events are listened to.
     hub: Rc<Hub>,
+    handlers: Rc<Handlers>,
     name: String,
     rpc_auth: Secret,
     tags_file: Option<String>,
