@@ -98,6 +98,9 @@ pub const MAX_PARALLEL_JOINS: usize = 8;
 /// choose the same, so a burst from every node of a large cluster must fit.
 pub const MAX_EVENTS_PER_LTIME: usize = 4096;
 
+/// Largest answer to a query that travels by stream, where the asker takes such.
+pub const STREAM_ANSWER_MAX: usize = 1 << 20;
+
 /// Most query IDs remembered for one Lamport time; as for events.
 pub const MAX_QUERIES_PER_LTIME: usize = 4096;
 

@@ -476,13 +476,14 @@ impl Node {
                 to,
                 plain,
                 timeout,
+                expect_reply,
             } => {
                 let id = ExchangeId(id);
                 self.effects.push_back(Effect::Exchange {
                     id,
                     to,
                     plain,
-                    expect_reply: true,
+                    expect_reply,
                     timeout,
                 });
             }
@@ -519,6 +520,7 @@ impl Node {
                 plain,
                 crc: false,
             }),
+            serf::Output::SendStream { to, message } => self.swim.send_stream(to, &message),
             serf::Output::Reconnect { to } => {
                 self.next_join += 1;
                 self.swim.join(self.next_join, vec![to], false, &mut self.serf);

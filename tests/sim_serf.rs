@@ -418,10 +418,11 @@ fn what_is_too_large_or_too_late_is_refused_in_serfs_words() {
         )
     };
     assert_eq!(
-        respond(990),
-        failed("failed to respond to key query: response exceeds limit of 1024 bytes")
+        respond(1 << 20),
+        failed("failed to respond to key query: response exceeds limit of 1048576 bytes")
     );
-    assert_eq!(respond(970), Answer::Done);
+    // Too large for a datagram, so it travels by stream.
+    assert_eq!(respond(50_000), Answer::Done);
     assert_eq!(
         respond(1),
         failed("failed to respond to key query: response already sent")
@@ -439,7 +440,42 @@ fn what_is_too_large_or_too_late_is_refused_in_serfs_words() {
         late,
         failed("failed to respond to key query: response is past the deadline")
     );
-    assert_eq!(world.host(host).responses(id).len(), 1);
+    let responses = world.host(host).responses(id);
+    assert_eq!(responses, [("n1".to_owned(), vec![0; 50_000])]);
+}
+
+#[test]
+fn an_asker_that_takes_no_streams_gets_no_large_answer() {
+    let mut world = world(2);
+    let hosts = world.cluster(2);
+    let asker = world.host(hosts[0]).addr();
+    let addr = RawAddr::from(asker.ip());
+    // Serf knows no flag for it.
+    let query = Query {
+        ltime: 3,
+        id: 7,
+        addr: addr.as_bytes(),
+        port: asker.port(),
+        source_node: "n0",
+        timeout_ns: 5_000_000_000,
+        name: "q",
+        ..Query::default()
+    };
+    world.forge(asker, hosts[1], user(&SerfMessage::Query(query)));
+    world.run_for(Duration::from_millis(500));
+    let mut respond = |len| {
+        world.ask(
+            hosts[1],
+            Command::Respond {
+                ltime: 3,
+                id: 7,
+                payload: vec![0; len],
+            },
+        )
+    };
+    let reason = "failed to respond to key query: response exceeds limit of 1024 bytes";
+    assert_eq!(respond(990), Answer::Failed(reason.to_owned()));
+    assert_eq!(respond(970), Answer::Done);
 }
 
 #[test]

@@ -160,9 +160,12 @@ impl Serf {
             Err(reason) => error!(target: "serf", "Failed to answer {name} query: {reason}"),
         }
         let list: &[Zeroizing<String>] = result.as_ref().map_or(&[], |list| &list.0);
-        let mut shown = list
-            .len()
-            .min(self.config.query_response_size_limit / MIN_LISTED_KEY);
+        let room = if open.takes_streams {
+            list.len()
+        } else {
+            self.config.query_response_size_limit / MIN_LISTED_KEY
+        };
+        let mut shown = list.len().min(room);
         loop {
             let truncated = format!(
                 "truncated key list response, showing first {shown} of {} keys",

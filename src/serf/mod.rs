@@ -89,6 +89,13 @@ pub enum Output {
         /// A user message.
         plain: Vec<u8>,
     },
+    /// Send a Serf message that is too large for a datagram.
+    SendStream {
+        /// Where to.
+        to: SocketAddr,
+        /// The message.
+        message: Vec<u8>,
+    },
     /// Try to reach a failed member again.
     Reconnect {
         /// Where it was.

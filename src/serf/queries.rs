@@ -14,10 +14,14 @@ use super::tags;
 use super::types::{Event, KeyReport, MemberStatus, QueryParams, QueryUpdate, QueryUpdateKind};
 use super::{Output, Serf, Timer, user_message, verbatim};
 use crate::addr::RawAddr;
-use crate::bounds::{MAX_OPEN_QUERIES, MAX_OWN_QUERIES, MAX_QUERIES_PER_LTIME, QUERY_TIMEOUT_MAX};
+use crate::bounds::{
+    MAX_OPEN_QUERIES, MAX_OWN_QUERIES, MAX_QUERIES_PER_LTIME, QUERY_TIMEOUT_MAX, STREAM_ANSWER_MAX,
+};
 use crate::re2;
 use crate::time::Time;
-use crate::wire::{FLAG_ACK, FLAG_NO_BROADCAST, Filter, Query, QueryResponse, Relay, SerfMessage};
+use crate::wire::{
+    FLAG_ACK, FLAG_NO_BROADCAST, FLAG_STREAM_ANSWERS, Filter, Query, QueryResponse, Relay, SerfMessage,
+};
 
 /// A query is named by its Lamport time and its ID together; either alone may repeat.
 pub type QueryKey = (u64, u32);
@@ -62,6 +66,8 @@ pub(super) struct OpenQuery {
     port: u16,
     source: Box<str>,
     relay_factor: u8,
+    /// Whether the asker takes large answers by stream.
+    pub takes_streams: bool,
     /// Whether our answer has been sent. The query stays open for the sake of a clear error.
     answered: bool,
 }
@@ -105,7 +111,7 @@ impl Serf {
             port: facts.port,
             source_node: &facts.name,
             filters: filters.iter().map(Vec::as_slice).collect(),
-            flags: if params.request_ack { FLAG_ACK } else { 0 },
+            flags: FLAG_STREAM_ANSWERS | if params.request_ack { FLAG_ACK } else { 0 },
             relay_factor: params.relay_factor,
             timeout_ns: i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX),
             name: &params.name,
@@ -215,6 +221,7 @@ impl Serf {
             port: query.port,
             source: query.source_node.into(),
             relay_factor: query.relay_factor,
+            takes_streams: query.flags & FLAG_STREAM_ANSWERS != 0,
             answered: false,
         };
         let key = (query.ltime, query.id);
@@ -363,17 +370,27 @@ impl Serf {
             payload,
         };
         let message = user_message(&SerfMessage::QueryResponse(response));
+        let to = open.addr.socket(open.port);
         let limit = self.config.query_response_size_limit;
         if message.len() - 1 > limit {
+            if open.takes_streams && message.len() - 1 <= STREAM_ANSWER_MAX {
+                self.out.push_back(Output::SendStream {
+                    to,
+                    message: message[1..].to_vec(),
+                });
+                return Ok(());
+            }
+            let limit = if open.takes_streams {
+                STREAM_ANSWER_MAX
+            } else {
+                limit
+            };
             return Err(format!(
                 "failed to respond to key query: response exceeds limit of {limit} bytes"
             ));
         }
         let relayed = self.relays(open, &message[1..]);
-        self.out.push_back(Output::Send {
-            to: open.addr.socket(open.port),
-            plain: message,
-        });
+        self.out.push_back(Output::Send { to, plain: message });
         self.out.extend(relayed?);
         Ok(())
     }

@@ -29,6 +29,11 @@ pub(super) enum Exchange {
         /// Whom with.
         peer: Arc<Facts>,
     },
+    /// A message for the layer above, which is not answered.
+    UserMessage {
+        /// Whom for.
+        to: SocketAddr,
+    },
     /// One target of a join.
     Join {
         /// The join.
@@ -109,13 +114,22 @@ impl Swim {
         timeout: Duration,
     ) {
         self.next_exchange += 1;
+        let expect_reply = !matches!(exchange, Exchange::UserMessage { .. });
         self.exchanges.insert(self.next_exchange, exchange);
         self.out.push_back(Output::Exchange {
             id: self.next_exchange,
             to,
             plain,
             timeout,
+            expect_reply,
         });
+    }
+
+    /// Sends the layer above's bytes over a stream of their own.
+    pub fn send_stream(&mut self, to: SocketAddr, bytes: &[u8]) {
+        let plain = encoded(|out| StreamMessage::User(bytes).encode(out));
+        let timeout = self.config.profile.tcp_timeout;
+        self.start_exchange(Exchange::UserMessage { to }, to, plain, timeout);
     }
 
     /// Takes the result of an exchange.
@@ -147,6 +161,11 @@ impl Swim {
                     }
                 }
                 self.continue_join(id, upper);
+            }
+            Some(Exchange::UserMessage { to }) => {
+                if let Err(reason) = result {
+                    error!(target: "memberlist", "Failed to send a message to {to} over a stream: {reason}");
+                }
             }
             None => {}
         }

@@ -79,6 +79,8 @@ pub enum Output {
         plain: Vec<u8>,
         /// Deadline of the whole.
         timeout: Duration,
+        /// Whether the peer answers.
+        expect_reply: bool,
     },
     /// Answer an inbound stream.
     Reply {

@@ -34,8 +34,9 @@ pub use message::{
     Ack, Alive, Dead, IndirectPing, Message, Nack, Ping, PushNodeState, PushPull, StreamMessage, Suspect,
 };
 pub use serf::{
-    FLAG_ACK, FLAG_NO_BROADCAST, Filter, JoinIntent, KeyRequest, KeyResponse, LeaveIntent, PushPullState,
-    Query, QueryResponse, Relay, SerfMessage, UserEvent, UserEvents, WireCoordinate, WireMember, WireTags,
+    FLAG_ACK, FLAG_NO_BROADCAST, FLAG_STREAM_ANSWERS, Filter, JoinIntent, KeyRequest, KeyResponse,
+    LeaveIntent, PushPullState, Query, QueryResponse, Relay, SerfMessage, UserEvent, UserEvents,
+    WireCoordinate, WireMember, WireTags,
 };
 pub use stream::{StreamDecoder, decode_stream, finish_stream};
 pub use tags::{decode_tags, encode_tags};

@@ -40,6 +40,9 @@ pub struct UserEvent<'a> {
 pub const FLAG_ACK: u32 = 1;
 /// Bit of [`Query::flags`]: receivers do not pass the query on.
 pub const FLAG_NO_BROADCAST: u32 = 2;
+/// Bit of [`Query::flags`], ours alone: the asker takes answers that are too large for a datagram as a
+/// user message over a stream. Serf ignores bits it does not know.
+pub const FLAG_STREAM_ANSWERS: u32 = 1 << 16;
 
 /// A question to the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
