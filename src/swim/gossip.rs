@@ -16,6 +16,12 @@ use crate::names::Id;
 use crate::swim::formulas::{push_pull_interval, retransmit_limit};
 use crate::time::Time;
 
+/// A packet with less room than this counts as full: hardly any message is shorter.
+const FULL_PACKET_ROOM: usize = 64;
+
+/// By how much gossip rounds follow each other faster while all their packets are full.
+const HURRY: u32 = 4;
+
 /// Every how many packets the layer above comes first.
 const UPPER_FIRST_EVERY: u32 = 4;
 
@@ -42,10 +48,10 @@ impl Swim {
     }
 
     pub(super) fn tick_gossip(&mut self, now: Time, upper: &mut impl Upper) {
-        self.timers
-            .set(now + self.config.profile.gossip_interval, Timer::Gossip);
         // A round without news is the common one.
         if self.queue.is_empty() && upper.is_quiet() {
+            let interval = self.config.profile.gossip_interval;
+            self.timers.set(now + interval, Timer::Gossip);
             return;
         }
         let dead_for = self.config.profile.gossip_to_the_dead_time;
@@ -60,11 +66,13 @@ impl Swim {
         });
         // Packets are filled only once somebody is there to hear them: whatever is put into one
         // counts as sent, and the news of a node that is still alone must wait for its first peer.
+        let mut full = !targets.is_empty();
         for target in targets {
             let mut packet = PacketBuilder::new(self.config.profile.udp_buffer_size, self.config.overhead);
             self.fill(&mut packet, upper);
+            full &= packet.remaining() < FULL_PACKET_ROOM;
             if packet.is_empty() {
-                return;
+                break;
             }
             self.out.push_back(Output::Send {
                 to: target.socket(),
@@ -72,6 +80,9 @@ impl Swim {
                 crc: target.pmax() >= PMAX_CRC,
             });
         }
+        let interval = self.config.profile.gossip_interval;
+        let pause = if full { interval / HURRY } else { interval };
+        self.timers.set(now + pause, Timer::Gossip);
     }
 
     /// Fills a packet: membership first, then what the layer above has. In one packet of four it is
