@@ -442,6 +442,40 @@ fn prune_forgets_a_failed_member_everywhere() {
 }
 
 #[test]
+fn failed_and_left_members_are_forgotten_in_their_time() {
+    let mut config = WorldConfig::new(5);
+    config.profile.serf.reconnect_timeout = secs(300);
+    config.profile.serf.tombstone_timeout = secs(600);
+    let mut world = World::new(config);
+    let hosts = world.cluster(5);
+    assert_eq!(world.ask(hosts[3], Command::Leave), Answer::Done);
+    world.crash(hosts[3]);
+    world.crash(hosts[4]);
+    let rest = &hosts[..3];
+    for (seconds, failed, left) in [
+        (60, true, true),
+        (200, true, true),
+        (100, false, true),
+        (300, false, false),
+    ] {
+        world.run_for(secs(seconds));
+        for &host in rest {
+            let host = world.host(host);
+            let statuses = (host.status_of("n4"), host.status_of("n3"));
+            let expected = (
+                failed.then_some(MemberStatus::Failed),
+                left.then_some(MemberStatus::Left),
+            );
+            assert_eq!(statuses, expected, "{seconds} s on");
+        }
+    }
+    for gone in &hosts[3..] {
+        assert_eq!(seen(&world, rest, MemberEventKind::Reap, *gone), 3);
+    }
+    assert!(world.all_alive(rest));
+}
+
+#[test]
 fn new_tags_are_seen_by_all_and_raise_the_incarnation() {
     for seed in SEEDS {
         let mut world = world(seed);

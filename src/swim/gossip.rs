@@ -151,3 +151,58 @@ impl Swim {
         facts
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::swim::testing::{alive, start};
+
+    #[test]
+    fn nodes_are_picked_without_repetition_and_nobody_is_missed() {
+        for (listed, wanted) in [(0, 3), (1, 3), (2, 3), (3, 3), (4, 3), (30, 3), (5, 0)] {
+            let (mut swim, mut upper) = start(listed as u64 + 7);
+            let names: Vec<String> = (0..listed).map(|i| format!("n{i}")).collect();
+            for (i, name) in names.iter().enumerate() {
+                swim.handle_alive(Time::ZERO, &alive(name, 10 + i as u8, 1), &mut upper);
+            }
+            let me = swim.me;
+            let mut picks = BTreeMap::new();
+            for _ in 0..400 {
+                let picked = swim.pick_members(wanted, |id, _| id != me);
+                let distinct: BTreeSet<_> = picked.iter().map(|facts| facts.name.clone()).collect();
+                assert_eq!(distinct.len(), wanted.min(listed), "{wanted} of {listed}");
+                assert_eq!(picked.len(), distinct.len());
+                for name in distinct {
+                    *picks.entry(name).or_insert(0) += 1;
+                }
+            }
+            if wanted > 0 {
+                assert_eq!(picks.len(), listed, "somebody was never picked");
+                let mean = 400 * wanted.min(listed) / listed.max(1);
+                assert!(picks.values().all(|&n| n > mean / 3 && n < mean * 3), "{picks:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn news_waits_for_somebody_to_hear_it_and_full_packets_hurry_the_next_round() {
+        let (mut swim, mut upper) = start(1);
+        for i in 1..50 {
+            swim.tick_gossip(Time::ZERO + Duration::from_secs(i), &mut upper);
+        }
+        assert_eq!(swim.queue.len(), 1);
+        assert!(swim.out.is_empty());
+        let now = Time::ZERO + Duration::from_secs(100);
+        for i in 0..200 {
+            let name = format!("a-node-with-quite-a-long-name-{i}");
+            swim.handle_alive(now, &alive(&name, 1 + i as u8, 1), &mut upper);
+        }
+        swim.timers = Default::default();
+        swim.tick_gossip(now, &mut upper);
+        assert_eq!(swim.out.len(), 3);
+        let quick = swim.config.profile.gossip_interval / HURRY;
+        assert_eq!(swim.next_deadline(), Some(now + quick));
+    }
+}
