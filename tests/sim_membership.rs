@@ -577,6 +577,75 @@ fn two_nodes_that_cannot_reach_each_other_are_helped_by_the_others() {
 }
 
 #[test]
+fn a_link_that_works_one_way_only_fails_nobody() {
+    for seed in SEEDS {
+        let mut world = world(seed);
+        let hosts = world.cluster(6);
+        world.links.cut_one_way(hosts[0], hosts[1]);
+        world.links.cut_one_way(hosts[3], hosts[2]);
+        world.run_for(secs(120));
+        assert!(world.all_alive(&hosts), "seed {seed}");
+        for &host in &hosts {
+            assert_eq!(
+                seen(&world, &hosts, MemberEventKind::Failed, host),
+                0,
+                "seed {seed}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_half_detached_node_makes_no_healthy_one_fail() {
+    for seed in SEEDS {
+        let mut world = world(seed);
+        let hosts = world.cluster(10);
+        let bad = hosts[4];
+        let rest = without(&hosts, bad);
+        for &host in &rest {
+            world.links.set(host, bad, lossy(0.6));
+        }
+        world.run_for(secs(600));
+        for &host in &rest {
+            let failures = seen(&world, &rest, MemberEventKind::Failed, host);
+            assert_eq!(failures, 0, "seed {seed}: {host:?} was declared failed");
+        }
+        assert!(
+            rest.iter()
+                .all(|&host| world.all_see(&rest, host, MemberStatus::Alive))
+        );
+    }
+}
+
+#[test]
+fn a_cluster_that_loses_most_of_its_nodes_at_once_learns_it_and_takes_them_back() {
+    for seed in SEEDS {
+        let mut world = world(seed);
+        let hosts = world.cluster(15);
+        let (stay, go) = hosts.split_at(4);
+        for &host in go {
+            world.crash(host);
+        }
+        let gone = |world: &World| {
+            go.iter()
+                .all(|&host| world.all_see(stay, host, MemberStatus::Failed))
+        };
+        assert!(world.run_until(secs(240), gone), "seed {seed}");
+        assert!(world.all_alive(stay));
+        // They come back alone: nobody tells them whom to join, but the others try them again.
+        for &host in go {
+            world.start(host);
+        }
+        let before = world.now();
+        assert!(
+            world.run_until(secs(600), |world| world.all_alive(&hosts)),
+            "seed {seed}"
+        );
+        eprintln!("seed {seed}: all back after {:?}", world.now().since(before));
+    }
+}
+
+#[test]
 fn a_cluster_whose_datagrams_are_all_lost_stays_together_over_streams() {
     let mut world = world(2);
     let hosts = world.cluster(4);

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::members::count;
 use super::types::{MemberEventKind, MemberStatus};
 use super::{Output, Serf, Timer};
-use crate::bounds::MAX_MEMBERS;
+use crate::bounds::{MAX_MEMBERS, MAX_RECONNECTS};
 use crate::names::Id;
 use crate::time::Time;
 
@@ -71,8 +71,9 @@ impl Serf {
         self.coordinates.forget(name);
     }
 
-    /// Tries one failed member again, the less often the more of the cluster has failed, so that the
-    /// living are not kept busy with the dead.
+    /// Tries failed members again. On average each is tried once an interval by the living together,
+    /// however many they are: a few of them do not spend their time on the dead, and many that come
+    /// back at once after a long partition are all found soon.
     pub(super) fn reconnect(&mut self, now: Time) {
         self.timers.set(
             now + self.config.profile.serf.reconnect_interval,
@@ -89,11 +90,10 @@ impl Serf {
         }
         let left = count(&self.members, MemberStatus::Left);
         let here = self.members.len().saturating_sub(failed.len() + left).max(1);
-        let chance = failed.len() as f64 / here as f64;
-        if self.rng.random::<f64>() > chance {
-            return;
-        }
-        if let Some((name, to)) = failed.choose(&mut self.rng) {
+        let share = failed.len() as f64 / here as f64;
+        let one_more = self.rng.random::<f64>() < share.fract();
+        let tries = share as usize + usize::from(one_more);
+        for (name, to) in failed.sample(&mut self.rng, tries.min(MAX_RECONNECTS)) {
             info!(target: "serf", "attempting reconnect to {name} {to}");
             self.out.push_back(Output::Reconnect { to: *to });
         }
