@@ -79,7 +79,9 @@ impl Serf {
         let Some(entry) = self.members.get_mut(id) else {
             return false;
         };
-        if intent.ltime <= entry.status_ltime {
+        // A leave at the very time of our join has reached some before the join, and counts there.
+        let tie = me && intent.ltime == entry.status_ltime && intent.ltime > 0;
+        if intent.ltime <= entry.status_ltime && !(tie && self.phase == Phase::Here) {
             return false;
         }
         if me && self.phase == Phase::Here {

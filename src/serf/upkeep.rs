@@ -9,10 +9,11 @@ use tracing::{info, warn};
 
 use super::members::count;
 use super::types::{MemberEventKind, MemberStatus};
-use super::{Output, Serf, Timer};
+use super::{Output, Serf, Timer, user_message};
 use crate::bounds::{MAX_MEMBERS, MAX_RECONNECTS};
 use crate::names::Id;
 use crate::time::Time;
+use crate::wire::{LeaveIntent, SerfMessage};
 
 impl Serf {
     pub(super) fn reap(&mut self, now: Time) {
@@ -31,8 +32,29 @@ impl Serf {
         for id in expired {
             self.erase(id, false);
         }
+        self.remind_leaving();
         self.intents
             .retain(|_, intent| now.since(intent.heard) <= serf.recent_intent_timeout);
+    }
+
+    /// Says again that a member leaves while it is still there. A leave is over before this is called
+    /// twice; a member that never heard of its leave, or joined at the same Lamport time, can only
+    /// contradict it, and would otherwise be held as leaving for ever.
+    fn remind_leaving(&mut self) {
+        let me = &self.config.facts.name;
+        let leaving = self
+            .members
+            .values()
+            .filter(|entry| entry.status == MemberStatus::Leaving && entry.facts.name != *me);
+        for entry in leaving {
+            let intent = LeaveIntent {
+                ltime: entry.status_ltime,
+                node: &entry.facts.name,
+                prune: false,
+            };
+            let message = user_message(&SerfMessage::Leave(intent));
+            self.queues.intents.push(None, message, None);
+        }
     }
 
     /// Keeps the number of members within its bound. swim lists no more than that many, but forgets
