@@ -94,6 +94,9 @@ pub const MAX_RELAYS: usize = 512;
 /// Exchanges of one join that run at the same time.
 pub const MAX_PARALLEL_JOINS: usize = 8;
 
+/// Failed members tried again at the same time; each try may last as long as a stream's deadline.
+pub const MAX_RECONNECTS: usize = 8;
+
 /// Most user events remembered for one Lamport time. Senders that have not heard of each other yet
 /// choose the same, so a burst from every node of a large cluster must fit.
 pub const MAX_EVENTS_PER_LTIME: usize = 4096;

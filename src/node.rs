@@ -608,3 +608,127 @@ fn check(config: &NodeConfig) -> Result<Facts, String> {
         vsn: [pmin, pmax, pcur, *low, *high, config.protocol],
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::profile::lan;
+
+    fn config() -> NodeConfig {
+        NodeConfig {
+            name: "n".to_owned(),
+            addr: RawAddr::V4([10, 0, 0, 1]),
+            port: 7946,
+            bind_port: 7946,
+            tags: Tags::new(),
+            protocol: 5,
+            profile: lan(),
+            seal_overhead: 0,
+            label_overhead: 0,
+            user_event_size_limit: 512,
+            query_size_limit: 1024,
+            query_response_size_limit: 1024,
+            resolve_name_conflicts: true,
+            disable_coordinates: false,
+            seed: 1,
+        }
+    }
+
+    #[test]
+    fn a_configuration_that_cannot_work_is_refused_at_start() {
+        type Change = fn(&mut NodeConfig);
+        let table: [(Change, &str); 7] = [
+            (|c| c.name.clear(), "Node name '' has 0 bytes, must have 1 to 128"),
+            (
+                |c| c.protocol = 1,
+                "Protocol version '1' too low. Must be in range: [2, 5]",
+            ),
+            (
+                |c| c.protocol = 6,
+                "Protocol version '6' too high. Must be in range: [2, 5]",
+            ),
+            (
+                |c| c.user_event_size_limit = 9217,
+                "user event size limit exceeds limit of 9216 bytes",
+            ),
+            (
+                |c| drop(c.tags.insert("k".to_owned(), "v".repeat(512))),
+                "Encoded length of tags exceeds limit of 512 bytes",
+            ),
+            (
+                |c| c.profile.serf.reap_interval = Duration::ZERO,
+                "reap_interval is 0, must be longer",
+            ),
+            (
+                |c| c.profile.serf.reconnect_interval = Duration::ZERO,
+                "reconnect_interval is 0, must be longer",
+            ),
+        ];
+        assert!(Node::new(config(), Time::ZERO).is_ok());
+        for (change, text) in table {
+            let mut config = config();
+            change(&mut config);
+            let refused = Node::new(config, Time::ZERO).err();
+            assert_eq!(refused.as_deref(), Some(text));
+        }
+    }
+
+    /// Runs a node by its own deadlines until it answers `command`, and says when that was.
+    fn answered(node: &mut Node, mut now: Time, command: CommandId) -> (Time, Answer) {
+        for _ in 0..100_000 {
+            while let Some(effect) = node.poll_effect() {
+                match effect {
+                    Effect::Answer { id, answer } if id == command => return (now, answer),
+                    _ => {}
+                }
+            }
+            now = node
+                .next_deadline()
+                .expect("a node always waits for something")
+                .max(now);
+            node.handle(now, Input::Tick);
+        }
+        panic!("no answer");
+    }
+
+    #[test]
+    fn every_command_is_answered_and_a_lone_leave_takes_the_time_to_spread_alone() {
+        let mut node = Node::new(config(), Time::ZERO).expect("the configuration is right");
+        let start = Time::ZERO + Duration::from_secs(7);
+        let done = Answer::Done;
+        let nobody = Answer::Joined {
+            contacted: 0,
+            errors: Vec::new(),
+        };
+        let gone = Answer::Failed("Serf can't Join after Leave or Shutdown".to_owned());
+        let join = || Command::Join {
+            targets: Vec::new(),
+            ignore_old: false,
+            announce: true,
+        };
+        let force = Command::ForceLeave {
+            name: "nobody".to_owned(),
+            prune: true,
+        };
+        for (i, (command, expected, seconds)) in [
+            (join(), nobody, 0),
+            (Command::SetTags(Tags::new()), done.clone(), 0),
+            (force, done.clone(), 0),
+            (Command::Leave, done.clone(), 1),
+            (Command::Leave, done, 0),
+            (join(), gone, 0),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let id = CommandId(i as u64);
+            node.handle(start, Input::Command { id, command });
+            let (at, answer) = answered(&mut node, start, id);
+            assert_eq!(
+                (answer, at.since(start)),
+                (expected, Duration::from_secs(seconds)),
+                "{id:?}"
+            );
+        }
+    }
+}

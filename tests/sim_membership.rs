@@ -442,6 +442,40 @@ fn prune_forgets_a_failed_member_everywhere() {
 }
 
 #[test]
+fn failed_and_left_members_are_forgotten_in_their_time() {
+    let mut config = WorldConfig::new(5);
+    config.profile.serf.reconnect_timeout = secs(300);
+    config.profile.serf.tombstone_timeout = secs(600);
+    let mut world = World::new(config);
+    let hosts = world.cluster(5);
+    assert_eq!(world.ask(hosts[3], Command::Leave), Answer::Done);
+    world.crash(hosts[3]);
+    world.crash(hosts[4]);
+    let rest = &hosts[..3];
+    for (seconds, failed, left) in [
+        (60, true, true),
+        (200, true, true),
+        (100, false, true),
+        (300, false, false),
+    ] {
+        world.run_for(secs(seconds));
+        for &host in rest {
+            let host = world.host(host);
+            let statuses = (host.status_of("n4"), host.status_of("n3"));
+            let expected = (
+                failed.then_some(MemberStatus::Failed),
+                left.then_some(MemberStatus::Left),
+            );
+            assert_eq!(statuses, expected, "{seconds} s on");
+        }
+    }
+    for gone in &hosts[3..] {
+        assert_eq!(seen(&world, rest, MemberEventKind::Reap, *gone), 3);
+    }
+    assert!(world.all_alive(rest));
+}
+
+#[test]
 fn new_tags_are_seen_by_all_and_raise_the_incarnation() {
     for seed in SEEDS {
         let mut world = world(seed);
@@ -539,6 +573,75 @@ fn two_nodes_that_cannot_reach_each_other_are_helped_by_the_others() {
             assert_eq!(world.node(host).incarnation(), 1, "seed {seed}: was suspected");
             assert_eq!(world.node(host).stats().health_score, 0);
         }
+    }
+}
+
+#[test]
+fn a_link_that_works_one_way_only_fails_nobody() {
+    for seed in SEEDS {
+        let mut world = world(seed);
+        let hosts = world.cluster(6);
+        world.links.cut_one_way(hosts[0], hosts[1]);
+        world.links.cut_one_way(hosts[3], hosts[2]);
+        world.run_for(secs(120));
+        assert!(world.all_alive(&hosts), "seed {seed}");
+        for &host in &hosts {
+            assert_eq!(
+                seen(&world, &hosts, MemberEventKind::Failed, host),
+                0,
+                "seed {seed}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_half_detached_node_makes_no_healthy_one_fail() {
+    for seed in SEEDS {
+        let mut world = world(seed);
+        let hosts = world.cluster(10);
+        let bad = hosts[4];
+        let rest = without(&hosts, bad);
+        for &host in &rest {
+            world.links.set(host, bad, lossy(0.6));
+        }
+        world.run_for(secs(600));
+        for &host in &rest {
+            let failures = seen(&world, &rest, MemberEventKind::Failed, host);
+            assert_eq!(failures, 0, "seed {seed}: {host:?} was declared failed");
+        }
+        assert!(
+            rest.iter()
+                .all(|&host| world.all_see(&rest, host, MemberStatus::Alive))
+        );
+    }
+}
+
+#[test]
+fn a_cluster_that_loses_most_of_its_nodes_at_once_learns_it_and_takes_them_back() {
+    for seed in SEEDS {
+        let mut world = world(seed);
+        let hosts = world.cluster(15);
+        let (stay, go) = hosts.split_at(4);
+        for &host in go {
+            world.crash(host);
+        }
+        let gone = |world: &World| {
+            go.iter()
+                .all(|&host| world.all_see(stay, host, MemberStatus::Failed))
+        };
+        assert!(world.run_until(secs(240), gone), "seed {seed}");
+        assert!(world.all_alive(stay));
+        // They come back alone: nobody tells them whom to join, but the others try them again.
+        for &host in go {
+            world.start(host);
+        }
+        let before = world.now();
+        assert!(
+            world.run_until(secs(600), |world| world.all_alive(&hosts)),
+            "seed {seed}"
+        );
+        eprintln!("seed {seed}: all back after {:?}", world.now().since(before));
     }
 }
 

@@ -130,6 +130,34 @@ fn a_burst_from_every_node_at_one_lamport_time_is_delivered_whole() {
 }
 
 #[test]
+fn a_storm_of_joining_nodes_does_not_keep_events_and_leaves_waiting() {
+    let mut world = world(1);
+    let hosts = world.cluster(40);
+    world.run_for(secs(30));
+    for i in 0..60 {
+        let late = world.add_with(&format!("late-node-with-a-name-{i}"), |config| {
+            config.tags = [("text".to_owned(), "x".repeat(150))].into();
+        });
+        world.join(late, hosts[0]);
+    }
+    world.run_for(Duration::from_millis(600));
+    for i in 0..10 {
+        assert_eq!(world.ask(hosts[7], event("busy", &[i; 300])), Answer::Done);
+    }
+    let sent = world.now();
+    let heard = |world: &World| {
+        hosts
+            .iter()
+            .all(|&host| world.host(host).user_events().len() == 10)
+    };
+    assert!(
+        world.run_until(secs(6), heard),
+        "after {:?}",
+        world.now().since(sent)
+    );
+}
+
+#[test]
 fn events_of_one_lamport_time_are_told_apart_and_old_ones_are_dropped() {
     let mut world = world(1);
     let hosts = world.cluster(2);

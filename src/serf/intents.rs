@@ -28,13 +28,10 @@ impl Serf {
     /// about an earlier life of ours.
     pub fn announce_join(&mut self, now: Time) {
         let ltime = self.clock.time();
-        self.broadcast_join(now, ltime);
-    }
-
-    fn broadcast_join(&mut self, now: Time, ltime: u64) {
         let name = Arc::clone(&self.config.facts.name);
         let intent = JoinIntent { ltime, node: &name };
-        self.handle_join_intent(now, &intent);
+        self.clock.witness(ltime);
+        self.take_join(now, &intent);
         self.queues
             .intents
             .push(None, user_message(&SerfMessage::Join(intent)), None);
@@ -82,13 +79,14 @@ impl Serf {
         let Some(entry) = self.members.get_mut(id) else {
             return false;
         };
-        if intent.ltime <= entry.status_ltime {
+        // A leave at the very time of our join has reached some before the join, and counts there.
+        let tie = me && intent.ltime == entry.status_ltime && intent.ltime > 0;
+        if intent.ltime <= entry.status_ltime && !(tie && self.phase == Phase::Here) {
             return false;
         }
         if me && self.phase == Phase::Here {
             debug!(target: "serf", "Refuting an older leave intent");
-            let ltime = self.clock.time();
-            self.broadcast_join(now, ltime);
+            self.announce_join(now);
             return false;
         }
         entry.status_ltime = intent.ltime;
@@ -137,6 +135,20 @@ impl Serf {
         if !self.witness_intent(intent.ltime, intent.node) {
             return false;
         }
+        // Nobody but us announces our joins. That somebody holds a later intent about us means that
+        // there was a leave which we have not contradicted; push/pulls tell its time, but not its kind.
+        let mine = self
+            .members
+            .by_name(intent.node)
+            .filter(|entry| self.is_me(&entry.facts.name));
+        if self.phase == Phase::Here && mine.is_some_and(|entry| intent.ltime > entry.status_ltime) {
+            self.announce_join(now);
+            return false;
+        }
+        self.take_join(now, intent)
+    }
+
+    fn take_join(&mut self, now: Time, intent: &JoinIntent<'_>) -> bool {
         let Some(entry) = self.members.by_name_mut(intent.node) else {
             return self.remember_intent(now, intent.node, intent.ltime, false);
         };

@@ -9,10 +9,11 @@ use tracing::{info, warn};
 
 use super::members::count;
 use super::types::{MemberEventKind, MemberStatus};
-use super::{Output, Serf, Timer};
-use crate::bounds::MAX_MEMBERS;
+use super::{Output, Serf, Timer, user_message};
+use crate::bounds::{MAX_MEMBERS, MAX_RECONNECTS};
 use crate::names::Id;
 use crate::time::Time;
+use crate::wire::{LeaveIntent, SerfMessage};
 
 impl Serf {
     pub(super) fn reap(&mut self, now: Time) {
@@ -31,8 +32,29 @@ impl Serf {
         for id in expired {
             self.erase(id, false);
         }
+        self.remind_leaving();
         self.intents
             .retain(|_, intent| now.since(intent.heard) <= serf.recent_intent_timeout);
+    }
+
+    /// Says again that a member leaves while it is still there. A leave is over before this is called
+    /// twice; a member that never heard of its leave, or joined at the same Lamport time, can only
+    /// contradict it, and would otherwise be held as leaving for ever.
+    fn remind_leaving(&mut self) {
+        let me = &self.config.facts.name;
+        let leaving = self
+            .members
+            .values()
+            .filter(|entry| entry.status == MemberStatus::Leaving && entry.facts.name != *me);
+        for entry in leaving {
+            let intent = LeaveIntent {
+                ltime: entry.status_ltime,
+                node: &entry.facts.name,
+                prune: false,
+            };
+            let message = user_message(&SerfMessage::Leave(intent));
+            self.queues.intents.push(None, message, None);
+        }
     }
 
     /// Keeps the number of members within its bound. swim lists no more than that many, but forgets
@@ -71,8 +93,9 @@ impl Serf {
         self.coordinates.forget(name);
     }
 
-    /// Tries one failed member again, the less often the more of the cluster has failed, so that the
-    /// living are not kept busy with the dead.
+    /// Tries failed members again. On average each is tried once an interval by the living together,
+    /// however many they are: a few of them do not spend their time on the dead, and many that come
+    /// back at once after a long partition are all found soon.
     pub(super) fn reconnect(&mut self, now: Time) {
         self.timers.set(
             now + self.config.profile.serf.reconnect_interval,
@@ -89,11 +112,10 @@ impl Serf {
         }
         let left = count(&self.members, MemberStatus::Left);
         let here = self.members.len().saturating_sub(failed.len() + left).max(1);
-        let chance = failed.len() as f64 / here as f64;
-        if self.rng.random::<f64>() > chance {
-            return;
-        }
-        if let Some((name, to)) = failed.choose(&mut self.rng) {
+        let share = failed.len() as f64 / here as f64;
+        let one_more = self.rng.random::<f64>() < share.fract();
+        let tries = share as usize + usize::from(one_more);
+        for (name, to) in failed.sample(&mut self.rng, tries.min(MAX_RECONNECTS)) {
             info!(target: "serf", "attempting reconnect to {name} {to}");
             self.out.push_back(Output::Reconnect { to: *to });
         }

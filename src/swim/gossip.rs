@@ -16,6 +16,12 @@ use crate::names::Id;
 use crate::swim::formulas::{push_pull_interval, retransmit_limit};
 use crate::time::Time;
 
+/// A packet with less room than this counts as full: hardly any message is shorter.
+const FULL_PACKET_ROOM: usize = 64;
+
+/// By how much gossip rounds follow each other faster while all their packets are full.
+const HURRY: u32 = 4;
+
 /// Every how many packets the layer above comes first.
 const UPPER_FIRST_EVERY: u32 = 4;
 
@@ -42,10 +48,10 @@ impl Swim {
     }
 
     pub(super) fn tick_gossip(&mut self, now: Time, upper: &mut impl Upper) {
-        self.timers
-            .set(now + self.config.profile.gossip_interval, Timer::Gossip);
         // A round without news is the common one.
         if self.queue.is_empty() && upper.is_quiet() {
+            let interval = self.config.profile.gossip_interval;
+            self.timers.set(now + interval, Timer::Gossip);
             return;
         }
         let dead_for = self.config.profile.gossip_to_the_dead_time;
@@ -60,11 +66,13 @@ impl Swim {
         });
         // Packets are filled only once somebody is there to hear them: whatever is put into one
         // counts as sent, and the news of a node that is still alone must wait for its first peer.
+        let mut full = !targets.is_empty();
         for target in targets {
             let mut packet = PacketBuilder::new(self.config.profile.udp_buffer_size, self.config.overhead);
             self.fill(&mut packet, upper);
+            full &= packet.remaining() < FULL_PACKET_ROOM;
             if packet.is_empty() {
-                return;
+                break;
             }
             self.out.push_back(Output::Send {
                 to: target.socket(),
@@ -72,6 +80,9 @@ impl Swim {
                 crc: target.pmax() >= PMAX_CRC,
             });
         }
+        let interval = self.config.profile.gossip_interval;
+        let pause = if full { interval / HURRY } else { interval };
+        self.timers.set(now + pause, Timer::Gossip);
     }
 
     /// Fills a packet: membership first, then what the layer above has. In one packet of four it is
@@ -138,5 +149,60 @@ impl Swim {
                 .filter_map(|&id| Some(Arc::clone(&self.members.get(id)?.facts))),
         );
         facts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::swim::testing::{alive, start};
+
+    #[test]
+    fn nodes_are_picked_without_repetition_and_nobody_is_missed() {
+        for (listed, wanted) in [(0, 3), (1, 3), (2, 3), (3, 3), (4, 3), (30, 3), (5, 0)] {
+            let (mut swim, mut upper) = start(listed as u64 + 7);
+            let names: Vec<String> = (0..listed).map(|i| format!("n{i}")).collect();
+            for (i, name) in names.iter().enumerate() {
+                swim.handle_alive(Time::ZERO, &alive(name, 10 + i as u8, 1), &mut upper);
+            }
+            let me = swim.me;
+            let mut picks = BTreeMap::new();
+            for _ in 0..400 {
+                let picked = swim.pick_members(wanted, |id, _| id != me);
+                let distinct: BTreeSet<_> = picked.iter().map(|facts| facts.name.clone()).collect();
+                assert_eq!(distinct.len(), wanted.min(listed), "{wanted} of {listed}");
+                assert_eq!(picked.len(), distinct.len());
+                for name in distinct {
+                    *picks.entry(name).or_insert(0) += 1;
+                }
+            }
+            if wanted > 0 {
+                assert_eq!(picks.len(), listed, "somebody was never picked");
+                let mean = 400 * wanted.min(listed) / listed.max(1);
+                assert!(picks.values().all(|&n| n > mean / 3 && n < mean * 3), "{picks:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn news_waits_for_somebody_to_hear_it_and_full_packets_hurry_the_next_round() {
+        let (mut swim, mut upper) = start(1);
+        for i in 1..50 {
+            swim.tick_gossip(Time::ZERO + Duration::from_secs(i), &mut upper);
+        }
+        assert_eq!(swim.queue.len(), 1);
+        assert!(swim.out.is_empty());
+        let now = Time::ZERO + Duration::from_secs(100);
+        for i in 0..200 {
+            let name = format!("a-node-with-quite-a-long-name-{i}");
+            swim.handle_alive(now, &alive(&name, 1 + i as u8, 1), &mut upper);
+        }
+        swim.timers = Default::default();
+        swim.tick_gossip(now, &mut upper);
+        assert_eq!(swim.out.len(), 3);
+        let quick = swim.config.profile.gossip_interval / HURRY;
+        assert_eq!(swim.next_deadline(), Some(now + quick));
     }
 }

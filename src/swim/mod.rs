@@ -347,3 +347,51 @@ fn reply_address(addr: &[u8], port: u16, from: SocketAddr) -> SocketAddr {
         _ => from,
     }
 }
+
+/// A node to try things on.
+#[cfg(test)]
+mod testing {
+    use super::upper::Silent;
+    use super::*;
+    use crate::wire::message::Alive;
+
+    /// A lone node named "me" at 10.0.0.1.
+    pub fn start(seed: u64) -> (Swim, Silent) {
+        let mut upper = Silent::default();
+        let config = SwimConfig {
+            facts: Facts {
+                name: "me".into(),
+                addr: RawAddr::V4([10, 0, 0, 1]),
+                port: 7946,
+                meta: Box::default(),
+                vsn: [1, 5, 2, 2, 5, 5],
+            },
+            bind_port: 7946,
+            profile: crate::sim::profile::lan(),
+            overhead: 0,
+            seed,
+        };
+        (Swim::new(config, Time::ZERO, &mut upper), upper)
+    }
+
+    /// What a node at 10.0.0.`host` says of itself.
+    pub fn alive(node: &str, host: u8, incarnation: u32) -> Alive<'_> {
+        static ADDRS: [[u8; 4]; 256] = {
+            let mut addrs = [[10, 0, 0, 0]; 256];
+            let mut host = 0;
+            while host < 256 {
+                addrs[host][3] = host as u8;
+                host += 1;
+            }
+            addrs
+        };
+        Alive {
+            incarnation,
+            node,
+            addr: &ADDRS[usize::from(host)],
+            port: 7946,
+            meta: &[],
+            vsn: &[1, 5, 2, 2, 5, 5],
+        }
+    }
+}

@@ -407,3 +407,131 @@ pub(super) fn encoded(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     write(&mut out);
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::swim::testing::{alive, start};
+
+    const T: Time = Time::ZERO;
+
+    fn dead<'a>(node: &'a str, from: &'a str, incarnation: u32) -> Dead<'a> {
+        Dead {
+            incarnation,
+            node,
+            from,
+        }
+    }
+
+    fn state(swim: &Swim, node: &str) -> Option<(State, u32)> {
+        let record = swim.members.by_name(node)?;
+        Some((record.state, record.incarnation))
+    }
+
+    #[test]
+    fn claims_and_accusations_are_bounded_where_they_could_not_be_refuted() {
+        let (half, step) = (MAX_INCARNATION, MAX_INCARNATION_STEP);
+        for (current, claimed, claim, accuse) in [
+            (1, 2, true, true),
+            (1, half, true, true),
+            (1, half + 1, true, false),
+            (1, half + step, true, false),
+            (1, half + step + 1, false, false),
+            (half + 7, half + 7, true, true),
+            (half + 7, half + 8, true, false),
+            (half + 7, half + 7 + step, true, false),
+            (1, u32::MAX, false, false),
+            (u32::MAX - 1, u32::MAX, false, false),
+            (u32::MAX - 1, u32::MAX - 1, true, true),
+        ] {
+            assert_eq!(may_claim(current, claimed), claim, "{current} {claimed}");
+            assert_eq!(may_accuse(current, claimed), accuse, "{current} {claimed}");
+        }
+    }
+
+    #[test]
+    fn claims_follow_the_table() {
+        // Each step: a message, then what is held of "b" afterwards.
+        enum Say {
+            Alive(u32),
+            Suspect(u32),
+            Dead(u32),
+            Left(u32),
+        }
+        use State::{Alive as A, Dead as D, Left as L, Suspect as S};
+        let (mut swim, mut upper) = start(1);
+        for (i, (say, held)) in [
+            (Say::Dead(1), None),
+            (Say::Suspect(1), None),
+            (Say::Alive(0), None),
+            (Say::Alive(3), Some((A, 3))),
+            (Say::Alive(2), Some((A, 3))),
+            (Say::Suspect(2), Some((A, 3))),
+            (Say::Suspect(3), Some((S, 3))),
+            (Say::Alive(3), Some((S, 3))),
+            (Say::Alive(4), Some((A, 4))),
+            (Say::Suspect(5), Some((S, 5))),
+            (Say::Dead(4), Some((S, 5))),
+            (Say::Dead(5), Some((D, 5))),
+            (Say::Suspect(9), Some((D, 5))),
+            (Say::Alive(5), Some((D, 5))),
+            // A later death keeps an older life away.
+            (Say::Dead(7), Some((D, 7))),
+            (Say::Alive(6), Some((D, 7))),
+            (Say::Alive(8), Some((A, 8))),
+            (Say::Left(8), Some((L, 8))),
+            (Say::Dead(8), Some((L, 8))),
+            (Say::Alive(8), Some((L, 8))),
+            (Say::Alive(9), Some((A, 9))),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            match say {
+                Say::Alive(i) => swim.handle_alive(T, &alive("b", 2, i), &mut upper),
+                Say::Suspect(i) => swim.suspect(T, "b", i, "x"),
+                Say::Dead(i) => {
+                    let dead = dead("b", "x", i);
+                    swim.dead(T, dead.node, dead.incarnation, dead.from, &mut upper);
+                }
+                Say::Left(i) => swim.dead(T, "b", i, "b", &mut upper),
+            }
+            assert_eq!(state(&swim, "b"), held, "step {i}");
+        }
+        assert_eq!(upper.joined, ["me", "b", "b", "b"]);
+        assert_eq!(upper.gone, ["b", "b"]);
+    }
+
+    #[test]
+    fn only_a_left_name_moves_to_another_address() {
+        for (from, moves) in [("x", false), ("b", true)] {
+            let (mut swim, mut upper) = start(1);
+            swim.handle_alive(T, &alive("b", 2, 5), &mut upper);
+            swim.handle_alive(T, &alive("b", 3, 6), &mut upper);
+            assert_eq!(upper.conflicts, ["b"]);
+            swim.dead(T, "b", 5, from, &mut upper);
+            // The new owner starts at incarnation 1 and need not know the old one's.
+            swim.handle_alive(T, &alive("b", 3, 1), &mut upper);
+            let moved =
+                swim.members.by_name("b").map(|record| record.facts.addr) == Some(RawAddr::V4([10, 0, 0, 3]));
+            assert_eq!(moved, moves, "after a death from {from}");
+        }
+    }
+
+    #[test]
+    fn accusations_of_ourselves_are_refuted_until_we_leave() {
+        let (mut swim, mut upper) = start(1);
+        swim.suspect(T, "me", 50, "x");
+        assert_eq!(swim.incarnation(), 51);
+        swim.dead(T, "me", 60, "me", &mut upper);
+        assert_eq!(swim.incarnation(), 61);
+        assert_eq!(swim.health_score(), 2);
+        swim.suspect(T, "me", 60, "x");
+        assert_eq!(swim.incarnation(), 61, "old news");
+        swim.leave(T, Token(1), &mut upper);
+        swim.suspect(T, "me", 61, "x");
+        swim.handle_alive(T, &alive("me", 1, 99), &mut upper);
+        swim.dead(T, "me", 61, "x", &mut upper);
+        assert_eq!(state(&swim, "me"), Some((State::Left, 61)));
+    }
+}

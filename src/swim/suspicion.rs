@@ -81,4 +81,12 @@ mod tests {
         let suspicion = Suspicion::new(Time::ZERO, 0, min, max, "a");
         assert_eq!(suspicion.deadline(), Time::ZERO + min);
     }
+
+    #[test]
+    fn a_pause_of_ours_is_given_back() {
+        let (min, max) = (Duration::from_secs(4), Duration::from_secs(24));
+        let mut suspicion = Suspicion::new(Time::ZERO, 2, min, max, "a");
+        suspicion.postpone(Duration::from_secs(30));
+        assert_eq!(suspicion.deadline(), Time::ZERO + Duration::from_secs(30) + max);
+    }
 }

@@ -34,3 +34,42 @@ pub trait Upper {
     /// care for events from before it.
     fn merge_state(&mut self, now: Time, state: &[u8], ignore_old: bool);
 }
+
+/// A layer above that takes everything and says nothing, for tests of swim alone.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(crate) struct Silent {
+    pub joined: Vec<String>,
+    pub gone: Vec<String>,
+    pub updated: Vec<String>,
+    pub conflicts: Vec<String>,
+}
+
+#[cfg(test)]
+impl Upper for Silent {
+    fn member_joined(&mut self, _: Time, facts: &Arc<Facts>) {
+        self.joined.push(facts.name.to_string());
+    }
+    fn member_gone(&mut self, _: Time, facts: &Arc<Facts>) {
+        self.gone.push(facts.name.to_string());
+    }
+    fn member_updated(&mut self, _: Time, facts: &Arc<Facts>) {
+        self.updated.push(facts.name.to_string());
+    }
+    fn name_conflict(&mut self, _: Time, known: &Facts, _: RawAddr, _: u16) {
+        self.conflicts.push(known.name.to_string());
+    }
+    fn ack_payload(&self) -> Vec<u8> {
+        Vec::new()
+    }
+    fn ping_answered(&mut self, _: Time, _: &Facts, _: Duration, _: &[u8]) {}
+    fn user_message(&mut self, _: Time, _: &[u8]) {}
+    fn is_quiet(&self) -> bool {
+        true
+    }
+    fn fill(&mut self, _: &mut PacketBuilder) {}
+    fn local_state(&self) -> Vec<u8> {
+        Vec::new()
+    }
+    fn merge_state(&mut self, _: Time, _: &[u8], _: bool) {}
+}
