@@ -78,7 +78,7 @@ fn calm(world: &mut World, hosts: &[HostId]) {
 
 #[test]
 fn whatever_has_happened_all_agree_again_once_it_is_over() {
-    for seed in (0..20).chain([134]) {
+    for seed in (0..20).chain([134, 154]) {
         let mut config = WorldConfig::new(seed);
         config.compress = false;
         let mut world = World::new(config);

@@ -120,13 +120,13 @@ impl Serf {
         }
     }
 
-    pub(super) fn end_prune(&mut self, id: Id, ltime: u64) {
-        let unopposed = self
-            .members
-            .get(id)
-            .is_some_and(|entry| entry.status_ltime == ltime && entry.status != MemberStatus::Alive);
-        if unopposed {
-            self.erase(id, true);
+    /// Forgets a member whose prune has not been contradicted. One that swim still lists is waited
+    /// for: forgotten here alone, it would stay unseen for as long as it lives.
+    pub(super) fn end_prune(&mut self, now: Time, id: Id, ltime: u64) {
+        let unopposed = self.members.get(id).filter(|entry| entry.status_ltime == ltime);
+        if let Some(entry) = unopposed.filter(|entry| entry.status != MemberStatus::Alive) {
+            debug!(target: "serf", "Pruning {} ({:?})", entry.facts.name, entry.status);
+            self.prune(now, id, ltime);
         }
     }
 

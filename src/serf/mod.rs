@@ -226,7 +226,7 @@ impl Serf {
                 Timer::CheckQueues => self.check_queues(now),
                 Timer::OwnQuery(key) => self.end_own_query(key),
                 Timer::OpenQuery(key) => drop(self.open_queries.remove(&key)),
-                Timer::Prune(id, ltime) => self.end_prune(id, ltime),
+                Timer::Prune(id, ltime) => self.end_prune(now, id, ltime),
             }
         }
     }
