@@ -9,10 +9,13 @@ use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+use super::log_writer::LogWriter;
 
 /// How many lines, of all levels, are remembered for those who come later.
 pub const BACKLOG_LINES: usize = 512;
@@ -22,6 +25,9 @@ const GATED_LINES: usize = 4096;
 
 /// The status of a program that writes into a closed pipe, as a shell shows it: 128 and SIGPIPE.
 const STATUS_CLOSED_PIPE: i32 = 141;
+
+/// How long the end of the agent waits until what it said has gone out.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The components whose events are ours; libraries are not let through.
 const COMPONENTS: [&str; 5] = ["agent", "agent.ipc", "agent.mdns", "serf", "memberlist"];
@@ -85,6 +91,8 @@ pub struct LogLine {
 #[derive(Clone)]
 pub struct Console {
     state: Arc<Mutex<State>>,
+    /// The thread that writes, if that is not the caller's.
+    writer: Option<LogWriter>,
 }
 
 struct State {
@@ -93,13 +101,46 @@ struct State {
     /// Lines that wait for the start to succeed; `None` once it has.
     gated: Option<VecDeque<Arc<str>>>,
     backlog: VecDeque<LogLine>,
+    /// Where else lines go, those above the level only.
+    sinks: Vec<Box<dyn Sink>>,
+}
+
+/// Takes lines besides the console, at once, without regard to the gate.
+pub trait Sink: Send {
+    /// Takes a line; must not wait for anything.
+    fn line(&mut self, line: &LogLine);
+    /// Waits, not longer than `patience`, until all lines are where they should be. Nothing follows.
+    fn finish(&mut self, patience: Duration);
 }
 
 impl Console {
     /// The process's standard output. When nobody reads it any more, the process ends as one does that
     /// is killed by SIGPIPE.
     pub fn stdout() -> Console {
-        Console::new(Box::new(PipeOrDie(io::stdout())))
+        match LogWriter::start(PipeOrDie(io::stdout())) {
+            Ok(writer) => Console {
+                writer: Some(writer.clone()),
+                ..Console::new(Box::new(writer))
+            },
+            // Without a thread to spare, lines are written by those who say them.
+            Err(_) => Console::new(Box::new(PipeOrDie(io::stdout()))),
+        }
+    }
+
+    /// Waits a moment until all that was said has gone out. The last call before the process ends.
+    pub fn finish(&self) {
+        if let Some(writer) = &self.writer {
+            writer.drain(LAST_WORDS);
+        }
+        let sinks = std::mem::take(&mut self.lock().sinks);
+        for mut sink in sinks {
+            sink.finish(LAST_WORDS);
+        }
+    }
+
+    /// Gives the lines of the log to one more taker from now on.
+    pub fn add_sink(&self, sink: Box<dyn Sink>) {
+        self.lock().sinks.push(sink);
     }
 
     /// A console on another output.
@@ -109,9 +150,11 @@ impl Console {
             level: Level::Info,
             gated: Some(VecDeque::new()),
             backlog: VecDeque::new(),
+            sinks: Vec::new(),
         };
         Console {
             state: Arc::new(Mutex::new(state)),
+            writer: None,
         }
     }
 
@@ -165,6 +208,9 @@ impl Console {
         state.backlog.push_back(line.clone());
         if line.level < state.level {
             return;
+        }
+        for sink in &mut state.sinks {
+            sink.line(&line);
         }
         match &mut state.gated {
             Some(gated) => {

@@ -9,12 +9,14 @@ mod event_loop;
 pub mod files;
 mod join;
 mod json;
+mod log_writer;
 pub mod logging;
 pub mod plan;
 mod shutdown;
 mod signals;
 mod startup;
 mod stats;
+mod syslog;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

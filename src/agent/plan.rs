@@ -11,6 +11,7 @@ use super::address::{self, DEFAULT_PORT};
 use super::config::{Secret, Settings};
 use super::files;
 use super::logging::{Console, Level};
+use super::syslog;
 use crate::events::filter::EventScript;
 use crate::serf::{RawAddr, Tags};
 use crate::swim::profile::Profile;
@@ -109,6 +110,11 @@ impl Plan {
             console.headline("Warning: 'RejoinAfterLeave' enabled without snapshot file");
         }
         console.set_level(Level::parse(or(&settings.log_level, "INFO"))?);
+        if settings.enable_syslog {
+            let sink = syslog::connect(or(&settings.syslog_facility, syslog::DEFAULT_FACILITY))
+                .map_err(|e| format!("Syslog setup failed: {e}"))?;
+            console.add_sink(sink);
+        }
         let bind = address::parse(or(&settings.bind, "0.0.0.0"), Some(DEFAULT_PORT))
             .map_err(|e| format!("Invalid bind address: {e}"))?;
         let advertise = advertise(&settings)?;

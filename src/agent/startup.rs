@@ -27,13 +27,15 @@ pub(super) const FAILED: u8 = 1;
 pub fn run(paths: &[String], flags: Settings) -> u8 {
     let console = Console::stdout();
     console.receive_log();
-    match start(paths, flags, &console) {
+    let code = match start(paths, flags, &console) {
         Ok(code) => code,
         Err(line) => {
             console.headline(&line);
             FAILED
         }
-    }
+    };
+    console.finish();
+    code
 }
 
 fn start(paths: &[String], flags: Settings, console: &Console) -> Result<u8, String> {
