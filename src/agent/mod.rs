@@ -11,12 +11,14 @@ mod join;
 mod json;
 mod log_writer;
 pub mod logging;
+pub mod mdns;
 pub mod plan;
 mod shutdown;
 mod signals;
 mod startup;
 mod stats;
 mod syslog;
+pub mod telemetry;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -31,6 +33,7 @@ use crate::driver::{Handle, Stopped};
 use crate::events::hub::Hub;
 use crate::rpc::server::Backend;
 use crate::serf::{Answer, Command, Member, Tags};
+use crate::swim::measures::Tally;
 use crate::wire::serf::WireCoordinate;
 use config::Secret;
 
@@ -43,6 +46,7 @@ struct Shared {
     driver: Handle,
     /// Where events are listened to.
     hub: Rc<Hub>,
+    telemetry: telemetry::Recorder,
     name: String,
     rpc_auth: Secret,
     tags_file: Option<String>,
@@ -146,5 +150,13 @@ impl Backend for Agent {
             .await
             .ok()
             .flatten()
+    }
+
+    fn note_client(&self) {
+        self.0.telemetry.count("agent.ipc.accept", &Tally::ones(1));
+    }
+
+    fn note_request(&self) {
+        self.0.telemetry.count("agent.ipc.command", &Tally::ones(1));
     }
 }

@@ -11,7 +11,7 @@ use super::address::{self, DEFAULT_PORT};
 use super::config::{Secret, Settings};
 use super::files;
 use super::logging::{Console, Level};
-use super::syslog;
+use super::{mdns, syslog, telemetry};
 use crate::events::filter::EventScript;
 use crate::serf::{RawAddr, Tags};
 use crate::swim::profile::Profile;
@@ -75,6 +75,10 @@ pub struct Plan {
     pub leave_on_terminate: bool,
     /// Whether SIGINT means not to leave.
     pub skip_leave_on_interrupt: bool,
+    /// Discovery by mDNS, if wanted.
+    pub discover: Option<mdns::Settings>,
+    /// Where metrics go.
+    pub telemetry: telemetry::Sinks,
     /// Limit of an encoded user event.
     pub user_event_size_limit: usize,
     /// Limit of an encoded query.
@@ -196,6 +200,11 @@ impl Plan {
             resolve_name_conflicts: !settings.disable_name_resolution,
             leave_on_terminate: settings.leave_on_terminate,
             skip_leave_on_interrupt: settings.skip_leave_on_interrupt,
+            discover: discovery(&settings),
+            telemetry: telemetry::Sinks {
+                statsd: settings.statsd_addr,
+                statsite: settings.statsite_addr,
+            },
             user_event_size_limit,
             query_size_limit,
             query_response_size_limit,
@@ -234,6 +243,17 @@ fn check_mdns(settings: &Settings) -> Result<(), String> {
     address::interface_addresses(&settings.mdns_interface)
         .map(drop)
         .map_err(wording)
+}
+
+/// An interface for all of the agent is one for mDNS as well, unless that has its own.
+fn discovery(settings: &Settings) -> Option<mdns::Settings> {
+    let interface = or(&settings.mdns_interface, &settings.interface);
+    (!settings.discover.is_empty()).then(|| mdns::Settings {
+        cluster: settings.discover.clone(),
+        interface: Some(interface.to_string()).filter(|name| !name.is_empty()),
+        ipv4: !settings.mdns_disable_ipv4,
+        ipv6: !settings.mdns_disable_ipv6,
+    })
 }
 
 fn advertise(settings: &Settings) -> Result<Option<SocketAddr>, String> {

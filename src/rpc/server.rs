@@ -61,6 +61,10 @@ pub trait Backend: Clone + 'static {
     async fn stats(&self) -> BTreeMap<String, BTreeMap<String, String>>;
     /// A node's network coordinate, if known.
     async fn coordinate(&self, name: String) -> Option<WireCoordinate>;
+    /// A client has connected.
+    fn note_client(&self) {}
+    /// A client has sent a request.
+    fn note_request(&self) {}
 }
 
 /// Serves clients until one of them has made the agent leave and has been told so. To end earlier,
@@ -87,6 +91,7 @@ async fn accept<B: Backend>(listener: TcpListener, backend: B, left: Rc<Notify>)
         match accepted {
             Ok((stream, peer)) if clients.len() < bounds::RPC_CLIENTS_MAX => {
                 info!(target: "agent.ipc", "Accepted client: {peer}");
+                backend.note_client();
                 clients.spawn_local(Client::run(stream, peer, backend.clone(), left.clone()));
             }
             Ok((_, peer)) => {
@@ -157,6 +162,7 @@ impl<B: Backend> Client<B> {
                 return Ok(false);
             };
             self.header = header;
+            self.backend.note_request();
             let handling = self.handle().await;
             match handling.map_err(|reason| format!("Failed to evaluate request: {reason}"))? {
                 Next::Continue => {}

@@ -10,6 +10,7 @@ pub mod coordinate;
 mod intents;
 pub mod keys;
 pub mod lamport;
+pub mod measures;
 mod members;
 mod queries;
 mod state;
@@ -37,6 +38,7 @@ use crate::serf::coordinate::Coordinates;
 use crate::serf::intents::RecentIntent;
 use crate::serf::keys::{KeyBytes, KeyOp};
 use crate::serf::lamport::LamportClock;
+use crate::serf::measures::SerfMeasures;
 use crate::serf::members::{Members, count};
 use crate::serf::queries::{OpenQuery, OwnQuery};
 use crate::serf::user_events::EventSlot;
@@ -167,6 +169,7 @@ pub struct Serf {
     rng: Xoshiro256PlusPlus,
     out: VecDeque<Output>,
     refused: u64,
+    measures: SerfMeasures,
 }
 
 impl Serf {
@@ -200,6 +203,7 @@ impl Serf {
             rng,
             out: VecDeque::new(),
             refused: 0,
+            measures: SerfMeasures::default(),
             config,
         }
     }
@@ -277,6 +281,11 @@ impl Serf {
         }
     }
 
+    /// What was counted and measured since the last call.
+    pub fn take_measures(&mut self) -> SerfMeasures {
+        std::mem::take(&mut self.measures)
+    }
+
     /// Whether this node has begun to leave.
     pub fn is_leaving(&self) -> bool {
         self.phase == Phase::Leaving
@@ -296,12 +305,17 @@ impl Serf {
     /// Fills a packet with what is queued here: intents, then queries, then events.
     fn fill_packet(&mut self, packet: &mut PacketBuilder) {
         let limit = retransmit_limit(self.config.profile.retransmit_mult, self.members.len());
+        let others = packet.lengths().len();
         for queue in [
             &mut self.queues.intents,
             &mut self.queues.queries,
             &mut self.queues.events,
         ] {
             queue.fill(packet, limit);
+        }
+        for length in packet.lengths().iter().skip(others) {
+            // The type byte is not Serf's.
+            self.measures.sent.add(f64::from(length.saturating_sub(1)));
         }
     }
 

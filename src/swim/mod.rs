@@ -8,6 +8,7 @@
 mod exchange;
 pub mod formulas;
 mod gossip;
+pub mod measures;
 pub mod members;
 pub mod packet;
 mod probe;
@@ -32,6 +33,7 @@ use crate::addr::RawAddr;
 use crate::deadline::Deadlines;
 use crate::names::Id;
 use crate::swim::exchange::{Exchange, Join};
+use crate::swim::measures::SwimMeasures;
 use crate::swim::members::{Facts, Members, Record, State};
 use crate::swim::packet::PacketBuilder;
 use crate::swim::probe::{Probe, Relay};
@@ -141,6 +143,7 @@ pub struct Swim {
     joins: BTreeMap<u64, Join>,
     next_exchange: u64,
     refused: u64,
+    measures: SwimMeasures,
 }
 
 impl Swim {
@@ -174,6 +177,7 @@ impl Swim {
             joins: BTreeMap::new(),
             next_exchange: 0,
             refused: 0,
+            measures: SwimMeasures::default(),
             config,
         };
         swim.announce_self(None);
@@ -288,6 +292,11 @@ impl Swim {
     /// How many messages were refused.
     pub fn refused(&self) -> u64 {
         self.refused
+    }
+
+    /// What was counted since the last call.
+    pub fn take_measures(&mut self) -> SwimMeasures {
+        std::mem::take(&mut self.measures)
     }
 
     /// The node list, for whoever wants to look.

@@ -77,6 +77,7 @@ impl Swim {
         };
         let (facts, state, incarnation) = (Arc::clone(&record.facts), record.state, record.incarnation);
         let seq_no = self.next_seq_no();
+        self.measures.degraded_probes += u64::from(self.awareness > 0);
         let interval = self.config.profile.probe_interval * (self.awareness + 1);
         let helpers_at = now + self.config.profile.probe_timeout;
         self.timers.set(helpers_at, Timer::ProbeTimeout(seq_no));

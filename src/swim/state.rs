@@ -75,6 +75,7 @@ impl Swim {
             changed: now,
         };
         self.members.insert(record, place);
+        self.measures.alive += 1;
         self.broadcast_alive(&facts, incarnation, Subject::Node((&*facts.name).into()), None);
         upper.member_joined(now, &facts);
     }
@@ -123,6 +124,7 @@ impl Swim {
             record.state = State::Alive;
             record.changed = now;
         }
+        self.measures.alive += 1;
         self.broadcast_alive(&facts, incarnation, Subject::Node((&*facts.name).into()), None);
         if state.is_gone() {
             upper.member_joined(now, &facts);
@@ -180,6 +182,7 @@ impl Swim {
             }
             return;
         }
+        self.measures.suspect += 1;
         self.broadcast_suspect(node, incarnation, from);
         self.start_suspicion(now, id, incarnation, from);
     }
@@ -213,6 +216,7 @@ impl Swim {
             return;
         };
         let confirmations = suspicion.confirmations();
+        self.measures.degraded_timeouts += u64::from(confirmations < suspicion.hoped_for());
         let Some(record) = self.members.get(id) else {
             return;
         };
@@ -249,6 +253,7 @@ impl Swim {
         if state.is_gone() {
             return;
         }
+        self.measures.dead += 1;
         let message = Dead {
             incarnation,
             node,
@@ -276,6 +281,7 @@ impl Swim {
         };
         record.state = State::Left;
         record.changed = now;
+        self.measures.dead += 1;
         let (facts, incarnation) = (Arc::clone(&record.facts), record.incarnation);
         let message = Dead {
             incarnation,
@@ -316,6 +322,7 @@ impl Swim {
             return;
         };
         let (facts, incarnation) = (Arc::clone(&record.facts), record.incarnation);
+        self.measures.alive += 1;
         self.broadcast_alive(&facts, incarnation, Subject::Node((&*facts.name).into()), token);
     }
 
