@@ -35,6 +35,9 @@ const PORT: u16 = 5353;
 /// How often to ask.
 const POLL_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Half of the time after which to ask again when that was not possible at the start.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
 /// How long to listen for answers.
 const LISTEN_TIME: Duration = Duration::from_secs(1);
 
@@ -136,16 +139,23 @@ impl Discovery {
             spawn_local(listen(Rc::new(socket), Rc::clone(&self.service), replies.clone()));
         }
         let mut hosts = Hosts::new(self.service.address());
+        let mut pause = FIRST_PAUSE;
         loop {
-            let next = Instant::now() + POLL_INTERVAL;
-            poll(&self.service, &askers, &mut heard, &mut hosts, &agent, self.replay).await;
+            let begin = Instant::now();
+            let asked = poll(&self.service, &askers, &mut heard, &mut hosts, &agent, self.replay).await;
             hosts.round += 1;
-            sleep_until(next).await;
+            // While the network is still coming up, a minute would be long.
+            pause = if asked {
+                POLL_INTERVAL
+            } else {
+                (2 * pause).min(POLL_INTERVAL)
+            };
+            sleep_until(begin + pause).await;
         }
     }
 }
 
-/// One round: asks, listens, and joins those who answer.
+/// One round: asks, listens, and joins those who answer. False when nobody could be asked.
 async fn poll(
     service: &Service,
     askers: &[(Rc<UdpSocket>, Vec<SocketAddr>)],
@@ -153,13 +163,13 @@ async fn poll(
     hosts: &mut Hosts,
     agent: &Agent,
     replay: bool,
-) {
+) -> bool {
     // Answers are told apart by their content, so any ID will do.
     let id = SysRng.try_next_u32().unwrap_or_default() as u16;
     let Some(query) = service.query(id) else {
-        return;
+        return false;
     };
-    send_all(askers, &query).await;
+    let asked = send_all(askers, &query).await;
     let end = Instant::now() + LISTEN_TIME;
     let mut round = Round::default();
     let mut batch = BTreeSet::new();
@@ -174,21 +184,21 @@ async fn poll(
                     }
                 }
                 for question in questions {
-                    send_all(askers, &question).await;
+                    let _ = send_all(askers, &question).await;
                 }
             }
             () = sleep_until(quiet_at), if !batch.is_empty() => {
                 join(agent, std::mem::take(&mut batch), replay, hosts).await;
                 quiet_at = end;
             }
-            () = sleep_until(end), if batch.is_empty() => return,
+            () = sleep_until(end), if batch.is_empty() => return asked,
         }
     }
 }
 
 /// Sends a question to all there is. That one family of addresses has no way out is usual and no news
-/// to anybody; that none has is.
-async fn send_all(askers: &[(Rc<UdpSocket>, Vec<SocketAddr>)], packet: &[u8]) {
+/// to anybody; that none has is, and gives false.
+async fn send_all(askers: &[(Rc<UdpSocket>, Vec<SocketAddr>)], packet: &[u8]) -> bool {
     let (mut sent, mut reasons) = (0, Vec::new());
     for (socket, targets) in askers {
         for target in targets {
@@ -204,6 +214,7 @@ async fn send_all(askers: &[(Rc<UdpSocket>, Vec<SocketAddr>)], packet: &[u8]) {
     } else if !reasons.is_empty() {
         debug!(target: "agent.mdns", "Failed to poll for new hosts: {reasons}");
     }
+    sent > 0
 }
 
 async fn join(agent: &Agent, batch: BTreeSet<SocketAddr>, replay: bool, hosts: &mut Hosts) {
@@ -360,6 +371,9 @@ impl Links {
         // Bound to the group, a socket gets what is sent there and nothing else; Windows does not know that.
         let bind = if cfg!(windows) { Ipv4Addr::UNSPECIFIED } else { GROUP_V4 };
         group.bind(&SocketAddr::from((bind, PORT)).into())?;
+        // Linux gives a group's packets to all its sockets, whichever link each of them joined it at.
+        #[cfg(target_os = "linux")]
+        group.set_multicast_all_v4(self.v4.is_none())?;
         group.join_multicast_v4(&GROUP_V4, &self.v4.unwrap_or(Ipv4Addr::UNSPECIFIED))?;
         let asker = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
         if let Some(ip) = &self.v4 {
@@ -374,6 +388,8 @@ impl Links {
         let group = shared_socket(Domain::IPV6)?;
         group.set_only_v6(true)?;
         group.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT)).into())?;
+        #[cfg(target_os = "linux")]
+        group.set_multicast_all_v6(false)?;
         let mut targets = Vec::new();
         let mut last = io::Error::other("no interface has an IPv6 link-local address");
         for index in &self.v6 {
