@@ -23,10 +23,14 @@ fn plan(network: &Network, kind: Kind, name: &str, cluster: &str) -> Plan {
 }
 
 fn says(agent: &Agent, text: &str) {
-    eventually(&format!("{} says {text:?}", agent.name()), support::PATIENCE, || {
-        let log = agent.log();
-        if log.contains(text) { Ok(()) } else { Err(log) }
-    });
+    eventually(
+        &format!("{} says {text:?}", agent.name()),
+        support::PATIENCE,
+        || {
+            let log = agent.log();
+            if log.contains(text) { Ok(()) } else { Err(log) }
+        },
+    );
 }
 
 /// The second agent asks at its start, so it is the one that finds the first.
@@ -36,7 +40,11 @@ fn finds(second: Kind, first: Kind) {
     let two = plan(&network, second, "two", "testc").start();
     all_alive(&[&one, &two]);
     says(&two, "[INFO] agent.mdns: Joined ");
-    assert!(two.log().contains("                   mDNS cluster: testc\n"), "{}", two.log());
+    assert!(
+        two.log().contains("                   mDNS cluster: testc\n"),
+        "{}",
+        two.log()
+    );
 }
 
 #[test]
@@ -72,13 +80,22 @@ fn many_are_joined_at_once() {
     let all: Vec<&Agent> = first.iter().chain([&last]).collect();
     all_alive(&all);
     says(&last, "[INFO] agent.mdns: Joined 3 hosts");
-    assert_eq!(last.log().matches("agent: joining: [").count(), 1, "{}", last.log());
+    assert_eq!(
+        last.log().matches("agent: joining: [").count(),
+        1,
+        "{}",
+        last.log()
+    );
 }
 
 #[test]
 fn ipv6_alone_is_enough() {
     let network = network();
-    let only_v6 = |name: &str| plan(&network, Kind::Fyrd, name, "c").arg("-mdns-disable-ipv4").start();
+    let only_v6 = |name: &str| {
+        plan(&network, Kind::Fyrd, name, "c")
+            .arg("-mdns-disable-ipv4")
+            .start()
+    };
     let one = only_v6("one");
     let two = only_v6("two");
     all_alive(&[&one, &two]);
@@ -87,12 +104,16 @@ fn ipv6_alone_is_enough() {
 #[test]
 fn a_chosen_interface_is_used_alone() {
     let network = network();
-    let here = plan(&network, Kind::Fyrd, "here", "c").arg("-mdns-iface=here").start();
+    let here = plan(&network, Kind::Fyrd, "here", "c")
+        .arg("-mdns-iface=here")
+        .start();
     // Multicast over the loopback reaches nobody who listens elsewhere.
     let away = plan(&network, Kind::Fyrd, "away", "c")
         .args(["-mdns-iface=lo", "-mdns-disable-ipv6"])
         .start();
-    let two = plan(&network, Kind::Fyrd, "two", "c").arg("-mdns-iface=here").start();
+    let two = plan(&network, Kind::Fyrd, "two", "c")
+        .arg("-mdns-iface=here")
+        .start();
     all_alive(&[&here, &two]);
     assert_eq!(away.members().unwrap().len(), 1);
 }
@@ -121,7 +142,10 @@ print(source[1], answer.hex())";
     // The asked ID is kept, for this asker wanted the answer for itself alone.
     assert!(answer.starts_with("123484000000000400000000"), "{answer}");
     let srv_data = format!("000a0001{:04x}", agent.gossip_port());
-    let txt_data: String = "\u{10}Serf 'c' cluster".bytes().map(|byte| format!("{byte:02x}")).collect();
+    let txt_data: String = "\u{10}Serf 'c' cluster"
+        .bytes()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     for part in [&srv_data, &txt_data, "000100010000007800040a4d0001"] {
         assert!(answer.contains(part), "{part} in {answer}");
     }
@@ -145,7 +169,10 @@ fn what_is_wrong_is_said() {
         ),
     ];
     for (flags, expected) in table {
-        let ended = plan(&network, Kind::Fyrd, "n1", "c").args(flags.iter().copied()).try_start().unwrap_err();
+        let ended = plan(&network, Kind::Fyrd, "n1", "c")
+            .args(flags.iter().copied())
+            .try_start()
+            .unwrap_err();
         assert_eq!(ended.code, Some(1));
         assert!(ended.output.ends_with(expected), "{}", ended.output);
     }
@@ -158,5 +185,11 @@ fn a_failed_join_is_logged() {
     let serf = plan(&network, Kind::Fyrd, "plain", "c").start();
     let key = format!("-encrypt={}", support::KEY_16);
     let two = plan(&network, Kind::Fyrd, "sealed", "c").arg(key).start();
-    says(&two, &format!("[ERR] agent.mdns: Failed to join: 1 error occurred:\n\t* Failed to join {}: ", serf.address()));
+    says(
+        &two,
+        &format!(
+            "[ERR] agent.mdns: Failed to join: 1 error occurred:\n\t* Failed to join {}: ",
+            serf.address()
+        ),
+    );
 }

@@ -3,6 +3,7 @@
 //! The log daemon is played by the test, in a mount namespace of its own whose `/dev` is the test's folder.
 #![cfg(target_os = "linux")]
 
+#[allow(unused_imports, reason = "this file starts its agents by itself")]
 mod support;
 
 use std::io::{BufRead, BufReader, Read};
@@ -17,7 +18,11 @@ use support::{Kind, PATIENCE, eventually};
 /// Runs an agent of a kind with `folder` in the place of `/dev`.
 fn command(kind: Kind, folder: &Path, flags: &[&str]) -> Command {
     let uid = Command::new("id").arg("-u").output().unwrap();
-    let namespaces: &[&str] = if uid.stdout == b"0\n" { &["-m"] } else { &["-m", "-r"] };
+    let namespaces: &[&str] = if uid.stdout == b"0\n" {
+        &["-m"]
+    } else {
+        &["-m", "-r"]
+    };
     let script = "mount --bind \"$0\" /dev && exec \"$@\"";
     let mut command = Command::new("setpriv");
     command
@@ -25,7 +30,13 @@ fn command(kind: Kind, folder: &Path, flags: &[&str]) -> Command {
         .args(namespaces)
         .args(["sh", "-c", script])
         .arg(folder)
-        .args([kind.program(), "agent", "-node=n1", "-bind=127.0.0.1:0", "-syslog"])
+        .args([
+            kind.program(),
+            "agent",
+            "-node=n1",
+            "-bind=127.0.0.1:0",
+            "-syslog",
+        ])
         .args(flags)
         .stdin(Stdio::null());
     command
@@ -51,7 +62,9 @@ fn receive(daemon: &UnixDatagram, text: &str) -> String {
     daemon.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut buffer = [0; 4096];
     loop {
-        let len = daemon.recv(&mut buffer).unwrap_or_else(|error| panic!("no record with {text:?}: {error}"));
+        let len = daemon
+            .recv(&mut buffer)
+            .unwrap_or_else(|error| panic!("no record with {text:?}: {error}"));
         let record = String::from_utf8(buffer[..len].to_vec()).unwrap();
         if record.contains(text) {
             return record;
@@ -69,8 +82,13 @@ fn records_are_those_of_serf() {
         let agent = start(kind, folder.path(), &rpc, &[&settings]);
         let pid = agent.0.id();
         let record = receive(&daemon, "EventMemberJoin");
-        let form = format!(r"^<29>[A-Z][a-z][a-z] [ 123]\d \d\d:\d\d:\d\d serf\[{pid}\]: serf: EventMemberJoin: n1 127\.0\.0\.1\n$");
-        assert!(regex::Regex::new(&form).unwrap().is_match(&record), "{kind:?}: {record:?}");
+        let form = format!(
+            r"^<29>[A-Z][a-z][a-z] [ 123]\d \d\d:\d\d:\d\d serf\[{pid}\]: serf: EventMemberJoin: n1 127\.0\.0\.1\n$"
+        );
+        assert!(
+            regex::Regex::new(&form).unwrap().is_match(&record),
+            "{kind:?}: {record:?}"
+        );
         support::signal(pid, "TERM");
         // The level's number, and the last words before the end.
         let record = receive(&daemon, "Shutdown without a Leave");
@@ -87,7 +105,11 @@ fn the_level_filters() {
     let agent = start(Kind::Fyrd, folder.path(), &rpc, &["-log-level=warn"]);
     eventually("the agent runs", PATIENCE, || {
         let info = Kind::Fyrd.run(&["info", &format!("-rpc-addr=127.0.0.1:{}", rpc.number())]);
-        if info.code == Some(0) { Ok(()) } else { Err(format!("{info:?}")) }
+        if info.code == Some(0) {
+            Ok(())
+        } else {
+            Err(format!("{info:?}"))
+        }
     });
     support::signal(agent.0.id(), "TERM");
     let mut buffer = [0; 4096];
@@ -95,7 +117,10 @@ fn the_level_filters() {
     let len = daemon.recv(&mut buffer).unwrap();
     let first = String::from_utf8_lossy(&buffer[..len]).into_owned();
     // LOCAL0 is the default.
-    assert!(first.starts_with("<132>") && first.contains("Shutdown without a Leave"), "{first}");
+    assert!(
+        first.starts_with("<132>") && first.contains("Shutdown without a Leave"),
+        "{first}"
+    );
 }
 
 #[test]
@@ -118,9 +143,14 @@ fn a_restarted_daemon_is_found_again_and_a_stream_will_do() {
     let mut buffer = [0; 4096];
     eventually("a record comes to the new daemon", PATIENCE, || {
         let info = Kind::Fyrd.run(&["info", &format!("-rpc-addr=127.0.0.1:{}", rpc.number())]);
-        let len = daemon.recv(&mut buffer).map_err(|error| format!("{error} {info:?}"))?;
+        let len = daemon
+            .recv(&mut buffer)
+            .map_err(|error| format!("{error} {info:?}"))?;
         let record = String::from_utf8_lossy(&buffer[..len]).into_owned();
-        assert!(record.contains(": agent.ipc: Accepted client:") || record.contains("serf["), "{record}");
+        assert!(
+            record.contains(": agent.ipc: Accepted client:") || record.contains("serf["),
+            "{record}"
+        );
         Ok(())
     });
 }
@@ -136,12 +166,22 @@ fn errors_are_serfs() {
     };
     let table: [(&[&str], &str); 3] = [
         (&[], "==> Syslog setup failed: Unix syslog delivery error\n"),
-        (&[&bad], "==> Syslog setup failed: invalid syslog facility: LOCAL8\n"),
-        (&[&bad_level], "==> Invalid log level: FOO. Valid log levels are: [TRACE DEBUG INFO WARN ERR]\n"),
+        (
+            &[&bad],
+            "==> Syslog setup failed: invalid syslog facility: LOCAL8\n",
+        ),
+        (
+            &[&bad_level],
+            "==> Invalid log level: FOO. Valid log levels are: [TRACE DEBUG INFO WARN ERR]\n",
+        ),
     ];
     for (flags, expected) in table {
         for kind in [Kind::Serf, Kind::Fyrd] {
-            assert_eq!(run(kind, flags), (Some(1), expected.to_string()), "{kind:?} {flags:?}");
+            assert_eq!(
+                run(kind, flags),
+                (Some(1), expected.to_string()),
+                "{kind:?} {flags:?}"
+            );
         }
     }
 }

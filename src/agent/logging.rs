@@ -117,7 +117,7 @@ impl Console {
     /// The process's standard output. When nobody reads it any more, the process ends as one does that
     /// is killed by SIGPIPE.
     pub fn stdout() -> Console {
-        match LogWriter::start(PipeOrDie(io::stdout())) {
+        match own_stdout().and_then(|out| LogWriter::start(PipeOrDie(out))) {
             Ok(writer) => Console {
                 writer: Some(writer.clone()),
                 ..Console::new(Box::new(writer))
@@ -241,6 +241,20 @@ impl State {
         let _ = self.out.write_all(format!("{prefix}{text}\n").as_bytes());
         let _ = self.out.flush();
     }
+}
+
+/// Standard output without the lock that the whole process shares, which a thread that waits for a reader
+/// would keep to itself.
+#[cfg(unix)]
+fn own_stdout() -> io::Result<std::fs::File> {
+    use std::os::fd::AsFd;
+    Ok(io::stdout().as_fd().try_clone_to_owned()?.into())
+}
+
+/// Standard output; only the library knows how to write text to a console of this system.
+#[cfg(not(unix))]
+fn own_stdout() -> io::Result<io::Stdout> {
+    Ok(io::stdout())
 }
 
 /// An output that ends the process when it is a closed pipe.

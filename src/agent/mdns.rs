@@ -88,7 +88,12 @@ pub struct Discovery {
 
 impl Discovery {
     /// Opens the sockets. The node is announced at `addr`. The error is the reason in the user's line.
-    pub fn open(settings: &Settings, node: &str, addr: SocketAddr, replay: bool) -> Result<Discovery, String> {
+    pub fn open(
+        settings: &Settings,
+        node: &str,
+        addr: SocketAddr,
+        replay: bool,
+    ) -> Result<Discovery, String> {
         let host = gethostname::gethostname().to_string_lossy().into_owned();
         let service = Service::new(&settings.cluster, node, &host, addr.ip(), addr.port())?;
         let links = Links::find(settings.interface.as_deref())?;
@@ -132,7 +137,11 @@ impl Discovery {
         let mut askers = Vec::new();
         for (socket, targets) in self.askers {
             let socket = Rc::new(socket);
-            spawn_local(listen(Rc::clone(&socket), Rc::clone(&self.service), replies.clone()));
+            spawn_local(listen(
+                Rc::clone(&socket),
+                Rc::clone(&self.service),
+                replies.clone(),
+            ));
             askers.push((socket, targets));
         }
         for socket in self.group {
@@ -142,7 +151,15 @@ impl Discovery {
         let mut pause = FIRST_PAUSE;
         loop {
             let begin = Instant::now();
-            let asked = poll(&self.service, &askers, &mut heard, &mut hosts, &agent, self.replay).await;
+            let asked = poll(
+                &self.service,
+                &askers,
+                &mut heard,
+                &mut hosts,
+                &agent,
+                self.replay,
+            )
+            .await;
             hosts.round += 1;
             // While the network is still coming up, a minute would be long.
             pause = if asked {
@@ -305,7 +322,10 @@ impl Hosts {
     }
 
     fn is_due(&self, addr: &SocketAddr) -> bool {
-        let due = self.failed.get(addr).is_none_or(|(_, round)| *round <= self.round);
+        let due = self
+            .failed
+            .get(addr)
+            .is_none_or(|(_, round)| *round <= self.round);
         due && *addr != self.own && !self.joined.contains(addr)
     }
 
@@ -344,7 +364,10 @@ impl Links {
             has_v4: interface.is_none(),
             v6: Vec::new(),
         };
-        for one in all.iter().filter(|one| interface.is_none_or(|name| one.name == name)) {
+        for one in all
+            .iter()
+            .filter(|one| interface.is_none_or(|name| one.name == name))
+        {
             match (one.ip(), one.index) {
                 (IpAddr::V4(ip), _) if interface.is_some() => {
                     links.v4.get_or_insert(ip);
@@ -369,7 +392,11 @@ impl Links {
         }
         let group = shared_socket(Domain::IPV4)?;
         // Bound to the group, a socket gets what is sent there and nothing else; Windows does not know that.
-        let bind = if cfg!(windows) { Ipv4Addr::UNSPECIFIED } else { GROUP_V4 };
+        let bind = if cfg!(windows) {
+            Ipv4Addr::UNSPECIFIED
+        } else {
+            GROUP_V4
+        };
         group.bind(&SocketAddr::from((bind, PORT)).into())?;
         // Linux gives a group's packets to all its sockets, whichever link each of them joined it at.
         #[cfg(target_os = "linux")]

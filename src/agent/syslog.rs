@@ -172,7 +172,10 @@ mod unix {
     impl Sink for Syslog {
         fn line(&mut self, line: &LogLine) {
             if self.lost > 0 {
-                let text = format!("[WARN] agent: {} records were lost, the log took no more", self.lost);
+                let text = format!(
+                    "[WARN] agent: {} records were lost, the log took no more",
+                    self.lost
+                );
                 let notice = LogLine {
                     level: Level::Warn,
                     text: text.into(),
@@ -197,7 +200,9 @@ mod unix {
     fn deliver(socket: Socket, waiting: &mpsc::Receiver<String>) {
         let mut socket = Some(socket);
         for record in waiting {
-            let sent = socket.as_mut().is_some_and(|socket| socket.send(record.as_bytes()).is_ok());
+            let sent = socket
+                .as_mut()
+                .is_some_and(|socket| socket.send(record.as_bytes()).is_ok());
             if !sent {
                 socket = Socket::connect(&super::SOCKETS);
                 if let Some(socket) = &mut socket {
@@ -234,11 +239,26 @@ mod tests {
     fn records_have_serfs_form() {
         let pid = std::process::id();
         let table = [
-            (Level::Info, 3, "agent: Serf agent starting", "<29>T serf[PID]: agent: Serf agent starting\n"),
-            (Level::Err, 16, "agent: a [x] b", "<131>T serf[PID]: agent: a [x] b\n"),
+            (
+                Level::Info,
+                3,
+                "agent: Serf agent starting",
+                "<29>T serf[PID]: agent: Serf agent starting\n",
+            ),
+            (
+                Level::Err,
+                16,
+                "agent: a [x] b",
+                "<131>T serf[PID]: agent: a [x] b\n",
+            ),
             (Level::Trace, 0, "serf: x", "<7>T serf[PID]: serf: x\n"),
             (Level::Debug, 0, "serf: x", "<6>T serf[PID]: serf: x\n"),
-            (Level::Warn, 23, "serf: one\n<0>two\n", "<188>T serf[PID]: serf: one <0>two\n"),
+            (
+                Level::Warn,
+                23,
+                "serf: one\n<0>two\n",
+                "<188>T serf[PID]: serf: one <0>two\n",
+            ),
         ];
         for (level, facility, text, expected) in table {
             let expected = expected.replace("PID", &pid.to_string());
@@ -263,7 +283,10 @@ mod tests {
         listener.accept().unwrap().0.read_to_string(&mut text).unwrap();
         assert_eq!(text, "by stream\n");
         let receiver = UnixDatagram::bind(&places[2]).unwrap();
-        unix::Socket::connect(&places).unwrap().send(b"by datagram").unwrap();
+        unix::Socket::connect(&places)
+            .unwrap()
+            .send(b"by datagram")
+            .unwrap();
         let mut buffer = [0; 64];
         let len = receiver.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..len], b"by datagram");

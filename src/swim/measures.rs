@@ -110,7 +110,10 @@ mod tests {
         for value in [2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0] {
             all.add(value);
         }
-        assert_eq!((all.count, all.sum, all.min, all.max, all.mean()), (8, 40.0, 2.0, 9.0, 5.0));
+        assert_eq!(
+            (all.count, all.sum, all.min, all.max, all.mean()),
+            (8, 40.0, 2.0, 9.0, 5.0)
+        );
         assert!((all.deviation() - 2.138).abs() < 0.001);
         let mut ones = Tally::of(1.0);
         ones.merge(&Tally::ones(2));

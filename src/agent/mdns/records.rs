@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use simple_dns::rdata::{PTR, RData, SRV, TXT};
-use simple_dns::{CLASS, Label, Name, OPCODE, Packet, PacketFlag, QCLASS, QTYPE, Question, ResourceRecord, TYPE};
+use simple_dns::{
+    CLASS, Label, Name, OPCODE, Packet, PacketFlag, QCLASS, QTYPE, Question, ResourceRecord, TYPE,
+};
 
 /// Largest packet that mDNS allows.
 pub const PACKET_MAX: usize = 9000;
@@ -48,7 +50,9 @@ impl Service {
         let labels = format!("_serf_{cluster}");
         if labels.split('.').any(|label| label.len() > LABEL_MAX) || labels.len() > NODE_MAX - 16 {
             let most = LABEL_MAX - "_serf_".len();
-            return Err(format!("the cluster's name '{cluster}' is too long, at most {most} bytes fit"));
+            return Err(format!(
+                "the cluster's name '{cluster}' is too long, at most {most} bytes fit"
+            ));
         }
         let service = format!("{labels}._tcp.local");
         // Nobody looks at a node's name here, it only has to be a name, and unlike others.
@@ -156,7 +160,9 @@ impl Service {
                     reply.instances.push(instance.clone().into_owned());
                 }
                 RData::SRV(srv) => reply.services.push((owner, srv.port, key(&srv.target))),
-                RData::A(a) => reply.addresses.push((owner, SocketAddr::new(IpAddr::V4(a.clone().into()), 0))),
+                RData::A(a) => reply
+                    .addresses
+                    .push((owner, SocketAddr::new(IpAddr::V4(a.clone().into()), 0))),
                 RData::AAAA(a) => {
                     // A link-local address means the link that the answer came from.
                     let ip: std::net::Ipv6Addr = a.clone().into();
@@ -164,7 +170,9 @@ impl Service {
                         SocketAddr::V6(from) if ip.is_unicast_link_local() => from.scope_id(),
                         _ => 0,
                     };
-                    reply.addresses.push((owner, SocketAddrV6::new(ip, 0, 0, scope).into()));
+                    reply
+                        .addresses
+                        .push((owner, SocketAddrV6::new(ip, 0, 0, scope).into()));
                 }
                 _ => {}
             }
@@ -253,7 +261,10 @@ fn add<T>(all: &mut BTreeMap<String, T>, key: String, new: T) -> Option<&mut T> 
 
 fn parse(packet: &[u8]) -> Option<Packet<'_>> {
     let counts = packet.get(4..12)?.as_chunks::<2>().0;
-    if counts.iter().any(|count| u16::from_be_bytes(*count) > RECORDS_MAX) {
+    if counts
+        .iter()
+        .any(|count| u16::from_be_bytes(*count) > RECORDS_MAX)
+    {
         return None;
     }
     Packet::parse(packet).ok()
@@ -300,7 +311,9 @@ mod tests {
 
     fn ask(text: &str, kind: QTYPE, id: u16, unicast: bool) -> Vec<u8> {
         let mut packet = Packet::new_query(id);
-        packet.questions.push(Question::new(name(text), kind, QCLASS::CLASS(CLASS::IN), unicast));
+        packet
+            .questions
+            .push(Question::new(name(text), kind, QCLASS::CLASS(CLASS::IN), unicast));
         packet.build_bytes_vec().unwrap()
     }
 
@@ -328,7 +341,10 @@ mod tests {
             assert_eq!(bytes[..6], [0, 0, 0x84, 0, 0, 0]);
             let packet = Packet::parse(&bytes).unwrap();
             let types = packet.answers.iter().map(|record| {
-                assert_eq!((record.ttl, record.class, record.cache_flush), (120, CLASS::IN, false));
+                assert_eq!(
+                    (record.ttl, record.class, record.cache_flush),
+                    (120, CLASS::IN, false)
+                );
                 format!("{:?}", record.rdata.type_code())
             });
             types.collect::<Vec<_>>().join(" ")
@@ -352,7 +368,9 @@ mod tests {
     fn the_id_is_kept_only_when_the_answer_is_asked_for_alone() {
         let id = |unicast| {
             let packet = ask("_serf_testc._tcp.local", TYPE::PTR.into(), 0x0102, unicast);
-            service("n1", "10.0.0.1").answer(&packet).map(|bytes| [bytes[0], bytes[1]])
+            service("n1", "10.0.0.1")
+                .answer(&packet)
+                .map(|bytes| [bytes[0], bytes[1]])
         };
         assert_eq!((id(false), id(true)), (Some([0, 0]), Some([1, 2])));
     }
@@ -392,8 +410,13 @@ mod tests {
     fn a_link_local_address_is_one_of_the_link_it_came_from() {
         let (me, other) = (service("me", "10.0.0.1"), service("other", "fe80::2"));
         let answer = other.answer(&me.query(1).unwrap()).unwrap();
-        let reply = me.read_reply("[fe80::2%3]:5353".parse().unwrap(), &answer).unwrap();
-        assert_eq!(Round::default().learn(reply).0, ["[fe80::2%3]:7946".parse().unwrap()]);
+        let reply = me
+            .read_reply("[fe80::2%3]:5353".parse().unwrap(), &answer)
+            .unwrap();
+        assert_eq!(
+            Round::default().learn(reply).0,
+            ["[fe80::2%3]:7946".parse().unwrap()]
+        );
     }
 
     #[test]
@@ -410,11 +433,20 @@ mod tests {
         assert!(Service::new(&"c".repeat(57), "n", "h", ip, 1).is_ok());
         assert_eq!(
             Service::new(&"c".repeat(58), "n", "h", ip, 1).unwrap_err(),
-            format!("the cluster's name '{}' is too long, at most 57 bytes fit", "c".repeat(58))
+            format!(
+                "the cluster's name '{}' is too long, at most 57 bytes fit",
+                "c".repeat(58)
+            )
         );
         let long = Service::new("c", &"\u{fc}".repeat(128), &"h".repeat(300), ip, 1).unwrap();
         let answer = long.answer(&long.query(1).unwrap()).unwrap();
-        assert_eq!(Round::default().learn(long.read_reply(from(), &answer).unwrap()).0.len(), 1);
+        assert_eq!(
+            Round::default()
+                .learn(long.read_reply(from(), &answer).unwrap())
+                .0
+                .len(),
+            1
+        );
     }
 
     proptest! {

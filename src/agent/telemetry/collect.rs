@@ -147,7 +147,9 @@ fn count_member(recorder: &Recorder, kind: MemberEventKind, member: &Member, fai
             failures.insert(Arc::clone(&member.name), Instant::now());
         }
     }
-    let failed = (kind == MemberEventKind::Join).then(|| failures.remove(&member.name)).flatten();
+    let failed = (kind == MemberEventKind::Join)
+        .then(|| failures.remove(&member.name))
+        .flatten();
     if failed.is_some_and(|at| at.elapsed() < FLAP_TIME) {
         recorder.count("serf.member.flap", &once);
     }
@@ -166,12 +168,14 @@ fn memory() -> Option<(f64, f64)> {
 
 /// Writes to standard error, which may not be read by anybody, so not on this thread.
 fn show(text: String) {
-    let _ = std::thread::Builder::new().name("metrics".to_string()).spawn(move || {
-        let mut out = std::io::stderr().lock();
-        // There is nowhere to say that this failed.
-        let _ = out.write_all(text.as_bytes());
-        let _ = out.flush();
-    });
+    let _ = std::thread::Builder::new()
+        .name("metrics".to_string())
+        .spawn(move || {
+            let mut out = std::io::stderr().lock();
+            // There is nowhere to say that this failed.
+            let _ = out.write_all(text.as_bytes());
+            let _ = out.flush();
+        });
 }
 
 /// Waits for the signal that asks for the metrics.
@@ -244,7 +248,12 @@ mod tests {
         let counts: Vec<String> = dump
             .lines()
             .filter_map(|line| line.split_once("[C] 'serf-agent.serf."))
-            .map(|(_, rest)| rest.split(" Sum").next().unwrap_or_default().replace("': Count:", ""))
+            .map(|(_, rest)| {
+                rest.split(" Sum")
+                    .next()
+                    .unwrap_or_default()
+                    .replace("': Count:", "")
+            })
             .collect();
         assert_eq!(
             counts,

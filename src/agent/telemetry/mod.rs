@@ -141,7 +141,11 @@ mod tests {
         assert_eq!(full_name(Some("h"), "runtime.x"), "serf-agent.h.runtime.x");
         assert_eq!(full_name(None, "a\n[x]\0\u{85}"), "serf-agent.a_[x]__");
         let long = full_name(None, &"\u{fc}".repeat(300));
-        assert!(long.len() <= NAME_MAX && long.len() >= NAME_MAX - 1, "{}", long.len());
+        assert!(
+            long.len() <= NAME_MAX && long.len() >= NAME_MAX - 1,
+            "{}",
+            long.len()
+        );
     }
 
     #[test]
@@ -150,7 +154,9 @@ mod tests {
         recorder.gauge("runtime.x", 1.0);
         recorder.count("c", &Tally::default());
         let inner = recorder.0.borrow();
-        let all = inner.windows.dump(Local::now() + std::time::Duration::from_secs(10));
+        let all = inner
+            .windows
+            .dump(Local::now() + std::time::Duration::from_secs(10));
         assert!(all.contains("[G] 'serf-agent.runtime.x': 1.000\n"), "{all}");
         assert!(!all.contains("serf-agent.c"), "{all}");
     }

@@ -217,7 +217,11 @@ mod tests {
             packets,
         };
         for number in 0..200 {
-            outlet.record(Kind::Counter, &format!("serf-agent.serf.events.{number}"), &Tally::ones(1));
+            outlet.record(
+                Kind::Counter,
+                &format!("serf-agent.serf.events.{number}"),
+                &Tally::ones(1),
+            );
         }
         outlet.flush();
         let mut lines = 0;

@@ -57,7 +57,9 @@ impl Windows {
         let uptime = self.started.elapsed();
         let window = self.current(now);
         if kind == Kind::Gauge {
-            return place(&mut window.gauges, name, || 0.0).map(|gauge| *gauge = tally.sum).is_some();
+            return place(&mut window.gauges, name, || 0.0)
+                .map(|gauge| *gauge = tally.sum)
+                .is_some();
         }
         let entries = match kind {
             Kind::Sample => &mut window.samples,
@@ -106,7 +108,9 @@ impl Windows {
 
 impl Window {
     fn dump(&self, out: &mut String) -> std::fmt::Result {
-        let begin = DateTime::from_timestamp(self.begin, 0).unwrap_or_default().with_timezone(&Local);
+        let begin = DateTime::from_timestamp(self.begin, 0)
+            .unwrap_or_default()
+            .with_timezone(&Local);
         let begin = go_time(&begin);
         for (name, value) in &self.gauges {
             writeln!(out, "[{begin}][G] '{name}': {value:.3}")?;
@@ -168,7 +172,9 @@ mod tests {
     use super::*;
 
     fn at(seconds: i64) -> DateTime<Local> {
-        DateTime::from_timestamp(1_800_000_000 + seconds, 500_000_000).unwrap().with_timezone(&Local)
+        DateTime::from_timestamp(1_800_000_000 + seconds, 500_000_000)
+            .unwrap()
+            .with_timezone(&Local)
     }
 
     #[test]
@@ -203,7 +209,12 @@ mod tests {
     fn a_minute_is_kept() {
         let mut windows = Windows::new(Instant::now());
         for number in 0..20 {
-            windows.record(at(number * 10), Kind::Counter, &format!("c{number}"), &Tally::ones(1));
+            windows.record(
+                at(number * 10),
+                Kind::Counter,
+                &format!("c{number}"),
+                &Tally::ones(1),
+            );
         }
         let dump = windows.dump(at(200));
         let names: Vec<&str> = dump.lines().filter_map(|line| line.split('\'').nth(1)).collect();
