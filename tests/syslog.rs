@@ -186,8 +186,7 @@ fn errors_are_serfs() {
     }
 }
 
-/// Somebody started the agent in a pipe and does not read; the agent works on, and when it is read again, says
-/// what was lost.
+/// Somebody started the agent in a pipe and does not read; the agent works on, and ends when it is told to.
 #[test]
 fn a_stalled_reader_does_not_stop_the_agent() {
     let rpc = Port::reserve();
@@ -222,7 +221,9 @@ fn a_stalled_reader_does_not_stop_the_agent() {
     assert_eq!(code.code(), Some(1));
     let mut rest = String::new();
     out.read_to_string(&mut rest).unwrap();
-    assert!(rest.len() >= 60_000, "{}", rest.len());
+    // The pipe was full, or this would have shown nothing.
+    let shown = rest.matches("Accepted client").count();
+    assert!((100..1500).contains(&shown), "{shown}");
 }
 
 fn config(json: &str) -> (tempfile::TempDir, String) {
