@@ -10,8 +10,29 @@ use std::process::Command;
 use support::network::{Network, PRIVATE_ADDRESS};
 use support::{Agent, Kind, Plan, all_alive, eventually};
 
+/// A network whose addresses can be used: an IPv6 address is checked for a second after it was made, and
+/// Serf, which cannot send to its group until then, does not ask again for a minute.
 fn network() -> Network {
-    Network::new().unwrap_or_else(|error| panic!("a network namespace is needed for this test: {error}"))
+    let network =
+        Network::new().unwrap_or_else(|error| panic!("a network namespace is needed for this test: {error}"));
+    let launcher = network.launcher();
+    eventually("the network's addresses can be used", support::PATIENCE, || {
+        let ip = |args: &[&str]| {
+            let output = Command::new(&launcher[0])
+                .args(&launcher[1..])
+                .args(["ip", "-6", "addr", "show", "scope", "link"])
+                .args(args)
+                .output();
+            String::from_utf8_lossy(&output.expect("`ip` runs").stdout).into_owned()
+        };
+        let (all, unusable) = (ip(&[]), ip(&["tentative"]));
+        if all.matches("inet6 fe80:").count() == 2 && unusable.is_empty() {
+            Ok(())
+        } else {
+            Err(all)
+        }
+    });
+    network
 }
 
 /// An agent that discovers the others of a cluster.
@@ -40,6 +61,12 @@ fn finds(second: Kind, first: Kind) {
     let two = plan(&network, second, "two", "testc").start();
     all_alive(&[&one, &two]);
     says(&two, "[INFO] agent.mdns: Joined ");
+    // It was the second that found the first, not the other way round a minute later.
+    let log = two.log();
+    let joining = log.lines().find(|line| line.contains("agent: joining: ["));
+    let joining = joining.expect("a line that says whom it joins");
+    assert!(joining.contains(&one.address()), "{joining}");
+    assert!(!one.log().contains("agent.mdns: Joined 2 hosts"), "{}", one.log());
     assert!(
         two.log().contains("                   mDNS cluster: testc\n"),
         "{}",
