@@ -19,10 +19,12 @@ use crate::addr::RawAddr;
 use crate::bounds::{NAME_MAX, USER_EVENT_HARD_LIMIT};
 use crate::node::leave::Leave;
 use crate::serf::keys::{KeyBytes, KeyOp, KeyringResult};
+use crate::serf::measures::SerfMeasures;
 use crate::serf::{
     self, Answer, Command, Event, JoinTarget, Member, QueryKey, QueryUpdate, Serf, SerfConfig, Stats, Tags,
     tags,
 };
+use crate::swim::measures::SwimMeasures;
 use crate::swim::members::Facts;
 use crate::swim::profile::Profile;
 use crate::swim::queue::Token;
@@ -331,6 +333,11 @@ impl Node {
             refused_messages: stats.refused_messages + self.swim.refused(),
             ..stats
         }
+    }
+
+    /// What was counted and measured since the last call, for telemetry.
+    pub fn take_measures(&mut self) -> (SwimMeasures, SerfMeasures) {
+        (self.swim.take_measures(), self.serf.take_measures())
     }
 
     /// The last known network coordinate of a member.

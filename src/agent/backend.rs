@@ -12,6 +12,7 @@ use crate::events::hub::Subscription;
 use crate::rpc::server::{Backend, LogTap, QueryAnswers, RespondError};
 use crate::serf::keys::{KeyBytes, KeyOp};
 use crate::serf::{Answer, Command, KeyReport, Member, PAST_DEADLINE, QueryKey, QueryParams, Tags};
+use crate::swim::measures::Tally;
 use crate::wire::serf::WireCoordinate;
 
 impl Backend for Agent {
@@ -117,6 +118,14 @@ impl Backend for Agent {
             Ok(Answer::Failed(reason)) => Err(reason),
             Ok(_) | Err(Stopped) => Err(STOPPED.to_string()),
         }
+    }
+
+    fn note_client(&self) {
+        self.0.telemetry.count("agent.ipc.accept", &Tally::ones(1));
+    }
+
+    fn note_request(&self) {
+        self.0.telemetry.count("agent.ipc.command", &Tally::ones(1));
     }
 }
 

@@ -154,7 +154,7 @@ fn in_order(
 }
 
 /// Several errors as one text, as Serf lays it out.
-fn list_errors(errors: &[String]) -> String {
+pub(super) fn list_errors(errors: &[String]) -> String {
     let noun = if errors.len() == 1 { "error" } else { "errors" };
     let lines: Vec<String> = errors.iter().map(|error| format!("\t* {error}\n")).collect();
     format!("{} {noun} occurred:\n{}\n", errors.len(), lines.concat())

@@ -10,6 +10,7 @@ use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -17,6 +18,7 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
+use super::log_writer::LogWriter;
 use crate::rpc::server::LogTap;
 
 /// How many lines, of all levels, are remembered for those who come later.
@@ -27,6 +29,9 @@ const GATED_LINES: usize = 4096;
 
 /// The status of a program that writes into a closed pipe, as a shell shows it: 128 and SIGPIPE.
 const STATUS_CLOSED_PIPE: i32 = 141;
+
+/// How long the end of the agent waits until what it said has gone out.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The components whose events are ours; libraries are not let through.
 const COMPONENTS: [&str; 5] = ["agent", "agent.ipc", "agent.mdns", "serf", "memberlist"];
@@ -90,6 +95,8 @@ pub struct LogLine {
 #[derive(Clone)]
 pub struct Console {
     state: Arc<Mutex<State>>,
+    /// The thread that writes, if that is not the caller's.
+    writer: Option<LogWriter>,
 }
 
 struct State {
@@ -99,6 +106,8 @@ struct State {
     gated: Option<VecDeque<Arc<str>>>,
     backlog: VecDeque<LogLine>,
     taps: Vec<Tap>,
+    /// Where else lines go, those above the level only.
+    sinks: Vec<Box<dyn Sink>>,
 }
 
 /// Somebody who listens to the log.
@@ -108,11 +117,42 @@ struct Tap {
     lost: Arc<AtomicU64>,
 }
 
+/// Takes lines besides the console, at once, without regard to the gate.
+pub trait Sink: Send {
+    /// Takes a line; must not wait for anything.
+    fn line(&mut self, line: &LogLine);
+    /// Waits, not longer than `patience`, until all lines are where they should be. Nothing follows.
+    fn finish(&mut self, patience: Duration);
+}
+
 impl Console {
     /// The process's standard output. When nobody reads it any more, the process ends as one does that
     /// is killed by SIGPIPE.
     pub fn stdout() -> Console {
-        Console::new(Box::new(PipeOrDie(io::stdout())))
+        match own_stdout().and_then(|out| LogWriter::start(PipeOrDie(out))) {
+            Ok(writer) => Console {
+                writer: Some(writer.clone()),
+                ..Console::new(Box::new(writer))
+            },
+            // Without a thread to spare, lines are written by those who say them.
+            Err(_) => Console::new(Box::new(PipeOrDie(io::stdout()))),
+        }
+    }
+
+    /// Waits a moment until all that was said has gone out. The last call before the process ends.
+    pub fn finish(&self) {
+        if let Some(writer) = &self.writer {
+            writer.drain(LAST_WORDS);
+        }
+        let sinks = std::mem::take(&mut self.lock().sinks);
+        for mut sink in sinks {
+            sink.finish(LAST_WORDS);
+        }
+    }
+
+    /// Gives the lines of the log to one more taker from now on.
+    pub fn add_sink(&self, sink: Box<dyn Sink>) {
+        self.lock().sinks.push(sink);
     }
 
     /// A console on another output.
@@ -123,9 +163,11 @@ impl Console {
             gated: Some(VecDeque::new()),
             backlog: VecDeque::new(),
             taps: Vec::new(),
+            sinks: Vec::new(),
         };
         Console {
             state: Arc::new(Mutex::new(state)),
+            writer: None,
         }
     }
 
@@ -200,6 +242,9 @@ impl Console {
         if line.level < state.level {
             return;
         }
+        for sink in &mut state.sinks {
+            sink.line(&line);
+        }
         match &mut state.gated {
             Some(gated) => {
                 if gated.len() >= GATED_LINES {
@@ -246,6 +291,20 @@ impl State {
         let _ = self.out.write_all(format!("{prefix}{text}\n").as_bytes());
         let _ = self.out.flush();
     }
+}
+
+/// Standard output without the lock that the whole process shares, which a thread that waits for a reader
+/// would keep to itself.
+#[cfg(unix)]
+fn own_stdout() -> io::Result<std::fs::File> {
+    use std::os::fd::AsFd;
+    Ok(io::stdout().as_fd().try_clone_to_owned()?.into())
+}
+
+/// Standard output; only the library knows how to write text to a console of this system.
+#[cfg(not(unix))]
+fn own_stdout() -> io::Result<io::Stdout> {
+    Ok(io::stdout())
 }
 
 /// An output that ends the process when it is a closed pipe.

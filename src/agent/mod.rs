@@ -10,7 +10,9 @@ mod event_loop;
 pub mod files;
 mod join;
 mod json;
+mod log_writer;
 pub mod logging;
+pub mod mdns;
 pub mod plan;
 mod query_router;
 mod reload;
@@ -18,6 +20,8 @@ mod shutdown;
 mod signals;
 mod startup;
 mod stats;
+mod syslog;
+pub mod telemetry;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -51,6 +55,7 @@ struct Shared {
     /// Where the log can be listened to.
     console: Console,
     handlers: Rc<Handlers>,
+    telemetry: telemetry::Recorder,
     name: String,
     rpc_auth: Secret,
     tags_file: Option<String>,

@@ -11,6 +11,7 @@ use super::address::{self, DEFAULT_PORT};
 use super::config::{Secret, Settings};
 use super::files;
 use super::logging::{Console, Level};
+use super::{mdns, syslog, telemetry};
 use crate::events::filter::HandlerSpec;
 use crate::serf::{RawAddr, Tags};
 use crate::swim::profile::Profile;
@@ -81,6 +82,10 @@ pub struct Plan {
     pub handlers: Vec<HandlerSpec>,
     /// How long a script may take; `None` is no limit.
     pub handler_timeout: Option<Duration>,
+    /// Discovery by mDNS, if wanted.
+    pub discover: Option<mdns::Settings>,
+    /// Where metrics go.
+    pub telemetry: telemetry::Sinks,
     /// Limit of an encoded user event.
     pub user_event_size_limit: usize,
     /// Limit of an encoded query.
@@ -100,6 +105,11 @@ impl Plan {
             broadcast_timeout,
         } = check(&mut settings, console)?;
         console.set_level(Level::parse(or(&settings.log_level, "INFO"))?);
+        if settings.enable_syslog {
+            let sink = syslog::connect(or(&settings.syslog_facility, syslog::DEFAULT_FACILITY))
+                .map_err(|e| format!("Syslog setup failed: {e}"))?;
+            console.add_sink(sink);
+        }
         let bind = address::parse(or(&settings.bind, "0.0.0.0"), Some(DEFAULT_PORT))
             .map_err(|e| format!("Invalid bind address: {e}"))?;
         let advertise = advertise(&settings)?;
@@ -185,6 +195,11 @@ impl Plan {
             skip_leave_on_interrupt: settings.skip_leave_on_interrupt,
             handlers: Vec::new(),
             handler_timeout: settings.handler_timeout,
+            discover: discovery(&settings),
+            telemetry: telemetry::Sinks {
+                statsd: settings.statsd_addr,
+                statsite: settings.statsite_addr,
+            },
             user_event_size_limit,
             query_size_limit,
             query_response_size_limit,
@@ -267,6 +282,17 @@ fn check_mdns(settings: &Settings) -> Result<(), String> {
     address::interface_addresses(&settings.mdns_interface)
         .map(drop)
         .map_err(wording)
+}
+
+/// An interface for all of the agent is one for mDNS as well, unless that has its own.
+fn discovery(settings: &Settings) -> Option<mdns::Settings> {
+    let interface = or(&settings.mdns_interface, &settings.interface);
+    (!settings.discover.is_empty()).then(|| mdns::Settings {
+        cluster: settings.discover.clone(),
+        interface: Some(interface.to_string()).filter(|name| !name.is_empty()),
+        ipv4: !settings.mdns_disable_ipv4,
+        ipv6: !settings.mdns_disable_ipv6,
+    })
 }
 
 fn advertise(settings: &Settings) -> Result<Option<SocketAddr>, String> {

@@ -60,7 +60,8 @@ impl Signals {
                 _ = self.interrupt.recv() => return Signal::Interrupt,
                 _ = self.terminate.recv() => return Signal::Terminate,
                 _ = self.hangup.recv() => return Signal::Hangup,
-                _ = usr1.recv() => tracing::warn!(target: "agent", "showing metrics is not supported yet"),
+                // Telemetry listens to this one by itself.
+                _ = usr1.recv() => {}
                 _ = usr2.recv() => {}
                 _ = pipe.recv() => {}
             }

@@ -13,11 +13,12 @@ use tracing::info;
 use super::config::Settings;
 use super::event_loop::EventLoop;
 use super::logging::Console;
+use super::mdns::{self, Discovery};
 use super::plan::Plan;
 use super::query_router::{self, QueryRouter};
 use super::reload::Reload;
 use super::signals::{Signal, Signals};
-use super::{Agent, Shared, address, event_loop, files, shutdown};
+use super::{Agent, Shared, address, event_loop, files, shutdown, telemetry};
 use crate::driver::{BindError, Driver, DriverConfig, Ended, Handle, Sockets};
 use crate::events::handlers::Handlers;
 use crate::events::hub::Hub;
@@ -32,13 +33,15 @@ pub(super) const FAILED: u8 = 1;
 pub fn run(paths: &[String], flags: Settings) -> u8 {
     let console = Console::stdout();
     console.receive_log();
-    match start(paths, flags, &console) {
+    let code = match start(paths, flags, &console) {
         Ok(code) => code,
         Err(line) => {
             console.headline(&line);
             FAILED
         }
-    }
+    };
+    console.finish();
+    code
 }
 
 fn start(paths: &[String], flags: Settings, console: &Console) -> Result<u8, String> {
@@ -75,6 +78,12 @@ async fn serve(mut plan: Plan, reload: Reload, console: &Console) -> Result<u8, 
     let (driver, handle, bound) = create(&mut plan)
         .await
         .map_err(|e| format!("Failed to start the Serf agent: Error creating Serf: {e}"))?;
+    let discovery = plan
+        .discover
+        .as_ref()
+        .map(|settings| discover(settings, &plan, bound))
+        .transpose()
+        .map_err(|e| format!("Error starting mDNS listener: {e}"))?;
     let rpc = listen_for_rpc(&plan.rpc_addr)
         .await
         .map_err(|e| format!("Error starting RPC listener: {e}"))?;
@@ -82,11 +91,16 @@ async fn serve(mut plan: Plan, reload: Reload, console: &Console) -> Result<u8, 
     let queries = Rc::new(QueryRouter::default());
     let handlers = Rc::new(Handlers::new(handle.clone(), plan.name.clone()));
     handlers.replace(std::mem::take(&mut plan.handlers), plan.handler_timeout);
+    let telemetry = telemetry::Recorder::new(&plan.telemetry);
+    if let Ok(events) = handle.subscribe(telemetry::EVENT_QUEUE).await {
+        spawn_local(telemetry::run(telemetry.clone(), handle.clone(), events));
+    }
     let agent = Agent(Rc::new(Shared {
         hub: Rc::clone(&hub),
         handlers: Rc::clone(&handlers),
         queries: Rc::clone(&queries),
         console: console.clone(),
+        telemetry,
         driver: handle.clone(),
         name: plan.name.clone(),
         rpc_auth: plan.rpc_auth.clone(),
@@ -108,6 +122,9 @@ async fn serve(mut plan: Plan, reload: Reload, console: &Console) -> Result<u8, 
     let driver = spawn_local(driver.run());
     console.headline("Starting Serf agent RPC...");
     let rpc = spawn_local(server::serve(rpc, agent.clone()));
+    if let Some(discovery) = discovery {
+        spawn_local(discovery.run(agent.clone()));
+    }
     banner(&plan, encrypted, console);
     let mut running = Running {
         agent,
@@ -166,6 +183,12 @@ async fn create(plan: &mut Plan) -> Result<(Driver, Handle, SocketAddr), String>
     Ok((driver, handle, bound))
 }
 
+/// Discovery announces what the gossip announces.
+fn discover(settings: &mdns::Settings, plan: &Plan, bound: SocketAddr) -> Result<Discovery, String> {
+    let (addr, port) = plan.announced(bound)?;
+    Discovery::open(settings, &plan.name, addr.socket(port), plan.replay)
+}
+
 /// Bound to all of IPv4, an agent also takes and reaches IPv6 where there is any, as Serf does: the
 /// address that it announces may be one.
 async fn open_sockets(bind: SocketAddr) -> Result<Sockets, BindError> {
@@ -198,6 +221,9 @@ fn banner(plan: &Plan, encrypted: bool, console: &Console) {
     console.detail("                   Snapshot: false");
     console.detail(&format!("                    Profile: {}", plan.profile.name));
     console.detail(&format!("Message Compression Enabled: {}", plan.compress));
+    if let Some(settings) = &plan.discover {
+        console.detail(&format!("               mDNS cluster: {}", settings.cluster));
+    }
 }
 
 /// The join that must succeed. A result when the agent ends here.

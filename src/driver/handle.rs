@@ -5,9 +5,11 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Node;
-use super::ledger::{DriverCounters, Ledger};
+use super::ledger::{DriverCounters, Ledger, Traffic};
 use crate::bounds;
+use crate::serf::measures::SerfMeasures;
 use crate::serf::{Answer, Command, Event, QueryUpdate};
+use crate::swim::measures::SwimMeasures;
 
 /// The driver is gone, so nothing can be asked of it any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +22,7 @@ pub(super) enum Request<N> {
     Read(Box<dyn FnOnce(&N) + Send>),
     Subscribe(mpsc::Sender<Event>),
     SubscribeQueries(mpsc::Sender<QueryUpdate>),
+    TakeMeasures(oneshot::Sender<(SwimMeasures, SerfMeasures)>),
     Stop,
 }
 
@@ -81,6 +84,15 @@ impl<N> Handle<N> {
     /// What the driver has counted; to be had even after its end.
     pub fn counters(&self) -> DriverCounters {
         self.ledger.counters.read()
+    }
+
+    /// What node and network have counted and measured since the last call. There is one caller, for what
+    /// it takes is gone.
+    pub async fn take_measures(&self) -> Result<(SwimMeasures, SerfMeasures, Traffic), Stopped> {
+        let (measures, taken) = oneshot::channel();
+        self.send(Request::TakeMeasures(measures)).await?;
+        let (swim, serf) = taken.await.map_err(|_| Stopped)?;
+        Ok((swim, serf, std::mem::take(&mut *self.ledger.traffic())))
     }
 
     async fn send(&self, request: Request<N>) -> Result<(), Stopped> {

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::bounds;
+use crate::swim::measures::Tally;
 
 /// Declares the counters once, as atomics for the driver's tasks and as plain numbers for readers.
 macro_rules! counters {
@@ -62,6 +63,22 @@ counters! {
 pub(super) struct Ledger {
     pub(super) counters: Counters,
     limiter: Mutex<Limiter>,
+    traffic: Mutex<Traffic>,
+}
+
+/// What went over the network, as bytes of each datagram and stream, since it was last taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Traffic {
+    /// Datagrams sent.
+    pub udp_sent: Tally,
+    /// Datagrams received.
+    pub udp_received: Tally,
+    /// Messages sent over streams.
+    pub tcp_sent: Tally,
+    /// Streams of peers.
+    pub tcp_accepted: u64,
+    /// Streams of ours.
+    pub tcp_connected: u64,
 }
 
 impl Ledger {
@@ -69,6 +86,7 @@ impl Ledger {
         Ledger {
             counters: Counters::default(),
             limiter: Mutex::new(Limiter::new(Instant::now())),
+            traffic: Mutex::default(),
         }
     }
 
@@ -92,6 +110,17 @@ impl Ledger {
         if held_back > 0 {
             tracing::warn!(target: "memberlist", "{held_back} more network errors were not logged");
         }
+    }
+
+    /// Notes a datagram that was sent.
+    pub(super) fn sent(&self, len: usize) {
+        count(&self.counters.datagrams_sent);
+        self.traffic().udp_sent.add(len as f64);
+    }
+
+    /// What is to be added to, or taken; hold it for no longer.
+    pub(super) fn traffic(&self) -> std::sync::MutexGuard<'_, Traffic> {
+        self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn allowed(&self) -> bool {

@@ -37,13 +37,15 @@ use tokio::task::JoinSet;
 
 use crate::bounds;
 use crate::node::{CommandId, Effect, Input, NodeConfig, StreamId};
+use crate::serf::measures::SerfMeasures;
 use crate::serf::{Answer, Event, QueryUpdate};
+use crate::swim::measures::SwimMeasures;
 use crate::time::Time;
 use crate::wire;
 
 pub use crate::node::Node;
 pub use handle::{Handle, Stopped};
-pub use ledger::DriverCounters;
+pub use ledger::{DriverCounters, Traffic};
 pub use sockets::{BindError, Sockets};
 
 use envelope::{Envelope, Unopened};
@@ -60,6 +62,10 @@ pub trait Drive {
     fn poll_effect(&mut self) -> Option<Effect>;
     /// See [`Node::next_deadline`].
     fn next_deadline(&self) -> Option<Time>;
+    /// See [`Node::take_measures`].
+    fn take_measures(&mut self) -> (SwimMeasures, SerfMeasures) {
+        Default::default()
+    }
 }
 
 impl Drive for Node {
@@ -73,6 +79,10 @@ impl Drive for Node {
 
     fn next_deadline(&self) -> Option<Time> {
         Node::next_deadline(self)
+    }
+
+    fn take_measures(&mut self) -> (SwimMeasures, SerfMeasures) {
+        Node::take_measures(self)
     }
 }
 
@@ -338,6 +348,7 @@ impl<N: Drive> Driver<N> {
             match self.udp.try_recv_from(&mut self.packet) {
                 Ok((len, from)) => {
                     self.receive_errors_in_row = 0;
+                    self.ledger.traffic().udp_received.add(len as f64);
                     self.datagram(len, sockets::plain(from));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Fullness::Drained,

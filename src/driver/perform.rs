@@ -60,7 +60,7 @@ impl<N: Drive> Driver<N> {
             return self.postpone(target, packet);
         }
         match self.udp.try_send_to(packet, target) {
-            Ok(_) => count(&self.ledger.counters.datagrams_sent),
+            Ok(len) => self.ledger.sent(len),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let packet = packet.to_vec();
                 self.postpone(target, packet);
@@ -86,7 +86,7 @@ impl<N: Drive> Driver<N> {
         while let Some((to, packet)) = self.unsent.front() {
             let to = *to;
             match self.udp.try_send_to(packet, to) {
-                Ok(_) => count(&self.ledger.counters.datagrams_sent),
+                Ok(len) => self.ledger.sent(len),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => self.send_failed(plain(to), &error_text::os_text(&error)),
             }
@@ -251,6 +251,7 @@ impl<N: Drive> Driver<N> {
             Request::Read(look) => look(&self.node),
             Request::Subscribe(subscriber) => self.event_subscribers.push(subscriber),
             Request::SubscribeQueries(subscriber) => self.query_subscribers.push(subscriber),
+            Request::TakeMeasures(taker) => drop(taker.send(self.node.take_measures())),
             Request::Stop => self.ended = Some(Ended::Stopped),
         }
     }

@@ -84,6 +84,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Shared) {
                     continue;
                 };
                 count(&shared.ledger.counters.streams_accepted);
+                shared.ledger.traffic().tcp_accepted += 1;
                 streams.spawn(serve(stream, from, pass, shared.clone()));
             }
             Err(error) => {
@@ -142,11 +143,13 @@ async fn converse(
         .await
         .map_err(|_| error_text::dial_timeout_text(to))?
         .map_err(|error| error_text::dial_text(to, &error))?;
+    shared.ledger.traffic().tcp_connected += 1;
     let ends = (stream.local_addr().map_or(to, plain), to);
     timeout_at(deadline, stream.write_all(bytes))
         .await
         .map_err(|_| error_text::transfer_timeout_text("write", ends))?
         .map_err(|error| error_text::transfer_text("write", ends, &error))?;
+    shared.ledger.traffic().tcp_sent.add(bytes.len() as f64);
     if !expect_reply {
         // All is written; a peer that is gone meanwhile would not have told us anyway.
         let _ = timeout_at(deadline, stream.shutdown()).await;
@@ -187,6 +190,7 @@ async fn serve(mut stream: TcpStream, from: SocketAddr, mut pass: Pass, shared: 
         shared.news.send(news).await.ok()?;
         let answer = answered.await.ok()?;
         stream.write_all(&answer).await.ok()?;
+        shared.ledger.traffic().tcp_sent.add(answer.len() as f64);
         stream.shutdown().await.ok()
     };
     if let Ok(Some(())) = timeout_at(deadline, answering).await {

@@ -10,6 +10,7 @@ pub mod coordinate;
 mod intents;
 pub mod keys;
 pub mod lamport;
+pub mod measures;
 mod members;
 mod queries;
 mod state;
@@ -37,6 +38,7 @@ use crate::serf::coordinate::Coordinates;
 use crate::serf::intents::RecentIntent;
 use crate::serf::keys::{KeyBytes, KeyOp};
 use crate::serf::lamport::LamportClock;
+use crate::serf::measures::SerfMeasures;
 use crate::serf::members::{Members, count};
 use crate::serf::queries::{OpenQuery, OwnQuery};
 use crate::serf::user_events::EventSlot;
@@ -179,6 +181,7 @@ pub struct Serf {
     /// How many packets have been filled.
     packets: u32,
     refused: u64,
+    measures: SerfMeasures,
 }
 
 impl Serf {
@@ -213,6 +216,7 @@ impl Serf {
             out: VecDeque::new(),
             packets: 0,
             refused: 0,
+            measures: SerfMeasures::default(),
             config,
         }
     }
@@ -290,6 +294,11 @@ impl Serf {
         }
     }
 
+    /// What was counted and measured since the last call.
+    pub fn take_measures(&mut self) -> SerfMeasures {
+        std::mem::take(&mut self.measures)
+    }
+
     /// Whether this node has begun to leave.
     pub fn is_leaving(&self) -> bool {
         self.phase == Phase::Leaving
@@ -311,6 +320,7 @@ impl Serf {
     /// for several packets, because this layer comes first only in some of them.
     fn fill_packet(&mut self, packet: &mut PacketBuilder) {
         let limit = retransmit_limit(self.config.profile.retransmit_mult, self.members.len());
+        let others = packet.lengths().len();
         self.packets = self.packets.wrapping_add(1);
         let first = match self.packets / TURN_PACKETS % 4 {
             2 => 1,
@@ -325,6 +335,10 @@ impl Serf {
         queues.rotate_left(first);
         for queue in queues {
             queue.fill(packet, limit);
+        }
+        for length in packet.lengths().iter().skip(others) {
+            // The type byte is not Serf's.
+            self.measures.sent.add(f64::from(length.saturating_sub(1)));
         }
     }
 

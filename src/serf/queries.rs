@@ -165,15 +165,22 @@ impl Serf {
             return;
         };
         let ack = response.flags & FLAG_ACK != 0;
-        let seen = if ack {
-            &mut query.acks
+        let measures = &mut self.measures;
+        let (seen, new, duplicate) = if ack {
+            (&mut query.acks, &mut measures.acks, &mut measures.duplicate_acks)
         } else {
-            &mut query.responses
+            (
+                &mut query.responses,
+                &mut measures.responses,
+                &mut measures.duplicate_responses,
+            )
         };
         // Relays bring the same answer more than once.
         if seen.len() >= query.capacity || !seen.insert(response.from.into()) {
+            *duplicate += 1;
             return;
         }
+        *new += 1;
         let from = response.from.to_owned();
         match (&mut query.kind, ack) {
             (OwnQueryKind::User, true) => self.update(key, QueryUpdateKind::Ack { from }),
@@ -209,6 +216,7 @@ impl Serf {
         if !self.remember_query(query) {
             return false;
         }
+        self.measures.queries += 1;
         let pass_on = query.flags & FLAG_NO_BROADCAST == 0;
         if !self.is_addressed(&query.filters) {
             return pass_on;

@@ -130,13 +130,14 @@ impl Serf {
         } else {
             serf.max_queue_depth
         };
-        let queues = &mut self.queues;
-        for (name, queue) in [
-            ("Intent", &mut queues.intents),
-            ("Query", &mut queues.queries),
-            ("Event", &mut queues.events),
+        let (queues, measures) = (&mut self.queues, &mut self.measures);
+        for (name, queue, tally) in [
+            ("Intent", &mut queues.intents, &mut measures.intent_queue),
+            ("Query", &mut queues.queries, &mut measures.query_queue),
+            ("Event", &mut queues.events, &mut measures.event_queue),
         ] {
             let depth = queue.len();
+            tally.add(depth as f64);
             if depth >= serf.queue_depth_warning {
                 warn!(target: "serf", "{name} queue depth: {depth}");
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::coordinate;
 use super::members::Entry;
 use super::types::{Event, MemberEventKind, MemberStatus};
 use super::{Output, Serf, verbatim};
@@ -100,13 +101,14 @@ impl Upper for Serf {
             return;
         }
         match WireCoordinate::decode_payload(payload) {
-            Ok(Some(coordinate)) => self.coordinates.observe(&facts.name, &coordinate, rtt),
+            Ok(Some(coordinate)) => self.observe(&facts.name, &coordinate, rtt),
             Ok(None) => {}
             Err(error) => self.refuse(format_args!("the coordinate of {}: {error}", facts.name)),
         }
     }
 
     fn user_message(&mut self, now: Time, bytes: &[u8]) {
+        self.measures.received.add(bytes.len() as f64);
         let message = match SerfMessage::decode(bytes) {
             Ok(message) => message,
             Err(error) => return self.refuse(format_args!("a message: {error}")),
@@ -163,6 +165,19 @@ impl Upper for Serf {
 }
 
 impl Serf {
+    /// Learns from a round trip, and measures what that did.
+    fn observe(&mut self, name: &Arc<str>, other: &WireCoordinate, rtt: Duration) {
+        let (before, rejected) = (*self.coordinates.own(), self.coordinates.rejected());
+        self.coordinates.observe(name, other, rtt);
+        self.measures.zero_round_trips += u64::from(rtt.is_zero());
+        if self.coordinates.rejected() > rejected {
+            self.measures.rejected_coordinates += 1;
+        } else {
+            let moved = coordinate::distance(&before, self.coordinates.own());
+            self.measures.adjustment_ms.add(moved * 1e3);
+        }
+    }
+
     pub(super) fn emit_member(&mut self, kind: MemberEventKind, id: Id) {
         if let Some(entry) = self.members.get(id) {
             let members = vec![Arc::new(entry.snapshot())];

@@ -8,6 +8,7 @@
 mod exchange;
 pub mod formulas;
 mod gossip;
+pub mod measures;
 pub mod members;
 pub mod packet;
 mod probe;
@@ -32,6 +33,7 @@ use crate::addr::RawAddr;
 use crate::deadline::Deadlines;
 use crate::names::Id;
 use crate::swim::exchange::{Exchange, Join};
+use crate::swim::measures::SwimMeasures;
 use crate::swim::members::{Facts, Members, Record, State};
 use crate::swim::packet::PacketBuilder;
 use crate::swim::probe::{Probe, Relay};
@@ -145,6 +147,7 @@ pub struct Swim {
     /// How many packets have been filled with gossip.
     packets: u32,
     refused: u64,
+    measures: SwimMeasures,
 }
 
 impl Swim {
@@ -179,6 +182,7 @@ impl Swim {
             next_exchange: 0,
             packets: 0,
             refused: 0,
+            measures: SwimMeasures::default(),
             config,
         };
         swim.announce_self(None);
@@ -297,6 +301,11 @@ impl Swim {
     /// How many messages were refused.
     pub fn refused(&self) -> u64 {
         self.refused
+    }
+
+    /// What was counted since the last call.
+    pub fn take_measures(&mut self) -> SwimMeasures {
+        std::mem::take(&mut self.measures)
     }
 
     /// The node list, for whoever wants to look.

@@ -58,6 +58,11 @@ impl PacketBuilder {
         true
     }
 
+    /// The lengths of the messages so far.
+    pub fn lengths(&self) -> &[u16] {
+        &self.lengths
+    }
+
     /// Whether nothing was added.
     pub fn is_empty(&self) -> bool {
         self.lengths.is_empty()

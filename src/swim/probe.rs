@@ -79,6 +79,7 @@ impl Swim {
         };
         let (facts, state, incarnation) = (Arc::clone(&record.facts), record.state, record.incarnation);
         let seq_no = self.next_seq_no();
+        self.measures.degraded_probes += u64::from(self.awareness > 0);
         let interval = self
             .config
             .profile

@@ -76,6 +76,7 @@ impl Swim {
             changed: now,
         };
         self.members.insert(record, place);
+        self.measures.alive += 1;
         self.broadcast_alive(&facts, incarnation, Subject::Node(Arc::clone(&facts.name)), None);
         upper.member_joined(now, &facts);
     }
@@ -131,6 +132,7 @@ impl Swim {
             record.state = State::Alive;
             record.changed = now;
         }
+        self.measures.alive += 1;
         self.broadcast_alive(&facts, incarnation, Subject::Node(Arc::clone(&facts.name)), None);
         if state.is_gone() {
             upper.member_joined(now, &facts);
@@ -186,6 +188,7 @@ impl Swim {
             }
             return;
         }
+        self.measures.suspect += 1;
         self.broadcast_suspect(node, incarnation, from);
         self.start_suspicion(now, id, incarnation, from);
     }
@@ -219,6 +222,7 @@ impl Swim {
             return;
         };
         let confirmations = suspicion.confirmations();
+        self.measures.degraded_timeouts += u64::from(confirmations < suspicion.hoped_for());
         let Some(record) = self.members.get(id) else {
             return;
         };
@@ -263,6 +267,7 @@ impl Swim {
             }
             return;
         }
+        self.measures.dead += 1;
         let message = Dead {
             incarnation,
             node,
@@ -290,6 +295,7 @@ impl Swim {
         };
         record.state = State::Left;
         record.changed = now;
+        self.measures.dead += 1;
         let (facts, incarnation) = (Arc::clone(&record.facts), record.incarnation);
         let message = Dead {
             incarnation,
@@ -331,6 +337,7 @@ impl Swim {
             return;
         };
         let (facts, incarnation) = (Arc::clone(&record.facts), record.incarnation);
+        self.measures.alive += 1;
         self.broadcast_alive(&facts, incarnation, Subject::Node(Arc::clone(&facts.name)), token);
     }
 

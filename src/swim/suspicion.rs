@@ -47,6 +47,11 @@ impl Suspicion {
         self.accusers.len() as u32 - 1
     }
 
+    /// How many confirmations make it end as soon as it may.
+    pub fn hoped_for(&self) -> u32 {
+        self.k
+    }
+
     /// Takes note of another accuser; says whether that was news worth passing on.
     pub fn confirm(&mut self, from: &str) -> bool {
         if self.confirmations() >= self.k || self.accusers.iter().any(|known| **known == *from) {

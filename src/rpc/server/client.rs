@@ -102,6 +102,7 @@ impl<B: Backend> Client<B> {
                 return Ok(false);
             };
             self.header = header;
+            self.backend.note_request();
             while self.tasks.try_join_next().is_some() {}
             let handling = self.handle().await;
             match handling.map_err(|reason| format!("Failed to evaluate request: {reason}"))? {

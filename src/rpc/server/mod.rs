@@ -82,6 +82,10 @@ pub trait Backend: Clone + 'static {
     async fn respond(&self, query: QueryKey, payload: Vec<u8>) -> Result<(), RespondError>;
     /// Has all members do this with that key, empty for a listing. A report of failures is no error.
     async fn keys(&self, op: KeyOp, key: KeyBytes) -> Result<KeyReport, String>;
+    /// A client has connected.
+    fn note_client(&self) {}
+    /// A client has sent a request.
+    fn note_request(&self) {}
 }
 
 /// Serves clients until one of them has made the agent leave and has been told so. To end earlier,
@@ -110,6 +114,7 @@ async fn accept<B: Backend>(listener: Listener, backend: B, left: Rc<Notify>) {
         match accepted {
             Ok(connection) if clients.len() < max => {
                 info!(target: "agent.ipc", "Accepted client: {}", connection.peer);
+                backend.note_client();
                 clients.spawn_local(Client::run(connection, backend.clone(), left.clone()));
             }
             Ok(_) => {

@@ -1,0 +1,278 @@
+//! Where the metrics come from: the node's and the driver's own counts, the node's events, the process.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+
+use super::Recorder;
+use crate::driver::{Handle, Stopped, Traffic};
+use crate::serf::measures::SerfMeasures;
+use crate::serf::{Event, Member, MemberEventKind};
+use crate::swim::measures::{SwimMeasures, Tally};
+
+/// How often counts are fetched.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Events that may wait; those that are lost are missing in the counts only.
+pub const EVENT_QUEUE: usize = 4096;
+
+/// A member that comes back so soon after it failed is flapping.
+const FLAP_TIME: Duration = Duration::from_secs(60);
+
+/// Failures remembered for that.
+const FAILURES_MAX: usize = 4096;
+
+/// Fetches and counts until the node is gone; SIGUSR1 shows what there is.
+pub async fn run(recorder: Recorder, driver: Handle, mut events: mpsc::Receiver<Event>) {
+    let mut ticks = tokio::time::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut asked = Asked::new();
+    let mut failures = Failures::default();
+    loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(event) => count_event(&recorder, &event, &mut failures),
+                None => return,
+            },
+            _ = ticks.tick() => {
+                if fetch(&recorder, &driver).await.is_err() {
+                    return;
+                }
+                recorder.flush();
+            }
+            () = asked.next() => show(recorder.dump()),
+        }
+    }
+}
+
+async fn fetch(recorder: &Recorder, driver: &Handle) -> Result<(), Stopped> {
+    let (swim, serf, traffic) = driver.take_measures().await?;
+    let health = driver.read(|node| node.stats().health_score).await?;
+    count_swim(recorder, &swim, &traffic);
+    count_serf(recorder, &serf);
+    recorder.gauge("memberlist.health.score", f64::from(health));
+    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    recorder.gauge("runtime.num_goroutines", tasks as f64);
+    if let Some((all, resident)) = memory() {
+        recorder.gauge("runtime.sys_bytes", all);
+        recorder.gauge("runtime.alloc_bytes", resident);
+    }
+    Ok(())
+}
+
+fn count_swim(recorder: &Recorder, swim: &SwimMeasures, traffic: &Traffic) {
+    for (name, times) in [
+        ("memberlist.msg.alive", swim.alive),
+        ("memberlist.msg.suspect", swim.suspect),
+        ("memberlist.msg.dead", swim.dead),
+        ("memberlist.degraded.probe", swim.degraded_probes),
+        ("memberlist.degraded.timeout", swim.degraded_timeouts),
+        ("memberlist.tcp.accept", traffic.tcp_accepted),
+        ("memberlist.tcp.connect", traffic.tcp_connected),
+    ] {
+        count_times(recorder, name, times);
+    }
+    recorder.count("memberlist.udp.sent", &traffic.udp_sent);
+    recorder.count("memberlist.udp.received", &traffic.udp_received);
+    recorder.count("memberlist.tcp.sent", &traffic.tcp_sent);
+}
+
+fn count_serf(recorder: &Recorder, serf: &SerfMeasures) {
+    for (name, times) in [
+        ("serf.queries", serf.queries),
+        ("serf.query_acks", serf.acks),
+        ("serf.query_responses", serf.responses),
+        ("serf.query_duplicate_acks", serf.duplicate_acks),
+        ("serf.query_duplicate_responses", serf.duplicate_responses),
+        ("serf.coordinate.rejected", serf.rejected_coordinates),
+        ("serf.coordinate.zero-rtt", serf.zero_round_trips),
+    ] {
+        count_times(recorder, name, times);
+    }
+    for (name, tally) in [
+        ("serf.msgs.sent", &serf.sent),
+        ("serf.msgs.received", &serf.received),
+        ("serf.queue.Intent", &serf.intent_queue),
+        ("serf.queue.Event", &serf.event_queue),
+        ("serf.queue.Query", &serf.query_queue),
+        ("serf.coordinate.adjustment-ms", &serf.adjustment_ms),
+    ] {
+        recorder.sample(name, tally);
+    }
+}
+
+fn count_times(recorder: &Recorder, name: &str, times: u64) {
+    if times > 0 {
+        recorder.count(name, &Tally::ones(times));
+    }
+}
+
+/// When members failed, to know those that flap.
+type Failures = BTreeMap<Arc<str>, Instant>;
+
+fn count_event(recorder: &Recorder, event: &Event, failures: &mut Failures) {
+    let once = Tally::ones(1);
+    match event {
+        Event::Member { kind, members } => {
+            for member in members {
+                count_member(recorder, *kind, member, failures);
+            }
+        }
+        Event::User { name, .. } => {
+            recorder.count("serf.events", &once);
+            recorder.count(&format!("serf.events.{name}"), &once);
+        }
+        // All queries are counted where those for others are known too.
+        Event::Query { name, .. } => recorder.count(&format!("serf.queries.{name}"), &once),
+    }
+}
+
+fn count_member(recorder: &Recorder, kind: MemberEventKind, member: &Member, failures: &mut Failures) {
+    let once = Tally::ones(1);
+    let name = match kind {
+        MemberEventKind::Join => "serf.member.join",
+        MemberEventKind::Leave => "serf.member.left",
+        MemberEventKind::Failed => "serf.member.failed",
+        MemberEventKind::Update => "serf.member.update",
+        MemberEventKind::Reap => return,
+    };
+    recorder.count(name, &once);
+    if kind == MemberEventKind::Failed {
+        failures.retain(|_, at| at.elapsed() < FLAP_TIME);
+        if failures.len() < FAILURES_MAX {
+            failures.insert(Arc::clone(&member.name), Instant::now());
+        }
+    }
+    let failed = (kind == MemberEventKind::Join)
+        .then(|| failures.remove(&member.name))
+        .flatten();
+    if failed.is_some_and(|at| at.elapsed() < FLAP_TIME) {
+        recorder.count("serf.member.flap", &once);
+    }
+}
+
+/// Bytes of this process's address space, and of those that are in memory; where the system tells.
+fn memory() -> Option<(f64, f64)> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let bytes = |key: &str| {
+        let rest = text.lines().find_map(|line| line.strip_prefix(key))?;
+        let kibibytes: f64 = rest.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(kibibytes * 1024.0)
+    };
+    Some((bytes("VmSize:")?, bytes("VmRSS:")?))
+}
+
+/// Writes to standard error, which may not be read by anybody, so not on this thread.
+fn show(text: String) {
+    let _ = std::thread::Builder::new()
+        .name("metrics".to_string())
+        .spawn(move || {
+            let mut out = std::io::stderr().lock();
+            // There is nowhere to say that this failed.
+            let _ = out.write_all(text.as_bytes());
+            let _ = out.flush();
+        });
+}
+
+/// Waits for the signal that asks for the metrics.
+#[cfg(unix)]
+struct Asked(Option<tokio::signal::unix::Signal>);
+
+#[cfg(unix)]
+impl Asked {
+    fn new() -> Asked {
+        use tokio::signal::unix::{SignalKind, signal};
+        Asked(signal(SignalKind::user_defined1()).ok())
+    }
+
+    async fn next(&mut self) {
+        match &mut self.0 {
+            Some(signal) => drop(signal.recv().await),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// This system has no such signal.
+#[cfg(not(unix))]
+struct Asked;
+
+#[cfg(not(unix))]
+impl Asked {
+    fn new() -> Asked {
+        Asked
+    }
+
+    async fn next(&mut self) {
+        std::future::pending().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Sinks;
+    use super::*;
+    use crate::serf::{MemberStatus, RawAddr, Tags};
+
+    #[test]
+    fn events_are_counted_and_flapping_members_noticed() {
+        let recorder = Recorder::new(&Sinks::default());
+        let member = Arc::new(Member {
+            name: "n1".into(),
+            addr: RawAddr::V4([10, 0, 0, 1]),
+            port: 1,
+            tags: Tags::new(),
+            status: MemberStatus::Alive,
+            protocol: [1, 5, 2],
+            delegate: [2, 5, 5],
+        });
+        let mut failures = Failures::default();
+        use MemberEventKind::{Failed, Join, Leave, Reap, Update};
+        for kind in [Join, Update, Failed, Join, Join, Leave, Reap] {
+            let members = vec![Arc::clone(&member)];
+            count_event(&recorder, &Event::Member { kind, members }, &mut failures);
+        }
+        let user = Event::User {
+            ltime: 1,
+            name: "a b".to_string(),
+            payload: Vec::new(),
+            coalesce: false,
+        };
+        count_event(&recorder, &user, &mut failures);
+        let now = chrono::Local::now() + Duration::from_secs(10);
+        let dump = recorder.0.borrow().windows.dump(now);
+        let counts: Vec<String> = dump
+            .lines()
+            .filter_map(|line| line.split_once("[C] 'serf-agent.serf."))
+            .map(|(_, rest)| {
+                rest.split(" Sum")
+                    .next()
+                    .unwrap_or_default()
+                    .replace("': Count:", "")
+            })
+            .collect();
+        assert_eq!(
+            counts,
+            [
+                "events 1",
+                "events.a_b 1",
+                "member.failed 1",
+                "member.flap 1",
+                "member.join 3",
+                "member.left 1",
+                "member.update 1"
+            ]
+        );
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_process_uses_memory() {
+        let (all, resident) = memory().unwrap();
+        assert!(resident > 0.0 && all >= resident);
+    }
+}

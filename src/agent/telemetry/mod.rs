@@ -1,0 +1,163 @@
+//! Metrics: counters, samples and gauges under Serf's names (surface.md 2.12), kept in memory for a
+//! minute and, if wanted, sent to statsd or statsite.
+//!
+//! [`Recorder`] takes them from whoever has something to tell. The core and the driver tell nothing by
+//! themselves: [`run`] fetches from them what they have counted, each second.
+
+mod collect;
+mod statsd;
+mod windows;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Instant;
+
+use chrono::{DateTime, Local};
+
+use crate::swim::measures::Tally;
+use statsd::Outlet;
+use windows::Windows;
+
+pub use collect::{EVENT_QUEUE, run};
+
+/// Before every name.
+const SERVICE: &str = "serf-agent";
+
+/// Longest name, in bytes. Users choose parts of names, and a line must fit a datagram.
+const NAME_MAX: usize = 256;
+
+/// Where metrics are sent; an empty address is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sinks {
+    /// `host:port` of a statsd, by UDP.
+    pub statsd: String,
+    /// `host:port` of a statsite, by TCP.
+    pub statsite: String,
+}
+
+/// What kind of metric a value belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Counter,
+    Sample,
+    Gauge,
+}
+
+/// Takes metrics; clones are the same recorder.
+#[derive(Clone, Debug)]
+pub struct Recorder(Rc<RefCell<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    windows: Windows,
+    outlets: Vec<Outlet>,
+    /// Stands in the names of gauges when they are sent to a place where those of many hosts meet.
+    host: Option<String>,
+}
+
+impl Recorder {
+    /// A recorder, and the tasks that send what it takes to these sinks. Nothing is checked here: a
+    /// sink that is not there now may be there later.
+    pub fn new(sinks: &Sinks) -> Recorder {
+        let mut outlets = Vec::new();
+        if !sinks.statsite.is_empty() {
+            outlets.push(Outlet::statsite(&sinks.statsite));
+        }
+        if !sinks.statsd.is_empty() {
+            outlets.push(Outlet::statsd(&sinks.statsd));
+        }
+        let host = (!outlets.is_empty()).then(|| gethostname::gethostname().to_string_lossy().into_owned());
+        Recorder(Rc::new(RefCell::new(Inner {
+            windows: Windows::new(Instant::now()),
+            outlets,
+            host,
+        })))
+    }
+
+    /// Adds to a counter: how often, and by how much in all.
+    pub fn count(&self, name: &str, by: &Tally) {
+        self.record(Kind::Counter, name, by);
+    }
+
+    /// Adds measurements to those of a name.
+    pub fn sample(&self, name: &str, measured: &Tally) {
+        self.record(Kind::Sample, name, measured);
+    }
+
+    /// Sets a value that stands until the next.
+    pub fn gauge(&self, name: &str, value: f64) {
+        self.record(Kind::Gauge, name, &Tally::of(value));
+    }
+
+    /// The complete windows, as text.
+    pub fn dump(&self) -> String {
+        self.0.borrow().windows.dump(Local::now())
+    }
+
+    fn record(&self, kind: Kind, name: &str, tally: &Tally) {
+        if tally.count == 0 {
+            return;
+        }
+        let mut inner = self.0.borrow_mut();
+        let host = inner.host.as_deref().filter(|_| kind == Kind::Gauge);
+        let name = full_name(host, name);
+        let now: DateTime<Local> = Local::now();
+        if inner.windows.record(now, kind, &name, tally) {
+            for outlet in &mut inner.outlets {
+                outlet.record(kind, &name, tally);
+            }
+        }
+    }
+
+    /// Sends on what has come together.
+    fn flush(&self) {
+        for outlet in &mut self.0.borrow_mut().outlets {
+            outlet.flush();
+        }
+    }
+}
+
+/// The name as the dump shows it. Blanks become underlines as in Serf, and so does what could end a line
+/// there or in a sink.
+fn full_name(host: Option<&str>, name: &str) -> String {
+    let mut full = match host {
+        Some(host) => format!("{SERVICE}.{host}.{name}"),
+        None => format!("{SERVICE}.{name}"),
+    };
+    if full.len() > NAME_MAX {
+        let end = full.floor_char_boundary(NAME_MAX);
+        full.truncate(end);
+    }
+    full.replace(|c: char| c == ' ' || c.is_control(), "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        assert_eq!(full_name(None, "serf.events.a b"), "serf-agent.serf.events.a_b");
+        assert_eq!(full_name(Some("h"), "runtime.x"), "serf-agent.h.runtime.x");
+        assert_eq!(full_name(None, "a\n[x]\0\u{85}"), "serf-agent.a_[x]__");
+        let long = full_name(None, &"\u{fc}".repeat(300));
+        assert!(
+            long.len() <= NAME_MAX && long.len() >= NAME_MAX - 1,
+            "{}",
+            long.len()
+        );
+    }
+
+    #[test]
+    fn without_sinks_gauges_have_no_host() {
+        let recorder = Recorder::new(&Sinks::default());
+        recorder.gauge("runtime.x", 1.0);
+        recorder.count("c", &Tally::default());
+        let inner = recorder.0.borrow();
+        let all = inner
+            .windows
+            .dump(Local::now() + std::time::Duration::from_secs(10));
+        assert!(all.contains("[G] 'serf-agent.runtime.x': 1.000\n"), "{all}");
+        assert!(!all.contains("serf-agent.c"), "{all}");
+    }
+}
