@@ -70,6 +70,21 @@ fn both_command_lines_find_both_agents_alike() {
     }
 }
 
+#[test]
+fn a_protocol_without_queries_says_so() {
+    let agents = BOTH.map(|kind| Plan::new(kind, "a").arg("-protocol=3").start());
+    for command in [
+        &["query", "load"][..],
+        &["keys", "-list"],
+        &["event", "-coalesce=false", "deploy"],
+    ] {
+        let outcomes = agents
+            .each_ref()
+            .map(|agent| normal(agent.cli_of(Kind::Serf, command)));
+        assert_eq!(outcomes[0], outcomes[1], "{command:?}");
+    }
+}
+
 /// The order of lines that come when they come is left out.
 fn normal(mut finished: Finished) -> Finished {
     let mut lines: Vec<&str> = finished.stdout.lines().map(str::trim_end).collect();
