@@ -136,7 +136,11 @@ fn a_stream_has_the_recorded_bytes_and_queries_take_one_answer() {
     let mut client = Raw::greeted(&agent);
     client.ask("82a7436f6d6d616e64a673747265616da35365713281a454797065bd6d656d6265722d6a6f696e2c757365723a6465706c6f792c7175657279");
     client.expect("82a54572726f72a0a353657132");
-    // The agent's own join may come or be past by now; what is wanted follows the next.
+    // The agent's own join may come or be past by now, and this one's comes before what is wanted.
+    let serf = Plan::new(Kind::Serf, "s")
+        .arg("-profile=local")
+        .join(&agent)
+        .start();
     let peer = Plan::new(Kind::Fyrd, "n2")
         .arg("-profile=local")
         .arg("-tag=role=web")
@@ -164,14 +168,14 @@ fn a_stream_has_the_recorded_bytes_and_queries_take_one_answer() {
     );
     let answered = std::thread::scope(|scope| {
         let asking = scope.spawn(|| {
-            agent
-                .cli_of(Kind::Serf, &["query", "-timeout=3s", "-node=n1", "ask", "15m"])
+            serf.cli(&["query", "-timeout=3s", "-node=n1", "ask", "15m"])
                 .success()
         });
         client.expect(
             "82a54572726f72a0a35365713285a54576656e74a57175657279a2494401a54c54696d6501\
              a44e616d65a361736ba75061796c6f6164c40331356d",
         );
+        // Serf as the asker takes no more than a datagram's worth.
         let large = [unhex("82a2494401a75061796c6f6164c50800"), vec![b'x'; 0x800]].concat();
         client.send(&[request("respond", 50), large].concat());
         client.expect_error(
