@@ -1,14 +1,13 @@
 //! The outer layers of what this node sends and receives: label, encryption, and the choice of
-//! compression. All key bytes of the driver are in here.
+//! compression.
 
 use std::net::SocketAddr;
 
-use fyrd_keys::{HEADROOM, Key, Keyring, NONCE_LEN, OpenError, PeerKeys};
+use fyrd_keys::{HEADROOM, Keyring, NONCE_LEN, OpenError, PeerKeys};
 use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, SeedableRng};
 
 use crate::bounds;
-use crate::serf::keys::{KeyBytes, KeyList, KeyOp, KeyringResult};
 use crate::wire::{self, DecodeError, StreamDecoder, StreamMessage};
 
 /// Seals and opens for one node.
@@ -82,6 +81,15 @@ impl Envelope {
         self.keyring.is_some()
     }
 
+    pub(super) fn keyring(&self) -> Option<&Keyring> {
+        self.keyring.as_ref()
+    }
+
+    /// Seals and opens with other keys from now on.
+    pub(super) fn set_keyring(&mut self, ring: Keyring) {
+        self.keyring = Some(ring);
+    }
+
     /// Takes label and encryption off a datagram, in place.
     pub(super) fn open_datagram<'b>(
         &mut self,
@@ -147,32 +155,6 @@ impl Envelope {
                 })
             }
         }
-    }
-}
-
-impl Envelope {
-    /// Changes or lists the keyring, with the refusals in Serf's words.
-    pub(super) fn change_keyring(&mut self, op: KeyOp, key: &KeyBytes) -> KeyringResult {
-        let Some(ring) = &mut self.keyring else {
-            return Err(match op {
-                KeyOp::List => "Keyring is empty (encryption not enabled)",
-                _ => "No keyring to modify (encryption not enabled)",
-            }
-            .to_owned());
-        };
-        if op == KeyOp::List {
-            return Ok(KeyList(ring.keys().map(Key::to_text).collect()));
-        }
-        let key = Key::from_wire(&key.0).map_err(|error| error.to_string())?;
-        let changed = match op {
-            KeyOp::Install => ring.install(key).map(drop),
-            KeyOp::Use => ring.use_key(&key),
-            KeyOp::Remove => ring.remove(&key).map(drop),
-            KeyOp::List => Ok(()),
-        };
-        changed
-            .map(|()| KeyList::default())
-            .map_err(|error| error.to_string())
     }
 }
 

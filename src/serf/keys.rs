@@ -88,7 +88,7 @@ impl Serf {
         let nodes = self
             .members
             .values()
-            .filter(|entry| entry.status == MemberStatus::Alive)
+            .filter(|entry| matches!(entry.status, MemberStatus::Alive | MemberStatus::Leaving))
             .count();
         let report = KeyReport {
             nodes,
