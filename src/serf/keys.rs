@@ -40,6 +40,16 @@ impl KeyOp {
         }
     }
 
+    /// The operation in words, for the log.
+    fn doing(self) -> &'static str {
+        match self {
+            KeyOp::Install => "install key",
+            KeyOp::Use => "change primary key",
+            KeyOp::Remove => "remove key",
+            KeyOp::List => "list keys",
+        }
+    }
+
     pub(super) fn from_query_name(name: &str) -> Option<Self> {
         [KeyOp::Install, KeyOp::Use, KeyOp::Remove, KeyOp::List]
             .into_iter()
@@ -153,10 +163,9 @@ impl Serf {
         let Some((op, open)) = self.key_queries.remove(&query) else {
             return;
         };
-        let name = op.query_name();
-        match result {
-            Ok(_) => info!(target: "serf", "Received {name} query"),
-            Err(reason) => error!(target: "serf", "Failed to answer {name} query: {reason}"),
+        info!(target: "serf", "Received {} query", op.query_name());
+        if let Err(reason) = result {
+            error!(target: "serf", "Failed to {}: {reason}", op.doing());
         }
         let list: &[Zeroizing<String>] = result.as_ref().map_or(&[], |list| &list.0);
         let mut shown = list
