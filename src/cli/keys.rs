@@ -51,7 +51,10 @@ pub(super) fn define() -> Command {
                  included, is not known to have another key.",
             ),
             flags::boolean("list", "List all keys, and how many members have each."),
-            flags::boolean("force", "Remove a key even then."),
+            flags::boolean(
+                "force",
+                "Remove a key even then. With the word 'use', use one even then.",
+            ),
             flags::string(
                 "cipher",
                 "aes256gcm",
@@ -267,13 +270,12 @@ async fn run_word(
                 .await
                 .map_err(|error| failed(error.to_string()))?;
             let key = survey.find(&word).map_err(failed)?;
-            if verb == Verb::Use {
-                KeyOperation::Use(key.to_text())
-            } else {
-                if !flags.is_set("force") {
-                    object(terminal, client, &key, &survey).await?;
-                }
-                KeyOperation::Remove(key.to_text())
+            if !flags.is_set("force") {
+                object(terminal, client, verb, &key, &survey).await?;
+            }
+            match verb {
+                Verb::Use => KeyOperation::Use(key.to_text()),
+                _ => KeyOperation::Remove(key.to_text()),
             }
         }
     };
@@ -345,28 +347,36 @@ async fn check_removal(terminal: &mut Terminal<'_>, client: &mut Client, key: &K
             return Err(Failure::Error(format!("{}: {error}", REMOVE.failure)));
         }
     };
-    object(terminal, client, key, &survey).await
+    object(terminal, client, Verb::Remove, key, &survey).await
 }
 
-/// Fails if the key had better stay.
+/// Fails if the key had better stay, or not be used.
 async fn object(
     terminal: &mut Terminal<'_>,
     client: &mut Client,
+    verb: Verb,
     key: &Key,
     survey: &Survey,
 ) -> Result<(), Failure> {
     let silent = survey.silent(client).await;
-    let objections = guard::objections(key, survey, &silent);
+    let (objections, advice, failure) = match verb {
+        Verb::Use => (
+            guard::objections_to_use(key, survey, &silent),
+            guard::use_advice(key),
+            USE.failure,
+        ),
+        _ => (
+            guard::objections_to_removal(key, survey, &silent),
+            guard::removal_advice(key),
+            REMOVE.failure,
+        ),
+    };
     if objections.is_empty() {
         return Ok(());
     }
     terminal.line(table::columns(&objections));
     terminal.line("");
-    Err(Failure::Error(format!(
-        "{}: {}",
-        REMOVE.failure,
-        guard::advice(key)
-    )))
+    Err(Failure::Error(format!("{failure}: {advice}")))
 }
 
 /// The one of the four that is asked for by flag, if any; empty values count as not given.

@@ -83,6 +83,7 @@ enum Stop {
     /// Not everybody is known to have taken a step.
     Doubt {
         rows: Vec<String>,
+        refused: bool,
         what: String,
         state: String,
     },
@@ -119,12 +120,21 @@ pub(super) async fn rotate(
     match result {
         Ok(()) => Ok(()),
         Err(Stop::Error(text)) => Err(Failure::Error(format!("\nError rotating keys: {text}"))),
-        Err(Stop::Doubt { rows, what, state }) => {
+        Err(Stop::Doubt {
+            rows,
+            refused,
+            what,
+            state,
+        }) => {
             terminal.line(table::columns(&rows));
             let program = terminal.program().to_owned();
             Err(Failure::Error(format!(
-                "\nError rotating keys: {what}\n{state}\nOnce the members in doubt are back, or have left \
-                 for good (force-leave), '{program} {again}' goes on."
+                "\nError rotating keys: {what}\n{state}\n{}: '{program} {again}' goes on.",
+                if refused {
+                    "When what the members in doubt say is put right"
+                } else {
+                    "Once the members in doubt are back, or have left for good (force-leave)"
+                }
             )))
         }
     }
@@ -316,6 +326,7 @@ impl Rotation<'_, '_> {
         let silent = survey.silent(self.client).await;
         Stop::Doubt {
             rows: survey.doubts(&silent),
+            refused: survey.is_refused(),
             what,
             state,
         }
