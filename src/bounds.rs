@@ -63,17 +63,24 @@ pub const QUERY_FILTERS_MAX: usize = 128;
 /// Most tags of one member: no more fit into [`META_MAX`] bytes, at two bytes for the shortest.
 pub const TAGS_MAX: usize = 256;
 
-/// Highest incarnation taken from a peer. An honest one grows by one for each refutation or change of
-/// tags, so half of the range is never reached, and the other half is room to refute.
+/// Highest incarnation of which a node can be accused, unless its own is higher. An honest one grows by
+/// one for each refutation or change of tags, so half of the range is never reached, and the other half
+/// is room to refute. Below it any jump is taken: a bound on jumps would let one forged accusation raise
+/// a node beyond the reach of those who have missed it.
 pub const MAX_INCARNATION: u32 = 1 << 31;
 
-/// How far an incarnation may grow at once: far more than a node restarts or refutes between two
-/// messages about it, far less than the range.
-pub const MAX_INCARNATION_JUMP: u32 = 1 << 24;
+/// How far beyond [`MAX_INCARNATION`], or beyond what is known of a node if that is more, its alive
+/// message may go: enough to refute any accusation, so little that the end of the range is not reached.
+pub const MAX_INCARNATION_STEP: u32 = 1 << 16;
 
-/// How far a Lamport time may lie ahead of our clock: a node that joins late sees a large but honest
-/// gap, and a forged time must not exhaust the range.
-pub const MAX_LTIME_JUMP: u64 = 1 << 40;
+/// Highest Lamport time taken from a peer, unless our own clock is near it. Honest clocks count what
+/// people and programs say, and never get there; below it any jump is taken, because whoever has missed
+/// a jump must still understand those who have not.
+pub const MAX_LTIME: u64 = 1 << 62;
+
+/// How far beyond [`MAX_LTIME`], or beyond our own clock if that is more, a Lamport time may lie: enough
+/// for a cluster to go on whose clocks somebody has pushed there, too little to exhaust the range.
+pub const MAX_LTIME_STEP: u64 = 1 << 32;
 
 /// Most nodes in the list, so that invented names cannot fill the memory.
 pub const MAX_MEMBERS: usize = 1 << 17;
@@ -87,11 +94,16 @@ pub const MAX_RELAYS: usize = 512;
 /// Exchanges of one join that run at the same time.
 pub const MAX_PARALLEL_JOINS: usize = 8;
 
-/// Most user events remembered for one Lamport time; several senders may choose the same.
-pub const MAX_EVENTS_PER_LTIME: usize = 128;
+/// Most user events remembered for one Lamport time. Senders that have not heard of each other yet
+/// choose the same, so a burst from every node of a large cluster must fit.
+pub const MAX_EVENTS_PER_LTIME: usize = 4096;
 
-/// Most query IDs remembered for one Lamport time.
-pub const MAX_QUERIES_PER_LTIME: usize = 128;
+/// Most query IDs remembered for one Lamport time; as for events.
+pub const MAX_QUERIES_PER_LTIME: usize = 4096;
+
+/// How long a query of somebody else can be answered here at most, whatever it asks for, so that what
+/// is kept about it is not kept for ever.
+pub const QUERY_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
 /// Most queries of our own that collect answers at the same time.
 pub const MAX_OWN_QUERIES: usize = 1024;
@@ -209,3 +221,7 @@ pub const RPC_LOSS_CHECK: Duration = Duration::from_secs(1);
 
 /// Shortest time between two log lines about what one client loses.
 pub const RPC_LOSS_REPORT: Duration = Duration::from_secs(10);
+
+/// What an event counts in the ring beyond its name and payload, in memory as on the wire. With it the
+/// ring holds no more events than [`RING_EVENTS_MAX`].
+pub const EVENT_RING_OVERHEAD: usize = 64;

@@ -12,6 +12,7 @@ pub mod node;
 pub mod re2;
 pub mod rpc;
 pub mod serf;
+pub mod sim;
 pub mod swim;
 pub mod time;
 pub mod wire;

@@ -286,7 +286,7 @@ impl Node {
             }
             Input::Stream { from, id, message } => swim.handle_stream(now, from, id.0, message, serf),
             Input::Exchange { id, result } => swim.handle_exchange(now, id.0, result, serf),
-            Input::SendFailed { to } => swim.handle_send_failed(to, serf),
+            Input::SendFailed { to } => swim.handle_send_failed(now, to, serf),
             Input::Keyring { id, result } => serf.handle_keyring(id.0, &result),
             Input::Command { id, command } => self.handle_command(now, id, command),
         }
@@ -411,18 +411,18 @@ impl Node {
     }
 
     fn set_tags(&mut self, now: Time, id: CommandId, new: Tags) {
+        let timed_out = "timeout waiting for update broadcast";
+        // An alive message with new tags would bring back a node that has said it is gone.
+        if self.serf.is_leaving() {
+            return self.answer(id, Answer::Failed(timed_out.to_owned()));
+        }
         match tags::write(&new, self.config.protocol) {
             Ok(meta) => {
                 let token = self.token();
                 self.config.tags = new;
                 self.swim.set_meta(now, meta, token, &mut self.serf);
                 let heard = self.swim.has_peers();
-                self.wait(
-                    now,
-                    id,
-                    heard.then_some(token),
-                    "timeout waiting for update broadcast",
-                );
+                self.wait(now, id, heard.then_some(token), timed_out);
             }
             Err(reason) => self.answer(id, Answer::Failed(reason)),
         }
@@ -501,7 +501,8 @@ impl Node {
                     debug!(target: "serf", "reconnected to {contacted} nodes, {} errors", errors.len());
                     return;
                 };
-                if announce && contacted > 0 {
+                // A join that ends while this node leaves must not take the leave back.
+                if announce && contacted > 0 && !self.serf.is_leaving() {
                     self.serf.announce_join(now);
                 }
                 self.answer(command, Answer::Joined { contacted, errors });
@@ -583,6 +584,17 @@ fn check(config: &NodeConfig) -> Result<Facts, String> {
         return Err(format!(
             "user event size limit exceeds limit of {USER_EVENT_HARD_LIMIT} bytes"
         ));
+    }
+    let serf = &config.profile.serf;
+    for (interval, name) in [
+        (serf.reap_interval, "reap_interval"),
+        (serf.reconnect_interval, "reconnect_interval"),
+        (serf.queue_check_interval, "queue_check_interval"),
+    ] {
+        // A timer that is due again at once would never let the node go.
+        if interval.is_zero() {
+            return Err(format!("{name} is 0, must be longer"));
+        }
     }
     let meta = tags::write(&config.tags, config.protocol)?;
     let [pmin, pmax, pcur] = PROTOCOL;

@@ -57,7 +57,9 @@ pub fn read_profile(name: &str) -> Result<Profile, String> {
     }
     let is_path = name.ends_with(".toml") || name.contains(['/', std::path::MAIN_SEPARATOR]);
     if !is_path {
-        return Err(format!("Unknown profile: {name}"));
+        return Err(format!(
+            "Unknown profile: {name} (there are lan, wan, local, and files that end in .toml)"
+        ));
     }
     let text = fs::read_to_string(name)
         .map_err(|e| format!("profile '{name}' could not be read: {}", os_error(&e)))?;
@@ -224,7 +226,11 @@ mod tests {
         fs::write(&own, "base = 'local'\ngossip_nodes = 5").unwrap();
         assert_eq!(read_profile(&own).unwrap().gossip_nodes, 5);
         assert_eq!(read_profile("wan").unwrap().gossip_nodes, 4);
-        assert_eq!(read_profile("LAN").unwrap_err(), "Unknown profile: LAN");
+        assert!(
+            read_profile("LAN")
+                .unwrap_err()
+                .starts_with("Unknown profile: LAN (there are lan, wan, local")
+        );
         let missing = path_of(&directory, "missing.toml");
         assert_eq!(
             read_profile(&missing).unwrap_err(),

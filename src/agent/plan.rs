@@ -429,7 +429,7 @@ mod tests {
             (r#"{"advertise":":99"}"#, "Invalid advertise address: address :99: peers need the address of one host, such as 10.1.2.3".to_string()),
             (r#"{"encrypt_key":"abc"}"#, "Invalid encryption key: illegal base64 data at input byte 0".to_string()),
             (r#"{"encrypt_key":"YWJj"}"#, format!("{create}Failed to create memberlist: key size must be 16, 24 or 32 bytes")),
-            (r#"{"profile":"foo"}"#, "Unknown profile: foo".to_string()),
+            (r#"{"profile":"foo"}"#, "Unknown profile: foo (there are lan, wan, local, and files that end in .toml)".to_string()),
             (r#"{"protocol":6}"#, format!("{create}Protocol version '6' too high. Must be in range: [2, 5]")),
             (r#"{"protocol":1}"#, format!("{create}Protocol version '1' too low. Must be in range: [2, 5]")),
             (r#"{"user_event_size_limit":10000}"#, format!("{create}user event size limit exceeds limit of 9216 bytes")),

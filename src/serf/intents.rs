@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::types::{MemberEventKind, MemberStatus};
 use super::{Phase, Serf, Timer, user_message};
@@ -176,7 +176,9 @@ impl Serf {
                 true
             }
             None if full => {
-                warn!(target: "serf", "Forgot an intent about {node}: {MAX_RECENT_INTENTS} are remembered already");
+                self.refuse(format_args!(
+                    "an intent about {node}: {MAX_RECENT_INTENTS} are remembered already"
+                ));
                 false
             }
             None => {

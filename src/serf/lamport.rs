@@ -1,6 +1,6 @@
 //! Lamport clocks (protocol.md B3).
 
-use crate::bounds::MAX_LTIME_JUMP;
+use crate::bounds::{MAX_LTIME, MAX_LTIME_STEP};
 
 /// One logical clock. Its time is the stamp that the next thing we say will carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl LamportClock {
     /// Whether a time seen elsewhere can have come about honestly. One forged stamp near the end of
     /// the range would otherwise make everything said later too old to be heard.
     pub fn accepts(self, seen: u64) -> bool {
-        seen.saturating_sub(self.0) <= MAX_LTIME_JUMP
+        seen <= self.0.max(MAX_LTIME).saturating_add(MAX_LTIME_STEP)
     }
 }
 
@@ -56,9 +56,15 @@ mod tests {
 
     #[test]
     fn a_leap_to_the_end_of_time_is_not_believed() {
-        let clock = LamportClock::default();
-        assert!(clock.accepts(1 + MAX_LTIME_JUMP));
-        assert!(!clock.accepts(2 + MAX_LTIME_JUMP));
+        let mut clock = LamportClock::default();
+        assert!(clock.accepts(MAX_LTIME + MAX_LTIME_STEP));
+        assert!(!clock.accepts(MAX_LTIME + MAX_LTIME_STEP + 1));
+        assert!(!clock.accepts(u64::MAX));
+        // Whoever was taken to the limit is still understood by those who were not, and goes on.
+        clock.witness(MAX_LTIME);
+        assert!(LamportClock::default().accepts(clock.time()));
+        clock.witness(MAX_LTIME + MAX_LTIME_STEP);
+        assert!(clock.accepts(clock.time() + MAX_LTIME_STEP));
         assert!(!clock.accepts(u64::MAX));
     }
 }

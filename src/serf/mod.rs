@@ -51,6 +51,9 @@ use crate::wire::{SerfMessage, WireCoordinate};
 /// The type byte of a user message, which carries every Serf message.
 const USER: u8 = 8;
 
+/// For how many packets the same broadcast queue comes first.
+const TURN_PACKETS: u32 = 4;
+
 /// What the Serf layer has to know about itself.
 #[derive(Clone, Debug)]
 pub struct SerfConfig {
@@ -166,6 +169,8 @@ pub struct Serf {
     timers: Deadlines<Timer>,
     rng: Xoshiro256PlusPlus,
     out: VecDeque<Output>,
+    /// How many packets have been filled.
+    packets: u32,
     refused: u64,
 }
 
@@ -199,6 +204,7 @@ impl Serf {
             timers,
             rng,
             out: VecDeque::new(),
+            packets: 0,
             refused: 0,
             config,
         }
@@ -293,14 +299,24 @@ impl Serf {
             .any(|entry| entry.status == MemberStatus::Alive && !self.is_me(&entry.facts.name))
     }
 
-    /// Fills a packet with what is queued here: intents, then queries, then events.
+    /// Fills a packet with what is queued here: intents, then queries, then events. Now and then
+    /// another queue comes first, so that a full one does not keep the others waiting. Its turn lasts
+    /// for several packets, because this layer comes first only in some of them.
     fn fill_packet(&mut self, packet: &mut PacketBuilder) {
         let limit = retransmit_limit(self.config.profile.retransmit_mult, self.members.len());
-        for queue in [
+        self.packets = self.packets.wrapping_add(1);
+        let first = match self.packets / TURN_PACKETS % 4 {
+            2 => 1,
+            3 => 2,
+            _ => 0,
+        };
+        let mut queues = [
             &mut self.queues.intents,
             &mut self.queues.queries,
             &mut self.queues.events,
-        ] {
+        ];
+        queues.rotate_left(first);
+        for queue in queues {
             queue.fill(packet, limit);
         }
     }

@@ -14,7 +14,7 @@ use super::tags;
 use super::types::{Event, KeyReport, MemberStatus, QueryParams, QueryUpdate, QueryUpdateKind};
 use super::{Output, Serf, Timer, user_message, verbatim};
 use crate::addr::RawAddr;
-use crate::bounds::{MAX_OPEN_QUERIES, MAX_OWN_QUERIES, MAX_QUERIES_PER_LTIME};
+use crate::bounds::{MAX_OPEN_QUERIES, MAX_OWN_QUERIES, MAX_QUERIES_PER_LTIME, QUERY_TIMEOUT_MAX};
 use crate::re2;
 use crate::time::Time;
 use crate::wire::{FLAG_ACK, FLAG_NO_BROADCAST, Filter, Query, QueryResponse, Relay, SerfMessage};
@@ -56,7 +56,7 @@ pub(super) enum OwnQueryKind {
 }
 
 /// A query of somebody else that we may still answer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct OpenQuery {
     addr: RawAddr,
     port: u16,
@@ -239,11 +239,19 @@ impl Serf {
         if *ltime != query.ltime {
             (*ltime, *ids) = (query.ltime, Vec::new());
         }
-        if ids.contains(&query.id) || ids.len() >= MAX_QUERIES_PER_LTIME {
+        if ids.contains(&query.id) {
             return false;
         }
-        ids.push(query.id);
-        true
+        let has_room = ids.len() < MAX_QUERIES_PER_LTIME;
+        if has_room {
+            ids.push(query.id);
+        } else {
+            self.refuse(format_args!(
+                "query '{}': {MAX_QUERIES_PER_LTIME} others have its Lamport time",
+                query.name
+            ));
+        }
+        has_room
     }
 
     /// Whether all filters let this node answer. A filter that cannot be read matches nobody.
@@ -273,13 +281,14 @@ impl Serf {
             self.answer_internal(internal, key, query, open);
             return;
         }
-        let timeout = Duration::from_nanos(u64::try_from(query.timeout_ns).unwrap_or(0));
+        let timeout =
+            Duration::from_nanos(u64::try_from(query.timeout_ns).unwrap_or(0)).min(QUERY_TIMEOUT_MAX);
         if self.open_queries.len() >= MAX_OPEN_QUERIES {
+            // The oldest goes: it is the least likely to be answered still.
+            self.open_queries.pop_first();
             self.refuse(format_args!(
-                "query '{}': {MAX_OPEN_QUERIES} are open",
-                query.name
+                "an old query, as {MAX_OPEN_QUERIES} newer ones are open"
             ));
-            return;
         }
         self.open_queries.insert(key, open);
         self.timers.set(now + timeout, Timer::OpenQuery(key));

@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use super::members::count;
 use super::types::{MemberEventKind, MemberStatus};
 use super::{Output, Serf, Timer};
+use crate::bounds::MAX_MEMBERS;
 use crate::names::Id;
 use crate::time::Time;
 
@@ -32,6 +33,27 @@ impl Serf {
         }
         self.intents
             .retain(|_, intent| now.since(intent.heard) <= serf.recent_intent_timeout);
+    }
+
+    /// Keeps the number of members within its bound. swim lists no more than that many, but forgets
+    /// the dead after seconds, which this layer keeps for a day.
+    pub(super) fn make_room_for_member(&mut self) {
+        if self.members.len() < MAX_MEMBERS {
+            return;
+        }
+        let mut gone: Vec<(Time, Id)> = self
+            .members
+            .iter()
+            .filter(|(_, entry)| entry.is_gone())
+            .map(|(id, entry)| (entry.gone_since, id))
+            .collect();
+        gone.sort_unstable();
+        // Several at once, so that a flood of names does not cost a look at all members for each.
+        gone.truncate(MAX_MEMBERS / 8);
+        warn!(target: "serf", "{} members are known; forgetting {} that are gone for longest", self.members.len(), gone.len());
+        for (_, id) in gone {
+            self.erase(id, false);
+        }
     }
 
     /// Forgets a member and everything kept about it.

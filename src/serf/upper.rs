@@ -33,6 +33,7 @@ impl Upper for Serf {
                     Some(intent) => (MemberStatus::Alive, intent.ltime),
                     None => (MemberStatus::Alive, 0),
                 };
+                self.make_room_for_member();
                 self.members.insert(Entry {
                     facts: Arc::clone(facts),
                     status,
@@ -141,6 +142,11 @@ impl Upper for Serf {
                 self.refused += 1;
             }
         }
+    }
+
+    fn is_quiet(&self) -> bool {
+        let queues = &self.queues;
+        queues.intents.is_empty() && queues.queries.is_empty() && queues.events.is_empty()
     }
 
     fn fill(&mut self, packet: &mut PacketBuilder) {

@@ -4,7 +4,7 @@ use tracing::debug;
 
 use super::types::Event;
 use super::{Output, Serf, user_message};
-use crate::bounds::{EVENT_RING_BYTES_MAX, MAX_EVENTS_PER_LTIME, USER_EVENT_HARD_LIMIT};
+use crate::bounds::{EVENT_RING_BYTES_MAX, EVENT_RING_OVERHEAD, MAX_EVENTS_PER_LTIME, USER_EVENT_HARD_LIMIT};
 use crate::wire::{SerfMessage, UserEvent};
 
 /// The events of one Lamport time.
@@ -15,10 +15,16 @@ pub(super) struct EventSlot {
 }
 
 impl EventSlot {
+    fn holds(&self, event: &UserEvent<'_>) -> bool {
+        let same =
+            |(name, payload): &(Box<str>, Box<[u8]>)| **name == *event.name && **payload == *event.payload;
+        self.events.iter().any(same)
+    }
+
     fn bytes(&self) -> usize {
         self.events
             .iter()
-            .map(|(name, payload)| name.len() + payload.len())
+            .map(|(name, payload)| size_of_event(name, payload))
             .sum()
     }
 }
@@ -102,27 +108,51 @@ impl Serf {
         if let Some(old) = slot.take_if(|slot| slot.ltime != event.ltime) {
             self.event_bytes -= old.bytes();
         }
-        let added = event.name.len() + event.payload.len();
-        let slot = slot.get_or_insert_with(|| EventSlot {
-            ltime: event.ltime,
-            events: Vec::new(),
-        });
-        if slot
-            .events
-            .iter()
-            .any(|(name, payload)| **name == *event.name && **payload == *event.payload)
-        {
+        if slot.as_ref().is_some_and(|slot| slot.holds(event)) {
             return false;
         }
-        if slot.events.len() >= MAX_EVENTS_PER_LTIME || self.event_bytes + added > EVENT_RING_BYTES_MAX {
+        let added = size_of_event(event.name, event.payload);
+        let full = slot
+            .as_ref()
+            .is_some_and(|slot| slot.events.len() >= MAX_EVENTS_PER_LTIME);
+        if full || !self.make_room(added, event.ltime) {
             self.refuse(format_args!(
                 "user event '{}': no room to remember it",
                 event.name
             ));
             return false;
         }
+        let Some(slot) = self.events.get_mut(place) else {
+            return false;
+        };
+        let slot = slot.get_or_insert_with(|| EventSlot {
+            ltime: event.ltime,
+            events: Vec::new(),
+        });
         slot.events.push((event.name.into(), event.payload.into()));
         self.event_bytes += added;
         true
     }
+
+    /// Forgets the oldest events until `added` bytes fit, but none as new as `ltime`. What was
+    /// forgotten is too old from then on, lest it be handled again.
+    fn make_room(&mut self, added: usize, ltime: u64) -> bool {
+        while self.event_bytes + added > EVENT_RING_BYTES_MAX {
+            let oldest = self
+                .events
+                .iter_mut()
+                .filter(|slot| slot.as_ref().is_some_and(|slot| slot.ltime < ltime))
+                .min_by_key(|slot| slot.as_ref().map(|slot| slot.ltime));
+            let Some(slot) = oldest.and_then(Option::take) else {
+                return false;
+            };
+            self.event_bytes -= slot.bytes();
+            self.event_min_time = self.event_min_time.max(slot.ltime.saturating_add(1));
+        }
+        true
+    }
+}
+
+fn size_of_event(name: &str, payload: &[u8]) -> usize {
+    name.len() + payload.len() + EVENT_RING_OVERHEAD
 }

@@ -16,6 +16,9 @@ use crate::names::Id;
 use crate::swim::formulas::{push_pull_interval, retransmit_limit};
 use crate::time::Time;
 
+/// Every how many packets the layer above comes first.
+const UPPER_FIRST_EVERY: u32 = 4;
+
 impl Swim {
     /// Every loop starts at a random point of its interval, so that nodes started together do not
     /// act together.
@@ -41,9 +44,8 @@ impl Swim {
     pub(super) fn tick_gossip(&mut self, now: Time, upper: &mut impl Upper) {
         self.timers
             .set(now + self.config.profile.gossip_interval, Timer::Gossip);
-        // An idle cluster need not draw nodes; a round without news is the common one.
-        let mut packet = self.gossip_packet(upper);
-        if packet.is_empty() {
+        // A round without news is the common one.
+        if self.queue.is_empty() && upper.is_quiet() {
             return;
         }
         let dead_for = self.config.profile.gossip_to_the_dead_time;
@@ -56,34 +58,34 @@ impl Swim {
             };
             hears && id != me
         });
-        for (i, target) in targets.iter().enumerate() {
-            if i > 0 {
-                packet = self.gossip_packet(upper);
-            }
+        // Packets are filled only once somebody is there to hear them: whatever is put into one
+        // counts as sent, and the news of a node that is still alone must wait for its first peer.
+        for target in targets {
+            let mut packet = PacketBuilder::new(self.config.profile.udp_buffer_size, self.config.overhead);
+            self.fill(&mut packet, upper);
             if packet.is_empty() {
                 return;
             }
-            let crc = target.pmax() >= PMAX_CRC;
-            let full = std::mem::replace(&mut packet, PacketBuilder::new(0, 0));
             self.out.push_back(Output::Send {
                 to: target.socket(),
-                plain: full.finish(),
-                crc,
+                plain: packet.finish(),
+                crc: target.pmax() >= PMAX_CRC,
             });
         }
     }
 
-    fn gossip_packet(&mut self, upper: &mut impl Upper) -> PacketBuilder {
-        let mut packet = PacketBuilder::new(self.config.profile.udp_buffer_size, self.config.overhead);
-        self.fill(&mut packet, upper);
-        packet
-    }
-
-    /// Fills a packet: membership first, then what the layer above has.
+    /// Fills a packet: membership first, then what the layer above has. In one packet of four it is
+    /// the other way round, so that a storm of membership does not keep everything else waiting.
     pub(super) fn fill(&mut self, packet: &mut PacketBuilder, upper: &mut impl Upper) {
         let limit = retransmit_limit(self.config.profile.retransmit_mult, self.members.len());
-        self.queue.fill(packet, limit);
-        upper.fill(packet);
+        self.packets = self.packets.wrapping_add(1);
+        if self.packets.is_multiple_of(UPPER_FIRST_EVERY) {
+            upper.fill(packet);
+            self.queue.fill(packet, limit);
+        } else {
+            self.queue.fill(packet, limit);
+            upper.fill(packet);
+        }
     }
 
     pub(super) fn tick_push_pull(&mut self, now: Time, upper: &mut impl Upper) {

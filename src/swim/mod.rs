@@ -140,6 +140,8 @@ pub struct Swim {
     exchanges: BTreeMap<u64, Exchange>,
     joins: BTreeMap<u64, Join>,
     next_exchange: u64,
+    /// How many packets have been filled with gossip.
+    packets: u32,
     refused: u64,
 }
 
@@ -162,7 +164,7 @@ impl Swim {
             rng: Xoshiro256PlusPlus::seed_from_u64(config.seed),
             timers: Deadlines::default(),
             out: VecDeque::new(),
-            queue: GossipQueue::default(),
+            queue: GossipQueue::new(config.seed),
             suspicions: BTreeMap::new(),
             awareness: 0,
             seq_no: 0,
@@ -173,6 +175,7 @@ impl Swim {
             exchanges: BTreeMap::new(),
             joins: BTreeMap::new(),
             next_exchange: 0,
+            packets: 0,
             refused: 0,
             config,
         };
@@ -223,10 +226,14 @@ impl Swim {
 
     /// Does what has become due.
     pub fn handle_tick(&mut self, now: Time, upper: &mut impl Upper) {
+        let pause = self.timers.next().map_or(Duration::ZERO, |due| now.since(due));
+        if pause > self.config.profile.probe_interval {
+            self.resume(now, pause);
+        }
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Probe => self.tick_probe(now, upper),
-                Timer::ProbeTimeout(seq_no) => self.ask_helpers(seq_no, upper),
+                Timer::ProbeTimeout(seq_no) => self.ask_helpers(now, seq_no, upper),
                 Timer::ProbeDeadline(seq_no) => self.end_probe(now, seq_no, upper),
                 Timer::Relay(seq_no) => self.end_relay(seq_no, upper),
                 Timer::Suspicion(id) => self.end_suspicion(now, id, upper),

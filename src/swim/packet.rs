@@ -25,7 +25,8 @@ impl PacketBuilder {
     pub fn new(size: usize, overhead: usize) -> Self {
         let budget = size.saturating_sub(overhead + CRC_FRAME + COMPOUND_HEADER);
         PacketBuilder {
-            bodies: Vec::with_capacity(256),
+            // Room for all layers that will be put in front as well, so that nothing is allocated twice.
+            bodies: Vec::with_capacity(size.saturating_sub(overhead)),
             lengths: Vec::new(),
             budget,
         }
@@ -64,17 +65,12 @@ impl PacketBuilder {
 
     /// The packet: the bare message when there is one, a compound of several.
     pub fn finish(self) -> Vec<u8> {
-        if self.lengths.len() <= 1 {
-            return self.bodies;
+        let mut packet = self.bodies;
+        if self.lengths.len() > 1 {
+            let header = [COMPOUND, self.lengths.len() as u8];
+            let lengths = self.lengths.iter().flat_map(|length| length.to_be_bytes());
+            packet.splice(..0, header.into_iter().chain(lengths));
         }
-        let table = COMPOUND_ENTRY * self.lengths.len();
-        let mut packet = Vec::with_capacity(COMPOUND_HEADER + table + self.bodies.len());
-        packet.push(COMPOUND);
-        packet.push(self.lengths.len() as u8);
-        for length in &self.lengths {
-            packet.extend_from_slice(&length.to_be_bytes());
-        }
-        packet.extend_from_slice(&self.bodies);
         packet
     }
 }

@@ -41,6 +41,8 @@ pub(super) struct Probe {
     /// When the answer is too late for the direct ping, and helpers are asked.
     helpers_at: Time,
     helpers_asked: bool,
+    /// When the probe has failed.
+    ends_at: Time,
     expected_nacks: u32,
     nacks: u32,
     stream_answered: bool,
@@ -77,7 +79,11 @@ impl Swim {
         };
         let (facts, state, incarnation) = (Arc::clone(&record.facts), record.state, record.incarnation);
         let seq_no = self.next_seq_no();
-        let interval = self.config.profile.probe_interval * (self.awareness + 1);
+        let interval = self
+            .config
+            .profile
+            .probe_interval
+            .saturating_mul(self.awareness + 1);
         let helpers_at = now + self.config.profile.probe_timeout;
         self.timers.set(helpers_at, Timer::ProbeTimeout(seq_no));
         self.timers.set(now + interval, Timer::ProbeDeadline(seq_no));
@@ -88,6 +94,7 @@ impl Swim {
             sent: now,
             helpers_at,
             helpers_asked: false,
+            ends_at: now + interval,
             expected_nacks: 0,
             nacks: 0,
             stream_answered: false,
@@ -145,7 +152,7 @@ impl Swim {
     }
 
     /// The direct ping was in vain: ask others, and try a stream.
-    pub(super) fn ask_helpers(&mut self, seq_no: u32, upper: &mut impl Upper) {
+    pub(super) fn ask_helpers(&mut self, now: Time, seq_no: u32, upper: &mut impl Upper) {
         let Some(probe) = self
             .probe
             .as_mut()
@@ -154,9 +161,10 @@ impl Swim {
             return;
         };
         probe.helpers_asked = true;
-        let (facts, sent, target) = (Arc::clone(&probe.facts), probe.sent, probe.target);
+        let (facts, ends_at, target) = (Arc::clone(&probe.facts), probe.ends_at, probe.target);
+        let me = self.me;
         let helpers = self.pick_members(self.config.profile.indirect_checks, |id, record| {
-            id != target && record.state == State::Alive
+            id != target && id != me && record.state == State::Alive
         });
         let source = self.config.facts.clone();
         let mut expected_nacks = 0;
@@ -180,20 +188,30 @@ impl Swim {
         }
         if facts.pmax() >= PMAX_STREAM_PING && !self.config.profile.disable_tcp_pings {
             let plain = encoded(|out| own_ping(&source, &facts.name, seq_no).encode(out));
-            let interval = self.config.profile.probe_interval * (self.awareness + 1);
-            let timeout = interval
-                .saturating_sub(self.config.profile.probe_timeout)
-                .max(Duration::from_millis(1));
-            debug_assert!(sent + interval >= sent);
+            let timeout = ends_at.since(now).max(Duration::from_millis(1));
             self.start_exchange(Exchange::StreamPing { seq_no }, facts.socket(), plain, timeout);
         }
     }
 
     /// A datagram could not even be sent: there is no point in waiting for its answer.
-    pub fn handle_send_failed(&mut self, to: SocketAddr, upper: &mut impl Upper) {
+    pub fn handle_send_failed(&mut self, now: Time, to: SocketAddr, upper: &mut impl Upper) {
         if let Some(probe) = self.probe.as_ref().filter(|probe| probe.facts.socket() == to) {
             let seq_no = probe.seq_no;
-            self.ask_helpers(seq_no, upper);
+            self.ask_helpers(now, seq_no, upper);
+        }
+    }
+
+    /// This process did not run for `pause`: it was stopped, or its machine slept. Silence in that
+    /// time was ours, so the probe under way proves nothing, and whoever is suspected gets the time back.
+    pub(super) fn resume(&mut self, now: Time, pause: Duration) {
+        warn!(target: "memberlist", "Nothing ran for {pause:?}; giving up the probe under way");
+        self.change_awareness(1);
+        self.probe = None;
+        self.probe_pending = false;
+        for (&id, suspicion) in &mut self.suspicions {
+            suspicion.postpone(pause);
+            self.timers
+                .set(suspicion.deadline().max(now), Timer::Suspicion(id));
         }
     }
 
@@ -259,7 +277,7 @@ impl Swim {
             let known = self
                 .members
                 .get(probe.target)
-                .filter(|record| record.facts.name == name);
+                .filter(|record| record.facts.name == name && record.facts.socket() == probe.facts.socket());
             if let Some(incarnation) = known.map(|record| record.incarnation) {
                 let me = Arc::clone(&self.config.facts.name);
                 self.suspect(now, &name, incarnation, &me);

@@ -3,16 +3,20 @@
 //! What was sent least often goes first; among equals the longest that still fits, then the newest.
 //! Messages are encoded once and stay bytes.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
 
 use crate::swim::packet::PacketBuilder;
 
 /// What a broadcast is about; a newer one about the same replaces the older.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {
     /// A node's state, by its name.
-    Node(Box<str>),
+    Node(Arc<str>),
     /// A refutation of ours. It has a key of its own, as with memberlist, so that it is not replaced
     /// by what others say about us.
     Refutation,
@@ -22,87 +26,120 @@ pub enum Subject {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Token(pub u64);
 
-type Order = (u32, Reverse<usize>, Reverse<u64>);
+/// A message's place in the order of sending; the smallest goes first.
+///
+/// From the highest bits down: how often it was sent, then the complements of its length and of its
+/// number. One number is compared much faster than three fields, and comparing is most of the work here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place(u128);
+
+impl Place {
+    fn new(transmits: u32, len: usize, number: u64) -> Self {
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
+        Place(u128::from(transmits) << 96 | u128::from(!len) << 64 | u128::from(!number))
+    }
+
+    /// Before all messages sent this often that are at most `room` bytes long.
+    fn fitting(transmits: u32, room: usize) -> Self {
+        Place::new(transmits, room, u64::MAX)
+    }
+
+    fn transmits(self) -> u32 {
+        (self.0 >> 96) as u32
+    }
+
+    /// The place of the same message once it has been sent again.
+    fn after_sending(self) -> Self {
+        Place(self.0 + (1 << 96))
+    }
+}
 
 #[derive(Debug)]
 struct Item {
-    bytes: Box<[u8]>,
+    bytes: Vec<u8>,
     subject: Option<Subject>,
     token: Option<Token>,
+    place: Place,
 }
 
 /// Messages waiting to be gossiped.
+///
+/// A message stays in its slot while its place in the order changes, so sending it moves a few words,
+/// and neither its bytes nor its subject's entry in the index.
 #[derive(Debug, Default)]
 pub struct GossipQueue {
-    items: BTreeMap<Order, Item>,
-    by_subject: BTreeMap<Subject, Order>,
+    slots: Vec<Option<Item>>,
+    free: Vec<u32>,
+    order: BTreeMap<Place, u32>,
+    by_subject: HashTable<u32>,
+    hasher: FixedState,
     pushed: u64,
     finished: Vec<Token>,
 }
 
 impl GossipQueue {
+    /// An empty queue. The seed makes its hashes unguessable to peers who choose names.
+    pub fn new(seed: u64) -> Self {
+        GossipQueue {
+            hasher: FixedState::with_seed(seed),
+            ..GossipQueue::default()
+        }
+    }
+
     /// How many messages wait.
     pub fn len(&self) -> usize {
-        self.items.len()
+        self.order.len()
     }
 
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.order.is_empty()
     }
 
     /// Queues an encoded message. One with a subject replaces the older one of that subject.
     pub fn push(&mut self, subject: Option<Subject>, bytes: Vec<u8>, token: Option<Token>) {
         self.pushed += 1;
-        let order = (0, Reverse(bytes.len()), Reverse(self.pushed));
-        if let Some(subject) = &subject
-            && let Some(old) = self.by_subject.insert(subject.clone(), order)
-        {
-            let replaced = self.items.remove(&old);
-            self.finished.extend(replaced.and_then(|item| item.token));
+        let known = subject.as_ref().and_then(|subject| self.find(subject));
+        let slot = known.unwrap_or_else(|| self.free_slot());
+        if let (None, Some(subject)) = (known, &subject) {
+            self.index(subject, slot);
         }
-        self.items.insert(
-            order,
-            Item {
-                bytes: bytes.into(),
-                subject,
-                token,
-            },
-        );
+        let place = Place::new(0, bytes.len(), self.pushed);
+        self.order.insert(place, slot);
+        let item = Item {
+            bytes,
+            subject,
+            token,
+            place,
+        };
+        if let Some(replaced) = self.slots[slot as usize].replace(item) {
+            self.order.remove(&replaced.place);
+            self.finished.extend(replaced.token);
+        }
     }
 
     /// Fills `packet` with what fits; a message sent `limit` times is retired.
     pub fn fill(&mut self, packet: &mut PacketBuilder, limit: u32) {
-        let mut sent = Vec::new();
-        while let Some(order) = self.pick(packet.remaining()) {
-            let Some(item) = self.items.remove(&order) else {
-                break;
-            };
-            packet.push(&item.bytes);
-            sent.push((order, item));
-        }
-        for ((transmits, length, age), item) in sent {
-            let transmits = transmits + 1;
-            if transmits >= limit {
-                self.retire(item);
-                continue;
+        for (place, slot) in self.pack(packet) {
+            self.order.remove(&place);
+            let place = place.after_sending();
+            if place.transmits() >= limit {
+                self.retire(slot);
+            } else if let Some(item) = &mut self.slots[slot as usize] {
+                item.place = place;
+                self.order.insert(place, slot);
             }
-            let order = (transmits, length, age);
-            if let Some(subject) = &item.subject {
-                self.by_subject.insert(subject.clone(), order);
-            }
-            self.items.insert(order, item);
         }
     }
 
     /// Drops what was sent most often until at most `keep` messages wait; says how many went.
     pub fn prune(&mut self, keep: usize) -> usize {
         let mut dropped = 0;
-        while self.items.len() > keep {
-            let Some((_, item)) = self.items.pop_last() else {
+        while self.order.len() > keep {
+            let Some((_, slot)) = self.order.pop_last() else {
                 break;
             };
-            self.retire(item);
+            self.retire(slot);
             dropped += 1;
         }
         dropped
@@ -113,30 +150,76 @@ impl GossipQueue {
         std::mem::take(&mut self.finished)
     }
 
-    /// The next message to send that is at most `room` bytes long.
-    fn pick(&self, room: usize) -> Option<Order> {
-        let mut from = (0, Reverse(room), Reverse(u64::MAX));
-        // Each step either finds a message or moves on to the next number of transmissions, of which
-        // there are no more than the retransmit limit.
-        loop {
-            let (&order, _) = self.items.range(from..).next()?;
-            if order.1.0 <= room {
-                return Some(order);
+    /// Adds to `packet` what fits, in order, and gives the places and slots of what was added.
+    fn pack(&self, packet: &mut PacketBuilder) -> Vec<(Place, u32)> {
+        let mut packed = Vec::new();
+        let mut from = Place::fitting(0, packet.remaining());
+        // Each new range begins after a message that was too long, so there is at most one for each
+        // message packed and one for each number of transmissions, of which the limit allows few.
+        'ranges: loop {
+            for (&place, &slot) in self.order.range(from..) {
+                let Some(item) = &self.slots[slot as usize] else {
+                    continue;
+                };
+                if !packet.push(&item.bytes) {
+                    from = Place::fitting(place.transmits(), packet.remaining());
+                    continue 'ranges;
+                }
+                packed.push((place, slot));
             }
-            from = (order.0, Reverse(room), Reverse(u64::MAX));
+            return packed;
         }
     }
 
-    fn retire(&mut self, item: Item) {
-        if let Some(subject) = &item.subject {
-            self.by_subject.remove(subject);
+    fn find(&self, subject: &Subject) -> Option<u32> {
+        let hash = self.hasher.hash_one(subject);
+        self.by_subject
+            .find(hash, |&slot| subject_in(&self.slots, slot) == Some(subject))
+            .copied()
+    }
+
+    fn index(&mut self, subject: &Subject, slot: u32) {
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.by_subject
+            .insert_unique(hasher.hash_one(subject), slot, |&slot| {
+                subject_in(slots, slot).map_or(0, |subject| hasher.hash_one(subject))
+            });
+    }
+
+    fn free_slot(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            (self.slots.len() - 1) as u32
+        })
+    }
+
+    /// Ends a message that is no longer in the order.
+    fn retire(&mut self, slot: u32) {
+        let Some(item) = self.slots[slot as usize].take() else {
+            return;
+        };
+        if let Some(subject) = &item.subject
+            && let Ok(entry) = self
+                .by_subject
+                .find_entry(self.hasher.hash_one(subject), |&other| other == slot)
+        {
+            entry.remove();
         }
+        self.free.push(slot);
         self.finished.extend(item.token);
     }
 }
 
+fn subject_in(slots: &[Option<Item>], slot: u32) -> Option<&Subject> {
+    slots.get(slot as usize)?.as_ref()?.subject.as_ref()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::cmp::Reverse;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     fn node(name: &str) -> Option<Subject> {
@@ -208,5 +291,96 @@ mod tests {
         assert_eq!(queue.prune(1), 1);
         assert_eq!(queue.take_finished(), [Token(3)]);
         assert_eq!(sent(&mut queue, 100, 9), b"new");
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Push(Option<u8>, usize),
+        Fill(usize, u32),
+        Prune(usize),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            6 => (prop::option::of(0..6u8), 1..12usize).prop_map(|(subject, len)| Op::Push(subject, len)),
+            3 => (10..60usize, 0..4u32).prop_map(|(size, limit)| Op::Fill(size, limit)),
+            1 => (0..8usize).prop_map(Op::Prune),
+        ]
+    }
+
+    /// What the queue promises, said as plainly as possible: number, length, transmissions, subject.
+    #[derive(Default)]
+    struct Model {
+        items: Vec<(u64, usize, u32, Option<u8>)>,
+        finished: Vec<Token>,
+    }
+
+    impl Model {
+        fn end(&mut self, which: impl Fn(&(u64, usize, u32, Option<u8>)) -> bool) {
+            let ended = self.items.extract_if(.., |item| which(item));
+            self.finished.extend(ended.map(|(number, ..)| Token(number)));
+        }
+
+        fn push(&mut self, number: u64, subject: Option<u8>, len: usize) {
+            self.end(|item| subject.is_some() && item.3 == subject);
+            self.items.push((number, len, 0, subject));
+        }
+
+        fn fill(&mut self, packet: &mut PacketBuilder, limit: u32) {
+            self.items
+                .sort_by_key(|&(number, len, transmits, _)| (transmits, Reverse(len), Reverse(number)));
+            let mut retired = Vec::new();
+            for item in &mut self.items {
+                if packet.push(&vec![item.0 as u8; item.1]) {
+                    item.2 += 1;
+                    retired.extend((item.2 >= limit).then_some(item.0));
+                }
+            }
+            self.end(|item| retired.contains(&item.0));
+        }
+
+        fn prune(&mut self, keep: usize) {
+            self.items
+                .sort_by_key(|&(number, len, transmits, _)| (transmits, Reverse(len), Reverse(number)));
+            let ended = self.items.split_off(keep.min(self.items.len()));
+            self.finished
+                .extend(ended.iter().map(|(number, ..)| Token(*number)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_queue_does_what_a_plain_list_would(ops in prop::collection::vec(op(), 1..60)) {
+            let (mut queue, mut model) = (GossipQueue::new(7), Model::default());
+            for (number, op) in (0..).zip(ops) {
+                match op {
+                    Op::Push(subject, len) => {
+                        let name = subject.and_then(|subject| node(&format!("n{subject}")));
+                        queue.push(name, vec![number as u8; len], Some(Token(number)));
+                        model.push(number, subject, len);
+                    }
+                    Op::Fill(size, limit) => {
+                        let mut packets = [PacketBuilder::new(size, 0), PacketBuilder::new(size, 0)];
+                        queue.fill(&mut packets[0], limit);
+                        model.fill(&mut packets[1], limit);
+                        let [real, expected] = packets.map(PacketBuilder::finish);
+                        prop_assert_eq!(real, expected);
+                    }
+                    Op::Prune(keep) => {
+                        queue.prune(keep);
+                        model.prune(keep);
+                    }
+                }
+                let mut finished = queue.take_finished();
+                finished.sort();
+                model.finished.sort();
+                prop_assert_eq!(finished, std::mem::take(&mut model.finished));
+                prop_assert_eq!(queue.len(), model.items.len());
+                // Nothing is left behind in the tables.
+                let subjects = model.items.iter().filter(|item| item.3.is_some()).count();
+                prop_assert_eq!(queue.by_subject.len(), subjects);
+                prop_assert_eq!(queue.slots.len() - queue.free.len(), queue.len());
+            }
+        }
     }
 }

@@ -10,8 +10,9 @@ use super::members::{Facts, Record, State};
 use super::queue::{Subject, Token};
 use super::suspicion::Suspicion;
 use super::upper::Upper;
+use super::version;
 use crate::addr::RawAddr;
-use crate::bounds::{MAX_INCARNATION, MAX_INCARNATION_JUMP, MAX_MEMBERS};
+use crate::bounds::{MAX_INCARNATION, MAX_INCARNATION_STEP, MAX_MEMBERS};
 use crate::names::Id;
 use crate::swim::formulas::{expected_confirmations, suspicion_bounds};
 use crate::time::Time;
@@ -31,15 +32,15 @@ impl Swim {
         }
     }
 
-    /// A claim is only taken when it is whole: one node without versions would make every later
-    /// push/pull of this node fail (trap 5).
+    /// A claim is only taken when it is whole: one listed node whose versions do not fit would make
+    /// every later push/pull of this node fail (trap 5).
     fn read_claim<'a>(&mut self, alive: &Alive<'a>) -> Option<Claim<'a>> {
         let addr = RawAddr::from_bytes(alive.addr);
         let vsn: Option<[u8; 6]> = alive.vsn.try_into().ok();
-        let sane = |vsn: &[u8; 6]| vsn[0] != 0 && vsn[1] != 0 && vsn[0] <= vsn[1];
-        let (Some(addr), Some(vsn)) = (addr, vsn.filter(sane)) else {
+        let ours = self.config.facts.vsn;
+        let (Some(addr), Some(vsn)) = (addr, vsn.filter(|vsn| version::understand(&ours, vsn))) else {
             self.refuse(format_args!(
-                "an alive message about {} without address or versions",
+                "an alive message about {} without address, or without versions that we share",
                 alive.node
             ));
             return None;
@@ -62,7 +63,7 @@ impl Swim {
     fn alive_new(&mut self, now: Time, claim: &Claim<'_>, upper: &mut impl Upper) {
         let incarnation = claim.incarnation;
         // Incarnation 0 is what a record is created with, so it never brings a node to life.
-        if incarnation == 0 || incarnation > MAX_INCARNATION || self.members.len() >= MAX_MEMBERS {
+        if incarnation == 0 || !may_claim(0, incarnation) || self.members.len() >= MAX_MEMBERS {
             self.refused += 1;
             return;
         }
@@ -75,7 +76,7 @@ impl Swim {
             changed: now,
         };
         self.members.insert(record, place);
-        self.broadcast_alive(&facts, incarnation, Subject::Node((&*facts.name).into()), None);
+        self.broadcast_alive(&facts, incarnation, Subject::Node(Arc::clone(&facts.name)), None);
         upper.member_joined(now, &facts);
     }
 
@@ -83,6 +84,10 @@ impl Swim {
         let Some(record) = self.members.get(id) else {
             return;
         };
+        // Old news from where the node is known to be, the commonest claim of all, costs no more than this.
+        if id != self.me && claim.incarnation <= record.incarnation && claim.is_from(&record.facts) {
+            return;
+        }
         let (known, state, incarnation) = (Arc::clone(&record.facts), record.state, claim.incarnation);
         let mut reclaimed = false;
         if known.addr != claim.addr || known.port != claim.port {
@@ -104,8 +109,11 @@ impl Swim {
             }
             return;
         }
-        if !reclaimed && (incarnation <= current || !self.plausible(current, incarnation)) {
+        if !reclaimed && incarnation <= current {
             return;
+        }
+        if !may_claim(if reclaimed { 0 } else { current }, incarnation) {
+            return self.refuse_incarnation(&known.name, current, incarnation);
         }
         self.suspicions.remove(&id);
         let updated = *known.meta != *claim.meta;
@@ -123,7 +131,7 @@ impl Swim {
             record.state = State::Alive;
             record.changed = now;
         }
-        self.broadcast_alive(&facts, incarnation, Subject::Node((&*facts.name).into()), None);
+        self.broadcast_alive(&facts, incarnation, Subject::Node(Arc::clone(&facts.name)), None);
         if state.is_gone() {
             upper.member_joined(now, &facts);
         } else if updated {
@@ -142,15 +150,10 @@ impl Swim {
         }
     }
 
-    /// Whether an incarnation can have come about honestly. Without this bound one forged message
-    /// with the largest incarnation would take a node's name away for good.
-    fn plausible(&mut self, current: u32, claimed: u32) -> bool {
-        let plausible = claimed <= MAX_INCARNATION && claimed.saturating_sub(current) <= MAX_INCARNATION_JUMP;
-        if !plausible {
-            self.refused += 1;
-            warn!(target: "memberlist", "Refused an incarnation of {claimed}: {current} is known, and it may grow by {MAX_INCARNATION_JUMP} at most");
-        }
-        plausible
+    fn refuse_incarnation(&mut self, name: &str, current: u32, claimed: u32) {
+        self.refuse(format_args!(
+            "an incarnation of {claimed} for {name}, of which {current} is known"
+        ));
     }
 
     pub(super) fn suspect(&mut self, now: Time, node: &str, incarnation: u32, from: &str) {
@@ -159,8 +162,11 @@ impl Swim {
             return;
         };
         let (current, state) = (record.incarnation, record.state);
-        if incarnation < current || !self.plausible(current, incarnation) {
+        if incarnation < current {
             return;
+        }
+        if !may_accuse(current, incarnation) {
+            return self.refuse_incarnation(node, current, incarnation);
         }
         if let Some(suspicion) = self.suspicions.get_mut(&id) {
             if suspicion.confirm(from) {
@@ -235,8 +241,11 @@ impl Swim {
             return;
         };
         let (current, state) = (record.incarnation, record.state);
-        if incarnation < current || !self.plausible(current, incarnation) {
+        if incarnation < current {
             return;
+        }
+        if !may_accuse(current, incarnation) {
+            return self.refuse_incarnation(node, current, incarnation);
         }
         if id == self.me {
             if !self.leaving {
@@ -247,6 +256,11 @@ impl Swim {
         }
         self.suspicions.remove(&id);
         if state.is_gone() {
+            // Nothing new, but evidence of a later death keeps an older alive message from bringing
+            // the node back.
+            if let Some(record) = self.members.get_mut(id) {
+                record.incarnation = incarnation;
+            }
             return;
         }
         let message = Dead {
@@ -283,7 +297,7 @@ impl Swim {
             from: &facts.name,
         };
         self.queue.push(
-            Some(Subject::Node((&*facts.name).into())),
+            Some(Subject::Node(Arc::clone(&facts.name))),
             encoded(|out| message.encode(out)),
             Some(token),
         );
@@ -296,9 +310,10 @@ impl Swim {
         let Some(record) = self.members.get_mut(self.me) else {
             return;
         };
-        if accused > MAX_INCARNATION || accused.saturating_sub(record.incarnation) > MAX_INCARNATION_JUMP {
-            self.refused += 1;
-            return;
+        let current = record.incarnation;
+        if !may_claim(current, accused) {
+            let name = Arc::clone(&self.config.facts.name);
+            return self.refuse_incarnation(&name, current, accused);
         }
         record.incarnation = record
             .incarnation
@@ -316,7 +331,7 @@ impl Swim {
             return;
         };
         let (facts, incarnation) = (Arc::clone(&record.facts), record.incarnation);
-        self.broadcast_alive(&facts, incarnation, Subject::Node((&*facts.name).into()), token);
+        self.broadcast_alive(&facts, incarnation, Subject::Node(Arc::clone(&facts.name)), token);
     }
 
     fn broadcast_alive(&mut self, facts: &Facts, incarnation: u32, subject: Subject, token: Option<Token>) {
@@ -346,6 +361,17 @@ impl Swim {
     }
 }
 
+/// Whether an alive message may raise a node to this incarnation. At the end of the range nothing could
+/// be refuted any more, so one forged message there would take a node's name away for good.
+fn may_claim(current: u32, claimed: u32) -> bool {
+    claimed < u32::MAX && claimed <= current.max(MAX_INCARNATION).saturating_add(MAX_INCARNATION_STEP)
+}
+
+/// Whether a node may be accused at this incarnation: only where it can still refute.
+fn may_accuse(current: u32, claimed: u32) -> bool {
+    claimed <= current.max(MAX_INCARNATION)
+}
+
 /// What an alive message claims, checked, and still borrowed: most claims are old news and end here.
 struct Claim<'a> {
     incarnation: u32,
@@ -367,11 +393,12 @@ impl Claim<'_> {
         }
     }
 
+    fn is_from(&self, known: &Facts) -> bool {
+        known.addr == self.addr && known.port == self.port
+    }
+
     fn says(&self, known: &Facts) -> bool {
-        known.addr == self.addr
-            && known.port == self.port
-            && *known.meta == *self.meta
-            && known.vsn == self.vsn
+        self.is_from(known) && *known.meta == *self.meta && known.vsn == self.vsn
     }
 }
 

@@ -37,6 +37,11 @@ impl Suspicion {
         self.started + suspicion_timeout(self.confirmations(), self.k, self.min, self.max)
     }
 
+    /// Moves the deadline by a time in which nobody could have been heard.
+    pub fn postpone(&mut self, by: Duration) {
+        self.started += by;
+    }
+
     /// How many peers have confirmed.
     pub fn confirmations(&self) -> u32 {
         self.accusers.len() as u32 - 1

@@ -24,6 +24,8 @@ pub trait Upper {
     fn ping_answered(&mut self, now: Time, facts: &Facts, rtt: Duration, payload: &[u8]);
     /// A user message came.
     fn user_message(&mut self, now: Time, bytes: &[u8]);
+    /// Whether no broadcast is queued.
+    fn is_quiet(&self) -> bool;
     /// Fill the rest of a packet with queued broadcasts.
     fn fill(&mut self, packet: &mut PacketBuilder);
     /// The layer's own part of a push/pull.

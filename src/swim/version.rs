@@ -11,6 +11,13 @@ pub struct Speaker<'a> {
     pub alive: bool,
 }
 
+/// Whether two nodes can be in one cluster: each speaks what the other understands.
+pub fn understand(a: &[u8; 6], b: &[u8; 6]) -> bool {
+    let speaks = |a: &[u8; 6], b: &[u8; 6]| (b[0]..=b[1]).contains(&a[2]) && (b[3]..=b[4]).contains(&a[5]);
+    // Version 0 of memberlist's protocol stands for "not said".
+    b[0] != 0 && speaks(a, b) && speaks(b, a)
+}
+
 /// Checks every node against the range that all living nodes have in common.
 pub fn check(nodes: &[Speaker<'_>]) -> Result<(), String> {
     let mut ranges = [(0u8, u8::MAX); 2];
@@ -44,6 +51,25 @@ mod tests {
 
     fn node(name: &str, vsn: Option<[u8; 6]>, alive: bool) -> Speaker<'_> {
         Speaker { name, vsn, alive }
+    }
+
+    #[test]
+    fn two_nodes_understand_each_other_or_not() {
+        let table = [
+            (SERF, true),
+            ([1, 5, 2, 2, 5, 4], true),
+            ([2, 2, 2, 5, 5, 5], true),
+            ([0, 5, 2, 2, 5, 5], false),
+            ([5, 1, 2, 2, 5, 5], false),
+            // It speaks what we do not understand, or understands nothing we speak.
+            ([1, 9, 9, 2, 5, 5], false),
+            ([3, 5, 3, 2, 5, 5], false),
+            ([1, 5, 2, 2, 4, 4], false),
+            ([1, 5, 2, 0, 0, 0], false),
+        ];
+        for (vsn, fits) in table {
+            assert_eq!(understand(&SERF, &vsn), fits, "{vsn:?}");
+        }
     }
 
     #[test]

@@ -108,18 +108,15 @@ pub fn encode_compound(bodies: &[impl AsRef<[u8]>], out: &mut Vec<u8>) {
 /// Puts the outer layers around a message or compound: compression if asked for and if it makes it
 /// smaller, then the checksum if asked for. Encryption and label come after this.
 pub fn finish_datagram(plain: Vec<u8>, compress: bool, crc: bool) -> Vec<u8> {
-    let body = match compress.then(|| lzw::deflate(&plain)) {
+    let mut body = match compress.then(|| lzw::deflate(&plain)) {
         Some(smaller) if smaller.len() < plain.len() => smaller,
         _ => plain,
     };
-    if !crc {
-        return body;
+    if crc {
+        let [a, b, c, d] = crc32fast::hash(&body).to_be_bytes();
+        body.splice(..0, [kind::CRC, a, b, c, d]);
     }
-    let mut out = Vec::with_capacity(body.len() + 5);
-    out.push(kind::CRC);
-    out.extend_from_slice(&crc32fast::hash(&body).to_be_bytes());
-    out.extend_from_slice(&body);
-    out
+    body
 }
 
 #[cfg(test)]

@@ -185,6 +185,26 @@ impl<'a> Reader<'a> {
     /// Reads bytes in any of their forms; nil is empty.
     #[inline]
     pub(super) fn bytes(&mut self) -> Result<&'a [u8], Fault> {
+        match self.short_bytes() {
+            Some(bytes) => Ok(bytes),
+            None => self.any_bytes(),
+        }
+    }
+
+    /// Reads bytes whose length stands in the code itself, which nearly all keys and names have; reads
+    /// nothing otherwise. So small that it is inlined and its result stays in registers.
+    #[inline]
+    fn short_bytes(&mut self) -> Option<&'a [u8]> {
+        let (&code @ 0xa0..=0xbf, rest) = self.rest.split_first()? else {
+            return None;
+        };
+        let (bytes, rest) = rest.split_at_checked(usize::from(code & 0x1f))?;
+        self.rest = rest;
+        Some(bytes)
+    }
+
+    #[inline(never)]
+    fn any_bytes(&mut self) -> Result<&'a [u8], Fault> {
         let code = self.byte()?;
         let len = match code {
             0xa0..=0xbf => usize::from(code & 0x1f),
@@ -233,20 +253,20 @@ impl<'a> Reader<'a> {
 
     /// Reads an integer of any code.
     #[inline]
-    fn integer(&mut self) -> Result<i128, Fault> {
+    fn integer(&mut self) -> Result<Integer, Fault> {
         let code = self.byte()?;
         Ok(match code {
-            0x00..=0x7f => i128::from(code),
-            0xe0..=0xff => i128::from(code as i8),
-            0xcc => i128::from(self.byte()?),
-            0xcd => i128::from(self.be16()?),
-            0xce => i128::from(self.be32()?),
-            0xcf => i128::from(self.be64()?),
-            0xd0 => i128::from(self.byte()? as i8),
-            0xd1 => i128::from(self.be16()? as i16),
-            0xd2 => i128::from(self.be32()? as i32),
-            0xd3 => i128::from(self.be64()? as i64),
-            0xc0 => 0,
+            0x00..=0x7f => Integer::Unsigned(u64::from(code)),
+            0xe0..=0xff => Integer::Signed(i64::from(code as i8)),
+            0xcc => Integer::Unsigned(u64::from(self.byte()?)),
+            0xcd => Integer::Unsigned(u64::from(self.be16()?)),
+            0xce => Integer::Unsigned(u64::from(self.be32()?)),
+            0xcf => Integer::Unsigned(self.be64()?),
+            0xd0 => Integer::Signed(i64::from(self.byte()? as i8)),
+            0xd1 => Integer::Signed(i64::from(self.be16()? as i16)),
+            0xd2 => Integer::Signed(i64::from(self.be32()? as i32)),
+            0xd3 => Integer::Signed(self.be64()? as i64),
+            0xc0 => Integer::Unsigned(0),
             found => {
                 return Err(Fault::Kind {
                     expected: "an integer",
@@ -256,27 +276,44 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Reads an integer that is not negative and fits the type; `range` names it in the error.
+    #[inline]
+    fn unsigned<T: TryFrom<u64>>(&mut self, range: &'static str) -> Result<T, Fault> {
+        let number = match self.integer()? {
+            Integer::Unsigned(number) => Some(number),
+            Integer::Signed(number) => u64::try_from(number).ok(),
+        };
+        number
+            .and_then(|number| T::try_from(number).ok())
+            .ok_or(Fault::Range(range))
+    }
+
     #[inline]
     pub(super) fn u8(&mut self) -> Result<u8, Fault> {
-        u8::try_from(self.integer()?).map_err(|_| Fault::Range("0..=255"))
+        self.unsigned("0..=255")
     }
 
     #[inline]
     pub(super) fn u16(&mut self) -> Result<u16, Fault> {
-        u16::try_from(self.integer()?).map_err(|_| Fault::Range("0..=65535"))
+        self.unsigned("0..=65535")
     }
 
     #[inline]
     pub(super) fn u32(&mut self) -> Result<u32, Fault> {
-        u32::try_from(self.integer()?).map_err(|_| Fault::Range("0..=4294967295"))
+        self.unsigned("0..=4294967295")
     }
 
     pub(super) fn u64(&mut self) -> Result<u64, Fault> {
-        u64::try_from(self.integer()?).map_err(|_| Fault::Range("0..=18446744073709551615"))
+        self.unsigned("0..=18446744073709551615")
     }
 
     pub(super) fn i64(&mut self) -> Result<i64, Fault> {
-        i64::try_from(self.integer()?).map_err(|_| Fault::Range("a signed 64-bit integer"))
+        match self.integer()? {
+            Integer::Unsigned(number) => {
+                i64::try_from(number).map_err(|_| Fault::Range("a signed 64-bit integer"))
+            }
+            Integer::Signed(number) => Ok(number),
+        }
     }
 
     /// Reads true or false, also written as 1 or 0, or nil for false.
@@ -302,7 +339,10 @@ impl<'a> Reader<'a> {
                 self.byte()?;
                 f64::from(f32::from_bits(self.be32()?))
             }
-            _ => self.integer()? as f64,
+            _ => match self.integer()? {
+                Integer::Unsigned(number) => number as f64,
+                Integer::Signed(number) => number as f64,
+            },
         };
         if number.is_finite() {
             Ok(number)
@@ -363,6 +403,12 @@ impl<'a> Reader<'a> {
     fn be64(&mut self) -> Result<u64, Fault> {
         self.fixed().map(u64::from_be_bytes)
     }
+}
+
+/// An integer by the kind of code that it came in.
+enum Integer {
+    Unsigned(u64),
+    Signed(i64),
 }
 
 enum StructShape {

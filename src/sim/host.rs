@@ -1,0 +1,172 @@
+//! One simulated machine: a node, what it has told its listeners, and the packets that wait while it
+//! is frozen.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+
+use fyrd_keys::Keyring;
+
+use super::Arrival;
+use crate::node::{CommandId, ExchangeId, Node, NodeConfig};
+use crate::serf::{Answer, Event, MemberEventKind, MemberStatus, QueryUpdate, QueryUpdateKind};
+use crate::time::Time;
+
+/// Most packets that wait for a frozen host, as in a socket's receive buffer; later ones are lost.
+pub(super) const INBOX_MAX: usize = 4096;
+
+/// Whether a host runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Power {
+    /// It runs.
+    Up,
+    /// It is stopped (SIGSTOP): packets queue up, and its time passes without it.
+    Frozen,
+    /// It has crashed or was ended. Its memory is gone.
+    Down,
+}
+
+/// What went in and out of one host, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Datagrams sent.
+    pub datagrams_sent: u64,
+    /// Bytes of them, as sealed.
+    pub bytes_sent: u64,
+    /// The longest of them.
+    pub datagram_max: usize,
+    /// Datagrams received and readable.
+    pub datagrams_received: u64,
+    /// Streams dialled.
+    pub streams_dialled: u64,
+    /// Bytes of stream messages sent, requests and replies.
+    pub stream_bytes_sent: u64,
+    /// Packets that could not be opened or decoded.
+    pub unreadable: u64,
+}
+
+/// A simulated machine. What it collects can be read by anybody; it only grows.
+#[derive(Debug)]
+pub struct Host {
+    /// What its node is started with. The seed is replaced at each start.
+    pub config: NodeConfig,
+    /// All events, in order.
+    pub events: Vec<(Time, Event)>,
+    /// The answers to commands.
+    pub answers: BTreeMap<CommandId, (Time, Answer)>,
+    /// What came in for queries of this node.
+    pub updates: Vec<(Time, QueryUpdate)>,
+    /// When the node lost its name, if it did.
+    pub lost_name: Option<Time>,
+    /// When set, every query that comes is answered with these bytes at once.
+    pub responder: Option<Vec<u8>>,
+    /// What went in and out.
+    pub counters: Counters,
+    pub(super) node: Option<Node>,
+    pub(super) ring: Option<Keyring>,
+    pub(super) power: Power,
+    /// Grows with each start, so that what was meant for an earlier life is told apart.
+    pub(super) life: u32,
+    pub(super) inbox: VecDeque<Arrival>,
+    pub(super) exchanges: BTreeSet<ExchangeId>,
+    pub(super) wake_at: Option<Time>,
+}
+
+impl Host {
+    pub(super) fn new(config: NodeConfig, ring: Option<Keyring>) -> Self {
+        Host {
+            config,
+            events: Vec::new(),
+            answers: BTreeMap::new(),
+            updates: Vec::new(),
+            lost_name: None,
+            responder: None,
+            counters: Counters::default(),
+            node: None,
+            ring,
+            power: Power::Down,
+            life: 0,
+            inbox: VecDeque::new(),
+            exchanges: BTreeSet::new(),
+            wake_at: None,
+        }
+    }
+
+    /// Its node's name.
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// Where its node can be reached.
+    pub fn addr(&self) -> SocketAddr {
+        self.config.addr.socket(self.config.port)
+    }
+
+    /// Whether it runs.
+    pub fn power(&self) -> Power {
+        self.power
+    }
+
+    /// Its node; `None` while the host is down.
+    pub fn node(&self) -> Option<&Node> {
+        self.node.as_ref()
+    }
+
+    /// How its node sees a member; `None` if it does not know it, or the host is down.
+    pub fn status_of(&self, name: &str) -> Option<MemberStatus> {
+        let members = self.node.as_ref()?.members();
+        let member = members.iter().find(|member| *member.name == *name)?;
+        Some(member.status)
+    }
+
+    /// When events of this kind about this member came.
+    pub fn member_events(&self, kind: MemberEventKind, name: &str) -> Vec<Time> {
+        let about = |event: &Event| match event {
+            Event::Member { kind: found, members } => {
+                *found == kind && members.iter().any(|member| *member.name == *name)
+            }
+            _ => false,
+        };
+        let found = self.events.iter().filter(|(_, event)| about(event));
+        found.map(|(at, _)| *at).collect()
+    }
+
+    /// The names and payloads of all user events, in the order in which they came.
+    pub fn user_events(&self) -> Vec<(String, Vec<u8>)> {
+        let events = self.events.iter().filter_map(|(_, event)| match event {
+            Event::User { name, payload, .. } => Some((name.clone(), payload.clone())),
+            _ => None,
+        });
+        events.collect()
+    }
+
+    /// The names of all queries that were delivered here.
+    pub fn queries(&self) -> Vec<String> {
+        let events = self.events.iter().filter_map(|(_, event)| match event {
+            Event::Query { name, .. } => Some(name.clone()),
+            _ => None,
+        });
+        events.collect()
+    }
+
+    /// Who acknowledged the query with this ID, in order, duplicates included.
+    pub fn acks(&self, id: u32) -> Vec<String> {
+        let updates = self.updates.iter().filter(|(_, update)| update.id == id);
+        updates
+            .filter_map(|(_, update)| match &update.kind {
+                QueryUpdateKind::Ack { from } => Some(from.clone()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Who answered the query with this ID, and what.
+    pub fn responses(&self, id: u32) -> Vec<(String, Vec<u8>)> {
+        let updates = self.updates.iter().filter(|(_, update)| update.id == id);
+        updates
+            .filter_map(|(_, update)| match &update.kind {
+                QueryUpdateKind::Response { from, payload } => Some((from.clone(), payload.clone())),
+                _ => None,
+            })
+            .collect()
+    }
+}
