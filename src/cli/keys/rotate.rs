@@ -24,6 +24,8 @@ use crate::rpc::client::{Client, ClientError, KeyOperation};
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two tries. A try itself takes up to the query timeout when a member is silent.
 const PAUSE: Duration = Duration::from_millis(500);
+/// A single lost datagram shall not keep us from going back.
+const GO_BACK_TRIES: usize = 3;
 
 /// What the user wants.
 pub(super) struct Wishes {
@@ -183,7 +185,7 @@ impl Rotation<'_, '_> {
         for key in &plan.old {
             self.terminal
                 .line(format!("==> Removing key {} from all members...", name(key)));
-            self.remove(key, &plan.new).await?;
+            self.remove(key, plan).await?;
         }
         let survey = self.list().await?;
         self.terminal.line(format!(
@@ -208,8 +210,9 @@ impl Rotation<'_, '_> {
 
     /// Until every member holds the new key and seals with it.
     async fn switch(&mut self, plan: &Plan) -> Result<(), Stop> {
+        let mut went_back = None;
         loop {
-            let covered = self.install(&plan.new).await?;
+            let covered = self.install(plan, went_back).await?;
             self.terminal.line("==> Changing primary key on all members...");
             let mut survey = Survey::take(self.client, KeyOperation::Use(plan.new.to_text())).await?;
             if survey.is_unanimous() && survey.alive.is_subset(&covered) {
@@ -219,20 +222,20 @@ impl Rotation<'_, '_> {
                     return Ok(());
                 }
             }
-            let newcomers = !survey.alive.is_subset(&covered) || survey.is_refused();
-            let goes_on = self.wait_for(&survey).await;
             // Who came after the key was installed does not hear us unless we go back.
-            let went_back = (newcomers || !goes_on) && self.go_back(plan).await;
-            if !goes_on {
+            went_back = Some(self.go_back(plan).await);
+            if !self.wait_for(&survey).await {
                 let what = format!("not every member uses the new key{}", self.waited());
-                let state = state_of_switch(plan, went_back);
+                let state = state_of_switch(plan, went_back == Some(true));
                 return Err(self.doubt(&survey, what, state).await);
             }
         }
     }
 
-    /// Until every member holds the key: who they are.
-    async fn install(&mut self, key: &Key) -> Result<BTreeSet<String>, Stop> {
+    /// Until every member holds the new key: who they are. If it was used already, `went_back` tells
+    /// whether the old one is in use again.
+    async fn install(&mut self, plan: &Plan, went_back: Option<bool>) -> Result<BTreeSet<String>, Stop> {
+        let key = &plan.new;
         self.terminal
             .line(format!("==> Installing key {} on all members...", name(key)));
         loop {
@@ -246,14 +249,17 @@ impl Rotation<'_, '_> {
             if survey.is_refused() || !self.wait_for(&survey).await {
                 let what = format!("not every member has the new key{}", self.waited());
                 let listed = self.list().await?;
-                let state = format!(
-                    "{} is installed on {} of {} members, and not in use: everybody can still talk to \
-                     everybody. 'keys remove {}' takes it back.",
-                    name(key),
-                    listed.holders(key),
-                    listed.asked,
-                    key.fingerprint()
-                );
+                let state = match went_back {
+                    Some(went_back) => state_of_switch(plan, went_back),
+                    None => format!(
+                        "{} is installed on {} of {} members, and was not put to use: everybody can still \
+                         talk to everybody. 'keys remove {}' takes it back.",
+                        name(key),
+                        listed.holders(key),
+                        listed.asked,
+                        key.fingerprint()
+                    ),
+                };
                 return Err(self.doubt(&survey, what, state).await);
             }
         }
@@ -262,14 +268,18 @@ impl Rotation<'_, '_> {
     /// Makes the old key the primary one again; whether every member that is there did so.
     async fn go_back(&mut self, plan: &Plan) -> bool {
         let Some(old) = &plan.fallback else { return false };
-        let Ok(survey) = Survey::take(self.client, KeyOperation::Use(old.to_text())).await else {
-            return false;
-        };
-        survey.error.is_empty()
+        for _ in 0..GO_BACK_TRIES {
+            let used = Survey::take(self.client, KeyOperation::Use(old.to_text())).await;
+            if used.is_ok_and(|survey| survey.error.is_empty()) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Until no member holds the old key; it goes only while everybody is there to confirm the new one.
-    async fn remove(&mut self, old: &Key, new: &Key) -> Result<(), Stop> {
+    async fn remove(&mut self, old: &Key, plan: &Plan) -> Result<(), Stop> {
+        let new = &plan.new;
         loop {
             let mut survey = self.list().await?;
             if survey.is_unanimous() && survey.all_hold(new) {
@@ -284,13 +294,18 @@ impl Rotation<'_, '_> {
             if survey.is_refused() || !self.wait_for(&survey).await {
                 let what = format!("not every member has removed the old key{}", self.waited());
                 let listed = self.list().await?;
-                let state = format!(
-                    "All members hold {}; {} is still installed on {} of {} members.",
-                    name(new),
-                    name(old),
-                    listed.holders(old),
-                    listed.asked
-                );
+                // As long as all have the old key, a member that is back with nothing else needs it.
+                let state = if listed.all_hold(old) && self.go_back(plan).await {
+                    state_of_switch(plan, true)
+                } else {
+                    format!(
+                        "The others seal with {}; {} is still installed on {} of {} members.",
+                        name(new),
+                        name(old),
+                        listed.holders(old),
+                        listed.asked
+                    )
+                };
                 return Err(self.doubt(&survey, what, state).await);
             }
         }
@@ -428,8 +443,13 @@ fn or_none(names: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncWriteExt, DuplexStream};
+
     use super::super::survey::tests::{K1, K2, K3, survey};
     use super::*;
+    use crate::rpc::codec::encode_into;
+    use crate::rpc::frame::{FrameReader, MAX_REQUEST_BYTES};
+    use crate::rpc::types::{KeyResponse, Member, MembersResponse, Request, RequestHeader, ResponseHeader};
 
     fn wishes(new: Option<&str>, old: &[&str]) -> Wishes {
         let owned = |text: &&str| Zeroizing::new((*text).to_owned());
@@ -444,6 +464,250 @@ mod tests {
 
     fn keys(texts: &[&str]) -> Vec<Key> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    /// A member of the modelled cluster: its keys, the primary first.
+    #[derive(Clone)]
+    struct Node {
+        name: String,
+        ring: Vec<Key>,
+        is_up: bool,
+    }
+
+    /// A cluster as the agent `n1` sees it.
+    struct Model {
+        nodes: Vec<Node>,
+        operations: usize,
+        /// What goes wrong, and before which operation.
+        fault: (Fault, usize),
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Fault {
+        None,
+        /// A member comes that has only the old key.
+        Newcomer,
+        /// A member forgets all but the old key.
+        Forgets,
+        /// A member goes down and stays so.
+        Crash,
+        /// A member is down for three operations.
+        Absence,
+        /// A member does not answer once.
+        Silence,
+    }
+
+    impl Model {
+        fn new(fault: Fault, at: usize) -> Model {
+            let node = |name: &str| Node {
+                name: name.to_owned(),
+                ring: keys(&[K1]),
+                is_up: true,
+            };
+            Model {
+                nodes: ["n1", "n2", "n3"].map(node).into(),
+                operations: 0,
+                fault: (fault, at),
+            }
+        }
+
+        fn strike(&mut self) {
+            let (fault, at) = self.fault;
+            let (now, old) = (self.operations, keys(&[K1]));
+            match fault {
+                // Whom nobody can read does not get in.
+                Fault::Newcomer if now == at && self.nodes[0].ring[0] == old[0] => {
+                    self.nodes.push(Node {
+                        name: "n4".to_owned(),
+                        ring: old,
+                        is_up: true,
+                    });
+                }
+                Fault::Forgets if now == at => self.nodes[2].ring = old,
+                Fault::Crash | Fault::Absence if now == at => self.nodes[2].is_up = false,
+                Fault::Absence if now == at + 3 => self.nodes[2].is_up = true,
+                _ => {}
+            }
+        }
+
+        /// Whether the two can read each other.
+        fn talk(&self, a: &Node, b: &Node) -> bool {
+            a.is_up && b.is_up && a.ring.contains(&b.ring[0]) && b.ring.contains(&a.ring[0])
+        }
+
+        fn perform(&mut self, operation: &Request) -> (String, KeyResponse) {
+            self.operations += 1;
+            self.strike();
+            let mut response = KeyResponse::default();
+            let mut counts: Vec<(Zeroizing<String>, i64)> = Vec::new();
+            for index in 0..self.nodes.len() {
+                let silent = self.fault == (Fault::Silence, self.operations) && index == 2;
+                let (agent, node) = (&self.nodes[0], &self.nodes[index]);
+                response.num_nodes += i64::from(self.talk(agent, node));
+                if silent || !self.talk(agent, node) {
+                    continue;
+                }
+                response.num_resp += 1;
+                let ring = &mut self.nodes[index].ring;
+                match operation {
+                    Request::InstallKey(body) if !ring.contains(&body.key.parse().unwrap()) => {
+                        ring.push(body.key.parse().unwrap());
+                    }
+                    Request::UseKey(body) => {
+                        let key: Key = body.key.parse().unwrap();
+                        match ring.iter().position(|own| *own == key) {
+                            Some(at) => ring.swap(0, at),
+                            None => response.num_err += 1,
+                        }
+                    }
+                    Request::RemoveKey(body) => ring.retain(|own| own.to_text() != body.key),
+                    _ => {}
+                }
+                for key in ring.iter() {
+                    match counts.iter_mut().find(|(text, _)| *text == key.to_text()) {
+                        Some((_, count)) => *count += 1,
+                        None => counts.push((key.to_text(), 1)),
+                    }
+                }
+            }
+            response.keys = Some(counts);
+            let error = match response.num_resp == response.num_nodes && response.num_err == 0 {
+                true => String::new(),
+                false => "not all".to_owned(),
+            };
+            (error, response)
+        }
+
+        fn members(&self) -> MembersResponse {
+            let seen = |node: &Node| match self.talk(&self.nodes[0], node) {
+                true => "alive",
+                false => "failed",
+            };
+            let member = |node: &Node| Member {
+                name: node.name.clone(),
+                status: seen(node).to_owned(),
+                ..Member::default()
+            };
+            MembersResponse {
+                members: self.nodes.iter().map(member).collect(),
+            }
+        }
+
+        /// Answers requests until the client is gone.
+        async fn serve(&mut self, stream: DuplexStream) {
+            let (reader, mut writer) = tokio::io::split(stream);
+            let mut frames = FrameReader::new(reader, MAX_REQUEST_BYTES);
+            while let Ok(Some(frame)) = frames.next().await {
+                let header = RequestHeader::decode_after(&RequestHeader::default(), frame).unwrap();
+                let body = match Request::has_body(&header.command) {
+                    Some(true) => frames.next().await.unwrap().unwrap().to_vec(),
+                    _ => Vec::new(),
+                };
+                let request = Request::decode(&header.command, &body).unwrap().unwrap();
+                let mut bytes = Vec::new();
+                let mut answer = ResponseHeader {
+                    error: String::new(),
+                    seq: header.seq,
+                };
+                match &request {
+                    Request::Members => {
+                        encode_into(&answer, &mut bytes).unwrap();
+                        encode_into(&self.members(), &mut bytes).unwrap();
+                    }
+                    Request::Handshake(_) => encode_into(&answer, &mut bytes).unwrap(),
+                    Request::Query(_) => {
+                        answer.error = "no pings here".to_owned();
+                        encode_into(&answer, &mut bytes).unwrap();
+                    }
+                    operation => {
+                        let (error, response) = self.perform(operation);
+                        answer.error = error;
+                        encode_into(&answer, &mut bytes).unwrap();
+                        encode_into(&response, &mut bytes).unwrap();
+                    }
+                }
+                writer.write_all(&bytes).await.unwrap();
+            }
+        }
+    }
+
+    /// Rotates from K1 to K2 in the model: whether it succeeded, and what it said.
+    async fn rotate_model(model: &mut Model, millis: u64) -> (bool, String) {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut terminal = Terminal::new("fyrd".into(), &mut out, &mut err);
+        let wishes = Wishes {
+            timeout: Duration::from_millis(millis),
+            ..wishes(Some(K2), &[])
+        };
+        let rotating = async {
+            let mut client = Client::over(Box::new(ours)).await.unwrap();
+            rotate(&mut terminal, &mut client, &wishes).await
+        };
+        let (result, ()) = tokio::join!(rotating, model.serve(theirs));
+        let mut said = String::from_utf8(out).unwrap();
+        if let Err(Failure::Error(text)) = &result {
+            said.push_str(text);
+        }
+        (result.is_ok(), said)
+    }
+
+    /// Rotates with a fault; whether that stopped it.
+    async fn survives(fault: Fault, at: usize) -> bool {
+        let mut model = Model::new(fault, at);
+        let (done, said) = rotate_model(&mut model, 700).await;
+        let up: Vec<&Node> = model.nodes.iter().filter(|node| node.is_up).collect();
+        for (a, b) in up.iter().flat_map(|a| up.iter().map(move |b| (a, b))) {
+            let (one, other) = (&a.name, &b.name);
+            assert!(model.talk(a, b), "{fault:?} at {at}: {one} and {other}\n{said}");
+        }
+        if done {
+            assert!(fault != Fault::Crash, "{fault:?} at {at}: {said}");
+            let rotated = up.iter().all(|node| node.ring == keys(&[K2]));
+            assert!(rotated, "{fault:?} at {at}: {said}");
+            return false;
+        }
+        assert!(said.contains("in doubt:"), "{fault:?} at {at}: {said}");
+        model.fault = (Fault::None, 0);
+        model.nodes.iter_mut().for_each(|node| node.is_up = true);
+        let (done, said) = rotate_model(&mut model, 5000).await;
+        assert!(done, "{fault:?} at {at}, once more: {said}");
+        true
+    }
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(future)
+    }
+
+    /// Whatever goes wrong at whatever point, the rotation either succeeds with all of the cluster, or
+    /// stops with a cluster in which everybody who is up can talk to everybody; and then it can be
+    /// completed once the fault is gone.
+    #[test]
+    fn a_fault_at_any_point_cuts_nobody_off() {
+        use Fault::{Absence, Crash, Forgets, Newcomer, Silence};
+        // Who forgets the new key after the old one is gone is lost, whoever rotates.
+        let cases = [
+            (Newcomer, 9),
+            (Forgets, 6),
+            (Crash, 8),
+            (Absence, 8),
+            (Silence, 9),
+        ];
+        let stopped: Vec<bool> = std::thread::scope(|scope| {
+            let running: Vec<_> = cases
+                .iter()
+                .flat_map(|(fault, points)| (1..=*points).map(move |at| (*fault, at)))
+                .map(|(fault, at)| scope.spawn(move || block_on(survives(fault, at))))
+                .collect();
+            running.into_iter().map(|case| case.join().unwrap()).collect()
+        });
+        assert!(
+            stopped.contains(&true) && stopped.contains(&false),
+            "faults stop some rotations: {stopped:?}"
+        );
+        let (done, said) = block_on(rotate_model(&mut Model::new(Fault::None, 0), 5000));
+        assert!(done && !said.contains("waiting"), "{said}");
     }
 
     #[test]
