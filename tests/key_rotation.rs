@@ -31,7 +31,7 @@ impl Cluster {
         };
         for (kind, name) in members {
             let file = cluster.keyring(name);
-            fs::write(&file, format!("[\"{K1}\"]")).unwrap();
+            fs::write(&file, format!("[\n  \"{K1}\"\n]")).unwrap();
             fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
             let plan = Plan::new(*kind, name)
                 .arg(format!("-keyring-file={}", file.display()))
@@ -460,4 +460,30 @@ fn key_commands_read_the_same_from_both_kinds_of_agents() {
             assert_eq!(fyrd, serf, "fyrd (left) and serf (right) differ");
         }
     }
+}
+
+/// A ring whose list does not fit into an answer is cut at the same place, with the same remark.
+#[test]
+fn a_long_list_is_cut_as_serf_cuts_it() {
+    let key = |n: u8| base64::Engine::encode(&base64::engine::general_purpose::STANDARD, [n; 32]);
+    let ring: Vec<String> = (1..=40).map(key).collect();
+    let listed = |kind: Kind| {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("keyring.json");
+        fs::write(&file, serde_json::to_string(&ring).unwrap()).unwrap();
+        let plan = Plan::new(kind, "n1").arg(format!("-keyring-file={}", file.display()));
+        let agent = plan.start();
+        let mut words = agent.cli_of(Kind::Fyrd, &["keys", "list"]).success();
+        // The order of keys is random in Serf's answer to RPC.
+        let mut lines: Vec<&str> = words.lines().collect();
+        lines.sort_unstable();
+        words = lines.join("\n");
+        words
+    };
+    let fyrd = listed(Kind::Fyrd);
+    assert_eq!(fyrd, listed(Kind::Serf));
+    assert!(
+        fyrd.contains("n1: truncated key list response, showing first 17 of 40 keys"),
+        "{fyrd}"
+    );
 }
