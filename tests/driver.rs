@@ -141,6 +141,7 @@ async fn driver(name: &str, key: Option<&str>) -> (Driver, Handle) {
         DriverConfig {
             node,
             keyring,
+            keyring_file: None,
             label: Vec::new(),
             compress: true,
         },

@@ -2,7 +2,7 @@
 //! which Serf checks it, so that the same mistake gives the same error.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fyrd_keys::{Key, KeyError, Keyring};
@@ -50,6 +50,8 @@ pub struct Plan {
     pub advertise: Option<SocketAddr>,
     /// The keys, if encryption is on.
     pub keyring: Option<Keyring>,
+    /// Where the keys are kept, if anywhere.
+    pub keyring_file: Option<PathBuf>,
     /// Timing, with what the settings override.
     pub profile: Profile,
     /// The Serf protocol version.
@@ -204,6 +206,8 @@ impl Plan {
             query_size_limit,
             query_response_size_limit,
             name: settings.node_name,
+            keyring_file: Some(PathBuf::from(settings.keyring_file))
+                .filter(|path| !path.as_os_str().is_empty()),
             tags_file: Some(settings.tags_file).filter(|path| !path.is_empty()),
             rpc_auth: settings.rpc_auth,
             start_join: settings.start_join,

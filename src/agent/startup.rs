@@ -176,6 +176,7 @@ async fn create(plan: &mut Plan) -> Result<(Driver, Handle, SocketAddr), String>
     let config = DriverConfig {
         node,
         keyring: plan.keyring.take(),
+        keyring_file: plan.keyring_file.take(),
         label: Vec::new(),
         compress: plan.compress,
     };

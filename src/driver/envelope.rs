@@ -1,5 +1,5 @@
 //! The outer layers of what this node sends and receives: label, encryption, and the choice of
-//! compression. All key bytes of the driver are in here.
+//! compression.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,6 @@ use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, SeedableRng};
 
 use crate::bounds;
-use crate::serf::keys::{self, KeyBytes, KeyOp, KeyringResult};
 use crate::wire::{self, DecodeError, StreamDecoder, StreamMessage};
 
 /// Seals and opens for one node.
@@ -82,6 +81,15 @@ impl Envelope {
         self.keyring.is_some()
     }
 
+    pub(super) fn keyring(&self) -> Option<&Keyring> {
+        self.keyring.as_ref()
+    }
+
+    /// Seals and opens with other keys from now on.
+    pub(super) fn set_keyring(&mut self, ring: Keyring) {
+        self.keyring = Some(ring);
+    }
+
     /// Takes label and encryption off a datagram, in place.
     pub(super) fn open_datagram<'b>(
         &mut self,
@@ -147,13 +155,6 @@ impl Envelope {
                 })
             }
         }
-    }
-}
-
-impl Envelope {
-    /// Changes or lists the keyring.
-    pub(super) fn change_keyring(&mut self, op: KeyOp, key: &KeyBytes) -> KeyringResult {
-        keys::apply(self.keyring.as_mut(), op, key)
     }
 }
 

@@ -7,6 +7,7 @@
 //! stream tasks  --> open --> decode --+--> Node::handle --> effects --> seal --> UDP socket
 //! Handle (RPC, agent) --> Command ----+                        |  +---> stream tasks
 //! deadline      --> Tick -------------+                        +------> subscribers, answers
+//!                                                              +------> keyring, keyring file
 //! ```
 //!
 //! After each input all effects are carried out before the next input is looked at. Crypto of streams
@@ -17,6 +18,7 @@ mod envelope;
 mod error_text;
 mod gate;
 mod handle;
+mod keyring;
 mod ledger;
 mod perform;
 mod sockets;
@@ -27,6 +29,7 @@ mod tests;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -51,6 +54,7 @@ pub use sockets::{BindError, Sockets};
 use envelope::{Envelope, Unopened};
 use gate::{Gate, Limits};
 use handle::Request;
+use keyring::KeyringDesk;
 use ledger::{Ledger, count};
 use streams::{News, Shared};
 
@@ -93,6 +97,8 @@ pub struct DriverConfig {
     pub node: NodeConfig,
     /// The keys; `None` switches encryption off.
     pub keyring: Option<Keyring>,
+    /// Where the keys are kept; changes are saved there before they take effect. `None` forgets them.
+    pub keyring_file: Option<PathBuf>,
     /// The cluster's label, empty for none.
     pub label: Vec<u8>,
     /// Whether to compress what is sent; received is either form.
@@ -117,6 +123,7 @@ pub struct Driver<N = Node> {
     /// Taken by the accepting task when the loop starts.
     listener: Option<TcpListener>,
     envelope: Envelope,
+    desk: KeyringDesk,
     /// The datagram being received.
     packet: Vec<u8>,
     /// The same, decompressed.
@@ -147,6 +154,7 @@ pub struct Driver<N = Node> {
 /// What a driver of any node is made of.
 struct Setup {
     keyring: Option<Keyring>,
+    keyring_file: Option<PathBuf>,
     label: Vec<u8>,
     compress: bool,
     tcp_timeout: Duration,
@@ -160,6 +168,7 @@ enum Wake<N> {
     Writable,
     ReceiveError(io::Error),
     Stream(News),
+    KeyringSaved(Result<(), String>),
     Request(Option<Request<N>>),
 }
 
@@ -169,6 +178,7 @@ impl Driver {
         let DriverConfig {
             mut node,
             keyring,
+            keyring_file,
             label,
             compress,
         } = config;
@@ -184,6 +194,7 @@ impl Driver {
         let tcp_timeout = node.profile.tcp_timeout;
         let setup = Setup {
             keyring,
+            keyring_file,
             label,
             compress,
             tcp_timeout,
@@ -220,6 +231,7 @@ impl<N: Drive> Driver<N> {
             udp: sockets.udp,
             listener: Some(sockets.tcp),
             envelope,
+            desk: KeyringDesk::new(setup.keyring_file),
             packet: vec![0; bounds::UDP_RECEIVE_BUFFER],
             scratch: Vec::new(),
             unsent: VecDeque::new(),
@@ -299,6 +311,7 @@ impl<N: Drive> Driver<N> {
             },
             _ = self.udp.writable(), if !self.unsent.is_empty() => Wake::Writable,
             Some(news) = self.news.recv() => Wake::Stream(news),
+            result = self.desk.saved() => Wake::KeyringSaved(result),
             request = self.requests.recv() => Wake::Request(request),
             () = sleep_until(deadline) => Wake::Tick,
         }
@@ -314,6 +327,7 @@ impl<N: Drive> Driver<N> {
             Wake::Writable => self.send_waiting(),
             Wake::ReceiveError(error) => self.note_receive_error(&error),
             Wake::Stream(news) => self.stream_news(news),
+            Wake::KeyringSaved(result) => self.keyring_saved(result),
             Wake::Request(Some(request)) => self.request(request),
             Wake::Request(None) => self.ended = Some(Ended::Stopped),
         }

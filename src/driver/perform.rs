@@ -41,10 +41,7 @@ impl<N: Drive> Driver<N> {
                     let _ = waiting.send(answer);
                 }
             }
-            Effect::Keyring { id, op, key } => {
-                let result = self.envelope.change_keyring(op, &key);
-                self.feed(Input::Keyring { id, result });
-            }
+            Effect::Keyring { id, op, key } => self.change_keyring(id, op, key),
             Effect::LostName => self.ended = Some(Ended::LostName),
         }
     }

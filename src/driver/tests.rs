@@ -194,6 +194,7 @@ impl Agent {
 fn setup(key: Option<&str>) -> Setup {
     Setup {
         keyring: key.map(|key| Keyring::new(key.parse().unwrap())),
+        keyring_file: None,
         label: Vec::new(),
         compress: true,
         tcp_timeout: Duration::from_secs(10),

@@ -3,7 +3,7 @@
 //! The keyring itself belongs to the driver. This layer asks it to change ([`super::Output::Keyring`])
 //! and tells the cluster how that went.
 
-use fyrd_keys::{Key, Keyring};
+use fyrd_keys::{Key, Keyring, RingError};
 use tracing::{error, info, warn};
 use zeroize::Zeroizing;
 
@@ -38,6 +38,16 @@ impl KeyOp {
             KeyOp::Use => "use-key",
             KeyOp::Remove => "remove-key",
             KeyOp::List => "list-keys",
+        }
+    }
+
+    /// The operation in words, for the log.
+    fn doing(self) -> &'static str {
+        match self {
+            KeyOp::Install => "install key",
+            KeyOp::Use => "change primary key",
+            KeyOp::Remove => "remove key",
+            KeyOp::List => "list keys",
         }
     }
 
@@ -89,7 +99,7 @@ impl Serf {
         let nodes = self
             .members
             .values()
-            .filter(|entry| entry.status == MemberStatus::Alive)
+            .filter(|entry| matches!(entry.status, MemberStatus::Alive | MemberStatus::Leaving))
             .count();
         let report = KeyReport {
             nodes,
@@ -154,10 +164,9 @@ impl Serf {
         let Some((op, open)) = self.key_queries.remove(&query) else {
             return;
         };
-        let name = op.query_name();
-        match result {
-            Ok(_) => info!(target: "serf", "Received {name} query"),
-            Err(reason) => error!(target: "serf", "Failed to answer {name} query: {reason}"),
+        info!(target: "serf", "Received {} query", op.query_name());
+        if let Err(reason) = result {
+            error!(target: "serf", "Failed to {}: {reason}", op.doing());
         }
         let list: &[Zeroizing<String>] = result.as_ref().map_or(&[], |list| &list.0);
         let room = if open.takes_streams {
@@ -206,12 +215,14 @@ pub fn apply(ring: Option<&mut Keyring>, op: KeyOp, key: &KeyBytes) -> KeyringRe
     if op == KeyOp::List {
         return Ok(KeyList(ring.keys().map(Key::to_text).collect()));
     }
-    let key = Key::from_wire(&key.0).map_err(|error| error.to_string())?;
-    let changed = match op {
-        KeyOp::Install => ring.install(key).map(drop),
-        KeyOp::Use => ring.use_key(&key),
-        KeyOp::Remove => ring.remove(&key).map(drop),
-        KeyOp::List => Ok(()),
+    let changed = match (op, Key::from_wire(&key.0)) {
+        (KeyOp::Install, Ok(key)) => ring.install(key).map(drop),
+        (KeyOp::Use, Ok(key)) => ring.use_key(&key),
+        (KeyOp::Remove, Ok(key)) => ring.remove(&key).map(drop),
+        // What is no key is in no ring: Serf refuses only to install it, and to use it.
+        (KeyOp::Install, Err(error)) => return Err(error.to_string()),
+        (KeyOp::Use, Err(_)) => Err(RingError::NotInRing),
+        (KeyOp::Remove, Err(_)) | (KeyOp::List, _) => Ok(()),
     };
     changed
         .map(|()| KeyList::default())
@@ -292,5 +303,43 @@ mod tests {
         let bytes = KeyBytes(Zeroizing::new(b"secretsecret".to_vec()));
         let list = KeyList(vec![Zeroizing::new("secret".to_owned())]);
         assert!(!format!("{bytes:?}{list:?}").contains("secret"));
+    }
+    const K1: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    const K2: &str = "EBESExQVFhcYGRobHB0eHw==";
+    const CHACHA: &str = "chacha20poly1305:ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=";
+
+    fn wire(text: &str) -> KeyBytes {
+        KeyBytes(Key::parse(text).unwrap().to_wire())
+    }
+
+    fn ring(keys: &[&str]) -> Keyring {
+        Keyring::from_keys(keys.iter().map(|text| text.parse().unwrap()).collect()).unwrap()
+    }
+
+    #[test]
+    fn changes_and_refusals_are_serfs() {
+        let junk = || KeyBytes(Zeroizing::new(b"short".to_vec()));
+        let not_there = "Requested key is not in the keyring";
+        #[rustfmt::skip]
+        let table = [
+            (&[K1][..], KeyOp::Install, wire(K2), Ok(&[K1, K2][..])),
+            (&[K1], KeyOp::Install, wire(K1), Ok(&[K1])),
+            (&[K1], KeyOp::Install, wire(CHACHA), Ok(&[K1, CHACHA])),
+            (&[K1], KeyOp::Install, junk(), Err("key size must be 16, 24 or 32 bytes")),
+            (&[K1, K2], KeyOp::Use, wire(K2), Ok(&[K2, K1])),
+            (&[K1], KeyOp::Use, wire(K2), Err(not_there)),
+            (&[K1], KeyOp::Use, junk(), Err(not_there)),
+            (&[K1, K2], KeyOp::Remove, wire(K2), Ok(&[K1])),
+            (&[K1], KeyOp::Remove, wire(K2), Ok(&[K1])),
+            (&[K1], KeyOp::Remove, junk(), Ok(&[K1])),
+            (&[K1, K2], KeyOp::Remove, wire(K1), Err("Removing the primary key is not allowed")),
+        ];
+        for (before, op, wish, after) in table {
+            let mut found = ring(before);
+            match (apply(Some(&mut found), op, &wish), after) {
+                (Ok(_), Ok(keys)) => assert!(found.keys().eq(ring(keys).keys()), "{before:?} {op:?}"),
+                (found, after) => assert_eq!(found.err().as_deref(), after.err(), "{before:?} {op:?}"),
+            }
+        }
     }
 }

@@ -1,0 +1,759 @@
+//! `keys rotate`: a new key takes the place of the old one, in steps none of which cuts anybody off.
+//!
+//! ```text
+//! everybody answers -> install new -> all have it? -> use new -> all have it still? -> remove old
+//! ```
+//!
+//! Each step is taken only when every known member has confirmed the one before, and is repeated until
+//! then or until the time is up. While the old key is installed, all can read all. Every step can be
+//! repeated without harm, so running the command again takes up where it stopped.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use fyrd_keys::{Cipher, Key};
+use rand::TryRng;
+use zeroize::Zeroizing;
+
+use super::super::flags::Flags;
+use super::super::{Failure, Terminal, table};
+use super::survey::{Survey, name};
+use crate::rpc::client::{Client, ClientError, KeyOperation};
+
+/// How long to wait for members unless told otherwise.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two tries. A try itself takes up to the query timeout when a member is silent.
+const PAUSE: Duration = Duration::from_millis(500);
+/// A single lost datagram shall not keep us from going back.
+const GO_BACK_TRIES: usize = 3;
+
+/// What the user wants.
+pub(super) struct Wishes {
+    /// The new key or its fingerprint.
+    pub new: Option<Zeroizing<String>>,
+    /// The old keys, or their fingerprints, where there is a choice.
+    pub old: Vec<Zeroizing<String>>,
+    /// The cipher of a key to be made.
+    pub cipher: Option<Cipher>,
+    /// Whether to show the new key at the end.
+    pub print: bool,
+    pub timeout: Duration,
+}
+
+impl Wishes {
+    pub fn of(flags: &Flags, new: Option<Zeroizing<String>>) -> Result<Wishes, Failure> {
+        let cipher = match flags.string("cipher") {
+            None => None,
+            Some("aes256gcm") => Some(Cipher::Aes256Gcm),
+            Some("chacha20poly1305") => Some(Cipher::ChaCha20Poly1305),
+            Some(other) => {
+                return Err(Failure::Error(format!(
+                    "Error: Unknown cipher '{other}'; it can be aes256gcm or chacha20poly1305"
+                )));
+            }
+        };
+        if cipher.is_some() && new.is_some() {
+            return Err(Failure::Error(
+                "Error: -cipher is for a key to be made; leave it out, or the key".to_owned(),
+            ));
+        }
+        let timeout = match flags.duration("timeout") {
+            None => DEFAULT_TIMEOUT,
+            Some(timeout) => Duration::from_nanos(u64::try_from(timeout.nanos).unwrap_or_default()),
+        };
+        Ok(Wishes {
+            new,
+            old: flags.list("old").into_iter().map(Zeroizing::new).collect(),
+            cipher,
+            print: flags.is_set("print"),
+            timeout,
+        })
+    }
+}
+
+/// What is to be done, once the keys are known.
+struct Plan {
+    new: Key,
+    /// What is removed at the end.
+    old: Vec<Key>,
+    /// What the cluster can go back to: known only if there is one key besides the new one.
+    fallback: Option<Key>,
+}
+
+/// The rotation stops here.
+enum Stop {
+    /// Not everybody is known to have taken a step.
+    Doubt {
+        rows: Vec<String>,
+        refused: bool,
+        what: String,
+        state: String,
+    },
+    Error(String),
+}
+
+impl From<ClientError> for Stop {
+    fn from(error: ClientError) -> Stop {
+        Stop::Error(format!("{error}. Nobody is cut off: the old key is removed last"))
+    }
+}
+
+/// Rotates.
+pub(super) async fn rotate(
+    terminal: &mut Terminal<'_>,
+    client: &mut Client,
+    wishes: &Wishes,
+) -> Result<(), Failure> {
+    let mut rotation = Rotation {
+        deadline: Instant::now() + wishes.timeout,
+        timeout: wishes.timeout,
+        told: String::new(),
+        terminal,
+        client,
+    };
+    let mut again = String::from("keys rotate");
+    let result = match rotation.prepare(wishes).await {
+        Ok(plan) => {
+            again = format!("keys rotate {}", plan.new.fingerprint());
+            rotation.run(&plan, wishes.print).await
+        }
+        Err(stop) => Err(stop),
+    };
+    match result {
+        Ok(()) => Ok(()),
+        Err(Stop::Error(text)) => Err(Failure::Error(format!("\nError rotating keys: {text}"))),
+        Err(Stop::Doubt {
+            rows,
+            refused,
+            what,
+            state,
+        }) => {
+            terminal.line(table::columns(&rows));
+            let program = terminal.program().to_owned();
+            Err(Failure::Error(format!(
+                "\nError rotating keys: {what}\n{state}\n{}: '{program} {again}' goes on.",
+                if refused {
+                    "When what the members in doubt say is put right"
+                } else {
+                    "Once the members in doubt are back, or have left for good (force-leave)"
+                }
+            )))
+        }
+    }
+}
+
+struct Rotation<'r, 't> {
+    terminal: &'r mut Terminal<'t>,
+    client: &'r mut Client,
+    deadline: Instant,
+    timeout: Duration,
+    /// What was last said about waiting, so that it is said once.
+    told: String,
+}
+
+impl Rotation<'_, '_> {
+    /// Waits until everybody answers, and finds out which keys are meant. Changes nothing.
+    async fn prepare(&mut self, wishes: &Wishes) -> Result<Plan, Stop> {
+        let survey = loop {
+            let survey = self.list().await?;
+            if survey.is_unanimous() {
+                break survey;
+            }
+            if survey.is_refused() || !self.wait_for(&survey).await {
+                let what = match survey.is_refused() {
+                    true => "members refuse to list their keys".to_owned(),
+                    false => format!("not every member answers{}", self.waited()),
+                };
+                let state = "Nothing was changed.".to_owned();
+                return Err(self.doubt(&survey, what, state).await);
+            }
+        };
+        if survey.is_cut {
+            return Err(Stop::Error(
+                "members hold more keys than they can list; remove some first".to_owned(),
+            ));
+        }
+        plan(&survey, wishes).map_err(Stop::Error)
+    }
+
+    async fn run(&mut self, plan: &Plan, print: bool) -> Result<(), Stop> {
+        let new = name(&plan.new);
+        let old: Vec<String> = plan.old.iter().map(name).collect();
+        self.terminal
+            .line(format!("==> Rotating from {} to {new}...", or_none(&old)));
+        self.switch(plan).await?;
+        for key in &plan.old {
+            self.terminal
+                .line(format!("==> Removing key {} from all members...", name(key)));
+            self.remove(key, plan).await?;
+        }
+        let survey = self.list().await?;
+        self.terminal.line(format!(
+            "==> Successfully rotated! All {} members seal with {new}.",
+            survey.alive.len()
+        ));
+        self.terminal.line(
+            "    Their keyring files hold it; members without such a file need it as their -encrypt key, \
+             and so do new members.",
+        );
+        if print {
+            let mut line = Zeroizing::new(String::from("    "));
+            line.push_str(&plan.new.to_text());
+            self.terminal.line(line.as_bytes());
+        } else {
+            let program = self.terminal.program().to_owned();
+            self.terminal
+                .line(format!("    '{program} keys list -print' shows it."));
+        }
+        Ok(())
+    }
+
+    /// Until every member holds the new key and seals with it.
+    async fn switch(&mut self, plan: &Plan) -> Result<(), Stop> {
+        let mut went_back = None;
+        loop {
+            let covered = self.install(plan, went_back).await?;
+            self.terminal.line("==> Changing primary key on all members...");
+            let mut survey = Survey::take(self.client, KeyOperation::Use(plan.new.to_text())).await?;
+            if survey.is_unanimous() && survey.alive.is_subset(&covered) {
+                // A member that was restarted meanwhile may be back with the keys of old.
+                survey = self.list().await?;
+                if survey.is_unanimous() && survey.all_hold(&plan.new) {
+                    return Ok(());
+                }
+            }
+            // Who came after the key was installed does not hear us unless we go back.
+            went_back = Some(self.go_back(plan).await);
+            if !self.wait_for(&survey).await {
+                let what = format!("not every member uses the new key{}", self.waited());
+                let state = state_of_switch(plan, went_back == Some(true));
+                return Err(self.doubt(&survey, what, state).await);
+            }
+        }
+    }
+
+    /// Until every member holds the new key: who they are. If it was used already, `went_back` tells
+    /// whether the old one is in use again.
+    async fn install(&mut self, plan: &Plan, went_back: Option<bool>) -> Result<BTreeSet<String>, Stop> {
+        let key = &plan.new;
+        self.terminal
+            .line(format!("==> Installing key {} on all members...", name(key)));
+        loop {
+            let mut survey = Survey::take(self.client, KeyOperation::Install(key.to_text())).await?;
+            if survey.is_unanimous() {
+                survey = self.list().await?;
+                if survey.is_unanimous() && survey.all_hold(key) {
+                    return Ok(survey.alive);
+                }
+            }
+            if survey.is_refused() || !self.wait_for(&survey).await {
+                let what = format!("not every member has the new key{}", self.waited());
+                let listed = self.list().await?;
+                let state = match went_back {
+                    Some(went_back) => state_of_switch(plan, went_back),
+                    None => format!(
+                        "{} is installed on {} of {} members, and was not put to use: everybody can still \
+                         talk to everybody. 'keys remove {}' takes it back.",
+                        name(key),
+                        listed.holders(key),
+                        listed.asked,
+                        key.fingerprint()
+                    ),
+                };
+                return Err(self.doubt(&survey, what, state).await);
+            }
+        }
+    }
+
+    /// Makes the old key the primary one again; whether every member that is there did so.
+    async fn go_back(&mut self, plan: &Plan) -> bool {
+        let Some(old) = &plan.fallback else { return false };
+        for _ in 0..GO_BACK_TRIES {
+            let used = Survey::take(self.client, KeyOperation::Use(old.to_text())).await;
+            if used.is_ok_and(|survey| survey.error.is_empty()) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Until no member holds the old key; it goes only while everybody is there to confirm the new one.
+    async fn remove(&mut self, old: &Key, plan: &Plan) -> Result<(), Stop> {
+        let new = &plan.new;
+        loop {
+            let mut survey = self.list().await?;
+            if survey.is_unanimous() && survey.all_hold(new) {
+                if survey.holders(old) == 0 {
+                    return Ok(());
+                }
+                survey = Survey::take(self.client, KeyOperation::Remove(old.to_text())).await?;
+                if survey.is_unanimous() {
+                    continue;
+                }
+            }
+            if survey.is_refused() || !self.wait_for(&survey).await {
+                let what = format!("not every member has removed the old key{}", self.waited());
+                let listed = self.list().await?;
+                // As long as all have the old key, a member that is back with nothing else needs it.
+                let state = if listed.all_hold(old) && self.go_back(plan).await {
+                    state_of_switch(plan, true)
+                } else {
+                    format!(
+                        "The others seal with {}; {} is still installed on {} of {} members.",
+                        name(new),
+                        name(old),
+                        listed.holders(old),
+                        listed.asked
+                    )
+                };
+                return Err(self.doubt(&survey, what, state).await);
+            }
+        }
+    }
+
+    async fn list(&mut self) -> Result<Survey, Stop> {
+        Ok(Survey::take(self.client, KeyOperation::List).await?)
+    }
+
+    /// Waits a moment for whom the survey misses; false when the time is up.
+    async fn wait_for(&mut self, survey: &Survey) -> bool {
+        if Instant::now() + PAUSE >= self.deadline {
+            return false;
+        }
+        let absent: Vec<String> = survey
+            .absent
+            .iter()
+            .map(|(name, status)| format!("{name} ({status})"))
+            .collect();
+        let told = match absent.is_empty() {
+            true => "members that do not answer".to_owned(),
+            false => absent.join(", "),
+        };
+        if told != self.told {
+            self.terminal.line(format!("    waiting for {told}"));
+            self.told = told;
+        }
+        tokio::time::sleep(PAUSE).await;
+        true
+    }
+
+    async fn doubt(&mut self, survey: &Survey, what: String, state: String) -> Stop {
+        let silent = survey.silent(self.client).await;
+        Stop::Doubt {
+            rows: survey.doubts(&silent),
+            refused: survey.is_refused(),
+            what,
+            state,
+        }
+    }
+
+    fn waited(&self) -> String {
+        if Instant::now() + PAUSE < self.deadline {
+            return String::new();
+        }
+        format!(" (waited for {} s)", self.timeout.as_secs_f64())
+    }
+}
+
+/// Decides on the keys, from what all members hold.
+fn plan(survey: &Survey, wishes: &Wishes) -> Result<Plan, String> {
+    let known: Vec<&Key> = survey
+        .keys
+        .iter()
+        .filter_map(|listed| listed.key.as_ref())
+        .collect();
+    if known.len() != survey.keys.len() {
+        return Err(
+            "members hold a key of a kind unknown here; use a newer version of this program".to_owned(),
+        );
+    }
+    let new = match (&wishes.new, known.as_slice()) {
+        (Some(word), _) => survey.find(word)?,
+        (None, [only]) => generate(wishes.cipher, only.cipher())?,
+        (None, several) => {
+            let names: Vec<String> = several.iter().map(|key| name(key)).collect();
+            return Err(format!(
+                "members hold {} keys, {}, maybe from a rotation that did not end: say which one is to stay \
+                 (its fingerprint will do), or remove the others first",
+                names.len(),
+                names.join(" and ")
+            ));
+        }
+    };
+    let others: Vec<Key> = known.into_iter().filter(|key| **key != new).cloned().collect();
+    let old = if wishes.old.is_empty() {
+        if others.len() > 1 {
+            let names: Vec<String> = others.iter().map(name).collect();
+            return Err(format!(
+                "members hold {} other keys, {}: name those to be removed with -old",
+                names.len(),
+                names.join(" and ")
+            ));
+        }
+        others.clone()
+    } else {
+        let found: Result<Vec<Key>, String> = wishes.old.iter().map(|word| survey.find(word)).collect();
+        found?
+    };
+    if old.contains(&new) {
+        return Err(format!(
+            "{} cannot be both the new key and an old one",
+            name(&new)
+        ));
+    }
+    let fallback = match others.as_slice() {
+        [only] if survey.all_hold(only) => Some(only.clone()),
+        _ => None,
+    };
+    Ok(Plan { new, old, fallback })
+}
+
+/// A new key: of the cipher asked for, or as strong a one as Serf's agents understand, unless the cluster
+/// has left those behind already.
+fn generate(wanted: Option<Cipher>, present: Cipher) -> Result<Key, String> {
+    let cipher = wanted.unwrap_or(match present {
+        Cipher::ChaCha20Poly1305 => Cipher::ChaCha20Poly1305,
+        _ => Cipher::Aes256Gcm,
+    });
+    Key::generate(cipher, |bytes| rand::rngs::SysRng.try_fill_bytes(bytes))
+        .map_err(|error| format!("reading random data: {error}"))
+}
+
+fn state_of_switch(plan: &Plan, went_back: bool) -> String {
+    let new = plan.new.fingerprint();
+    match plan.fallback.as_ref().filter(|_| went_back) {
+        Some(old) => format!(
+            "Went back: {} is the primary key again, and {new} stays installed. Everybody can still talk to \
+             everybody.",
+            name(old)
+        ),
+        None => format!(
+            "Members seal with {new} or with their old key. They hold both, so everybody can still talk to \
+             everybody."
+        ),
+    }
+}
+
+fn or_none(names: &[String]) -> String {
+    match names {
+        [] => "no other key".to_owned(),
+        names => names.join(" and "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt, DuplexStream};
+
+    use super::super::survey::tests::{K1, K2, K3, survey};
+    use super::*;
+    use crate::rpc::codec::encode_into;
+    use crate::rpc::frame::{FrameReader, MAX_REQUEST_BYTES};
+    use crate::rpc::types::{KeyResponse, Member, MembersResponse, Request, RequestHeader, ResponseHeader};
+
+    fn wishes(new: Option<&str>, old: &[&str]) -> Wishes {
+        let owned = |text: &&str| Zeroizing::new((*text).to_owned());
+        Wishes {
+            new: new.as_ref().map(owned),
+            old: old.iter().map(owned).collect(),
+            cipher: None,
+            print: false,
+            timeout: DEFAULT_TIMEOUT,
+        }
+    }
+
+    fn keys(texts: &[&str]) -> Vec<Key> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    /// A member of the modelled cluster: its keys, the primary first.
+    #[derive(Clone)]
+    struct Node {
+        name: String,
+        ring: Vec<Key>,
+        is_up: bool,
+    }
+
+    /// A cluster as the agent `n1` sees it.
+    struct Model {
+        nodes: Vec<Node>,
+        operations: usize,
+        /// What goes wrong, and before which operation.
+        fault: (Fault, usize),
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Fault {
+        None,
+        /// A member comes that has only the old key.
+        Newcomer,
+        /// A member forgets all but the old key.
+        Forgets,
+        /// A member goes down and stays so.
+        Crash,
+        /// A member is down for three operations.
+        Absence,
+        /// A member does not answer once.
+        Silence,
+    }
+
+    impl Model {
+        fn new(fault: Fault, at: usize) -> Model {
+            let node = |name: &str| Node {
+                name: name.to_owned(),
+                ring: keys(&[K1]),
+                is_up: true,
+            };
+            Model {
+                nodes: ["n1", "n2", "n3"].map(node).into(),
+                operations: 0,
+                fault: (fault, at),
+            }
+        }
+
+        fn strike(&mut self) {
+            let (fault, at) = self.fault;
+            let (now, old) = (self.operations, keys(&[K1]));
+            match fault {
+                // Whom nobody can read does not get in.
+                Fault::Newcomer if now == at && self.nodes[0].ring[0] == old[0] => {
+                    self.nodes.push(Node {
+                        name: "n4".to_owned(),
+                        ring: old,
+                        is_up: true,
+                    });
+                }
+                Fault::Forgets if now == at => self.nodes[2].ring = old,
+                Fault::Crash | Fault::Absence if now == at => self.nodes[2].is_up = false,
+                Fault::Absence if now == at + 3 => self.nodes[2].is_up = true,
+                _ => {}
+            }
+        }
+
+        /// Whether the two can read each other.
+        fn talk(&self, a: &Node, b: &Node) -> bool {
+            a.is_up && b.is_up && a.ring.contains(&b.ring[0]) && b.ring.contains(&a.ring[0])
+        }
+
+        fn perform(&mut self, operation: &Request) -> (String, KeyResponse) {
+            self.operations += 1;
+            self.strike();
+            let mut response = KeyResponse::default();
+            let mut counts: Vec<(Zeroizing<String>, i64)> = Vec::new();
+            for index in 0..self.nodes.len() {
+                let silent = self.fault == (Fault::Silence, self.operations) && index == 2;
+                let (agent, node) = (&self.nodes[0], &self.nodes[index]);
+                response.num_nodes += i64::from(self.talk(agent, node));
+                if silent || !self.talk(agent, node) {
+                    continue;
+                }
+                response.num_resp += 1;
+                let ring = &mut self.nodes[index].ring;
+                match operation {
+                    Request::InstallKey(body) if !ring.contains(&body.key.parse().unwrap()) => {
+                        ring.push(body.key.parse().unwrap());
+                    }
+                    Request::UseKey(body) => {
+                        let key: Key = body.key.parse().unwrap();
+                        match ring.iter().position(|own| *own == key) {
+                            Some(at) => ring.swap(0, at),
+                            None => response.num_err += 1,
+                        }
+                    }
+                    Request::RemoveKey(body) => ring.retain(|own| own.to_text() != body.key),
+                    _ => {}
+                }
+                for key in ring.iter() {
+                    match counts.iter_mut().find(|(text, _)| *text == key.to_text()) {
+                        Some((_, count)) => *count += 1,
+                        None => counts.push((key.to_text(), 1)),
+                    }
+                }
+            }
+            response.keys = Some(counts);
+            let error = match response.num_resp == response.num_nodes && response.num_err == 0 {
+                true => String::new(),
+                false => "not all".to_owned(),
+            };
+            (error, response)
+        }
+
+        fn members(&self) -> MembersResponse {
+            let seen = |node: &Node| match self.talk(&self.nodes[0], node) {
+                true => "alive",
+                false => "failed",
+            };
+            let member = |node: &Node| Member {
+                name: node.name.clone(),
+                status: seen(node).to_owned(),
+                ..Member::default()
+            };
+            MembersResponse {
+                members: self.nodes.iter().map(member).collect(),
+            }
+        }
+
+        /// Answers requests until the client is gone.
+        async fn serve(&mut self, stream: DuplexStream) {
+            let (reader, mut writer) = tokio::io::split(stream);
+            let mut frames = FrameReader::new(reader, MAX_REQUEST_BYTES);
+            while let Ok(Some(frame)) = frames.next().await {
+                let header = RequestHeader::decode_after(&RequestHeader::default(), frame).unwrap();
+                let body = match Request::has_body(&header.command) {
+                    Some(true) => frames.next().await.unwrap().unwrap().to_vec(),
+                    _ => Vec::new(),
+                };
+                let request = Request::decode(&header.command, &body).unwrap().unwrap();
+                let mut bytes = Vec::new();
+                let mut answer = ResponseHeader {
+                    error: String::new(),
+                    seq: header.seq,
+                };
+                match &request {
+                    Request::Members => {
+                        encode_into(&answer, &mut bytes).unwrap();
+                        encode_into(&self.members(), &mut bytes).unwrap();
+                    }
+                    Request::Handshake(_) => encode_into(&answer, &mut bytes).unwrap(),
+                    Request::Query(_) => {
+                        answer.error = "no pings here".to_owned();
+                        encode_into(&answer, &mut bytes).unwrap();
+                    }
+                    operation => {
+                        let (error, response) = self.perform(operation);
+                        answer.error = error;
+                        encode_into(&answer, &mut bytes).unwrap();
+                        encode_into(&response, &mut bytes).unwrap();
+                    }
+                }
+                writer.write_all(&bytes).await.unwrap();
+            }
+        }
+    }
+
+    /// Rotates from K1 to K2 in the model: whether it succeeded, and what it said.
+    async fn rotate_model(model: &mut Model, millis: u64) -> (bool, String) {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut terminal = Terminal::new("fyrd".into(), &mut out, &mut err);
+        let wishes = Wishes {
+            timeout: Duration::from_millis(millis),
+            ..wishes(Some(K2), &[])
+        };
+        let rotating = async {
+            let mut client = Client::over(Box::new(ours)).await.unwrap();
+            rotate(&mut terminal, &mut client, &wishes).await
+        };
+        let (result, ()) = tokio::join!(rotating, model.serve(theirs));
+        let mut said = String::from_utf8(out).unwrap();
+        if let Err(Failure::Error(text)) = &result {
+            said.push_str(text);
+        }
+        (result.is_ok(), said)
+    }
+
+    /// Rotates with a fault; whether that stopped it.
+    async fn survives(fault: Fault, at: usize) -> bool {
+        let mut model = Model::new(fault, at);
+        let (done, said) = rotate_model(&mut model, 700).await;
+        let up: Vec<&Node> = model.nodes.iter().filter(|node| node.is_up).collect();
+        for (a, b) in up.iter().flat_map(|a| up.iter().map(move |b| (a, b))) {
+            let (one, other) = (&a.name, &b.name);
+            assert!(model.talk(a, b), "{fault:?} at {at}: {one} and {other}\n{said}");
+        }
+        if done {
+            assert!(fault != Fault::Crash, "{fault:?} at {at}: {said}");
+            let rotated = up.iter().all(|node| node.ring == keys(&[K2]));
+            assert!(rotated, "{fault:?} at {at}: {said}");
+            return false;
+        }
+        assert!(said.contains("in doubt:"), "{fault:?} at {at}: {said}");
+        model.fault = (Fault::None, 0);
+        model.nodes.iter_mut().for_each(|node| node.is_up = true);
+        let (done, said) = rotate_model(&mut model, 5000).await;
+        assert!(done, "{fault:?} at {at}, once more: {said}");
+        true
+    }
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(future)
+    }
+
+    /// Whatever goes wrong at whatever point, the rotation either succeeds with all of the cluster, or
+    /// stops with a cluster in which everybody who is up can talk to everybody; and then it can be
+    /// completed once the fault is gone.
+    #[test]
+    fn a_fault_at_any_point_cuts_nobody_off() {
+        use Fault::{Absence, Crash, Forgets, Newcomer, Silence};
+        // Who forgets the new key after the old one is gone is lost, whoever rotates.
+        let cases = [
+            (Newcomer, 9),
+            (Forgets, 6),
+            (Crash, 8),
+            (Absence, 8),
+            (Silence, 9),
+        ];
+        let stopped: Vec<bool> = std::thread::scope(|scope| {
+            let running: Vec<_> = cases
+                .iter()
+                .flat_map(|(fault, points)| (1..=*points).map(move |at| (*fault, at)))
+                .map(|(fault, at)| scope.spawn(move || block_on(survives(fault, at))))
+                .collect();
+            running.into_iter().map(|case| case.join().unwrap()).collect()
+        });
+        assert!(
+            stopped.contains(&true) && stopped.contains(&false),
+            "faults stop some rotations: {stopped:?}"
+        );
+        let (done, said) = block_on(rotate_model(&mut Model::new(Fault::None, 0), 5000));
+        assert!(done && !said.contains("waiting"), "{said}");
+    }
+
+    #[test]
+    fn what_is_new_and_what_is_old() {
+        let one = [(K1, 3)];
+        let two = [(K1, 3), (K2, 3)];
+        let three = [(K1, 3), (K2, 3), (K3, 3)];
+        #[rustfmt::skip]
+        let table = [
+            (&one[..], wishes(Some(K2), &[]), Ok((&[K1][..], Some(K1)))),
+            (&two, wishes(Some(K2), &[]), Ok((&[K1], Some(K1)))),
+            (&[(K2, 3)], wishes(Some(K2), &[]), Ok((&[], None))),
+            (&[(K1, 2), (K2, 3)], wishes(Some(K2), &[]), Ok((&[K1], None))),
+            (&three, wishes(Some(K2), &[K1, K3]), Ok((&[K1, K3], None))),
+            (&two, wishes(None, &[]), Err("say which one is to stay")),
+            (&three, wishes(Some(K2), &[]), Err("name those to be removed with -old")),
+            (&two, wishes(Some(K2), &[K2]), Err("cannot be both")),
+            (&[("rot13:AAAA", 3)], wishes(Some(K2), &[]), Err("of a kind unknown")),
+        ];
+        for (held, wishes, expected) in table {
+            match (plan(&survey(held, 3, &[]), &wishes), expected) {
+                (Ok(plan), Ok((old, fallback))) => {
+                    assert_eq!(plan.new, K2.parse().unwrap());
+                    assert_eq!(plan.old, keys(old));
+                    assert_eq!(plan.fallback, fallback.map(|key| key.parse().unwrap()));
+                }
+                (Err(text), Err(part)) => assert!(text.contains(part), "{text}"),
+                (found, expected) => panic!("{:?} instead of {expected:?}", found.err()),
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_is_made_when_none_is_given() {
+        for (held, cipher, expected) in [
+            (K2, None, Cipher::Aes256Gcm),
+            (K3, None, Cipher::ChaCha20Poly1305),
+            (K1, Some(Cipher::ChaCha20Poly1305), Cipher::ChaCha20Poly1305),
+            (K3, Some(Cipher::Aes256Gcm), Cipher::Aes256Gcm),
+        ] {
+            let wishes = Wishes {
+                cipher,
+                ..wishes(None, &[])
+            };
+            let plan = plan(&survey(&[(held, 3)], 3, &[]), &wishes).unwrap_or_else(|text| panic!("{text}"));
+            assert_eq!((plan.new.cipher(), plan.old), (expected, keys(&[held])));
+        }
+    }
+}
