@@ -1,6 +1,8 @@
 //! The key commands. Their answer has a body even when there is an error, because clients read it and
 //! show which member failed.
 
+use base64::Engine;
+use fyrd_keys::{Key, KeyError};
 use zeroize::Zeroizing;
 
 use super::Backend;
@@ -12,9 +14,9 @@ use crate::serf::keys::{KeyBytes, KeyOp, key_verdict};
 impl<B: Backend> Client<B> {
     /// Installs, uses or removes the key that is written so.
     pub(super) async fn change_key(&mut self, op: KeyOp, text: &str) -> Result<(), String> {
-        let report = match fyrd_keys::Key::parse(text) {
-            Ok(key) => self.backend.keys(op, KeyBytes(key.to_wire())).await,
-            Err(error) => Err(error.to_string()),
+        let report = match wire_form(text) {
+            Ok(key) => self.backend.keys(op, key).await,
+            Err(reason) => Err(reason),
         };
         self.answer_keys(report, false).await
     }
@@ -30,6 +32,23 @@ impl<B: Backend> Client<B> {
             Err(reason) => (reason, KeyReport::default()),
         };
         self.send(&error, Some(&key_response(report, listing))).await
+    }
+}
+
+/// The bytes that travel. As with Serf, bytes of a length that no key has are not refused here: each
+/// member says what it makes of them.
+fn wire_form(text: &str) -> Result<KeyBytes, String> {
+    match Key::parse(text) {
+        Ok(key) => Ok(KeyBytes(key.to_wire())),
+        Err(KeyError::AesSize) => {
+            let engine = base64::engine::general_purpose::STANDARD;
+            let text = Zeroizing::new(text.replace(['\r', '\n'], ""));
+            let bytes = engine.decode(text.as_bytes());
+            bytes
+                .map(|bytes| KeyBytes(Zeroizing::new(bytes)))
+                .map_err(|_| KeyError::AesSize.to_string())
+        }
+        Err(error) => Err(error.to_string()),
     }
 }
 

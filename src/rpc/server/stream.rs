@@ -82,7 +82,7 @@ async fn sift(
         };
         let Some(event) = event else { return };
         let mut missing = events.take_lost();
-        if filters.iter().any(|filter| wants(filter, &event)) && wanted.try_send(event).is_err() {
+        if filters.iter().any(|filter| filter.matches(&event)) && wanted.try_send(event).is_err() {
             missing += 1;
         }
         lost.set(lost.get() + missing);
@@ -99,17 +99,6 @@ async fn next(
         _ = stopped => None,
         event = waiting.recv() => event,
     }
-}
-
-fn wants(filter: &EventFilter, event: &Event) -> bool {
-    let named =
-        |kind: &str, name: &str| filter.event == kind && (filter.name.is_empty() || filter.name == *name);
-    filter.event == "*"
-        || match event {
-            Event::Member { kind, .. } => filter.event == kind.as_str(),
-            Event::User { name, .. } => named("user", name),
-            Event::Query { name, .. } => named("query", name),
-        }
 }
 
 fn event_record(event: &Event, pending: &PendingQueries) -> EventRecord {
@@ -222,7 +211,7 @@ mod tests {
             ("query:", [0, 0, 0, 0, 1, 1]),
         ] {
             let filters = EventFilter::parse_list(filters);
-            let passes = |event| u8::from(filters.iter().any(|filter| wants(filter, event)));
+            let passes = |event| u8::from(filters.iter().any(|filter| filter.matches(event)));
             assert_eq!(events.each_ref().map(passes), expected, "{filters:?}");
         }
     }
