@@ -193,3 +193,19 @@ pub const RPC_WRITE: Duration = Duration::from_secs(10);
 
 /// How long a refused RPC client may take to read why.
 pub const RPC_LINGER: Duration = Duration::from_secs(1);
+
+/// Records that wait for an RPC client: per event stream, and per log monitor. As in Serf.
+pub const RPC_RECORDS_WAITING: usize = 512;
+
+/// Acknowledgements and answers that wait for an RPC client, per query. A large cluster's acknowledgements
+/// come in bursts, and none of them comes twice.
+pub const RPC_QUERY_ANSWERS_WAITING: usize = 4096;
+
+/// Event streams and running queries of one RPC client together, since each has a queue.
+pub const RPC_SUBSCRIPTIONS_MAX: usize = 128;
+
+/// How often a client that does not read is looked at for what it has lost.
+pub const RPC_LOSS_CHECK: Duration = Duration::from_secs(1);
+
+/// Shortest time between two log lines about what one client loses.
+pub const RPC_LOSS_REPORT: Duration = Duration::from_secs(10);

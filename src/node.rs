@@ -36,6 +36,9 @@ const PROTOCOL: [u8; 3] = [1, 5, 2];
 /// The Serf versions this node understands.
 const DELEGATE: std::ops::RangeInclusive<u8> = 2..=5;
 
+/// The Serf version that brought queries.
+const QUERY_PROTOCOL: u8 = 4;
+
 /// Everything a node has to be told before it can start.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -366,6 +369,9 @@ impl Node {
             } => {
                 let sent = self.serf.user_event(&name, &payload, coalesce);
                 self.answer(id, sent.map_or_else(Answer::Failed, |()| Answer::Done));
+            }
+            Command::Query(_) | Command::Keys { .. } if self.config.protocol < QUERY_PROTOCOL => {
+                self.answer(id, Answer::Failed("Feature not supported".to_owned()));
             }
             Command::Query(params) => {
                 let started = self.serf.query(now, &params);

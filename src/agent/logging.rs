@@ -8,11 +8,16 @@
 use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+use crate::rpc::server::LogTap;
 
 /// How many lines, of all levels, are remembered for those who come later.
 pub const BACKLOG_LINES: usize = 512;
@@ -93,6 +98,14 @@ struct State {
     /// Lines that wait for the start to succeed; `None` once it has.
     gated: Option<VecDeque<Arc<str>>>,
     backlog: VecDeque<LogLine>,
+    taps: Vec<Tap>,
+}
+
+/// Somebody who listens to the log.
+struct Tap {
+    level: Level,
+    lines: mpsc::Sender<Arc<str>>,
+    lost: Arc<AtomicU64>,
 }
 
 impl Console {
@@ -109,6 +122,7 @@ impl Console {
             level: Level::Info,
             gated: Some(VecDeque::new()),
             backlog: VecDeque::new(),
+            taps: Vec::new(),
         };
         Console {
             state: Arc::new(Mutex::new(state)),
@@ -148,6 +162,25 @@ impl Console {
         self.lock().backlog.iter().cloned().collect()
     }
 
+    /// The last lines of this level and above, and all that follow: up to `capacity` of those wait, what
+    /// comes on top is lost and counted.
+    pub fn tap(&self, level: Level, capacity: usize) -> LogTap {
+        let (lines, live) = mpsc::channel(capacity.max(1));
+        let lost = Arc::new(AtomicU64::new(0));
+        let mut state = self.lock();
+        state.taps.push(Tap {
+            level,
+            lines,
+            lost: Arc::clone(&lost),
+        });
+        let passing = state.backlog.iter().filter(|line| line.level >= level);
+        LogTap {
+            backlog: passing.map(|line| Arc::clone(&line.text)).collect(),
+            live,
+            lost,
+        }
+    }
+
     /// Makes this console receive the log of the whole process; only the first one does.
     pub fn receive_log(&self) {
         let subscriber = tracing_subscriber::registry().with(LogLayer {
@@ -159,6 +192,7 @@ impl Console {
 
     fn log(&self, line: LogLine) {
         let mut state = self.lock();
+        state.taps.retain(|tap| tap.offer(&line));
         if state.backlog.len() >= BACKLOG_LINES {
             state.backlog.pop_front();
         }
@@ -186,6 +220,23 @@ impl Console {
 impl fmt::Debug for Console {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Console").finish_non_exhaustive()
+    }
+}
+
+impl Tap {
+    /// Whether the listener is still there.
+    fn offer(&self, line: &LogLine) -> bool {
+        if line.level < self.level {
+            return !self.lines.is_closed();
+        }
+        match self.lines.try_send(Arc::clone(&line.text)) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_)) => {
+                self.lost.fetch_add(1, Ordering::Relaxed);
+                true
+            }
+            Err(TrySendError::Closed(_)) => false,
+        }
     }
 }
 
@@ -335,6 +386,30 @@ mod tests {
         let backlog = console.backlog();
         assert_eq!(backlog.len(), BACKLOG_LINES);
         assert!(backlog[0].text.ends_with("agent: line 10"));
+    }
+
+    #[test]
+    fn a_tap_has_the_backlog_and_what_follows() {
+        let (_, _) = with_console(|console| {
+            info!(target: "agent", "before");
+            debug!(target: "agent", "too little");
+            let mut tap = console.tap(Level::Info, 2);
+            for number in 1..=3 {
+                console.set_level(Level::Err);
+                debug!(target: "agent", "too little");
+                warn!(target: "agent", "line {number}");
+            }
+            let ends = |line: &str, end: &str| assert!(line.ends_with(end), "{line}");
+            assert_eq!(tap.backlog.len(), 1);
+            ends(&tap.backlog[0], "[INFO] agent: before");
+            ends(&tap.live.try_recv().unwrap(), "[WARN] agent: line 1");
+            ends(&tap.live.try_recv().unwrap(), "[WARN] agent: line 2");
+            assert!(tap.live.try_recv().is_err(), "there was no room for the third");
+            assert_eq!(tap.lost.load(Ordering::Relaxed), 1);
+            drop(tap);
+            debug!(target: "agent", "too little");
+            assert!(console.lock().taps.is_empty());
+        });
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! waits for its end. [`Agent`] is what RPC reaches of it.
 
 pub mod address;
+mod backend;
 pub mod config;
 mod event_loop;
 pub mod files;
@@ -11,15 +12,14 @@ mod join;
 mod json;
 pub mod logging;
 pub mod plan;
+mod query_router;
 mod shutdown;
 mod signals;
 mod startup;
 mod stats;
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use tracing::{error, info};
 
@@ -27,10 +27,13 @@ pub use startup::run;
 
 use crate::driver::{Handle, Stopped};
 use crate::events::hub::Hub;
-use crate::rpc::server::Backend;
-use crate::serf::{Answer, Command, Member, Tags};
-use crate::wire::serf::WireCoordinate;
+use crate::serf::{Answer, Command};
 use config::Secret;
+use logging::Console;
+use query_router::QueryRouter;
+
+/// What is said to whoever asks something of an agent that is about to end.
+const STOPPED: &str = "Serf is shutting down";
 
 /// A running agent, as RPC and signals reach it. Clones are the same agent.
 #[derive(Clone, Debug)]
@@ -41,6 +44,10 @@ struct Shared {
     driver: Handle,
     /// Where events are listened to.
     hub: Rc<Hub>,
+    /// Who waits for the answers to queries of ours.
+    queries: Rc<QueryRouter>,
+    /// Where the log can be listened to.
+    console: Console,
     name: String,
     rpc_auth: Secret,
     tags_file: Option<String>,
@@ -71,78 +78,7 @@ impl Agent {
         match self.0.driver.command(command).await {
             Ok(Answer::Failed(reason)) => Err(reason),
             Ok(_) => Ok(()),
-            Err(Stopped) => Err("Serf is shutting down".to_string()),
+            Err(Stopped) => Err(STOPPED.to_string()),
         }
-    }
-
-    /// The tags as they will be, first without `delete`, then with `set`.
-    async fn changed_tags(&self, set: Tags, delete: Vec<String>) -> Result<(Tags, Tags), String> {
-        let old = self
-            .0
-            .driver
-            .read(|node| node.tags().clone())
-            .await
-            .map_err(|e| e.to_string())?;
-        let mut new = old.clone();
-        new.retain(|name, _| !delete.contains(name));
-        new.extend(set);
-        Ok((old, new))
-    }
-}
-
-impl Backend for Agent {
-    fn rpc_auth(&self) -> Option<&str> {
-        Some(self.0.rpc_auth.expose()).filter(|token| !token.is_empty())
-    }
-
-    async fn members(&self) -> Vec<Arc<Member>> {
-        self.0
-            .driver
-            .read(|node| node.members())
-            .await
-            .unwrap_or_default()
-    }
-
-    async fn join(&self, existing: Vec<String>, replay: bool) -> Result<usize, String> {
-        self.join_all(&existing, replay).await
-    }
-
-    async fn leave(&self) -> Result<(), String> {
-        self.leave_cluster().await
-    }
-
-    async fn force_leave(&self, name: String, prune: bool) -> Result<(), String> {
-        let kind = if prune { "node (prune)" } else { "node" };
-        info!(target: "agent", "Force leaving {kind}: {name}");
-        self.command(Command::ForceLeave { name, prune }).await
-    }
-
-    /// The tags file is written first, so that a change that cannot be kept is not made.
-    async fn set_tags(&self, set: Tags, delete: Vec<String>) -> Result<(), String> {
-        let (old, new) = self.changed_tags(set, delete).await?;
-        let Some(path) = &self.0.tags_file else {
-            return self.command(Command::SetTags(new)).await;
-        };
-        files::write_tags(path, &new)?;
-        let result = self.command(Command::SetTags(new)).await;
-        if result.is_err()
-            && let Err(reason) = files::write_tags(path, &old)
-        {
-            error!(target: "agent", "{reason}");
-        }
-        result
-    }
-
-    async fn stats(&self) -> BTreeMap<String, BTreeMap<String, String>> {
-        self.collect_stats().await
-    }
-
-    async fn coordinate(&self, name: String) -> Option<WireCoordinate> {
-        self.0
-            .driver
-            .read(move |node| node.coordinate(&name))
-            .await
-            .ok()
-            .flatten()
     }
 }

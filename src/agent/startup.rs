@@ -6,19 +6,20 @@ use std::rc::Rc;
 
 use rand::TryRng;
 use rand::rngs::SysRng;
-use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tracing::info;
 
 use super::config::Settings;
 use super::logging::Console;
 use super::plan::Plan;
+use super::query_router::{self, QueryRouter};
 use super::signals::{Signal, Signals};
 use super::{Agent, Shared, address, event_loop, files, shutdown};
 use crate::driver::{BindError, Driver, DriverConfig, Ended, Handle, Sockets};
 use crate::events::hub::Hub;
 use crate::node::NodeConfig;
-use crate::rpc::server;
+use crate::rpc::dial::UNIX_PREFIX;
+use crate::rpc::server::{self, Listener};
 
 /// The exit code of an agent that did not start, or was not allowed to leave.
 pub(super) const FAILED: u8 = 1;
@@ -71,8 +72,11 @@ async fn serve(mut plan: Plan, console: &Console) -> Result<u8, String> {
         .await
         .map_err(|e| format!("Error starting RPC listener: {e}"))?;
     let hub = Rc::new(Hub::default());
+    let queries = Rc::new(QueryRouter::default());
     let agent = Agent(Rc::new(Shared {
         hub: Rc::clone(&hub),
+        queries: Rc::clone(&queries),
+        console: console.clone(),
         driver: handle.clone(),
         name: plan.name.clone(),
         rpc_auth: plan.rpc_auth.clone(),
@@ -88,6 +92,9 @@ async fn serve(mut plan: Plan, console: &Console) -> Result<u8, String> {
             plan.profile.serf.clone(),
             Rc::clone(&hub),
         ));
+    }
+    if let Ok(updates) = handle.subscribe_queries(query_router::UPDATE_QUEUE).await {
+        spawn_local(queries.run(updates));
     }
     let driver = spawn_local(driver.run());
     console.headline("Starting Serf agent RPC...");
@@ -160,11 +167,12 @@ async fn open_sockets(bind: SocketAddr) -> Result<Sockets, BindError> {
     Sockets::bind(bind).await
 }
 
-async fn listen_for_rpc(text: &str) -> Result<TcpListener, String> {
+async fn listen_for_rpc(text: &str) -> Result<Listener, String> {
+    if let Some(path) = text.strip_prefix(UNIX_PREFIX) {
+        return Listener::unix(path);
+    }
     let addr = address::parse(text, None).map_err(|e| format!("listen tcp: {e}"))?;
-    TcpListener::bind(addr)
-        .await
-        .map_err(|e| format!("listen tcp {addr}: bind: {}", files::os_error(&e)))
+    Listener::tcp(addr).await
 }
 
 fn banner(plan: &Plan, encrypted: bool, console: &Console) {

@@ -19,7 +19,7 @@ pub(super) fn arguments() -> [Arg; 2] {
         flags::string(
             "rpc-addr",
             DEFAULT_ADDRESS,
-            "Where the agent listens for RPC. The environment variable SERF_RPC_ADDR sets it as well.",
+            "Where the agent listens for RPC: HOST:PORT, or unix:PATH for a Unix socket. The environment variable SERF_RPC_ADDR sets it as well.",
         ),
         flags::string(
             "rpc-auth",

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use zeroize::Zeroizing;
 
 use super::codec::CodecError;
-use super::dial::{dial_tcp, os_error_text};
+use super::dial::{dial, os_error_text};
 use super::frame::{FrameReader, MAX_RESPONSE_BYTES};
 use super::types::*;
 
@@ -96,14 +96,12 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// Connects to `HOST:PORT` and shakes hands.
+    /// Connects to `HOST:PORT` or `unix:PATH` and shakes hands.
     pub async fn connect(address: &str) -> Result<Client, ClientError> {
-        let stream = dial_tcp(address, DIAL_AND_WRITE_LIMIT)
+        let stream = dial(address, DIAL_AND_WRITE_LIMIT)
             .await
             .map_err(ClientError::Dial)?;
-        // Requests are small and waited for; a failure here costs only time.
-        let _ = stream.set_nodelay(true);
-        Client::over(Box::new(stream)).await
+        Client::over(stream).await
     }
 
     /// Shakes hands over a connected stream.

@@ -1,11 +1,27 @@
-//! Opening a TCP connection to `HOST:PORT`, with the error texts of Go's net package, which scripts
-//! and people know from Serf.
+//! Opening a connection to an agent, at `HOST:PORT` or `unix:PATH`, with the error texts of Go's net
+//! package, which scripts and people know from Serf.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+
+use super::client::Stream;
+
+/// Marks the address of a Unix socket; what follows is its path.
+pub const UNIX_PREFIX: &str = "unix:";
+
+/// Connects within `limit` to `unix:PATH`, or by TCP to anything else. The error is the whole text.
+pub async fn dial(address: &str, limit: Duration) -> Result<Box<dyn Stream>, String> {
+    if let Some(path) = address.strip_prefix(UNIX_PREFIX) {
+        return dial_unix(path, limit).await;
+    }
+    let stream = dial_tcp(address, limit).await?;
+    // Requests are small and waited for; a failure here costs only time.
+    let _ = stream.set_nodelay(true);
+    Ok(Box::new(stream))
+}
 
 /// Connects within `limit`. A host name is tried at every address it resolves to, IPv4 first, since
 /// an agent's default listener is 127.0.0.1.
@@ -34,6 +50,22 @@ pub async fn dial_tcp(address: &str, limit: Duration) -> Result<TcpStream, Strin
     dial_any(&targets, deadline)
         .await
         .map_err(|(target, problem)| format!("dial tcp {target}: {problem}"))
+}
+
+#[cfg(unix)]
+async fn dial_unix(path: &str, limit: Duration) -> Result<Box<dyn Stream>, String> {
+    match tokio::time::timeout(limit, tokio::net::UnixStream::connect(path)).await {
+        Ok(Ok(stream)) => Ok(Box::new(stream)),
+        Ok(Err(error)) => Err(format!("dial unix {path}: connect: {}", os_error_text(&error))),
+        Err(_) => Err(format!("dial unix {path}: i/o timeout")),
+    }
+}
+
+#[cfg(not(unix))]
+async fn dial_unix(path: &str, _: Duration) -> Result<Box<dyn Stream>, String> {
+    Err(format!(
+        "dial unix {path}: Unix sockets are not available on this system"
+    ))
 }
 
 /// No host means this one.

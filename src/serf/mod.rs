@@ -19,7 +19,7 @@ mod upkeep;
 mod upper;
 mod user_events;
 
-pub use queries::QueryKey;
+pub use queries::{PAST_DEADLINE, QueryKey};
 pub use types::*;
 
 use std::collections::{BTreeMap, VecDeque};

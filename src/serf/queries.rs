@@ -28,6 +28,12 @@ pub const INTERNAL_PREFIX: &str = "_serf_";
 /// The oldest memberlist protocol whose nodes understand a relayed response.
 const PMAX_RELAY: u8 = 5;
 
+/// An answer that comes when nobody waits for it any more; Serf's text.
+pub const PAST_DEADLINE: &str = "failed to respond to key query: response is past the deadline";
+
+/// A second answer to a query; Serf's text.
+const ALREADY_SENT: &str = "failed to respond to key query: response already sent";
+
 /// A query of ours that collects answers.
 #[derive(Debug)]
 pub(super) struct OwnQuery {
@@ -56,6 +62,8 @@ pub(super) struct OpenQuery {
     port: u16,
     source: Box<str>,
     relay_factor: u8,
+    /// Whether our answer has been sent. The query stays open for the sake of a clear error.
+    answered: bool,
 }
 
 /// The default time to collect answers, which grows with the cluster as gossip does (B9).
@@ -207,6 +215,7 @@ impl Serf {
             port: query.port,
             source: query.source_node.into(),
             relay_factor: query.relay_factor,
+            answered: false,
         };
         let key = (query.ltime, query.id);
         if query.flags & FLAG_ACK != 0 {
@@ -310,15 +319,16 @@ impl Serf {
     /// # Errors
     /// When it is over, was answered already, or the answer is too large; the texts are Serf's.
     pub fn respond(&mut self, key: QueryKey, payload: &[u8]) -> Result<(), String> {
-        let Some(open) = self.open_queries.remove(&key) else {
-            return Err(
-                "failed to respond to key query: response is past the deadline, or already sent".to_owned(),
-            );
+        let Some(mut open) = self.open_queries.remove(&key) else {
+            return Err(PAST_DEADLINE.to_owned());
         };
-        let sent = self.send_response(key, &open, 0, payload);
-        if sent.is_err() {
-            self.open_queries.insert(key, open);
-        }
+        let sent = if open.answered {
+            Err(ALREADY_SENT.to_owned())
+        } else {
+            self.send_response(key, &open, 0, payload)
+        };
+        open.answered |= sent.is_ok();
+        self.open_queries.insert(key, open);
         sent
     }
 

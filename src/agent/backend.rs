@@ -1,0 +1,137 @@
+//! What RPC clients ask of the agent, passed on to whoever does it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tracing::{debug, error, info};
+
+use super::logging::Level;
+use super::{Agent, STOPPED, files};
+use crate::driver::Stopped;
+use crate::events::hub::Subscription;
+use crate::rpc::server::{Backend, LogTap, QueryAnswers, RespondError};
+use crate::serf::keys::{KeyBytes, KeyOp};
+use crate::serf::{Answer, Command, KeyReport, Member, PAST_DEADLINE, QueryKey, QueryParams, Tags};
+use crate::wire::serf::WireCoordinate;
+
+impl Backend for Agent {
+    fn rpc_auth(&self) -> Option<&str> {
+        Some(self.0.rpc_auth.expose()).filter(|token| !token.is_empty())
+    }
+
+    async fn members(&self) -> Vec<Arc<Member>> {
+        self.0
+            .driver
+            .read(|node| node.members())
+            .await
+            .unwrap_or_default()
+    }
+
+    async fn join(&self, existing: Vec<String>, replay: bool) -> Result<usize, String> {
+        self.join_all(&existing, replay).await
+    }
+
+    async fn leave(&self) -> Result<(), String> {
+        self.leave_cluster().await
+    }
+
+    async fn force_leave(&self, name: String, prune: bool) -> Result<(), String> {
+        let kind = if prune { "node (prune)" } else { "node" };
+        info!(target: "agent", "Force leaving {kind}: {name}");
+        self.command(Command::ForceLeave { name, prune }).await
+    }
+
+    /// The tags file is written first, so that a change that cannot be kept is not made.
+    async fn set_tags(&self, set: Tags, delete: Vec<String>) -> Result<(), String> {
+        let (old, new) = self.changed_tags(set, delete).await?;
+        let Some(path) = &self.0.tags_file else {
+            return self.command(Command::SetTags(new)).await;
+        };
+        files::write_tags(path, &new)?;
+        let result = self.command(Command::SetTags(new)).await;
+        if result.is_err()
+            && let Err(reason) = files::write_tags(path, &old)
+        {
+            error!(target: "agent", "{reason}");
+        }
+        result
+    }
+
+    async fn stats(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+        self.collect_stats().await
+    }
+
+    async fn coordinate(&self, name: String) -> Option<WireCoordinate> {
+        self.0
+            .driver
+            .read(move |node| node.coordinate(&name))
+            .await
+            .ok()
+            .flatten()
+    }
+
+    async fn user_event(&self, name: String, payload: Vec<u8>, coalesce: bool) -> Result<(), String> {
+        debug!(target: "agent", "Requesting user event send: {name}. Coalesced: {coalesce}");
+        let event = Command::UserEvent {
+            name,
+            payload,
+            coalesce,
+        };
+        self.command(event).await
+    }
+
+    fn events(&self, capacity: usize) -> Subscription {
+        self.0.hub.subscribe(capacity)
+    }
+
+    fn log(&self, level: &str, capacity: usize) -> Result<LogTap, String> {
+        match Level::parse(level) {
+            Ok(level) => Ok(self.0.console.tap(level, capacity)),
+            Err(_) => Err(format!("Unknown log level: {}", level.to_uppercase())),
+        }
+    }
+
+    async fn query(&self, params: QueryParams) -> Result<QueryAnswers, String> {
+        debug!(target: "agent", "Requesting query send: {}", params.name);
+        self.0.queries.ask(&self.0.driver, params).await
+    }
+
+    async fn respond(&self, (ltime, id): QueryKey, payload: Vec<u8>) -> Result<(), RespondError> {
+        let answer = Command::Respond { ltime, id, payload };
+        self.command(answer).await.map_err(|reason| match reason {
+            reason if reason == PAST_DEADLINE => RespondError::Over,
+            reason => RespondError::Refused(reason),
+        })
+    }
+
+    async fn keys(&self, op: KeyOp, key: KeyBytes) -> Result<KeyReport, String> {
+        let what = match op {
+            KeyOp::Install => "key installation",
+            KeyOp::Use => "primary key change",
+            KeyOp::Remove => "key removal",
+            KeyOp::List => "key listing",
+        };
+        info!(target: "agent", "Initiating {what}");
+        match self.0.driver.command(Command::Keys { op, key }).await {
+            Ok(Answer::Keys(report)) => Ok(report),
+            Ok(Answer::Failed(reason)) => Err(reason),
+            Ok(_) | Err(Stopped) => Err(STOPPED.to_string()),
+        }
+    }
+}
+
+impl Agent {
+    /// The tags as they will be, first without `delete`, then with `set`.
+    async fn changed_tags(&self, set: Tags, delete: Vec<String>) -> Result<(Tags, Tags), String> {
+        let old = self
+            .0
+            .driver
+            .read(|node| node.tags().clone())
+            .await
+            .map_err(|e| e.to_string())?;
+        let mut new = old.clone();
+        new.retain(|name, _| !delete.contains(name));
+        new.extend(set);
+        Ok((old, new))
+    }
+}

@@ -1,0 +1,129 @@
+//! What each request does, except for subscriptions and keys.
+
+use subtle::ConstantTimeEq;
+
+use super::Backend;
+use super::client::{Client, Next};
+use super::members::{MemberFilter, coordinate_response, members_response};
+use crate::rpc::types::{
+    AuthRequest, HandshakeRequest, IPC_VERSION, JoinResponse, MembersFilteredRequest, MembersResponse,
+    Request, StatsResponse,
+};
+use crate::serf::keys::KeyOp;
+
+impl<B: Backend> Client<B> {
+    pub(super) async fn perform(&mut self, request: Option<Request>) -> Result<Next, String> {
+        let Some(request) = request else {
+            self.refuse("Unsupported command").await?;
+            return Ok(Next::Close(format!(
+                "command '{}' not recognized",
+                self.header.command
+            )));
+        };
+        match request {
+            Request::Handshake(body) => self.handshake(&body).await?,
+            Request::Auth(body) => self.auth(&body).await?,
+            Request::Members => {
+                let members = self.backend.members().await;
+                self.answer(&members_response(members.iter())).await?;
+            }
+            Request::MembersFiltered(body) => self.members_filtered(&body).await?,
+            Request::Join(body) => self.join(body.existing, body.replay).await?,
+            Request::Leave => return self.leave().await,
+            Request::ForceLeave(body) => {
+                let done = self.backend.force_leave(body.node, body.prune).await;
+                self.acknowledge(done).await?;
+            }
+            Request::Tags(body) => {
+                let done = self.backend.set_tags(body.tags, body.delete_tags).await;
+                self.acknowledge(done).await?;
+            }
+            Request::Stats => {
+                let stats = self.backend.stats().await;
+                self.answer(&StatsResponse(stats)).await?;
+            }
+            Request::GetCoordinate(body) => {
+                let coordinate = self.backend.coordinate(body.node).await;
+                self.answer(&coordinate_response(coordinate)).await?;
+            }
+            Request::Event(body) => {
+                let backend = &self.backend;
+                let sent = backend.user_event(body.name, body.payload, body.coalesce).await;
+                self.acknowledge(sent).await?;
+            }
+            Request::Stream(body) => self.open_stream(&body.r#type).await?,
+            Request::Monitor(body) => self.open_monitor(&body.log_level).await?,
+            Request::Stop(body) => self.stop(body.stop).await?,
+            Request::Query(body) => self.start_query(body).await?,
+            Request::Respond(body) => self.respond(body).await?,
+            Request::InstallKey(body) => self.change_key(KeyOp::Install, &body.key).await?,
+            Request::UseKey(body) => self.change_key(KeyOp::Use, &body.key).await?,
+            Request::RemoveKey(body) => self.change_key(KeyOp::Remove, &body.key).await?,
+            Request::ListKeys => self.list_keys().await?,
+        }
+        Ok(Next::Continue)
+    }
+
+    async fn handshake(&mut self, body: &HandshakeRequest) -> Result<(), String> {
+        if body.version != IPC_VERSION {
+            return self.refuse("Unsupported IPC version").await;
+        }
+        if self.greeted {
+            return self.refuse("Handshake already performed").await;
+        }
+        self.greeted = true;
+        self.acknowledge(Ok(())).await
+    }
+
+    /// An agent without a token compares with the empty one, as Serf does.
+    async fn auth(&mut self, body: &AuthRequest) -> Result<(), String> {
+        let expected = self.backend.rpc_auth().unwrap_or_default();
+        if !bool::from(expected.as_bytes().ct_eq(body.auth_key.as_bytes())) {
+            return self.refuse("Invalid authentication token").await;
+        }
+        self.authenticated = true;
+        self.acknowledge(Ok(())).await
+    }
+
+    async fn members_filtered(&mut self, filter: &MembersFilteredRequest) -> Result<(), String> {
+        match MemberFilter::new(filter) {
+            Ok(filter) => {
+                let members = self.backend.members().await;
+                self.answer(&members_response(
+                    members.iter().filter(|member| filter.matches(member)),
+                ))
+                .await
+            }
+            Err(reason) => self.send(&reason, Some(&MembersResponse::default())).await,
+        }
+    }
+
+    /// Clients read the body of this answer even when there is an error.
+    async fn join(&mut self, existing: Vec<String>, replay: bool) -> Result<(), String> {
+        let (error, contacted) = match self.backend.join(existing, replay).await {
+            Ok(contacted) => (String::new(), contacted),
+            Err(reason) => (reason, 0),
+        };
+        let num = i32::try_from(contacted).unwrap_or(i32::MAX);
+        self.send(&error, Some(&JoinResponse { num })).await
+    }
+
+    async fn leave(&mut self) -> Result<Next, String> {
+        let done = self.backend.leave().await;
+        let left = done.is_ok();
+        let told = self.acknowledge(done).await;
+        if left {
+            // The agent ends, whether the client has waited for it or not.
+            return Ok(Next::Left);
+        }
+        told.map(|()| Next::Continue)
+    }
+
+    /// Ends a stream or a monitor. None of its records come after the answer; to stop what does not
+    /// exist is no error.
+    async fn stop(&mut self, seq: u64) -> Result<(), String> {
+        self.streams.remove(&seq);
+        self.monitor.take_if(|(monitor, _)| *monitor == seq);
+        self.acknowledge(Ok(())).await
+    }
+}

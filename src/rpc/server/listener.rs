@@ -1,0 +1,89 @@
+//! Where clients come in: a TCP port, or a socket file that only its owner can use.
+
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+
+use crate::bounds;
+use crate::rpc::dial::os_error_text;
+
+/// What a client sends.
+pub(super) type Reader = Box<dyn AsyncRead + Unpin>;
+/// Where a client reads.
+pub(super) type Writer = Box<dyn AsyncWrite + Unpin>;
+
+/// A bound and listening socket.
+#[derive(Debug)]
+pub struct Listener(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(super::unix::Listener),
+}
+
+/// A client that has just come.
+pub(super) struct Connection {
+    pub reader: Reader,
+    pub writer: Writer,
+    /// Who it is, for the log.
+    pub peer: String,
+}
+
+impl Listener {
+    /// Listens on a TCP address. The error is the whole text for the user.
+    pub async fn tcp(addr: SocketAddr) -> Result<Listener, String> {
+        let bound = TcpListener::bind(addr).await;
+        bound
+            .map(Listener::from)
+            .map_err(|error| format!("listen tcp {addr}: bind: {}", os_error_text(&error)))
+    }
+
+    /// Listens on a socket file, with rights for nobody but the owner. A file that a dead agent left
+    /// behind is replaced; the own one is removed when the listener is dropped.
+    #[cfg(unix)]
+    pub fn unix(path: &str) -> Result<Listener, String> {
+        let bound = super::unix::Listener::bind(path.as_ref());
+        bound
+            .map(|listener| Listener(Kind::Unix(listener)))
+            .map_err(|error| format!("listen unix {path}: bind: {}", os_error_text(&error)))
+    }
+
+    /// Socket files are not to be had here.
+    #[cfg(not(unix))]
+    pub fn unix(path: &str) -> Result<Listener, String> {
+        Err(format!(
+            "listen unix {path}: Unix sockets are not available on this system"
+        ))
+    }
+
+    pub(super) async fn accept(&self) -> io::Result<Connection> {
+        match &self.0 {
+            Kind::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                let keepalive = TcpKeepalive::new().with_time(bounds::RPC_KEEPALIVE);
+                // Without these two a client is merely served a little worse.
+                let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+                let _ = stream.set_nodelay(true);
+                let (reader, writer) = stream.into_split();
+                Ok(Connection {
+                    reader: Box::new(reader),
+                    writer: Box::new(writer),
+                    peer: peer.to_string(),
+                })
+            }
+            #[cfg(unix)]
+            Kind::Unix(listener) => listener.accept().await,
+        }
+    }
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Listener {
+        Listener(Kind::Tcp(listener))
+    }
+}

@@ -1,0 +1,126 @@
+//! The agent's side of the Serf RPC protocol.
+//!
+//! Each client is a task that reads a request, performs it through the [`Backend`], answers, and
+//! only then looks at the next. What a client subscribes to (events, log lines, the answers to a
+//! query) comes from tasks of its own; an outbox writes header and body in one piece, so that nothing
+//! is ever torn. Each subscription has a bounded queue: a client that does not read loses records, with
+//! a count in the log, and slows nobody.
+//!
+//! Where Serf closes a connection without a word, this server does so too, with one exception that
+//! is kinder to users: a bad pattern in `members-filtered` is answered with what is wrong with it.
+
+mod client;
+mod commands;
+mod keys;
+mod listener;
+mod loss;
+mod members;
+mod monitor;
+mod outbox;
+mod query;
+mod stream;
+#[cfg(test)]
+mod tests;
+#[cfg(unix)]
+mod unix;
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::sleep;
+use tracing::{error, info};
+
+use crate::bounds;
+use crate::events::hub::Subscription;
+use crate::serf::keys::{KeyBytes, KeyOp};
+use crate::serf::{self, KeyReport, QueryKey, QueryParams, Tags};
+use crate::wire::WireCoordinate;
+
+pub use listener::Listener;
+pub use monitor::LogTap;
+pub use query::{QueryAnswers, RespondError};
+
+use client::Client;
+use loss::Loss;
+
+/// What the server asks of the agent.
+#[expect(
+    async_fn_in_trait,
+    reason = "all clients are served on the agent's own thread"
+)]
+pub trait Backend: Clone + 'static {
+    /// The token that clients must present, if any.
+    fn rpc_auth(&self) -> Option<&str>;
+    /// All known members.
+    async fn members(&self) -> Vec<Arc<serf::Member>>;
+    /// Contacts these addresses; how many answered, or why none did, as users shall read it.
+    async fn join(&self, existing: Vec<String>, replay: bool) -> Result<usize, String>;
+    /// Leaves the cluster; comes back when the leave is over. The agent must not end before
+    /// [`serve`] does, or the client will not be told.
+    async fn leave(&self) -> Result<(), String>;
+    /// Makes a failed member a left one, or erases it.
+    async fn force_leave(&self, name: String, prune: bool) -> Result<(), String>;
+    /// Deletes tags, then sets others.
+    async fn set_tags(&self, set: Tags, delete: Vec<String>) -> Result<(), String>;
+    /// The agent's figures, in groups.
+    async fn stats(&self) -> BTreeMap<String, BTreeMap<String, String>>;
+    /// A node's network coordinate, if known.
+    async fn coordinate(&self, name: String) -> Option<WireCoordinate>;
+    /// Sends a user event.
+    async fn user_event(&self, name: String, payload: Vec<u8>, coalesce: bool) -> Result<(), String>;
+    /// All events from now on, of which up to `capacity` wait.
+    fn events(&self, capacity: usize) -> Subscription;
+    /// The log's recent lines of a level (by name, in any case) and above, and all that follow, of which
+    /// up to `capacity` wait.
+    fn log(&self, level: &str, capacity: usize) -> Result<LogTap, String>;
+    /// Asks the cluster.
+    async fn query(&self, params: QueryParams) -> Result<QueryAnswers, String>;
+    /// Answers a query that came as an event.
+    async fn respond(&self, query: QueryKey, payload: Vec<u8>) -> Result<(), RespondError>;
+    /// Has all members do this with that key, empty for a listing. A report of failures is no error.
+    async fn keys(&self, op: KeyOp, key: KeyBytes) -> Result<KeyReport, String>;
+}
+
+/// Serves clients until one of them has made the agent leave and has been told so. To end earlier,
+/// drop the future: that closes all connections.
+pub async fn serve<B: Backend>(listener: impl Into<Listener>, backend: B) {
+    let clients = LocalSet::new();
+    let left = Rc::new(Notify::new());
+    let accepting = accept(listener.into(), backend, left.clone());
+    clients
+        .run_until(async {
+            tokio::select! {
+                () = left.notified() => {}
+                () = accepting => {}
+            }
+        })
+        .await;
+}
+
+async fn accept<B: Backend>(listener: Listener, backend: B, left: Rc<Notify>) {
+    let mut clients = JoinSet::new();
+    let max = bounds::RPC_CLIENTS_MAX;
+    let refused = Loss::new(format!("Refused client: {max} clients are connected already"));
+    loop {
+        let accepted = listener.accept().await;
+        while clients.try_join_next().is_some() {}
+        match accepted {
+            Ok(connection) if clients.len() < max => {
+                info!(target: "agent.ipc", "Accepted client: {}", connection.peer);
+                clients.spawn_local(Client::run(connection, backend.clone(), left.clone()));
+            }
+            Ok(_) => {
+                refused.add(1);
+                // A client that tries again at once shall not spin us.
+                sleep(bounds::ACCEPT_PAUSE).await;
+            }
+            Err(error) => {
+                error!(target: "agent.ipc", "Failed to accept client: {error}");
+                sleep(bounds::ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}

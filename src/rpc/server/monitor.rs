@@ -1,0 +1,77 @@
+//! Log monitors: what the agent has logged lately, then what it logs from now on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::Backend;
+use super::client::Client;
+use crate::bounds;
+use crate::rpc::types::LogRecord;
+
+/// Lines of the agent's log.
+#[derive(Debug)]
+pub struct LogTap {
+    /// The lines of before, oldest first.
+    pub backlog: Vec<Arc<str>>,
+    /// The lines since then.
+    pub live: mpsc::Receiver<Arc<str>>,
+    /// How many of these found no room.
+    pub lost: Arc<AtomicU64>,
+}
+
+impl<B: Backend> Client<B> {
+    /// There is one for each connection. Its level is independent of the agent's own.
+    pub(super) async fn open_monitor(&mut self, level: &str) -> Result<(), String> {
+        if self.monitor.is_some() {
+            return self.refuse("Monitor already exists").await;
+        }
+        let tap = match self.backend.log(level, bounds::RPC_RECORDS_WAITING) {
+            Ok(tap) => tap,
+            Err(reason) => return self.refuse(&reason).await,
+        };
+        self.acknowledge(Ok(())).await?;
+        let (stop, stopped) = oneshot::channel();
+        let seq = self.header.seq;
+        let (outbox, loss) = (self.outbox.clone(), self.losses.lines.clone());
+        self.tasks.spawn_local(async move {
+            let mut lines = Lines { tap, stopped };
+            lines.tap.backlog.reverse();
+            while let Some(line) = lines.next().await {
+                let record = LogRecord {
+                    log: line.to_string(),
+                };
+                let lost = || lines.tap.lost.swap(0, Ordering::Relaxed);
+                if outbox.record(seq, &record, lost, &loss).await.is_err() {
+                    return;
+                }
+            }
+        });
+        self.monitor = Some((seq, stop));
+        Ok(())
+    }
+}
+
+struct Lines {
+    /// With its backlog turned round, the oldest line at the end.
+    tap: LogTap,
+    stopped: oneshot::Receiver<()>,
+}
+
+impl Lines {
+    /// The next line, until the client stops the monitor.
+    async fn next(&mut self) -> Option<Arc<str>> {
+        let LogTap { backlog, live, .. } = &mut self.tap;
+        tokio::select! {
+            biased;
+            _ = &mut self.stopped => None,
+            line = async {
+                match backlog.pop() {
+                    Some(line) => Some(line),
+                    None => live.recv().await,
+                }
+            } => line,
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Event streams: the agent's events, as far as a client's filters let them through.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use tokio::sync::oneshot;
+
+use super::Backend;
+use super::client::Client;
+use super::members::rpc_member;
+use crate::bounds;
+use crate::events::filter::EventFilter;
+use crate::rpc::types::{EventRecord, MemberEventRecord, QueryEventRecord, UserEventRecord};
+use crate::serf::{Event, QueryKey};
+
+impl<B: Backend> Client<B> {
+    /// Each stream has a queue of its own, and gets its own copy of each event.
+    pub(super) async fn open_stream(&mut self, filters: &str) -> Result<(), String> {
+        let seq = self.header.seq;
+        if self.streams.contains_key(&seq) {
+            return self.refuse("Stream with given sequence exists").await;
+        }
+        let filters = EventFilter::parse_list(filters);
+        if !filters.iter().all(EventFilter::is_valid) {
+            return self.refuse("Invalid event filter").await;
+        }
+        if let Err(reason) = self.has_room() {
+            return self.refuse(&reason).await;
+        }
+        let mut events = self.backend.events(bounds::RPC_RECORDS_WAITING);
+        self.acknowledge(Ok(())).await?;
+        let (stop, mut stopped) = oneshot::channel();
+        let (outbox, pending, loss) = (
+            self.outbox.clone(),
+            self.pending.clone(),
+            self.losses.events.clone(),
+        );
+        self.tasks.spawn_local(async move {
+            loop {
+                let event = tokio::select! {
+                    biased;
+                    _ = &mut stopped => return,
+                    event = events.next() => event,
+                };
+                let Some(event) = event else { return };
+                if !filters.iter().any(|filter| wants(filter, &event)) {
+                    continue;
+                }
+                let record = event_record(&event, &pending);
+                let lost = || events.take_lost();
+                if outbox.record(seq, &record, lost, &loss).await.is_err() {
+                    return;
+                }
+            }
+        });
+        self.streams.insert(seq, stop);
+        Ok(())
+    }
+
+    /// Whether this client may have one more stream or query.
+    pub(super) fn has_room(&self) -> Result<(), String> {
+        let max = bounds::RPC_SUBSCRIPTIONS_MAX;
+        if self.tasks.len() < max {
+            return Ok(());
+        }
+        Err(format!(
+            "Too many streams and queries: one connection may have {max} at a time"
+        ))
+    }
+}
+
+fn wants(filter: &EventFilter, event: &Event) -> bool {
+    let named =
+        |kind: &str, name: &str| filter.event == kind && (filter.name.is_empty() || filter.name == *name);
+    filter.event == "*"
+        || match event {
+            Event::Member { kind, .. } => filter.event == kind.as_str(),
+            Event::User { name, .. } => named("user", name),
+            Event::Query { name, .. } => named("query", name),
+        }
+}
+
+fn event_record(event: &Event, pending: &PendingQueries) -> EventRecord {
+    match event {
+        Event::Member { kind, members } => EventRecord::Member(MemberEventRecord {
+            event: kind.as_str().to_owned(),
+            members: members.iter().map(|member| rpc_member(member)).collect(),
+        }),
+        Event::User {
+            ltime,
+            name,
+            payload,
+            coalesce,
+        } => EventRecord::User(UserEventRecord {
+            coalesce: *coalesce,
+            event: "user".to_owned(),
+            l_time: *ltime,
+            name: name.clone(),
+            payload: payload.clone(),
+        }),
+        Event::Query {
+            ltime,
+            id,
+            name,
+            payload,
+            ..
+        } => EventRecord::Query(QueryEventRecord {
+            event: "query".to_owned(),
+            id: pending.number((*ltime, *id)),
+            l_time: *ltime,
+            name: name.clone(),
+            payload: payload.clone(),
+        }),
+    }
+}
+
+/// The queries a connection has been told of, by the numbers it knows them by: 1, 2, and so on. A query
+/// seen by two streams has two numbers.
+///
+/// Of those that are over some remain here, until newer ones push them out; it is the node that knows.
+#[derive(Debug, Default)]
+pub(super) struct PendingQueries(RefCell<Numbered>);
+
+#[derive(Debug, Default)]
+struct Numbered {
+    last: u64,
+    queries: BTreeMap<u64, QueryKey>,
+}
+
+impl PendingQueries {
+    fn number(&self, query: QueryKey) -> u64 {
+        let mut numbered = self.0.borrow_mut();
+        numbered.last += 1;
+        let number = numbered.last;
+        numbered.queries.insert(number, query);
+        if numbered.queries.len() > bounds::MAX_OPEN_QUERIES {
+            numbered.queries.pop_first();
+        }
+        number
+    }
+
+    pub(super) fn query(&self, number: u64) -> Option<QueryKey> {
+        self.0.borrow().queries.get(&number).copied()
+    }
+
+    pub(super) fn forget(&self, number: u64) {
+        self.0.borrow_mut().queries.remove(&number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serf::MemberEventKind;
+
+    #[test]
+    fn filters_choose_by_kind_and_name() {
+        let member = |kind| Event::Member {
+            kind,
+            members: Vec::new(),
+        };
+        let user = |name: &str| Event::User {
+            ltime: 1,
+            name: name.to_owned(),
+            payload: Vec::new(),
+            coalesce: false,
+        };
+        let query = |name: &str| Event::Query {
+            ltime: 1,
+            id: 1,
+            name: name.to_owned(),
+            payload: Vec::new(),
+            source: String::new(),
+        };
+        let events = [
+            member(MemberEventKind::Join),
+            member(MemberEventKind::Reap),
+            user("a"),
+            user("b"),
+            query("a"),
+            query("b"),
+        ];
+        for (filters, expected) in [
+            ("", [1, 1, 1, 1, 1, 1]),
+            ("*", [1, 1, 1, 1, 1, 1]),
+            ("member-join", [1, 0, 0, 0, 0, 0]),
+            ("member-reap,query:b", [0, 1, 0, 0, 0, 1]),
+            ("user", [0, 0, 1, 1, 0, 0]),
+            ("user:b", [0, 0, 0, 1, 0, 0]),
+            ("query:", [0, 0, 0, 0, 1, 1]),
+        ] {
+            let filters = EventFilter::parse_list(filters);
+            let passes = |event| u8::from(filters.iter().any(|filter| wants(filter, event)));
+            assert_eq!(events.each_ref().map(passes), expected, "{filters:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_count_up_and_the_oldest_are_forgotten() {
+        let pending = PendingQueries::default();
+        assert_eq!((pending.number((7, 1)), pending.number((7, 1))), (1, 2));
+        assert_eq!(pending.query(2), Some((7, 1)));
+        for ltime in 0..bounds::MAX_OPEN_QUERIES as u64 {
+            pending.number((ltime, 9));
+        }
+        assert_eq!((pending.query(2), pending.query(3)), (None, Some((0, 9))));
+        pending.forget(3);
+        assert_eq!(pending.query(3), None);
+    }
+}
