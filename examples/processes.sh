@@ -36,10 +36,11 @@ need_dir() { [ -O "$DIR/procs" ] || fail "nothing runs; '$0 start' starts it"; }
 clean_up_at_exit() {
     trap 'show_logs_if_failed $?; stop' EXIT
     trap 'exit 130' INT TERM HUP
+    trap 'exit 141' PIPE
 }
 
 show_logs_if_failed() {
-    if [ "$1" -ne 0 ] && [ "$1" -ne 130 ]; then tail -n 20 "$DIR"/log/*.log >&2; fi
+    if [ "$1" -ne 0 ] && [ "$1" -lt 128 ]; then tail -n 20 "$DIR"/log/*.log >&2; fi
 }
 
 # eventually SECONDS WHAT COMMAND...: repeats the command until it succeeds.

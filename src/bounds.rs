@@ -177,6 +177,17 @@ pub const USER_EVENT_HARD_LIMIT: usize = 9 * 1024;
 /// above 20 MiB.
 pub const EVENT_RING_BYTES_MAX: usize = 8 << 20;
 
+/// User events that are held back for coalescing; more are delivered early. As many as the event loop's
+/// queue takes.
+pub const USER_EVENTS_HELD_BACK: usize = 4096;
+
+/// Events that wait for one event handler's script; what comes on top is dropped and counted. Some
+/// minutes of a script that takes a fraction of a second.
+pub const HANDLER_QUEUE: usize = 1024;
+
+/// Bytes of a script's output that are kept, the last ones; Serf's own figure.
+pub const HANDLER_OUTPUT: usize = 8 * 1024;
+
 /// RPC clients at once. Serf knows no limit; this one keeps the usual 1,024 descriptors from running
 /// out for gossip, and with a request of at most a mebibyte each bounds their memory.
 pub const RPC_CLIENTS_MAX: usize = 512;

@@ -171,15 +171,12 @@ fn other_signals_do_not_end_it() {
     for signal in ["HUP", "USR1", "USR2", "PIPE"] {
         agent.signal(signal);
     }
-    agent.wait_for("is not supported yet");
+    agent.wait_for("Configuration reloaded");
     agent.signal("TERM");
     let (code, said) = agent.end();
     assert_eq!(code, Some(1));
     assert!(said.contains("==> Caught signal: hangup"), "{said}");
-    assert!(
-        said.contains("[WARN] agent: reload is not supported yet"),
-        "{said}"
-    );
+    assert!(said.contains("==> Reloading configuration..."), "{said}");
 }
 
 #[test]

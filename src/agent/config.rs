@@ -44,6 +44,7 @@ pub struct Settings {
     pub retry_max_attempts: i64,
     pub replay_on_join: bool,
     pub event_handlers: Vec<String>,
+    pub handler_timeout: Option<Duration>,
     pub snapshot_path: String,
     pub rejoin_after_leave: bool,
     pub enable_syslog: bool,
@@ -107,7 +108,7 @@ enum Slot {
 }
 
 /// Every key. Durations stand in the order in which their errors are looked for.
-const KEYS: [(&str, Slot); 44] = [
+const KEYS: [(&str, Slot); 45] = [
     ("node_name", Slot::Text(|s| &mut s.node_name)),
     ("role", Slot::Text(|s| &mut s.role)),
     ("tags", Slot::Tags(|s| &mut s.tags)),
@@ -154,6 +155,7 @@ const KEYS: [(&str, Slot); 44] = [
     ("tombstone_timeout", Slot::Time(|s| &mut s.tombstone_timeout)),
     ("retry_interval", Slot::Time(|s| &mut s.retry_interval)),
     ("broadcast_timeout", Slot::Time(|s| &mut s.broadcast_timeout)),
+    ("handler_timeout", Slot::Time(|s| &mut s.handler_timeout)),
     ("statsite_addr", Slot::Text(|s| &mut s.statsite_addr)),
     ("statsd_addr", Slot::Text(|s| &mut s.statsd_addr)),
     (
@@ -175,10 +177,7 @@ const GROUP: &str = "mdns";
 /// Functions that are not built yet: the key, its flag, and whether it is asked for. An agent that is
 /// asked for one refuses to start, because running without it would look like working.
 type NotYet = (&'static str, fn(&Settings) -> bool);
-const NOT_YET: [NotYet; 6] = [
-    ("event_handlers (-event-handler)", |s| {
-        !s.event_handlers.is_empty()
-    }),
+const NOT_YET: [NotYet; 5] = [
     ("snapshot_path (-snapshot)", |s| !s.snapshot_path.is_empty()),
     ("discover (-discover)", |s| !s.discover.is_empty()),
     ("enable_syslog (-syslog)", |s| s.enable_syslog),
@@ -498,10 +497,6 @@ mod tests {
     #[test]
     fn what_is_not_built_yet_is_refused_by_name() {
         let table = [
-            (
-                r#"{"event_handlers":["x"]}"#,
-                Some("event_handlers (-event-handler) is not supported yet"),
-            ),
             (
                 r#"{"snapshot_path":"x"}"#,
                 Some("snapshot_path (-snapshot) is not supported yet"),

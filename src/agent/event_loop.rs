@@ -1,15 +1,17 @@
-//! What the node tells: member events are coalesced, then all events are announced in the log and
-//! published to the hub, where handlers and streams listen.
+//! What the node tells: member events and some user events are coalesced, then all events are announced
+//! in the log, given to the handlers, and published to the hub, where streams listen.
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
 use crate::events::coalesce::MemberCoalescer;
+use crate::events::handlers::Handlers;
 use crate::events::hub::Hub;
+use crate::events::user_coalesce::UserCoalescer;
 use crate::serf::Event;
 use crate::swim::profile::SerfProfile;
 use crate::time::Time;
@@ -20,38 +22,91 @@ pub const EVENT_QUEUE: usize = 4096;
 /// Queries of the protocol itself, which nobody else sees.
 const INTERNAL_PREFIX: &str = "_serf_";
 
-/// Runs until the node is gone.
-pub async fn run(mut events: mpsc::Receiver<Event>, profile: SerfProfile, hub: Rc<Hub>) {
-    let start = Instant::now();
-    let mut coalescer = MemberCoalescer::new(profile.coalesce_period, profile.quiescent_period);
-    loop {
-        let deadline = coalescer.next_deadline().map(|at| start + at.since(Time::ZERO));
-        let timer = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            event = events.recv() => match event {
-                None => return,
-                Some(Event::Member { kind, members }) => {
-                    coalescer.handle(Time::ZERO + start.elapsed(), kind, members);
-                }
-                Some(event) => announce(event, &hub),
-            },
-            () = timer => {}
-        }
-        for event in coalescer.poll_events(Time::ZERO + start.elapsed()) {
-            announce(event, &hub);
-        }
-    }
+/// What stands between the node and those who listen.
+pub struct EventLoop {
+    start: Instant,
+    members: MemberCoalescer,
+    users: UserCoalescer,
+    handlers: Rc<Handlers>,
+    hub: Rc<Hub>,
 }
 
-fn announce(event: Event, hub: &Hub) {
-    if let Some(title) = title(&event) {
-        info!(target: "agent", "Received event: {title}");
-        hub.publish(&Arc::new(event));
+impl EventLoop {
+    /// A loop that has seen nothing yet.
+    pub fn new(profile: &SerfProfile, handlers: Rc<Handlers>, hub: Rc<Hub>) -> EventLoop {
+        EventLoop {
+            start: Instant::now(),
+            members: MemberCoalescer::new(profile.coalesce_period, profile.quiescent_period),
+            users: UserCoalescer::new(profile.user_coalesce_period, profile.user_quiescent_period),
+            handlers,
+            hub,
+        }
+    }
+
+    /// Runs until the node is gone, or until `finish` is sent or dropped; then nothing is held back any
+    /// more.
+    pub async fn run(mut self, mut events: mpsc::Receiver<Event>, mut finish: oneshot::Receiver<()>) {
+        loop {
+            let deadline = [self.members.next_deadline(), self.users.next_deadline()]
+                .into_iter()
+                .flatten()
+                .min()
+                .map(|at| self.start + at.since(Time::ZERO));
+            let timer = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                event = events.recv() => match event {
+                    None => return,
+                    Some(event) => self.take(event),
+                },
+                () = timer => {}
+                _ = &mut finish => break,
+            }
+            self.deliver(self.now());
+        }
+        while let Ok(event) = events.try_recv() {
+            self.take(event);
+        }
+        self.deliver(Time::from_nanos(u64::MAX));
+    }
+
+    fn now(&self) -> Time {
+        Time::ZERO + self.start.elapsed()
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Member { kind, members } => self.members.handle(self.now(), kind, members),
+            Event::User {
+                ltime,
+                name,
+                payload,
+                coalesce: true,
+            } => self.users.handle(self.now(), ltime, name, payload),
+            event => self.announce(event),
+        }
+    }
+
+    fn deliver(&mut self, now: Time) {
+        for event in self.members.poll_events(now) {
+            self.announce(event);
+        }
+        for event in self.users.poll_events(now) {
+            self.announce(event);
+        }
+    }
+
+    fn announce(&self, event: Event) {
+        if let Some(title) = title(&event) {
+            info!(target: "agent", "Received event: {title}");
+            let event = Arc::new(event);
+            self.handlers.handle(&event);
+            self.hub.publish(&event);
+        }
     }
 }
 

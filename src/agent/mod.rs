@@ -13,6 +13,7 @@ mod json;
 pub mod logging;
 pub mod plan;
 mod query_router;
+mod reload;
 mod shutdown;
 mod signals;
 mod startup;
@@ -26,6 +27,7 @@ use tracing::{error, info};
 pub use startup::run;
 
 use crate::driver::{Handle, Stopped};
+use crate::events::handlers::Handlers;
 use crate::events::hub::Hub;
 use crate::serf::{Answer, Command};
 use config::Secret;
@@ -48,6 +50,7 @@ struct Shared {
     queries: Rc<QueryRouter>,
     /// Where the log can be listened to.
     console: Console,
+    handlers: Rc<Handlers>,
     name: String,
     rpc_auth: Secret,
     tags_file: Option<String>,

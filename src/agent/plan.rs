@@ -1,7 +1,7 @@
 //! From settings to a plan: everything that can be checked before a socket is opened, in the order in
 //! which Serf checks it, so that the same mistake gives the same error.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::address::{self, DEFAULT_PORT};
 use super::config::{Secret, Settings};
 use super::files;
 use super::logging::{Console, Level};
-use crate::events::filter::EventScript;
+use crate::events::filter::HandlerSpec;
 use crate::serf::{RawAddr, Tags};
 use crate::swim::profile::Profile;
 
@@ -30,6 +30,9 @@ const USER_EVENT_HARD_LIMIT: i64 = 9 * 1024;
 
 /// Shorter intervals would make an agent that does nothing else.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Tags have one source.
+pub(super) const TAGS_AND_TAGS_FILE: &str = "Tags config not allowed while using tag files";
 
 /// What an agent is going to do, checked.
 #[derive(Debug)]
@@ -74,6 +77,10 @@ pub struct Plan {
     pub leave_on_terminate: bool,
     /// Whether SIGINT means not to leave.
     pub skip_leave_on_interrupt: bool,
+    /// Which scripts run at which events.
+    pub handlers: Vec<HandlerSpec>,
+    /// How long a script may take; `None` is no limit.
+    pub handler_timeout: Option<Duration>,
     /// Limit of an encoded user event.
     pub user_event_size_limit: usize,
     /// Limit of an encoded query.
@@ -86,28 +93,12 @@ impl Plan {
     /// Checks the settings and loads what they name. Warnings and "Starting" go to the console; the error
     /// is the line for the user.
     pub fn make(mut settings: Settings, console: &Console) -> Result<Plan, String> {
-        if settings.node_name.is_empty() {
-            settings.node_name = gethostname::gethostname().to_string_lossy().into_owned();
-        }
-        for script in &settings.event_handlers {
-            EventScript::parse(script)?;
-        }
-        let on_interface = match settings.interface.as_str() {
-            "" => None,
-            name => Some(address::interface_addresses(name)?),
-        };
-        check_mdns(&settings)?;
-        if !settings.role.is_empty() {
-            console.headline("Deprecation warning: 'Role' has been replaced with 'Tags'");
-            settings
-                .tags
-                .insert("role".to_string(), std::mem::take(&mut settings.role));
-        }
-        let retry_interval = at_least(settings.retry_interval, "RetryInterval", console);
-        let broadcast_timeout = at_least(settings.broadcast_timeout, "BroadcastTimeout", console);
-        if settings.rejoin_after_leave && settings.snapshot_path.is_empty() {
-            console.headline("Warning: 'RejoinAfterLeave' enabled without snapshot file");
-        }
+        let Checked {
+            handlers,
+            on_interface,
+            retry_interval,
+            broadcast_timeout,
+        } = check(&mut settings, console)?;
         console.set_level(Level::parse(or(&settings.log_level, "INFO"))?);
         let bind = address::parse(or(&settings.bind, "0.0.0.0"), Some(DEFAULT_PORT))
             .map_err(|e| format!("Invalid bind address: {e}"))?;
@@ -135,7 +126,7 @@ impl Plan {
             return Err(line);
         }
         console.headline("Starting Serf agent...");
-        Plan::assemble(
+        let mut plan = Plan::assemble(
             settings,
             bind,
             advertise,
@@ -143,7 +134,9 @@ impl Plan {
             profile,
             retry_interval,
             broadcast_timeout,
-        )
+        )?;
+        plan.handlers = handlers;
+        Ok(plan)
     }
 
     /// The checks whose errors Serf shows after "Starting".
@@ -190,6 +183,8 @@ impl Plan {
             resolve_name_conflicts: !settings.disable_name_resolution,
             leave_on_terminate: settings.leave_on_terminate,
             skip_leave_on_interrupt: settings.skip_leave_on_interrupt,
+            handlers: Vec::new(),
+            handler_timeout: settings.handler_timeout,
             user_event_size_limit,
             query_size_limit,
             query_response_size_limit,
@@ -210,7 +205,51 @@ impl Plan {
     }
 }
 
-fn or<'a>(value: &'a str, default: &'a str) -> &'a str {
+/// What [`check`] found.
+#[derive(Debug)]
+pub(super) struct Checked {
+    /// Which scripts run at which events.
+    pub handlers: Vec<HandlerSpec>,
+    on_interface: Option<Vec<IpAddr>>,
+    retry_interval: Option<Duration>,
+    broadcast_timeout: Option<Duration>,
+}
+
+/// The checks of settings that are made at each reload too. The old form of the role becomes a tag.
+pub(super) fn check(settings: &mut Settings, console: &Console) -> Result<Checked, String> {
+    if settings.node_name.is_empty() {
+        settings.node_name = gethostname::gethostname().to_string_lossy().into_owned();
+    }
+    let handlers = settings.event_handlers.iter();
+    let handlers = handlers
+        .map(|text| HandlerSpec::parse(text))
+        .collect::<Result<_, _>>()?;
+    let on_interface = match settings.interface.as_str() {
+        "" => None,
+        name => Some(address::interface_addresses(name)?),
+    };
+    check_mdns(settings)?;
+    if !settings.role.is_empty() {
+        console.headline("Deprecation warning: 'Role' has been replaced with 'Tags'");
+        settings
+            .tags
+            .insert("role".to_string(), std::mem::take(&mut settings.role));
+    }
+    let retry_interval = at_least(settings.retry_interval, "RetryInterval", console);
+    let broadcast_timeout = at_least(settings.broadcast_timeout, "BroadcastTimeout", console);
+    if settings.rejoin_after_leave && settings.snapshot_path.is_empty() {
+        console.headline("Warning: 'RejoinAfterLeave' enabled without snapshot file");
+    }
+    Ok(Checked {
+        handlers,
+        on_interface,
+        retry_interval,
+        broadcast_timeout,
+    })
+}
+
+/// The value, or what it is when nobody says it.
+pub(super) fn or<'a>(value: &'a str, default: &'a str) -> &'a str {
     if value.is_empty() { default } else { value }
 }
 
@@ -281,7 +320,7 @@ fn starting_tags(settings: &Settings) -> Result<Tags, String> {
         return Ok(settings.tags.clone());
     }
     if !settings.tags.is_empty() {
-        return Err("Tags config not allowed while using tag files".to_string());
+        return Err(TAGS_AND_TAGS_FILE.to_string());
     }
     let Some(tags) = files::read_tags(&settings.tags_file)? else {
         return Ok(Tags::new());

@@ -14,6 +14,9 @@ use crate::driver::Ended;
 /// A leave that was asked for by a signal and takes longer is cut short.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long handlers may take when the agent has left.
+const HANDLER_PATIENCE: Duration = Duration::from_secs(3);
+
 /// Why an agent ends.
 enum Cause {
     /// A signal.
@@ -53,33 +56,52 @@ pub(super) async fn watch(mut running: Running, plan: &Plan, console: &Console) 
         match cause {
             Cause::Signal(Signal::Hangup) => {
                 console.headline("Caught signal: hangup");
-                warn!(target: "agent", "reload is not supported yet");
+                running.reload.request();
             }
             Cause::Signal(signal) => break end_by_signal(signal, &mut running, console).await,
             Cause::Left | Cause::Driver(Ended::LostName) => break 0,
             Cause::Driver(Ended::Stopped) | Cause::NotJoined => break FAILED,
         }
     };
-    close(&running).await;
+    close(running).await;
     code
 }
 
 /// Ends what is left of the agent, sockets last.
-pub(super) async fn close(running: &Running) {
+pub(super) async fn close(running: Running) {
     info!(target: "agent", "requesting serf shutdown");
-    if !running.agent.has_left() {
+    let node = running.agent.0.driver.clone();
+    if running.agent.has_left() {
+        finish_handlers(running).await;
+    } else {
+        // Scripts that run go on, as with Serf: one of them may be what restarts the agent.
         warn!(target: "serf", "Shutdown without a Leave");
     }
-    running.agent.0.driver.stop().await;
+    node.stop().await;
     info!(target: "agent", "shutdown complete");
+}
+
+/// Lets handlers have all events up to this node's own leave, and time for them, unless a further signal
+/// comes.
+async fn finish_handlers(mut running: Running) {
+    // A loop that has ended already has nothing left to deliver.
+    let _ = running.finish_events.send(());
+    let _ = running.events.await;
+    let patience = async {
+        tokio::select! {
+            _ = running.signals.next() => {}
+            () = tokio::time::sleep(HANDLER_PATIENCE) => {}
+        }
+    };
+    running.agent.0.handlers.finish(patience).await;
 }
 
 /// Leaves if the signal means that; a further signal or too long a leave ends the agent at once.
 async fn end_by_signal(signal: Signal, running: &mut Running, console: &Console) -> u8 {
     console.headline(&format!("Caught signal: {}", signal.as_str()));
     let graceful = match signal {
-        Signal::Interrupt => !running.skip_leave_on_interrupt,
-        Signal::Terminate => running.leave_on_terminate,
+        Signal::Interrupt => !running.reload.skip_leave_on_interrupt(),
+        Signal::Terminate => running.reload.leave_on_terminate(),
         Signal::Hangup => false,
     };
     if !graceful {

@@ -6,16 +6,20 @@ use std::rc::Rc;
 
 use rand::TryRng;
 use rand::rngs::SysRng;
+use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tracing::info;
 
 use super::config::Settings;
+use super::event_loop::EventLoop;
 use super::logging::Console;
 use super::plan::Plan;
 use super::query_router::{self, QueryRouter};
+use super::reload::Reload;
 use super::signals::{Signal, Signals};
 use super::{Agent, Shared, address, event_loop, files, shutdown};
 use crate::driver::{BindError, Driver, DriverConfig, Ended, Handle, Sockets};
+use crate::events::handlers::Handlers;
 use crate::events::hub::Hub;
 use crate::node::NodeConfig;
 use crate::rpc::dial::UNIX_PREFIX;
@@ -39,13 +43,14 @@ pub fn run(paths: &[String], flags: Settings) -> u8 {
 
 fn start(paths: &[String], flags: Settings, console: &Console) -> Result<u8, String> {
     let mut settings = files::read_settings(paths)?;
-    settings.merge(flags);
+    settings.merge(flags.clone());
     let plan = Plan::make(settings, console)?;
+    let reload = Reload::new(paths, flags, &plan);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| format!("Failed to start the Serf agent: {}", files::os_error(&e)))?;
-    LocalSet::new().block_on(&runtime, serve(plan, console))
+    LocalSet::new().block_on(&runtime, serve(plan, reload, console))
 }
 
 /// A running agent and what has to be watched over.
@@ -55,12 +60,14 @@ pub(super) struct Running {
     /// Ends once a client has made the agent leave, and knows it.
     pub rpc: JoinHandle<()>,
     pub signals: Signals,
-    pub leave_on_terminate: bool,
-    pub skip_leave_on_interrupt: bool,
+    pub reload: Rc<Reload>,
+    pub events: JoinHandle<()>,
+    /// Makes `events` end, and hold nothing back.
+    pub finish_events: oneshot::Sender<()>,
 }
 
 /// Starts everything, and waits for its end.
-async fn serve(mut plan: Plan, console: &Console) -> Result<u8, String> {
+async fn serve(mut plan: Plan, reload: Reload, console: &Console) -> Result<u8, String> {
     let signals =
         Signals::new().map_err(|e| format!("Failed to start the Serf agent: {}", files::os_error(&e)))?;
     info!(target: "agent", "Serf agent starting");
@@ -72,9 +79,12 @@ async fn serve(mut plan: Plan, console: &Console) -> Result<u8, String> {
         .await
         .map_err(|e| format!("Error starting RPC listener: {e}"))?;
     let hub = Rc::new(Hub::default());
+    let handlers = Rc::new(Handlers::new(handle.clone(), plan.name.clone()));
+    handlers.replace(std::mem::take(&mut plan.handlers), plan.handler_timeout);
     let queries = Rc::new(QueryRouter::default());
     let agent = Agent(Rc::new(Shared {
         hub: Rc::clone(&hub),
+        handlers: Rc::clone(&handlers),
         queries: Rc::clone(&queries),
         console: console.clone(),
         driver: handle.clone(),
@@ -85,14 +95,13 @@ async fn serve(mut plan: Plan, console: &Console) -> Result<u8, String> {
         bind_port: bound.port(),
         left: Cell::new(false),
     }));
+    let (finish_events, finish) = oneshot::channel();
+    let event_loop = EventLoop::new(&plan.profile.serf, handlers, hub);
     // The node's first event is its own join, so the subscription comes before the driver runs.
-    if let Ok(events) = handle.subscribe(event_loop::EVENT_QUEUE).await {
-        spawn_local(event_loop::run(
-            events,
-            plan.profile.serf.clone(),
-            Rc::clone(&hub),
-        ));
-    }
+    let events = match handle.subscribe(event_loop::EVENT_QUEUE).await {
+        Ok(events) => spawn_local(event_loop.run(events, finish)),
+        Err(stopped) => return Err(format!("Failed to start the Serf agent: {stopped}")),
+    };
     if let Ok(updates) = handle.subscribe_queries(query_router::UPDATE_QUEUE).await {
         spawn_local(queries.run(updates));
     }
@@ -105,16 +114,18 @@ async fn serve(mut plan: Plan, console: &Console) -> Result<u8, String> {
         driver,
         rpc,
         signals,
-        leave_on_terminate: plan.leave_on_terminate,
-        skip_leave_on_interrupt: plan.skip_leave_on_interrupt,
+        reload: Rc::new(reload),
+        events,
+        finish_events,
     };
     if let Some(ended) = first_join(&plan, &mut running, console).await {
-        shutdown::close(&running).await;
+        shutdown::close(running).await;
         return ended;
     }
     console.plain("");
     console.headline("Log data will now stream in as it occurs:\n");
     console.open_gate();
+    spawn_local(Rc::clone(&running.reload).serve(running.agent.clone(), console.clone()));
     Ok(shutdown::watch(running, &plan, console).await)
 }
 
@@ -212,6 +223,8 @@ async fn first_join(plan: &Plan, running: &mut Running, console: &Console) -> Op
                 if signal != Signal::Hangup {
                     return Some(Ok(FAILED));
                 }
+                // Its turn comes when the start is over.
+                running.reload.request();
             }
         }
     }

@@ -15,13 +15,19 @@ impl Agent {
             .await;
         let (stats, tags) = read.unwrap_or_default();
         let agent = BTreeMap::from([("name".to_string(), self.0.name.clone())]);
-        BTreeMap::from([
+        let mut groups = BTreeMap::from([
             ("agent".to_string(), agent),
             ("runtime".to_string(), runtime()),
             ("serf".to_string(), serf(&stats, self.0.encrypted)),
             ("tags".to_string(), tags),
-            ("event_handlers".to_string(), BTreeMap::new()),
-        ])
+            ("event_handlers".to_string(), self.0.handlers.scripts()),
+        ]);
+        // Serf has no such group, so it is only there when it says something.
+        let handlers = self.0.handlers.figures();
+        if !handlers.is_empty() {
+            groups.insert("handlers".to_string(), handlers);
+        }
+        groups
     }
 }
 

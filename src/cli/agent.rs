@@ -17,7 +17,12 @@ pub(super) fn define() -> Command {
             "Runs an agent, one node of a cluster, until it is interrupted.\n\nFlags override configuration \
              files, lists are appended. The files are JSON; their keys can set all that flags can, and more. \
              The encryption key can also be given in the environment variable FYRD_ENCRYPT_KEY, where other \
-             users of the host cannot see it.",
+             users of the host cannot see it.\n\nSIGHUP reads the files again. Log level, event handlers, \
+             their time limit (key handler_timeout), tags, leave_on_terminate and skip_leave_on_interrupt take \
+             effect at once, all else after a restart. Of the tags, those change that changed in the files; \
+             tags set by the command tags stay. After a mistake in a file, all is as before.\n\nEach event \
+             handler runs its script once an event, one after the other; different handlers run at the same \
+             time.",
         )
         .override_usage("agent [options]")
         .args([

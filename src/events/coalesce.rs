@@ -1,37 +1,32 @@
 //! Member events that follow each other closely are delivered as one (protocol.md B12).
 //!
-//! The first event starts a period, each event restarts a quiet time; whichever ends first delivers. Per
-//! member the last event counts, and only if it differs from what was delivered about it last.
+//! Per member the last event counts, and only if it differs from what was delivered about it last.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::window::Window;
 use crate::serf::{Event, Member, MemberEventKind};
 use crate::time::Time;
 
 /// Holds member events back for a while.
 #[derive(Debug)]
 pub struct MemberCoalescer {
-    period: Duration,
-    quiet: Duration,
+    window: Window,
     /// What is held back, in order of arrival.
     pending: Vec<(MemberEventKind, Arc<Member>)>,
     /// What was delivered last about a member, until it is reaped.
     delivered: HashMap<Arc<str>, MemberEventKind>,
-    /// When the period ends, and when the quiet time.
-    deadlines: Option<(Time, Time)>,
 }
 
 impl MemberCoalescer {
     /// A coalescer; without a period it delivers at once.
     pub fn new(period: Duration, quiet: Duration) -> Self {
         MemberCoalescer {
-            period,
-            quiet,
+            window: Window::new(period, quiet),
             pending: Vec::new(),
             delivered: HashMap::new(),
-            deadlines: None,
         }
     }
 
@@ -41,25 +36,19 @@ impl MemberCoalescer {
             self.pending.retain(|(_, held)| held.name != member.name);
             self.pending.push((kind, member));
         }
-        let period_ends = self
-            .deadlines
-            .map_or(now + self.period, |(period_ends, _)| period_ends);
-        let quiet = self.quiet.min(self.period);
-        self.deadlines = Some((period_ends, now + quiet));
+        self.window.extend(now);
     }
 
     /// When to call [`MemberCoalescer::poll_events`] next.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.deadlines
-            .map(|(period_ends, quiet_ends)| period_ends.min(quiet_ends))
+        self.window.deadline()
     }
 
     /// What is due: at most one event of a kind, with all its members.
     pub fn poll_events(&mut self, now: Time) -> Vec<Event> {
-        if self.next_deadline().is_none_or(|deadline| now < deadline) {
+        if !self.window.close_if_due(now) {
             return Vec::new();
         }
-        self.deadlines = None;
         let mut groups: Vec<(MemberEventKind, Vec<Arc<Member>>)> = Vec::new();
         for (kind, member) in std::mem::take(&mut self.pending) {
             let repeats = self.delivered.get(&member.name) == Some(&kind);

@@ -1,5 +1,7 @@
 //! Which events a handler or a stream wants: `[FILTERS=]SCRIPT` (surface.md 3.1).
 
+use crate::serf::Event;
+
 /// One event filter: a kind of event, for user events and queries also a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventFilter {
@@ -9,11 +11,13 @@ pub struct EventFilter {
     pub name: String,
 }
 
-/// A script and one filter for it.
+/// What one `-event-handler` says: a script, and at which events it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventScript {
-    /// When to run it.
-    pub filter: EventFilter,
+pub struct HandlerSpec {
+    /// The text it was read from.
+    pub text: String,
+    /// When to run it; an event that matches two of them runs it twice.
+    pub filters: Vec<EventFilter>,
     /// The command line.
     pub script: String,
 }
@@ -51,26 +55,45 @@ impl EventFilter {
         ];
         kinds.contains(&self.event.as_str()) || ["user", "query", "*"].contains(&self.event.as_str())
     }
+
+    /// Whether this event is wanted.
+    pub fn matches(&self, event: &Event) -> bool {
+        if self.event == "*" {
+            return true;
+        }
+        let name = match event {
+            Event::Member { .. } => "",
+            Event::User { name, .. } | Event::Query { name, .. } => name,
+        };
+        self.event == kind(event) && (self.name.is_empty() || self.name == name)
+    }
 }
 
-impl EventScript {
-    /// Reads `[FILTERS=]SCRIPT` into one entry a filter. The error is a line for the user.
-    pub fn parse(text: &str) -> Result<Vec<EventScript>, String> {
+impl HandlerSpec {
+    /// Reads `[FILTERS=]SCRIPT`. The error is a line for the user.
+    pub fn parse(text: &str) -> Result<HandlerSpec, String> {
         let (filters, script) = text.split_once('=').unwrap_or(("", text));
-        let scripts: Vec<EventScript> = EventFilter::parse_list(filters)
-            .into_iter()
-            .map(|filter| EventScript {
-                filter,
-                script: script.to_string(),
-            })
-            .collect();
-        match scripts.iter().find(|entry| !entry.filter.is_valid()) {
+        let filters = EventFilter::parse_list(filters);
+        match filters.iter().find(|filter| !filter.is_valid()) {
             Some(bad) => Err(format!(
-                "Invalid event script: Event '{}' invoking '{}'",
-                bad.filter.event, bad.script
+                "Invalid event script: Event '{}' invoking '{script}'",
+                bad.event
             )),
-            None => Ok(scripts),
+            None => Ok(HandlerSpec {
+                text: text.to_string(),
+                filters,
+                script: script.to_string(),
+            }),
         }
+    }
+}
+
+/// An event's kind, as filters and scripts know it.
+pub fn kind(event: &Event) -> &'static str {
+    match event {
+        Event::Member { kind, .. } => kind.as_str(),
+        Event::User { .. } => "user",
+        Event::Query { .. } => "query",
     }
 }
 
@@ -94,16 +117,11 @@ mod tests {
             ("user:a:b,query=x", &[("user", "a:b", "x"), ("query", "", "x")]),
         ];
         for (text, expected) in table {
-            let parsed = EventScript::parse(text).unwrap();
-            let parsed: Vec<_> = parsed
+            let spec = HandlerSpec::parse(text).unwrap();
+            let parsed: Vec<_> = spec
+                .filters
                 .iter()
-                .map(|entry| {
-                    (
-                        entry.filter.event.as_str(),
-                        entry.filter.name.as_str(),
-                        entry.script.as_str(),
-                    )
-                })
+                .map(|filter| (filter.event.as_str(), filter.name.as_str(), spec.script.as_str()))
                 .collect();
             assert_eq!(parsed, expected, "{text}");
         }
@@ -116,7 +134,44 @@ mod tests {
             ),
         ];
         for (text, expected) in bad {
-            assert_eq!(EventScript::parse(text).unwrap_err(), expected);
+            assert_eq!(HandlerSpec::parse(text).unwrap_err(), expected);
         }
+    }
+
+    #[test]
+    fn matches() {
+        let user = |name: &str| Event::User {
+            ltime: 1,
+            name: name.to_string(),
+            payload: Vec::new(),
+            coalesce: false,
+        };
+        let query = |name: &str| Event::Query {
+            ltime: 1,
+            id: 1,
+            name: name.to_string(),
+            payload: Vec::new(),
+            source: "n1".to_string(),
+        };
+        let join = Event::Member {
+            kind: crate::serf::MemberEventKind::Join,
+            members: Vec::new(),
+        };
+        let table: [(&str, [bool; 5]); 8] = [
+            ("*", [true; 5]),
+            ("", [true; 5]),
+            ("user", [true, true, false, false, false]),
+            ("user:", [true, true, false, false, false]),
+            ("user:a", [true, false, false, false, false]),
+            ("query:a", [false, false, true, false, false]),
+            ("query", [false, false, true, true, false]),
+            ("member-join", [false, false, false, false, true]),
+        ];
+        for (text, expected) in table {
+            let filter = &EventFilter::parse_list(text)[0];
+            let events = [user("a"), user("b"), query("a"), query("b"), join.clone()];
+            assert_eq!(events.each_ref().map(|e| filter.matches(e)), expected, "{text}");
+        }
+        assert!(!EventFilter::parse_list("member-leave")[0].matches(&join));
     }
 }

@@ -1,5 +1,11 @@
-//! Fan-out behind the node: coalescing, filters, and the hub from which listeners are served.
+//! Fan-out behind the node: coalescing, filters, the hub from which listeners are served, and the
+//! handlers, which are scripts.
 
 pub mod coalesce;
+pub mod environment;
 pub mod filter;
+pub mod handlers;
 pub mod hub;
+mod script;
+pub mod user_coalesce;
+mod window;

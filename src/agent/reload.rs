@@ -1,0 +1,189 @@
+//! Reload at SIGHUP (surface.md 2.8): the files are read again, and what can change while running does:
+//! log level, event handlers, tags, and what signals mean. All else is ignored until a restart.
+//!
+//! Of the tags, only those change that changed in the configuration since it was last loaded, so that
+//! tags set by command stay; Serf forgets them. A mistake leaves all as it was.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+use tracing::info;
+
+use super::config::{Secret, Settings};
+use super::logging::{Console, Level};
+use super::plan::{self, Plan};
+use super::{Agent, files};
+use crate::rpc::server::Backend;
+use crate::serf::{Tags, tags};
+
+/// What can be reloaded, and from where.
+#[derive(Debug)]
+pub(super) struct Reload {
+    paths: Vec<String>,
+    /// What the command line says, without secrets.
+    flags: Settings,
+    protocol: u8,
+    /// The tags of the configuration when it was last loaded.
+    tags: RefCell<Tags>,
+    wanted: Notify,
+    leave_on_terminate: Cell<bool>,
+    skip_leave_on_interrupt: Cell<bool>,
+}
+
+/// A change of tags, as the `tags` command makes it.
+#[derive(Debug, Default, PartialEq)]
+struct TagChange {
+    set: Tags,
+    delete: Vec<String>,
+}
+
+impl Reload {
+    /// Starts from what the plan says.
+    pub fn new(paths: &[String], flags: Settings, plan: &Plan) -> Reload {
+        // Tags of a tags file are none of the configuration's.
+        let tags = match plan.tags_file {
+            Some(_) => Tags::new(),
+            None => plan.tags.clone(),
+        };
+        Reload {
+            paths: paths.to_vec(),
+            flags: Settings {
+                encrypt_key: Secret::default(),
+                rpc_auth: Secret::default(),
+                ..flags
+            },
+            protocol: plan.protocol,
+            tags: RefCell::new(tags),
+            wanted: Notify::new(),
+            leave_on_terminate: Cell::new(plan.leave_on_terminate),
+            skip_leave_on_interrupt: Cell::new(plan.skip_leave_on_interrupt),
+        }
+    }
+
+    /// Whether SIGTERM means to leave.
+    pub fn leave_on_terminate(&self) -> bool {
+        self.leave_on_terminate.get()
+    }
+
+    /// Whether SIGINT means not to leave.
+    pub fn skip_leave_on_interrupt(&self) -> bool {
+        self.skip_leave_on_interrupt.get()
+    }
+
+    /// Asks for a reload; one that waits already serves both.
+    pub fn request(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// Reloads whenever asked to; never comes back.
+    pub async fn serve(self: Rc<Self>, agent: Agent, console: Console) {
+        loop {
+            self.wanted.notified().await;
+            console.headline("Reloading configuration...");
+            if let Err(line) = self.reload(&agent, &console).await {
+                console.headline(&line);
+                console.headline("Failed to reload configs");
+            }
+        }
+    }
+
+    /// Checks everything, and then changes everything. The error is a line for the user.
+    async fn reload(&self, agent: &Agent, console: &Console) -> Result<(), String> {
+        let mut settings = files::read_settings(&self.paths)?;
+        settings.merge(self.flags.clone());
+        let checked = plan::check(&mut settings, console)?;
+        let change = self.tag_change(agent, &settings.tags).await?;
+
+        match Level::parse(plan::or(&settings.log_level, "INFO")) {
+            Ok(level) => console.set_level(level),
+            Err(line) => console.headline(&line),
+        }
+        agent
+            .0
+            .handlers
+            .replace(checked.handlers, settings.handler_timeout);
+        self.leave_on_terminate.set(settings.leave_on_terminate);
+        self.skip_leave_on_interrupt.set(settings.skip_leave_on_interrupt);
+        info!(target: "agent", "Configuration reloaded");
+        if change != TagChange::default()
+            && let Err(reason) = agent.set_tags(change.set, change.delete).await
+        {
+            console.headline(&format!("Failed to update tags: {reason}"));
+            return Ok(());
+        }
+        self.tags.replace(settings.tags);
+        Ok(())
+    }
+
+    async fn tag_change(&self, agent: &Agent, configured: &Tags) -> Result<TagChange, String> {
+        if agent.0.tags_file.is_some() && !configured.is_empty() {
+            return Err(plan::TAGS_AND_TAGS_FILE.to_string());
+        }
+        let read = agent.0.driver.read(|node| node.tags().clone()).await;
+        let current = read.map_err(|e| e.to_string())?;
+        let change = difference(&self.tags.borrow(), configured, &current);
+        let mut next = current;
+        next.retain(|name, _| !change.delete.contains(name));
+        next.extend(change.set.clone());
+        tags::write(&next, self.protocol).map_err(|e| format!("Failed to update tags: {e}"))?;
+        Ok(change)
+    }
+}
+
+/// What turns the `old` configuration's tags into the `new` one's. A tag that the configuration does not
+/// have any more, and that was set to something else by command, stays.
+fn difference(old: &Tags, new: &Tags, current: &Tags) -> TagChange {
+    let changed = |(name, value): &(&String, &String)| old.get(*name) != Some(*value);
+    let gone =
+        |(name, value): &(&String, &String)| !new.contains_key(*name) && current.get(*name) == Some(*value);
+    TagChange {
+        set: new
+            .iter()
+            .filter(changed)
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
+        delete: old.iter().filter(gone).map(|(name, _)| name.clone()).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tags(text: &str) -> Tags {
+        text.split_whitespace()
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect()
+    }
+
+    #[test]
+    fn only_what_changed_in_the_configuration_changes() {
+        // Old configuration, new one, tags as they are; what is set, what is deleted.
+        #[rustfmt::skip]
+        let table = [
+            ("", "", "x=1", "", ""),
+            ("a=1", "a=1", "a=1 x=1", "", ""),
+            ("a=1", "a=1", "a=9", "", ""),
+            ("a=1", "a=1", "", "", ""),
+            ("a=1", "a=2", "a=1", "a=2", ""),
+            ("a=1", "a=2", "a=9", "a=2", ""),
+            ("a=1", "a=1 b=1", "a=1", "b=1", ""),
+            ("a=1 b=1", "b=1", "a=1 b=1 x=1", "", "a"),
+            ("a=1", "", "a=9", "", ""),
+            ("a=1", "b=", "a=1", "b=", "a"),
+        ];
+        for (old, new, current, set, delete) in table {
+            let expected = TagChange {
+                set: tags(set),
+                delete: delete.split_whitespace().map(str::to_string).collect(),
+            };
+            assert_eq!(
+                difference(&tags(old), &tags(new), &tags(current)),
+                expected,
+                "{old} -> {new}, now {current}"
+            );
+        }
+    }
+}

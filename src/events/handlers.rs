@@ -1,0 +1,287 @@
+//! Event handlers: each runs its script once an event, in order, from a queue of its own.
+//!
+//! A slow script delays neither gossip nor another handler. Its events wait, up to a bound; what comes on
+//! top is dropped, counted and logged.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::{debug, error, warn};
+
+use super::environment;
+use super::filter::{HandlerSpec, kind};
+use super::script::{self, Failure, Script};
+use crate::bounds::HANDLER_QUEUE;
+use crate::driver::Handle;
+use crate::serf::{Answer, Command, Event};
+
+/// How often at most one handler's drops are logged.
+const DROP_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// All handlers of an agent.
+#[derive(Debug)]
+pub struct Handlers {
+    surroundings: Rc<Surroundings>,
+    active: RefCell<Vec<Handler>>,
+    workers: RefCell<JoinSet<()>>,
+}
+
+/// What scripts share.
+#[derive(Debug)]
+struct Surroundings {
+    node: Handle,
+    name: String,
+    time_limit: Cell<Option<Duration>>,
+    /// Turns to `true` when scripts have to end.
+    stop: watch::Sender<bool>,
+}
+
+/// A handler's near end: its queue, and what it has done.
+#[derive(Debug)]
+struct Handler {
+    spec: Rc<HandlerSpec>,
+    queue: mpsc::Sender<Arc<Event>>,
+    figures: Rc<Figures>,
+    drops_logged: Cell<Option<Instant>>,
+}
+
+#[derive(Debug, Default)]
+struct Figures {
+    running: Cell<bool>,
+    done: Cell<u64>,
+    failed: Cell<u64>,
+    ended: Cell<u64>,
+    dropped: Cell<u64>,
+}
+
+/// A handler's far end, which runs the script.
+struct Worker {
+    surroundings: Rc<Surroundings>,
+    spec: Rc<HandlerSpec>,
+    queue: mpsc::Receiver<Arc<Event>>,
+    figures: Rc<Figures>,
+}
+
+impl Handlers {
+    /// No handlers yet, for the node behind `node` with this name.
+    pub fn new(node: Handle, name: String) -> Handlers {
+        Handlers {
+            surroundings: Rc::new(Surroundings {
+                node,
+                name,
+                time_limit: Cell::new(None),
+                stop: watch::Sender::new(false),
+            }),
+            active: RefCell::default(),
+            workers: RefCell::default(),
+        }
+    }
+
+    /// Makes these the handlers, from the next event on; to be called within a `LocalSet`. One that was
+    /// there before goes on, with its queue; one that is gone still handles what it was given.
+    pub fn replace(&self, specs: Vec<HandlerSpec>, time_limit: Option<Duration>) {
+        self.surroundings.time_limit.set(time_limit);
+        let mut workers = self.workers.borrow_mut();
+        while workers.try_join_next().is_some() {}
+        let mut old = self.active.take();
+        let mut new = Vec::with_capacity(specs.len());
+        for spec in specs {
+            new.push(match old.iter().position(|handler| *handler.spec == spec) {
+                Some(place) => old.swap_remove(place),
+                None => {
+                    let (handler, worker) = Handler::new(spec, &self.surroundings);
+                    workers.spawn_local(worker.run());
+                    handler
+                }
+            });
+        }
+        self.active.replace(new);
+    }
+
+    /// Gives an event to every handler that wants it.
+    pub fn handle(&self, event: &Arc<Event>) {
+        for handler in self.active.borrow().iter() {
+            for filter in &handler.spec.filters {
+                if filter.matches(event) {
+                    handler.push(event);
+                }
+            }
+        }
+    }
+
+    /// Takes no more events, and waits until all have been handled or `patience` is over; what runs
+    /// then is ended, and what waits is dropped.
+    pub async fn finish(&self, patience: impl Future<Output = ()>) {
+        self.active.take();
+        let mut workers = self.workers.take();
+        let done = async { while workers.join_next().await.is_some() {} };
+        tokio::select! {
+            () = done => return,
+            () = patience => {}
+        }
+        warn!(target: "agent", "Ending {} event handlers that still run", workers.len());
+        self.surroundings.stop.send_replace(true);
+        while workers.join_next().await.is_some() {}
+    }
+
+    /// Filters and scripts, as clients know them (surface.md 1.4).
+    pub fn scripts(&self) -> BTreeMap<String, String> {
+        let mut scripts = BTreeMap::new();
+        for handler in self.active.borrow().iter() {
+            for filter in &handler.spec.filters {
+                scripts.insert(
+                    format!("{}:{}", filter.event, filter.name),
+                    handler.spec.script.clone(),
+                );
+            }
+        }
+        scripts
+    }
+
+    /// What each handler has done; empty without handlers.
+    pub fn figures(&self) -> BTreeMap<String, String> {
+        let mut figures = BTreeMap::new();
+        for handler in self.active.borrow().iter() {
+            let mut key = handler.spec.text.clone();
+            while figures.contains_key(&key) {
+                key.push_str(" (again)");
+            }
+            figures.insert(key, handler.figures());
+        }
+        figures
+    }
+}
+
+impl Handler {
+    fn new(spec: HandlerSpec, surroundings: &Rc<Surroundings>) -> (Handler, Worker) {
+        let (sender, queue) = mpsc::channel(HANDLER_QUEUE);
+        let (spec, figures) = (Rc::new(spec), Rc::new(Figures::default()));
+        let worker = Worker {
+            surroundings: Rc::clone(surroundings),
+            spec: Rc::clone(&spec),
+            queue,
+            figures: Rc::clone(&figures),
+        };
+        let handler = Handler {
+            spec,
+            queue: sender,
+            figures,
+            drops_logged: Cell::new(None),
+        };
+        (handler, worker)
+    }
+
+    fn push(&self, event: &Arc<Event>) {
+        if self.queue.try_send(Arc::clone(event)).is_ok() {
+            return;
+        }
+        count(&self.figures.dropped);
+        let now = Instant::now();
+        let recently = |logged: Instant| now.duration_since(logged) < DROP_LOG_INTERVAL;
+        if !self.drops_logged.get().is_some_and(recently) {
+            self.drops_logged.set(Some(now));
+            warn!(
+                target: "agent",
+                "Script '{}' is too slow: {HANDLER_QUEUE} events wait for it, {} were dropped so far",
+                self.spec.script, self.figures.dropped.get()
+            );
+        }
+    }
+
+    fn figures(&self) -> String {
+        let Figures {
+            running,
+            done,
+            failed,
+            ended,
+            dropped,
+        } = &*self.figures;
+        format!(
+            "queued={} running={} done={} failed={} ended={} dropped={}",
+            self.queue.max_capacity() - self.queue.capacity(),
+            u8::from(running.get()),
+            done.get(),
+            failed.get(),
+            ended.get(),
+            dropped.get()
+        )
+    }
+}
+
+impl Worker {
+    async fn run(mut self) {
+        while let Some(event) = self.queue.recv().await {
+            if *self.surroundings.stop.borrow() {
+                return;
+            }
+            self.figures.running.set(true);
+            self.invoke(&event).await;
+            self.figures.running.set(false);
+        }
+    }
+
+    async fn invoke(&self, event: &Event) {
+        let Surroundings {
+            node,
+            name,
+            time_limit,
+            stop,
+        } = &*self.surroundings;
+        // Tags are read anew, for they may have changed while the event waited.
+        let Ok(tags) = node.read(|node| node.tags().clone()).await else {
+            return;
+        };
+        let command = self.spec.script.as_str();
+        let script = Script {
+            command,
+            variables: environment::variables(event, name, &tags),
+            input: environment::input(event),
+            time_limit: time_limit.get(),
+        };
+        let mut stop = stop.subscribe();
+        let stopped = async move {
+            // The sender lives as long as this worker.
+            let _ = stop.wait_for(|stop| *stop).await;
+        };
+        let outcome = script::run(&script, stopped).await;
+        let output = String::from_utf8_lossy(&outcome.output);
+        debug!(target: "agent", "Event '{}' script output: {output}", kind(event));
+        match outcome.result {
+            Ok(()) => {
+                count(&self.figures.done);
+                respond(node, event, outcome.output).await;
+            }
+            Err(failure) => {
+                count(match failure {
+                    Failure::TimeLimit(_) | Failure::Stopped => &self.figures.ended,
+                    _ => &self.figures.failed,
+                });
+                error!(target: "agent", "Error invoking script '{command}': {failure}");
+            }
+        }
+    }
+}
+
+/// Answers a query with what the script put out, if anything.
+async fn respond(node: &Handle, event: &Event, payload: Vec<u8>) {
+    let Event::Query { ltime, id, name, .. } = event else {
+        return;
+    };
+    if payload.is_empty() {
+        return;
+    }
+    let (ltime, id) = (*ltime, *id);
+    let answer = node.command(Command::Respond { ltime, id, payload }).await;
+    if let Ok(Answer::Failed(reason)) = answer {
+        warn!(target: "agent", "Failed to respond to query 'query: {name}': {reason}");
+    }
+}
+
+fn count(counter: &Cell<u64>) {
+    counter.set(counter.get() + 1);
+}

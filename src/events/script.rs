@@ -1,0 +1,473 @@
+//! Runs one script: the system's shell with input, environment, and one pipe for all output.
+//!
+//! A script is over when nobody holds its output open any more and the process has ended, in this order:
+//! until then the process stays unreaped, so its process group's number is its own, and ending the group
+//! hits nobody else.
+
+use std::io;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, ChildStdin};
+use tokio::time::{sleep, timeout};
+use tracing::warn;
+
+use crate::bounds::HANDLER_OUTPUT;
+
+/// A script that takes longer is worth a line in the log.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// How long a script that has to end may take to do so by itself.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// A script and all it is given.
+#[derive(Debug)]
+pub(super) struct Script<'a> {
+    /// The command line.
+    pub command: &'a str,
+    /// Set on top of the agent's own environment.
+    pub variables: Vec<(String, String)>,
+    /// Its standard input.
+    pub input: Vec<u8>,
+    /// How long it may take.
+    pub time_limit: Option<Duration>,
+}
+
+/// What came of a script.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    /// The last bytes of standard output and standard error, mixed as they came.
+    pub output: Vec<u8>,
+    /// Whether it succeeded.
+    pub result: Result<(), Failure>,
+}
+
+/// Why a script did not succeed. The texts are those that Go has, where it has any.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("{0}")]
+    NotStarted(String),
+    #[error("exit status {0}")]
+    Status(i32),
+    #[error("signal: {}", signal_name(*.0))]
+    Signal(i32),
+    #[error("ended after the time limit of {0:?}")]
+    TimeLimit(Duration),
+    #[error("ended because the agent ends")]
+    Stopped,
+}
+
+/// Runs a script to its end, or until its time is up or `stop` is over; then it is ended, together with
+/// all processes of its group.
+pub(super) async fn run(script: &Script<'_>, stop: impl Future<Output = ()>) -> Outcome {
+    let mut process = match Process::start(script) {
+        Ok(process) => process,
+        Err(error) => {
+            return Outcome {
+                output: Vec::new(),
+                result: Err(Failure::NotStarted(error.to_string())),
+            };
+        }
+    };
+    let time_is_up = async {
+        match script.time_limit {
+            Some(limit) => {
+                sleep(limit).await;
+                Failure::TimeLimit(limit)
+            }
+            None => std::future::pending().await,
+        }
+    };
+    let result = tokio::select! {
+        status = process.finish(&script.input) => judge(status),
+        failure = time_is_up => Err(failure),
+        () = stop => Err(Failure::Stopped),
+        () = warn_when_slow(script.command) => Ok(()),
+    };
+    if matches!(result, Err(Failure::TimeLimit(_) | Failure::Stopped)) {
+        process.end().await;
+    }
+    Outcome {
+        output: process.output.tail.into_last(),
+        result,
+    }
+}
+
+/// Never comes back.
+async fn warn_when_slow(command: &str) {
+    sleep(SLOW).await;
+    warn!(target: "agent", "Script '{command}' slow, execution exceeding {SLOW:?}");
+    std::future::pending().await
+}
+
+fn judge(status: io::Result<ExitStatus>) -> Result<(), Failure> {
+    let status = status.map_err(|e| Failure::NotStarted(e.to_string()))?;
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(code) => Err(Failure::Status(code)),
+        None => Err(Failure::Signal(signal_of(status))),
+    }
+}
+
+/// A script that runs.
+struct Process {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    output: Output,
+}
+
+impl Process {
+    fn start(script: &Script<'_>) -> io::Result<Process> {
+        let (output, writer) = io::pipe()?;
+        let mut child = shell(script.command)
+            .envs(script.variables.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::piped())
+            .stdout(writer.try_clone()?)
+            .stderr(writer)
+            .spawn()?;
+        let stdin = child.stdin.take();
+        Ok(Process {
+            child,
+            stdin,
+            output: Output::new(output)?,
+        })
+    }
+
+    /// Waits until it is over, feeding it meanwhile. A script need not read its input.
+    async fn finish(&mut self, input: &[u8]) -> io::Result<ExitStatus> {
+        let stdin = self.stdin.take();
+        let feed = async {
+            if let Some(mut stdin) = stdin {
+                let _ = stdin.write_all(input).await;
+            }
+            std::future::pending::<()>().await
+        };
+        let end = async {
+            self.output.read_to_end().await?;
+            self.child.wait().await
+        };
+        tokio::select! {
+            status = end => status,
+            () = feed => Err(io::ErrorKind::Other.into()),
+        }
+    }
+
+    /// Asks the group to end, and then sees to it.
+    async fn end(&mut self) {
+        signal_group(&mut self.child, false);
+        // Whoever still holds the output after this has left the group.
+        let _ = timeout(LAST_WORDS, self.output.read_to_end()).await;
+        signal_group(&mut self.child, true);
+        let _ = self.child.wait().await;
+    }
+}
+
+/// The last bytes of what was written.
+#[derive(Debug, Default)]
+struct Tail(Vec<u8>);
+
+impl Tail {
+    fn push(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+        if self.0.len() > 2 * HANDLER_OUTPUT {
+            self.shorten();
+        }
+    }
+
+    fn shorten(&mut self) {
+        let surplus = self.0.len().saturating_sub(HANDLER_OUTPUT);
+        self.0.drain(..surplus);
+    }
+
+    fn into_last(mut self) -> Vec<u8> {
+        self.shorten();
+        self.0
+    }
+}
+
+#[cfg(unix)]
+use unix::{Output, shell, signal_group, signal_name, signal_of};
+#[cfg(not(unix))]
+use windows::{Output, shell, signal_group, signal_name, signal_of};
+
+#[cfg(unix)]
+mod unix {
+    use std::io;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    use nix::sys::signal::{Signal, killpg};
+    use nix::unistd::Pid;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::unix::pipe::Receiver;
+    use tokio::process::{Child, Command};
+
+    use super::Tail;
+
+    /// The reading end of a script's output, and what was read.
+    pub struct Output {
+        pipe: Receiver,
+        pub tail: Tail,
+    }
+
+    impl Output {
+        pub fn new(pipe: io::PipeReader) -> io::Result<Output> {
+            Ok(Output {
+                pipe: Receiver::from_owned_fd(OwnedFd::from(pipe))?,
+                tail: Tail::default(),
+            })
+        }
+
+        pub async fn read_to_end(&mut self) -> io::Result<()> {
+            let mut buffer = [0; 4096];
+            loop {
+                match self.pipe.read(&mut buffer).await? {
+                    0 => return Ok(()),
+                    len => self.tail.push(buffer.get(..len).unwrap_or_default()),
+                }
+            }
+        }
+    }
+
+    /// A shell with a process group of its own.
+    pub fn shell(command: &str) -> Command {
+        let mut shell = Command::new("/bin/sh");
+        shell.arg("-c").arg(command).process_group(0);
+        shell
+    }
+
+    /// Sends SIGTERM or SIGKILL to the group, unless its leader has been reaped.
+    pub fn signal_group(child: &mut Child, kill: bool) {
+        let signal = if kill { Signal::SIGKILL } else { Signal::SIGTERM };
+        if let Some(id) = child.id().and_then(|id| i32::try_from(id).ok()) {
+            // A group that is gone already is as good.
+            let _ = killpg(Pid::from_raw(id), signal);
+        }
+    }
+
+    pub fn signal_of(status: ExitStatus) -> i32 {
+        status.signal().unwrap_or_default()
+    }
+
+    /// Go's names of the usual signals.
+    pub fn signal_name(number: i32) -> String {
+        let name = match Signal::try_from(number) {
+            Ok(Signal::SIGHUP) => "hangup",
+            Ok(Signal::SIGINT) => "interrupt",
+            Ok(Signal::SIGQUIT) => "quit",
+            Ok(Signal::SIGABRT) => "aborted",
+            Ok(Signal::SIGKILL) => "killed",
+            Ok(Signal::SIGSEGV) => "segmentation fault",
+            Ok(Signal::SIGPIPE) => "broken pipe",
+            Ok(Signal::SIGALRM) => "alarm clock",
+            Ok(Signal::SIGTERM) => "terminated",
+            Ok(other) => other.as_str(),
+            Err(_) => return number.to_string(),
+        };
+        name.to_string()
+    }
+}
+
+/// Here only the shell itself is ended, not what it started.
+#[cfg(not(unix))]
+mod windows {
+    use std::io::{self, Read};
+    use std::process::ExitStatus;
+
+    use tokio::process::{Child, Command};
+    use tokio::sync::mpsc;
+
+    use super::Tail;
+
+    /// What a thread reads from a script's output.
+    pub struct Output {
+        chunks: mpsc::Receiver<io::Result<Vec<u8>>>,
+        pub tail: Tail,
+    }
+
+    impl Output {
+        /// The pipe cannot be waited for, so a thread reads it; it ends with the last writer.
+        pub fn new(mut pipe: io::PipeReader) -> io::Result<Output> {
+            let (sender, chunks) = mpsc::channel(1);
+            let read = move || {
+                let mut buffer = [0; 4096];
+                loop {
+                    let chunk = match pipe.read(&mut buffer) {
+                        Ok(0) => return,
+                        Ok(len) => Ok(buffer.get(..len).unwrap_or_default().to_vec()),
+                        Err(e) => Err(e),
+                    };
+                    let failed = chunk.is_err();
+                    if sender.blocking_send(chunk).is_err() || failed {
+                        return;
+                    }
+                }
+            };
+            std::thread::Builder::new()
+                .name("handler-output".to_string())
+                .spawn(read)?;
+            Ok(Output {
+                chunks,
+                tail: Tail::default(),
+            })
+        }
+
+        pub async fn read_to_end(&mut self) -> io::Result<()> {
+            while let Some(chunk) = self.chunks.recv().await {
+                self.tail.push(&chunk?);
+            }
+            Ok(())
+        }
+    }
+
+    pub fn shell(command: &str) -> Command {
+        let mut shell = Command::new("cmd");
+        shell.arg("/C");
+        #[cfg(windows)]
+        shell.raw_arg(command);
+        #[cfg(not(windows))]
+        shell.arg(command);
+        shell
+    }
+
+    pub fn signal_group(child: &mut Child, kill: bool) {
+        if kill {
+            // One that has ended already is as good.
+            let _ = child.start_kill();
+        }
+    }
+
+    pub fn signal_of(_: ExitStatus) -> i32 {
+        0
+    }
+
+    pub fn signal_name(number: i32) -> String {
+        number.to_string()
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::path::Path;
+    use std::time::Instant;
+
+    use super::*;
+
+    async fn run_for(command: &str, input: &[u8], time_limit: Option<Duration>) -> Outcome {
+        let script = Script {
+            command,
+            variables: vec![("SERF_EVENT".to_string(), "user".to_string())],
+            input: input.to_vec(),
+            time_limit,
+        };
+        run(&script, std::future::pending()).await
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn outcomes() {
+        #[rustfmt::skip]
+        let table: [(&str, &str, Result<(), Failure>); 9] = [
+            ("true", "", Ok(())),
+            ("echo a; echo b >&2; echo c", "a\nb\nc\n", Ok(())),
+            ("cat", "in\n", Ok(())),
+            ("echo $SERF_EVENT $0 $#", "user /bin/sh 0\n", Ok(())),
+            ("echo x; exit 3", "x\n", Err(Failure::Status(3))),
+            ("exec /nonexistent/command 2>/dev/null", "", Err(Failure::Status(127))),
+            ("kill -9 $$", "", Err(Failure::Signal(9))),
+            // What was started in the background counts as long as it holds the output.
+            ("(sleep 0.2; echo late) & echo early", "early\nlate\n", Ok(())),
+            // One that closes its output has still to end.
+            ("exec >/dev/null 2>&1; sleep 0.2; exit 4", "", Err(Failure::Status(4))),
+        ];
+        for (command, output, result) in table {
+            let outcome = run_for(command, b"in\n", None).await;
+            assert_eq!(String::from_utf8_lossy(&outcome.output), output, "{command}");
+            assert_eq!(outcome.result, result, "{command}");
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_end_of_a_long_output_is_kept_while_input_waits() {
+        // Far more than pipes hold, both ways: neither side may wait for the other.
+        let input = vec![b'x'; 1 << 20];
+        let outcome = run_for("seq 200000; cat >/dev/null; echo end", &input, None).await;
+        assert_eq!((outcome.output.len(), outcome.result), (HANDLER_OUTPUT, Ok(())));
+        assert!(outcome.output.ends_with(b"199999\n200000\nend\n"));
+        let outcome = run_for("exec <&-; sleep 0.1; echo unread", &input, None).await;
+        assert_eq!(
+            (outcome.output.as_slice(), outcome.result),
+            (&b"unread\n"[..], Ok(()))
+        );
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_cannot_start_is_a_failure() {
+        let script = Script {
+            command: "true",
+            variables: vec![("SERF_USER_EVENT".to_string(), "a\0b".to_string())],
+            input: Vec::new(),
+            time_limit: None,
+        };
+        let outcome = run(&script, std::future::pending()).await;
+        assert!(
+            matches!(outcome.result, Err(Failure::NotStarted(_))),
+            "{outcome:?}"
+        );
+    }
+
+    fn is_running(pid: &str) -> bool {
+        // A zombie that nobody has reaped yet has no command line.
+        std::fs::read(Path::new("/proc").join(pid.trim()).join("cmdline")).is_ok_and(|line| !line.is_empty())
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_time_limit_ends_the_whole_group() {
+        let limit = Duration::from_millis(300);
+        // Each shows a process that lives on unless it is ended too: one in the background, one that
+        // ignores SIGTERM, one whose shell is gone already.
+        let table = [
+            "sleep 60 & echo $!; wait",
+            "trap '' TERM; sleep 60 & echo $!; wait; wait",
+            "sleep 60 & echo $!",
+        ];
+        for command in table {
+            let start = Instant::now();
+            let outcome = run_for(command, b"", Some(limit)).await;
+            assert_eq!(outcome.result, Err(Failure::TimeLimit(limit)), "{command}");
+            assert!(start.elapsed() < Duration::from_secs(20), "{command}");
+            let pid = String::from_utf8(outcome.output).unwrap();
+            assert!(!pid.is_empty());
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while is_running(&pid) {
+                assert!(Instant::now() < deadline, "{command}: {pid} still runs");
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_time_limit_holds_against_one_that_left_the_group() {
+        let limit = Duration::from_millis(200);
+        let outcome = run_for("setsid sleep 5 & echo $!; wait", b"", Some(limit)).await;
+        assert_eq!(outcome.result, Err(Failure::TimeLimit(limit)));
+    }
+
+    #[test]
+    fn failures_have_gos_words() {
+        let table = [
+            (Failure::Status(127), "exit status 127"),
+            (Failure::Signal(9), "signal: killed"),
+            (Failure::Signal(15), "signal: terminated"),
+            (Failure::Signal(40), "signal: 40"),
+            (
+                Failure::TimeLimit(Duration::from_secs(2)),
+                "ended after the time limit of 2s",
+            ),
+        ];
+        for (failure, expected) in table {
+            assert_eq!(failure.to_string(), expected);
+        }
+    }
+}
