@@ -57,6 +57,7 @@ eventually() {
 launch() {
     local name=$1
     shift
+    rm -f "$DIR/procs/$name"
     (
         cd "$DIR" || exit
         echo "$BASHPID" >"procs/$name"
@@ -64,6 +65,7 @@ launch() {
     ) &
     # The shell would report every end of its child.
     disown
+    until [ -s "$DIR/procs/$name" ]; do sleep 0.01; done
 }
 
 running() {

