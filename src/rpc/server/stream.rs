@@ -1,15 +1,17 @@
 //! Event streams: the agent's events, as far as a client's filters let them through.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::Backend;
 use super::client::Client;
 use super::members::rpc_member;
 use crate::bounds;
 use crate::events::filter::EventFilter;
+use crate::events::hub::Subscription;
 use crate::rpc::types::{EventRecord, MemberEventRecord, QueryEventRecord, UserEventRecord};
 use crate::serf::{Event, QueryKey};
 
@@ -27,31 +29,28 @@ impl<B: Backend> Client<B> {
         if let Err(reason) = self.has_room() {
             return self.refuse(&reason).await;
         }
-        let mut events = self.backend.events(bounds::RPC_RECORDS_WAITING);
+        let events = self.backend.events(bounds::RPC_RECORDS_WAITING);
         self.acknowledge(Ok(())).await?;
         let (stop, mut stopped) = oneshot::channel();
+        let (wanted, mut waiting) = mpsc::channel(bounds::RPC_RECORDS_WAITING);
         let (outbox, pending, loss) = (
             self.outbox.clone(),
             self.pending.clone(),
             self.losses.events.clone(),
         );
         self.tasks.spawn_local(async move {
-            loop {
-                let event = tokio::select! {
-                    biased;
-                    _ = &mut stopped => return,
-                    event = events.next() => event,
-                };
-                let Some(event) = event else { return };
-                if !filters.iter().any(|filter| wants(filter, &event)) {
-                    continue;
+            let lost = Cell::new(0);
+            let sending = async {
+                while let Some(event) = next(&mut waiting, &mut stopped).await {
+                    let record = event_record(&event, &pending);
+                    if outbox.record(seq, &record, || lost.take(), &loss).await.is_err() {
+                        break;
+                    }
                 }
-                let record = event_record(&event, &pending);
-                let lost = || events.take_lost();
-                if outbox.record(seq, &record, lost, &loss).await.is_err() {
-                    return;
-                }
-            }
+                // Nobody takes events any more, which ends the sifting too.
+                waiting.close();
+            };
+            tokio::join!(sift(events, &filters, wanted, &lost), sending);
         });
         self.streams.insert(seq, stop);
         Ok(())
@@ -66,6 +65,39 @@ impl<B: Backend> Client<B> {
         Err(format!(
             "Too many streams and queries: one connection may have {max} at a time"
         ))
+    }
+}
+
+/// Takes events as they come, however slow the client, so that only those that it wants fill its queue.
+async fn sift(
+    mut events: Subscription,
+    filters: &[EventFilter],
+    wanted: mpsc::Sender<Arc<Event>>,
+    lost: &Cell<u64>,
+) {
+    loop {
+        let event = tokio::select! {
+            () = wanted.closed() => return,
+            event = events.next() => event,
+        };
+        let Some(event) = event else { return };
+        let mut missing = events.take_lost();
+        if filters.iter().any(|filter| wants(filter, &event)) && wanted.try_send(event).is_err() {
+            missing += 1;
+        }
+        lost.set(lost.get() + missing);
+    }
+}
+
+/// The next event, until the client stops the stream.
+async fn next(
+    waiting: &mut mpsc::Receiver<Arc<Event>>,
+    stopped: &mut oneshot::Receiver<()>,
+) -> Option<Arc<Event>> {
+    tokio::select! {
+        biased;
+        _ = stopped => None,
+        event = waiting.recv() => event,
     }
 }
 
@@ -193,6 +225,39 @@ mod tests {
             let passes = |event| u8::from(filters.iter().any(|filter| wants(filter, event)));
             assert_eq!(events.each_ref().map(passes), expected, "{filters:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn events_nobody_wants_take_no_room() {
+        let hub = crate::events::hub::Hub::default();
+        let event = |name: &str| {
+            Arc::new(Event::User {
+                ltime: 1,
+                name: name.to_owned(),
+                payload: Vec::new(),
+                coalesce: false,
+            })
+        };
+        let (wanted, mut waiting) = mpsc::channel(2);
+        let (lost, filters) = (Cell::new(0), EventFilter::parse_list("user:a"));
+        let sifting = sift(hub.subscribe(4), &filters, wanted, &lost);
+        let publishing = async {
+            for _ in 0..100 {
+                hub.publish(&event("b"));
+                tokio::task::yield_now().await;
+            }
+            for _ in 0..3 {
+                hub.publish(&event("a"));
+                tokio::task::yield_now().await;
+            }
+            waiting.close();
+        };
+        tokio::join!(sifting, publishing);
+        let mut found = Vec::new();
+        while let Some(event) = waiting.recv().await {
+            found.push(event);
+        }
+        assert_eq!((found, lost.get()), (vec![event("a"), event("a")], 1));
     }
 
     #[test]
