@@ -58,7 +58,7 @@ impl Plan {
         self
     }
 
-    /// Adds a flag; `{port}` in it stands for the gossip port.
+    /// Adds a flag; `{port}` in it stands for the gossip port, `{rpc}` for the RPC port.
     pub fn arg(mut self, arg: impl Into<String>) -> Plan {
         self.args.push(arg.into());
         self
@@ -310,7 +310,8 @@ impl Agent {
             self.plan
                 .args
                 .iter()
-                .map(|arg| arg.replace("{port}", &port.to_string())),
+                .map(|arg| arg.replace("{port}", &port.to_string()))
+                .map(|arg| arg.replace("{rpc}", &self.rpc.number().to_string())),
         );
         line
     }

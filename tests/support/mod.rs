@@ -5,7 +5,7 @@
 //! by flags, signals, sockets and printed output.
 
 // Every test binary compiles its own copy and uses a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 pub mod agent;
 pub mod network;
