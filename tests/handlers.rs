@@ -4,11 +4,11 @@
 
 mod agents;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use agents::{Agent, FYRD, SERF, lines, poll, read, write_script};
+use agents::{Agent, FYRD, PATIENCE, SERF, lines, poll, read, write_script};
 
 /// Appends what a script is given to the file that its argument names.
 const RECORDER: &str = r#"#!/bin/sh
@@ -34,11 +34,14 @@ const RECORDED: [(&str, &str); 13] = [
     ("", "bare"),
 ];
 
-/// What all runs of one handler were given. Members are one set an event, since windows may fall
-/// differently; other events keep their order.
+/// This profile repeats messages often enough for nearly none to be lost.
+const SURE: &str = "-profile=lan";
+
+/// What all runs of one handler were given. Of members only the first mention in an event of a kind counts,
+/// since windows may fall differently and Serf repeats updates; gossip brings other events in any order.
 #[derive(Debug, Default, PartialEq)]
 struct Records {
-    members: BTreeSet<String>,
+    members: BTreeMap<(String, String), String>,
     others: Vec<String>,
 }
 
@@ -52,16 +55,17 @@ impl Records {
                 .filter(|line| !line.starts_with("SERF_SELF_NAME="))
                 .map(|line| line.to_string() + "\n")
                 .collect();
-            if variables.contains("SERF_EVENT=member-") {
+            let event = variables.lines().next().unwrap();
+            if event.starts_with("SERF_EVENT=member-") {
                 for line in input.lines() {
-                    records
-                        .members
-                        .insert(format!("{variables}{}", sorted_tags(line)));
+                    let mention = (event.to_string(), sorted_tags(line));
+                    records.members.entry(mention).or_insert(variables.clone());
                 }
             } else {
                 records.others.push(format!("{variables}{input}"));
             }
         }
+        records.others.sort();
         records
     }
 }
@@ -77,8 +81,16 @@ fn sorted_tags(line: &str) -> String {
 /// Starts an agent all of whose events are recorded in `directory`.
 fn recording(program: &str, name: &str, directory: &Path) -> Agent {
     write_script(&directory.join("record.sh"), RECORDER);
-    let mut flags = vec!["-tag=role=x y".to_string(), "-tag=my-tag.x=1".to_string()];
-    flags.extend(["-tag=\u{fc}n\u{ef}=2".to_string(), "-tag=e=".to_string()]);
+    let mut flags = vec![SURE.to_string()];
+    flags.extend(
+        [
+            "-tag=role=x y",
+            "-tag=my-tag.x=1",
+            "-tag=\u{fc}n\u{ef}=2",
+            "-tag=e=",
+        ]
+        .map(str::to_string),
+    );
     for (filters, file) in RECORDED {
         flags.push(format!("-event-handler={filters}./record.sh {file}"));
     }
@@ -91,10 +103,11 @@ fn scripts_are_given_what_serf_gives_them() {
     let (ours, theirs, elsewhere) = (directory(), directory(), directory());
     let fyrd = recording(FYRD, "fyrd", ours.path());
     let serf = recording(SERF, "serf", theirs.path());
-    let peer = |name: &str, flags: &[&str]| Agent::start(SERF, name, elsewhere.path(), flags);
+    let peer =
+        |name: &str, flags: &[&str]| Agent::start(SERF, name, elsewhere.path(), &[&[SURE], flags].concat());
     let mut leaver = peer("leaver", &["-tag=role=a\tb", "-tag=k=c\nd,e"]);
-    let victim = peer("vic\ttim", &[]);
-    fyrd.run(&["join", &serf.gossip, &leaver.gossip, &victim.gossip]);
+    // With more members, word that one left may come before word that it wants to, as with Serf.
+    fyrd.run(&["join", &serf.gossip, &leaver.gossip]);
     let both_have = |file: &str, text: &str, times: usize| {
         for directory in [&ours, &theirs] {
             let path = directory.path().join(file);
@@ -103,41 +116,50 @@ fn scripts_are_given_what_serf_gives_them() {
             });
         }
     };
-    for name in ["\nfyrd\t", "\nserf\t", "\nleaver\t", "\nvic\\ttim\t"] {
+    for name in ["\nfyrd\t", "\nserf\t", "\nleaver\t"] {
         both_have("star", name, 1);
     }
     leaver.run(&["tags", "-set=k=new"]);
-    both_have("update", "leaver\t", 1);
+    for file in ["update", "star", "bare"] {
+        both_have(file, "SERF_EVENT=member-update", 1);
+    }
     for agent in [&fyrd, &serf] {
         agent.run(&["tags", "-set=late=3", "-delete=e"]);
     }
     both_have("update", "late=3", 2);
+    leaver.run(&["leave"]);
+    assert_eq!(leaver.end(), Some(0));
+    both_have("leave", "leaver\t", 1);
+    let caller = peer("caller", &[]);
+    let victim = peer("vic\ttim", &[]);
+    fyrd.run(&["join", &caller.gossip, &victim.gossip]);
+    both_have("star", "\nvic\\ttim\t", 1);
+    both_have("star", "\ncaller\t", 1);
     // Own tags are as they are when the script runs.
     #[rustfmt::skip]
     let payloads: [&[&str]; 6] = [
         &["deploy"], &["deploy", "x"], &["deploy", "x\n"], &["other", "a\tb\nc"], &["", "p"], &["d\u{e9}ploy", "\u{fc}"],
     ];
     for words in payloads {
-        leaver.run(&[&["event", "-coalesce=false"], words].concat());
-        leaver.run(&[&["query", "-timeout=200ms"], words].concat());
+        caller.run(&[&["event", "-coalesce=false"], words].concat());
+        caller.run(&[&["query", "-timeout=1s"], words].concat());
     }
-    leaver.run(&["query", "-timeout=200ms", "load"]);
+    caller.run(&["query", "-timeout=1s", "load"]);
     both_have("query-load", "SERF_QUERY_NAME=load", 1);
     for payload in ["1", "2", "3"] {
-        leaver.run(&["event", "deploy", payload]);
+        caller.run(&["event", "deploy", payload]);
     }
     both_have("user-deploy", "\n3\n", 1);
     drop(victim);
     both_have("failed", "vic\\ttim\t", 1);
-    leaver.run(&["leave"]);
-    assert_eq!(leaver.end(), Some(0));
-    both_have("gone", "leaver\t", 1);
-    both_have("bare", "SERF_EVENT=member-leave", 1);
+    both_have("bare", "SERF_EVENT=member-failed", 1);
     for (_, file) in RECORDED {
         let of = |directory: &tempfile::TempDir| Records::read(&directory.path().join(file));
-        poll("as many records", || {
-            of(&ours).others.len() >= of(&theirs).others.len()
-        });
+        // An event that gossip has lost comes with the next push/pull.
+        let deadline = Instant::now() + PATIENCE;
+        while of(&ours) != of(&theirs) && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
         assert_eq!(of(&ours), of(&theirs), "{file}");
         assert_ne!(of(&ours), Records::default(), "{file}");
     }
@@ -152,6 +174,7 @@ fn queries_are_answered_as_serf_answers_them() {
     std::fs::write(&config, r#"{"query_response_size_limit":9000}"#).unwrap();
     let flags = [
         "-config-file=c.json",
+        "-log-level=debug",
         "-event-handler=query:plain=echo yes; cat",
         "-event-handler=query:mixed=echo a; echo b >&2; echo c",
         "-event-handler=query:failed=echo x; exit 3",
@@ -446,7 +469,7 @@ fn the_web_load_balancer_demo_works() {
     };
     let server = |name: &str| format!("    server {name} 127.0.0.1 check");
     poll("all serve", || servers() == ["w1", "w2", "w3"].map(server));
-    let text = balancer.run(&["query", "-no-ack", "-timeout=2s", "load"]);
+    let text = balancer.run(&["query", "-no-ack", "-timeout=5s", "load"]);
     assert!(text.contains("Total Responses: 4"), "{text}");
     webs[0].run(&["leave"]);
     assert_eq!(webs[0].end(), Some(0));

@@ -27,7 +27,7 @@ impl Agent {
     pub fn start(program: &str, name: &str, directory: &Path, flags: &[&str]) -> Agent {
         let (gossip, rpc) = (free_address(), free_address());
         let mut child = Command::new(program)
-            .args(["agent", "-profile=local", "-log-level=debug"])
+            .args(["agent", "-profile=local"])
             .args([
                 format!("-node={name}"),
                 format!("-bind={gossip}"),
