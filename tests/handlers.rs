@@ -233,8 +233,11 @@ fn answers_that_cannot_be_sent_are_logged() {
     ];
     for program in [FYRD, SERF] {
         let agent = Agent::start(program, "n1", directory.path(), &flags);
+        // Fyrd takes large answers by stream, so a Serf agent asks.
+        let asker = Agent::start(SERF, "asker", directory.path(), &[]);
+        asker.run(&["join", &agent.gossip]);
         let refused = "[WARN] agent: Failed to respond to query 'query: ";
-        agent.run(&["query", "-timeout=300ms", "big"]);
+        asker.run(&["query", "-timeout=300ms", "big"]);
         agent.wait_for(&format!(
             "{refused}big': failed to respond to key query: response exceeds limit of 1024 bytes"
         ));

@@ -141,7 +141,11 @@ fn words_are_serfs() {
     for program in [FYRD, SERF] {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
-        let agent = start(program, path, "{}");
+        fs::create_dir_all(path.join("conf")).unwrap();
+        configure(path, "{}");
+        // Flags beat files, so the level is left to the file.
+        let flags = ["-config-dir=conf", "-tag=flag=1", "-log-level="];
+        let agent = Agent::start(program, "n1", path, &flags);
         configure(path, r#"{"log_level":"bad","retry_interval":"1ms","role":"db"}"#);
         agent.reload("==> Invalid log level: BAD. Valid log levels are: [TRACE DEBUG INFO WARN ERR]\n");
         poll("the rest takes effect", || tags(&agent) == "flag=1 role=db");

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Backend;
@@ -77,13 +78,18 @@ async fn sift(
 ) {
     loop {
         let event = tokio::select! {
-            () = wanted.closed() => return,
+            biased;
             event = events.next() => event,
+            () = wanted.closed() => return,
         };
         let Some(event) = event else { return };
         let mut missing = events.take_lost();
-        if filters.iter().any(|filter| filter.matches(&event)) && wanted.try_send(event).is_err() {
-            missing += 1;
+        if filters.iter().any(|filter| filter.matches(&event)) {
+            match wanted.try_send(event) {
+                Ok(()) => {}
+                Err(TrySendError::Full(_)) => missing += 1,
+                Err(TrySendError::Closed(_)) => return,
+            }
         }
         lost.set(lost.get() + missing);
     }
@@ -237,6 +243,10 @@ mod tests {
             }
             for _ in 0..3 {
                 hub.publish(&event("a"));
+                tokio::task::yield_now().await;
+            }
+            // The last of them finds no room, which takes the other side a turn to notice.
+            for _ in 0..100 {
                 tokio::task::yield_now().await;
             }
             waiting.close();
