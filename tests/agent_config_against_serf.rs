@@ -1,6 +1,9 @@
 //! Bad input gives the same words and the same exit code as the real `serf agent`, except where the
 //! table says otherwise. They fail where no `serf` is installed.
 
+#[path = "support/port.rs"]
+mod port;
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
@@ -223,16 +226,9 @@ fn make_file(flag: &str, directory: &Path) -> String {
 
 /// Addresses that do not disturb anybody, unless the flags name some.
 fn with_free_ports(flags: &[String]) -> Vec<String> {
-    let port = || {
-        TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port()
-    };
     let mut all = vec![
-        format!("-bind=127.0.0.1:{}", port()),
-        format!("-rpc-addr=127.0.0.1:{}", port()),
+        format!("-bind=127.0.0.1:{}", port::Port::for_good()),
+        format!("-rpc-addr=127.0.0.1:{}", port::Port::for_good()),
     ];
     all.push("-node=n".to_string());
     all.extend_from_slice(flags);

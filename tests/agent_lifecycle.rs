@@ -1,9 +1,11 @@
 //! How an agent starts and ends, as service managers and scripts see it: signals, exit codes, output.
 #![cfg(unix)]
 
+#[path = "support/port.rs"]
+mod port;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::net::TcpListener;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -108,11 +110,7 @@ fn wait(child: &mut Child) -> Option<i32> {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    port::Port::for_good()
 }
 
 /// A configuration file in a directory that lives as long as the first value.

@@ -5,9 +5,11 @@
 //! program's name and version, the prose of help texts, and the figures that change by themselves.
 //! Serf itself must be installed; these tests fail without it.
 
+#[path = "support/port.rs"]
+mod port;
+
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Read};
-use std::net::{TcpListener, UdpSocket};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -206,14 +208,7 @@ fn sort_tags(line: String) -> String {
 }
 
 fn free_address() -> String {
-    for _ in 0..100 {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        if UdpSocket::bind(address).is_ok() {
-            return address.to_string();
-        }
-    }
-    panic!("no port is free for both TCP and UDP")
+    format!("127.0.0.1:{}", port::Port::for_good())
 }
 
 fn poll(what: &str, mut done: impl FnMut() -> bool) {

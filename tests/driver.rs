@@ -1,6 +1,9 @@
 //! The driver with the real node in it, beside a real Serf agent.
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+#[path = "support/port.rs"]
+mod port;
+
+use std::net::SocketAddr;
 use std::process::{Child, Command as Program, Stdio};
 use std::time::{Duration, Instant};
 
@@ -55,13 +58,7 @@ impl Drop for Serf {
 }
 
 fn free_addr() -> SocketAddr {
-    loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        let addr = tcp.local_addr().unwrap();
-        if UdpSocket::bind(addr).is_ok() {
-            return addr;
-        }
-    }
+    SocketAddr::from(([127, 0, 0, 1], port::Port::for_good()))
 }
 
 fn until(what: &str, mut holds: impl FnMut() -> bool) {

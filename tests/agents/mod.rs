@@ -1,8 +1,10 @@
 //! Agents of either program on free ports of 127.0.0.1, for black-box tests.
 #![allow(dead_code, reason = "not every test needs all of it")]
 
+#[path = "../support/port.rs"]
+mod port;
+
 use std::io::{BufRead, BufReader};
-use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -145,13 +147,7 @@ fn pause() {
 
 /// An address whose port is free for TCP and UDP.
 pub fn free_address() -> String {
-    loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = tcp.local_addr().unwrap();
-        if UdpSocket::bind(address).is_ok() {
-            return address.to_string();
-        }
-    }
+    format!("127.0.0.1:{}", port::Port::for_good())
 }
 
 /// Writes a script that can be run.

@@ -1,4 +1,5 @@
 //! Ports that nobody else uses: free for TCP and UDP, and held against all other tests of this machine.
+#![allow(dead_code)]
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
@@ -39,6 +40,14 @@ impl Port {
             }
         }
         panic!("no free port from {FIRST} to {}", FIRST + COUNT);
+    }
+
+    /// Finds a port and reserves it until this process ends.
+    pub fn for_good() -> u16 {
+        let port = Port::reserve();
+        let number = port.number();
+        std::mem::forget(port);
+        number
     }
 
     /// The port number.
