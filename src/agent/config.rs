@@ -32,6 +32,7 @@ pub struct Settings {
     pub mdns_disable_ipv4: bool,
     pub mdns_disable_ipv6: bool,
     pub encrypt_key: Secret,
+    pub encrypt_key_file: String,
     pub keyring_file: String,
     pub log_level: String,
     pub profile: String,
@@ -108,7 +109,7 @@ enum Slot {
 }
 
 /// Every key. Durations stand in the order in which their errors are looked for.
-const KEYS: [(&str, Slot); 45] = [
+const KEYS: [(&str, Slot); 46] = [
     ("node_name", Slot::Text(|s| &mut s.node_name)),
     ("role", Slot::Text(|s| &mut s.role)),
     ("tags", Slot::Tags(|s| &mut s.tags)),
@@ -121,6 +122,7 @@ const KEYS: [(&str, Slot); 45] = [
     ("mdns.disable_ipv4", Slot::Switch(|s| &mut s.mdns_disable_ipv4)),
     ("mdns.disable_ipv6", Slot::Switch(|s| &mut s.mdns_disable_ipv6)),
     ("encrypt_key", Slot::Secret(|s| &mut s.encrypt_key)),
+    ("encrypt_key_file", Slot::Text(|s| &mut s.encrypt_key_file)),
     ("keyring_file", Slot::Text(|s| &mut s.keyring_file)),
     ("log_level", Slot::Text(|s| &mut s.log_level)),
     ("profile", Slot::Text(|s| &mut s.profile)),

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::config::Settings;
+use super::config::{Secret, Settings};
 use super::json;
 use crate::serf::Tags;
 use crate::swim::profile::Profile;
@@ -64,6 +64,26 @@ pub fn read_profile(name: &str) -> Result<Profile, String> {
     let text = fs::read_to_string(name)
         .map_err(|e| format!("profile '{name}' could not be read: {}", os_error(&e)))?;
     Profile::parse(name, &text).map_err(|e| e.to_string())
+}
+
+/// Reads the encryption key that stands alone in a file, where neither the list of processes nor the
+/// configuration shows it.
+pub fn read_secret(path: &str) -> Result<Secret, String> {
+    let content = fs::read(path).map(Zeroizing::new).map_err(|e| {
+        format!(
+            "Error reading encryption key file '{path}': {}",
+            open_error(path, &e)
+        )
+    })?;
+    match std::str::from_utf8(&content).map(str::trim) {
+        Ok(text) if !text.is_empty() => Ok(Secret::new(text.to_string())),
+        Ok(_) => Err(format!(
+            "Encryption key file '{path}' is empty, it must hold one key as keygen prints it"
+        )),
+        Err(_) => Err(format!(
+            "Encryption key file '{path}' is not text, it must hold one key as keygen prints it"
+        )),
+    }
 }
 
 /// Reads a tags file; one that is not there has no tags.
@@ -173,6 +193,29 @@ mod tests {
 
     fn path_of(directory: &tempfile::TempDir, name: &str) -> String {
         directory.path().join(name).to_string_lossy().into_owned()
+    }
+
+    #[test]
+    fn a_key_file_holds_one_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        let name = path.to_str().unwrap();
+        assert!(
+            read_secret(name)
+                .unwrap_err()
+                .ends_with("no such file or directory")
+        );
+        for (content, key) in [
+            (&b"AAAA\n"[..], Some("AAAA")),
+            (b" \n", None),
+            (b"", None),
+            (b"\xff", None),
+        ] {
+            fs::write(&path, content).unwrap();
+            let read = read_secret(name);
+            assert_eq!(read.as_ref().ok().map(Secret::expose), key, "{content:?}");
+            assert!(read.err().is_none_or(|error| error.contains(name)));
+        }
     }
 
     #[test]

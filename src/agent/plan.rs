@@ -115,6 +115,12 @@ impl Plan {
         let bind = address::parse(or(&settings.bind, "0.0.0.0"), Some(DEFAULT_PORT))
             .map_err(|e| format!("Invalid bind address: {e}"))?;
         let advertise = advertise(&settings)?;
+        if !settings.encrypt_key_file.is_empty() {
+            if !settings.encrypt_key.is_empty() {
+                return Err("Encryption key not allowed while using an encryption key file".to_string());
+            }
+            settings.encrypt_key = files::read_secret(&settings.encrypt_key_file)?;
+        }
         if settings.encrypt_key.is_empty() {
             settings.encrypt_key = Secret::new(std::env::var(ENCRYPT_KEY_VARIABLE).unwrap_or_default());
         }

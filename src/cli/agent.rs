@@ -53,6 +53,7 @@ pub(super) fn define() -> Command {
                 "<key>",
                 "Key that encrypts all traffic between members: base64 of 16, 24 or 32 bytes, as keygen makes it.",
             ),
+            flags::string("encrypt-file", "<path>", "File that holds this key alone, so that other users of the host cannot see it."),
             flags::string("keyring-file", "<path>", "File that holds the keys, and is kept up to date as they change."),
             flags::list("event-handler", "<handler>", "Script to run at events: SCRIPT, or FILTERS=SCRIPT. Repeatable."),
             flags::list("join", "<address>", "Member to join at the start. Repeatable; one that answers is enough, else the agent ends."),
@@ -120,6 +121,7 @@ fn settings(flags: &Flags) -> Result<Settings, String> {
         mdns_disable_ipv4: flags.is_set("mdns-disable-ipv4"),
         mdns_disable_ipv6: flags.is_set("mdns-disable-ipv6"),
         encrypt_key: Secret::new(text("encrypt")),
+        encrypt_key_file: text("encrypt-file"),
         keyring_file: text("keyring-file"),
         log_level: text("log-level"),
         profile: text("profile"),
@@ -173,7 +175,7 @@ mod tests {
         #[rustfmt::skip]
         let flags = parse(&[
             "-node=n", "-role=r", "-tags-file=tf", "-bind=b", "-advertise=a", "-iface=i", "-discover=d", "-mdns-iface=mi",
-            "-mdns-disable-ipv4", "-mdns-disable-ipv6", "-encrypt=e", "-keyring-file=k", "-log-level=l", "-profile=p",
+            "-mdns-disable-ipv4", "-mdns-disable-ipv6", "-encrypt=e", "-encrypt-file=ef", "-keyring-file=k", "-log-level=l", "-profile=p",
             "-protocol=3", "-rpc-addr=ra", "-join=j1", "-join=j2", "-retry-join=rj", "-retry-interval=2s", "-retry-max=4",
             "-replay", "-event-handler=eh", "-snapshot=s", "-rejoin", "-syslog", "-broadcast-timeout=3s",
             "-disable-compression", "-tag=x=1", "-tag=y=a=b", "-tag", "x=2",
@@ -192,6 +194,7 @@ mod tests {
             mdns_disable_ipv4: true,
             mdns_disable_ipv6: true,
             encrypt_key: Secret::new(text("e")),
+            encrypt_key_file: text("ef"),
             keyring_file: text("k"),
             log_level: text("l"),
             profile: text("p"),
