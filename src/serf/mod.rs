@@ -56,6 +56,10 @@ const USER: u8 = 8;
 /// For how many packets the same broadcast queue comes first.
 const TURN_PACKETS: u32 = 4;
 
+/// How many intents and queries may wait before events get turns of their own. Fewer fit into two packets
+/// and are through soon; waiting for the turn of a long queue of events would cost them more.
+const CROWD: usize = 24;
+
 /// What the Serf layer has to know about itself.
 #[derive(Clone, Debug)]
 pub struct SerfConfig {
@@ -315,14 +319,16 @@ impl Serf {
             .any(|entry| entry.status == MemberStatus::Alive && !self.is_me(&entry.facts.name))
     }
 
-    /// Fills a packet with what is queued here: intents, then queries, then events. Now and then
-    /// another queue comes first, so that a full one does not keep the others waiting. Its turn lasts
-    /// for several packets, because this layer comes first only in some of them.
+    /// Fills a packet with what is queued here: intents, then queries, then events. When many of the
+    /// first two wait, another queue comes first now and then, so that it is not kept waiting. Its turn
+    /// lasts for several packets, because this layer comes first only in some of them.
     fn fill_packet(&mut self, packet: &mut PacketBuilder) {
         let limit = retransmit_limit(self.config.profile.retransmit_mult, self.members.len());
         let others = packet.lengths().len();
         self.packets = self.packets.wrapping_add(1);
+        let crowded = self.queues.intents.len() + self.queues.queries.len() > CROWD;
         let first = match self.packets / TURN_PACKETS % 4 {
+            _ if !crowded => 0,
             2 => 1,
             3 => 2,
             _ => 0,
