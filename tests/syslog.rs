@@ -53,8 +53,22 @@ impl Drop for Running {
 fn start(kind: Kind, folder: &Path, rpc: &Port, flags: &[&str]) -> Running {
     let rpc = format!("-rpc-addr=127.0.0.1:{}", rpc.number());
     let mut command = command(kind, folder, flags);
-    command.arg(rpc).stdout(Stdio::null());
+    let out = std::fs::File::create(folder.join("out")).unwrap();
+    command.arg(rpc).stdout(out);
     Running(command.spawn().unwrap())
+}
+
+/// Waits until the agent has started. Before that, Serf does not listen to signals yet, and dies of them
+/// without a word.
+fn await_start(folder: &Path) {
+    eventually("the agent says that it runs", PATIENCE, || {
+        let out = std::fs::read_to_string(folder.join("out")).map_err(|error| error.to_string())?;
+        if out.contains("Log data will now stream") {
+            Ok(())
+        } else {
+            Err(out)
+        }
+    });
 }
 
 fn receive(daemon: &UnixDatagram, text: &str) -> String {
@@ -88,6 +102,7 @@ fn records_are_those_of_serf() {
             regex::Regex::new(&form).unwrap().is_match(&record),
             "{kind:?}: {record:?}"
         );
+        await_start(folder.path());
         support::signal(pid, "TERM");
         // The level's number, and the last words before the end.
         let record = receive(&daemon, "Shutdown without a Leave");
