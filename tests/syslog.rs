@@ -3,7 +3,6 @@
 //! The log daemon is played by the test, in a mount namespace of its own whose `/dev` is the test's folder.
 #![cfg(target_os = "linux")]
 
-#[allow(unused_imports, reason = "this file starts its agents by itself")]
 mod support;
 
 use std::io::{BufRead, BufReader, Read};
