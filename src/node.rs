@@ -4,34 +4,28 @@
 //! it (the tokio driver, the simulator) feeds [`Node::handle`], drains [`Node::poll_effect`] until
 //! it is empty, and calls again with [`Input::Tick`] at [`Node::next_deadline`].
 
+mod door;
 mod leave;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use tracing::debug;
 
-use crate::addr::RawAddr;
 use crate::bounds::{NAME_MAX, USER_EVENT_HARD_LIMIT};
 use crate::node::leave::Leave;
-use crate::serf::keys::{KeyBytes, KeyOp, KeyringResult};
 use crate::serf::measures::SerfMeasures;
-use crate::serf::{
-    self, Answer, Command, Event, JoinTarget, Member, QueryKey, QueryUpdate, Serf, SerfConfig, Stats, Tags,
-    tags,
-};
+use crate::serf::{self, Answer, Command, JoinTarget, Member, QueryKey, Serf, SerfConfig, Stats, Tags, tags};
 use crate::swim::measures::SwimMeasures;
 use crate::swim::members::Facts;
-use crate::swim::profile::Profile;
 use crate::swim::queue::Token;
 use crate::swim::{self, Swim, SwimConfig};
 use crate::time::Time;
 use crate::wire::WireCoordinate;
-use crate::wire::message::{Message, StreamMessage};
+
+pub use door::{CommandId, Effect, ExchangeId, Input, KeyringId, NodeConfig, StreamId};
 
 /// The memberlist versions this node speaks: minimum, maximum, current.
 const PROTOCOL: [u8; 3] = [1, 5, 2];
@@ -40,166 +34,6 @@ const DELEGATE: std::ops::RangeInclusive<u8> = 2..=5;
 
 /// The Serf version that brought queries.
 const QUERY_PROTOCOL: u8 = 4;
-
-/// Everything a node has to be told before it can start.
-#[derive(Clone, Debug)]
-pub struct NodeConfig {
-    /// This node's name: not empty, at most 128 bytes.
-    pub name: String,
-    /// The address it announces, in the form it is announced.
-    pub addr: RawAddr,
-    /// The port it announces.
-    pub port: u16,
-    /// The port the sockets are bound to: what a peer's port 0 means.
-    pub bind_port: u16,
-    /// Its tags at start.
-    pub tags: Tags,
-    /// The Serf protocol version it speaks, 2 to 5.
-    pub protocol: u8,
-    /// Timing.
-    pub profile: Profile,
-    /// Bytes that encryption adds to a datagram; 0 without encryption.
-    pub seal_overhead: usize,
-    /// Bytes that the label adds to a datagram; 0 without label.
-    pub label_overhead: usize,
-    /// Limit of an encoded user event.
-    pub user_event_size_limit: usize,
-    /// Limit of an encoded query.
-    pub query_size_limit: usize,
-    /// Limit of an encoded query response.
-    pub query_response_size_limit: usize,
-    /// Whether to give way when another node holds our name by majority (B11).
-    pub resolve_name_conflicts: bool,
-    /// Whether network coordinates are off.
-    pub disable_coordinates: bool,
-    /// The seed of all randomness.
-    pub seed: u64,
-}
-
-/// Names a command until it is answered; chosen by the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CommandId(pub u64);
-
-/// Names an exchange that this node asked for, until its result comes back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ExchangeId(pub u64);
-
-/// Names an inbound stream while it waits for a reply; chosen by the driver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamId(pub u64);
-
-/// Names a change of the keyring until its result comes back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeyringId(QueryKey);
-
-/// What can happen to a node.
-#[derive(Debug)]
-pub enum Input<'a> {
-    /// A deadline may have passed.
-    Tick,
-    /// A datagram came, opened and decoded.
-    Datagram {
-        /// The UDP source; never used to identify a peer.
-        from: SocketAddr,
-        /// Its messages.
-        messages: &'a [Message<'a>],
-    },
-    /// An inbound stream delivered its message. The node replies at once with [`Effect::Reply`],
-    /// or never: when no reply stands among the effects, the driver closes the stream.
-    Stream {
-        /// Who dialled.
-        from: SocketAddr,
-        /// Names the stream in the reply.
-        id: StreamId,
-        /// What it said.
-        message: &'a StreamMessage<'a>,
-    },
-    /// An exchange that the node asked for is over. `Ok(None)` when no reply was expected.
-    Exchange {
-        /// Which.
-        id: ExchangeId,
-        /// The reply, or why there is none, as a user should read it (for example
-        /// `dial tcp 127.0.0.1:1: connect: connection refused`).
-        result: Result<Option<&'a StreamMessage<'a>>, String>,
-    },
-    /// The operating system refused to send a datagram to this address.
-    SendFailed {
-        /// Where it should have gone.
-        to: SocketAddr,
-    },
-    /// The keyring was changed or listed, as [`Effect::Keyring`] asked, or refused.
-    Keyring {
-        /// Names the change.
-        id: KeyringId,
-        /// How it went.
-        result: KeyringResult,
-    },
-    /// A user asks for something.
-    Command {
-        /// Names the command in the answer.
-        id: CommandId,
-        /// What is asked.
-        command: Command,
-    },
-}
-
-/// What a node wants done.
-#[derive(Debug)]
-pub enum Effect {
-    /// Send a datagram. `plain` is a single message or a compound; the driver compresses it if
-    /// that is on and makes it smaller, adds the CRC if asked, seals and labels it.
-    Send {
-        /// Where to.
-        to: SocketAddr,
-        /// What.
-        plain: Vec<u8>,
-        /// Whether the receiver understands a CRC frame, and the path uses one (A6).
-        crc: bool,
-    },
-    /// Dial a stream, send `plain` (compressed and sealed by the driver), read the reply if one is
-    /// expected, and hand the result back as [`Input::Exchange`].
-    Exchange {
-        /// Names the exchange in its result.
-        id: ExchangeId,
-        /// Whom to dial.
-        to: SocketAddr,
-        /// One encoded stream message.
-        plain: Vec<u8>,
-        /// Whether the peer answers.
-        expect_reply: bool,
-        /// Deadline of the whole exchange.
-        timeout: Duration,
-    },
-    /// Send this on an inbound stream, then close it.
-    Reply {
-        /// Which stream.
-        id: StreamId,
-        /// One encoded stream message.
-        plain: Vec<u8>,
-    },
-    /// Tell the listeners.
-    Event(Event),
-    /// Something came in for a query of ours.
-    QueryUpdate(QueryUpdate),
-    /// A command is over.
-    Answer {
-        /// Which.
-        id: CommandId,
-        /// How it ended.
-        answer: Answer,
-    },
-    /// Change or list the keyring; the result comes back as [`Input::Keyring`].
-    Keyring {
-        /// Names the change in its result.
-        id: KeyringId,
-        /// What to do.
-        op: KeyOp,
-        /// With which key; empty for a listing.
-        key: KeyBytes,
-    },
-    /// The node lost its name to another (B11) and must end without leaving.
-    LostName,
-}
 
 /// What shall be answered when a broadcast has been sent, or is not within its time.
 #[derive(Debug)]
@@ -618,7 +452,10 @@ fn check(config: &NodeConfig) -> Result<Facts, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::addr::RawAddr;
     use crate::sim::profile::lan;
 
     fn config() -> NodeConfig {

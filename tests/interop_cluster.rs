@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{Agent, Kind, Member, Plan, all_alive, eventually, side_by_side};
+use support::{Agent, Kind, Member, Plan, all_alive, all_see, eventually, side_by_side};
 
 /// One cluster of the matrix.
 #[derive(Clone, Copy, Debug)]
@@ -117,4 +117,32 @@ fn tags(name: &str) -> Vec<String> {
 
 fn has_its_tags(member: &Member) -> bool {
     member.tags == tag_pairs(&member.name).into_iter().collect()
+}
+
+/// Serf 0.9.4 does not limit names. A member that Fyrd cannot hold must keep neither Fyrd nor anybody
+/// else out, whether Fyrd hears of it or from it.
+#[test]
+fn a_member_with_an_overlong_name_keeps_nobody_away() {
+    const HANDLER: &str = "-event-handler=query:ask=printf heard";
+    let long = "n".repeat(200);
+    let plain = Plan::new(Kind::Serf, "plain").start();
+    let odd = Plan::new(Kind::Serf, &long).join(&plain).start();
+    let far = Plan::new(Kind::Fyrd, "far").arg(HANDLER).join(&plain).start();
+    let near = Plan::new(Kind::Fyrd, "near").arg(HANDLER).join(&odd).start();
+
+    let held = [("plain", "alive"), ("far", "alive"), ("near", "alive")];
+    all_see(&[&far, &near], &held);
+    let everybody = [&held[..], &[(long.as_str(), "alive")]].concat();
+    all_see(&[&plain, &odd], &everybody);
+    for agent in [&far, &near] {
+        let complaint = format!("Cannot hold member '{}'", &long[..128]);
+        assert!(agent.log().contains(&complaint), "{}", agent.log());
+    }
+
+    // What it asks is heard, for a rotation of keys may start there.
+    let answered = odd.cli(&["query", "-no-ack", "-timeout=5s", "-format=json", "ask"]);
+    let answered: serde_json::Value = serde_json::from_str(&answered.success()).expect("JSON");
+    for agent in [&far, &near] {
+        assert_eq!(answered["Responses"][agent.name()], "heard", "{answered}");
+    }
 }

@@ -189,6 +189,7 @@ fn no_lamport_time_silences_a_cluster() {
             join: true,
             nodes: vec![],
             user_state: &user_state,
+            ..PushPull::default()
         });
         let event = UserEvent {
             ltime,
@@ -281,6 +282,7 @@ fn an_announced_death_in_a_push_pull_is_a_suspicion_at_most() {
                 join: false,
                 nodes: vec![node],
                 user_state: &[],
+                ..PushPull::default()
             })
             .encode(&mut request);
             world.forge_stream(hosts[1], hosts[0], request);
@@ -316,6 +318,7 @@ fn a_push_pull_with_versions_that_do_not_fit_changes_nothing() {
             join: true,
             nodes: vec![node("fits", &VSN[..]), node("fits-not", vsn)],
             user_state: &[],
+            ..PushPull::default()
         })
         .encode(&mut request);
         world.forge_stream(hosts[1], hosts[0], request);

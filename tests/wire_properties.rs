@@ -138,6 +138,7 @@ fn stream_message() -> impl Strategy<Value = StreamMessage<'static>> {
                 join,
                 nodes,
                 user_state,
+                ..PushPull::default()
             })
         }),
         bytes().prop_map(StreamMessage::User),

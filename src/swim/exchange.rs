@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use super::members::{Facts, State};
 use super::upper::Upper;
@@ -14,7 +14,7 @@ use super::{Output, Swim};
 use crate::bounds::MAX_PARALLEL_JOINS;
 use crate::swim::state::encoded;
 use crate::time::Time;
-use crate::wire::message::{Alive, PushNodeState, PushPull, StreamMessage};
+use crate::wire::message::{Alive, PushNodeState, PushPull, RefusedNodes, StreamMessage};
 
 /// What an exchange under way is for.
 #[derive(Debug)]
@@ -217,6 +217,7 @@ impl Swim {
             join,
             nodes: nodes.collect(),
             user_state: &user_state,
+            refused: RefusedNodes::default(),
         };
         encoded(|out| message.encode(out))
     }
@@ -231,7 +232,7 @@ impl Swim {
     ) -> Result<(), String> {
         let theirs = remote.nodes.iter().map(|node| Speaker {
             name: node.name,
-            vsn: node.vsn.try_into().ok(),
+            vsn: node.vsn.first_chunk().copied(),
             alive: node.state == State::Alive.code(),
         });
         let ours = self.members.iter().map(|record| Speaker {
@@ -240,6 +241,7 @@ impl Swim {
             alive: record.state == State::Alive,
         });
         version::check(&theirs.chain(ours).collect::<Vec<_>>())?;
+        self.note_refused_nodes(&remote.refused);
         for node in &remote.nodes {
             self.merge_node(now, node, upper);
         }
@@ -247,6 +249,19 @@ impl Swim {
             upper.merge_state(now, remote.user_state, ignore_old);
         }
         Ok(())
+    }
+
+    /// Says which member is missing here. It comes with every push/pull, so it is said ever less often.
+    fn note_refused_nodes(&mut self, nodes: &RefusedNodes<'_>) {
+        let Some((name, reason)) = &nodes.first else {
+            return;
+        };
+        self.refused += nodes.count;
+        self.unheld += 1;
+        if self.unheld.is_power_of_two() {
+            let others = nodes.count.saturating_sub(1);
+            warn!(target: "memberlist", "Cannot hold member '{}' of a peer's list, nor {others} others: {reason}", name.escape_debug());
+        }
     }
 
     fn merge_node(&mut self, now: Time, node: &PushNodeState<'_>, upper: &mut impl Upper) {

@@ -147,6 +147,8 @@ pub struct Swim {
     /// How many packets have been filled with gossip.
     packets: u32,
     refused: u64,
+    /// Push/pulls with nodes that cannot be held here.
+    unheld: u64,
     measures: SwimMeasures,
 }
 
@@ -182,6 +184,7 @@ impl Swim {
             next_exchange: 0,
             packets: 0,
             refused: 0,
+            unheld: 0,
             measures: SwimMeasures::default(),
             config,
         };

@@ -3,6 +3,8 @@
 //! Decoded messages borrow from the datagram they came in, so the hot path copies nothing. The
 //! field sets and their order are fixed by protocol.md A2 and A4.
 
+use super::error::DecodeError;
+
 /// "Are you there?", answered by [`Ack`] with the same sequence number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ping<'a> {
@@ -143,6 +145,25 @@ pub struct PushPull<'a> {
     pub nodes: Vec<PushNodeState<'a>>,
     /// The layer above's state, raw; empty means none.
     pub user_state: &'a [u8],
+    /// Nodes that the sender holds and the receiver cannot; never sent.
+    pub refused: RefusedNodes<'a>,
+}
+
+/// The nodes of a push/pull that break a bound of ours, and are left out: one odd member must not keep
+/// all the others away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RefusedNodes<'a> {
+    /// How many there are.
+    pub count: u64,
+    /// The beginning of the first one's name, as far as it can be read, and what is wrong with the node.
+    pub first: Option<(&'a str, DecodeError)>,
+}
+
+impl<'a> RefusedNodes<'a> {
+    pub(super) fn add(&mut self, name: &'a str, error: DecodeError) {
+        self.count += 1;
+        self.first.get_or_insert((name, error));
+    }
 }
 
 /// One complete message of a stream.

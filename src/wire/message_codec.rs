@@ -108,7 +108,7 @@ impl<'a> Fields<'a> for Ping<'a> {
             b"Node" => self.node = reader.name()?,
             b"SourceAddr" => self.source_addr = reader.bytes()?,
             b"SourcePort" => self.source_port = reader.u16()?,
-            b"SourceNode" => self.source_node = reader.name()?,
+            b"SourceNode" => self.source_node = reader.speaker()?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -160,7 +160,7 @@ impl<'a> Fields<'a> for IndirectPing<'a> {
             b"Nack" => self.nack = reader.bool()?,
             b"SourceAddr" => self.source_addr = reader.bytes()?,
             b"SourcePort" => self.source_port = reader.u16()?,
-            b"SourceNode" => self.source_node = reader.name()?,
+            b"SourceNode" => self.source_node = reader.speaker()?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -249,7 +249,7 @@ impl<'a> Fields<'a> for Suspect<'a> {
         match key {
             b"Incarnation" => self.incarnation = reader.u32()?,
             b"Node" => self.node = reader.name()?,
-            b"From" => self.from = reader.name()?,
+            b"From" => self.from = reader.speaker()?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -275,7 +275,7 @@ impl<'a> Fields<'a> for Dead<'a> {
         match key {
             b"Incarnation" => self.incarnation = reader.u32()?,
             b"Node" => self.node = reader.name()?,
-            b"From" => self.from = reader.name()?,
+            b"From" => self.from = reader.speaker()?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -362,7 +362,8 @@ impl<'a> Fields<'a> for PushNodeState<'a> {
             b"Meta" => self.meta = meta(reader)?,
             b"Incarnation" => self.incarnation = reader.u32()?,
             b"State" => self.state = reader.u8()?,
-            b"Vsn" => self.vsn = vsn(reader)?,
+            // Of any length: the version check has a say about all of them (protocol.md A13).
+            b"Vsn" => self.vsn = reader.bytes()?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -376,6 +377,25 @@ impl<'a> Fields<'a> for PushNodeState<'a> {
         } else {
             Ok(())
         }
+    }
+}
+
+/// The name of a node that cannot be read otherwise.
+#[derive(Default)]
+pub(super) struct NameOnly<'a> {
+    pub(super) name: &'a str,
+}
+
+impl<'a> Fields<'a> for NameOnly<'a> {
+    const NAME: &'static str = PushNodeState::NAME;
+    const ORDER: &'static [&'static str] = PushNodeState::ORDER;
+
+    fn field(&mut self, key: &[u8], reader: &mut Reader<'a>) -> Result<bool, Fault> {
+        match key {
+            b"Name" => self.name = reader.speaker()?,
+            _ => return Ok(false),
+        }
+        Ok(true)
     }
 }
 

@@ -57,6 +57,19 @@ impl<'a> Reader<'a> {
         self.total - self.rest.len()
     }
 
+    /// Reads a struct as [`Reader::fields`] does. Where its content is at fault, but not its msgpack,
+    /// it is stepped over, and the inner result says what is wrong with it.
+    pub(super) fn fields_or_skip<T: Fields<'a>>(&mut self) -> Result<Result<T, DecodeError>, DecodeError> {
+        let (rest, depth) = (self.rest, self.depth);
+        let result = self.fields();
+        if result.is_err() {
+            (self.rest, self.depth) = (rest, depth);
+            self.skip()
+                .map_err(|fault| DecodeError::new(T::NAME, self.offset(), fault))?;
+        }
+        Ok(result)
+    }
+
     /// Reads a struct: a map, or an array in declaration order, or nil for all zero.
     #[inline]
     pub(super) fn fields<T: Fields<'a>>(&mut self) -> Result<T, DecodeError> {
@@ -241,14 +254,18 @@ impl<'a> Reader<'a> {
         Ok(name)
     }
 
-    /// Reads text of 1 to [`NAME_MAX`] bytes.
-    pub(super) fn nonempty_name(&mut self) -> Result<&'a str, Fault> {
-        let name = self.name()?;
-        if name.is_empty() {
-            Err(Fault::Empty)
-        } else {
-            Ok(name)
-        }
+    /// Reads the name of whoever says something, possibly empty. It need not be a member that can be
+    /// held here: what it says counts all the same, and [`NAME_MAX`] bytes are enough to tell it from
+    /// others.
+    pub(super) fn speaker(&mut self) -> Result<&'a str, Fault> {
+        let name = self.text()?;
+        Ok(name.get(..name.floor_char_boundary(NAME_MAX)).unwrap_or(name))
+    }
+
+    /// Reads a name in a list about members; `None` for one that no member held here can have.
+    pub(super) fn listed_name(&mut self) -> Result<Option<&'a str>, Fault> {
+        let name = std::str::from_utf8(self.bytes()?).ok();
+        Ok(name.filter(|name| (1..=NAME_MAX).contains(&name.len())))
     }
 
     /// Reads an integer of any code.

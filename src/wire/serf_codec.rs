@@ -227,7 +227,7 @@ impl<'a> Fields<'a> for Query<'a> {
             b"ID" => self.id = reader.u32()?,
             b"Addr" => self.addr = reader.bytes()?,
             b"Port" => self.port = reader.u16()?,
-            b"SourceNode" => self.source_node = reader.name()?,
+            b"SourceNode" => self.source_node = reader.speaker()?,
             b"Filters" => {
                 self.filters.clear();
                 reader.array(QUERY_FILTERS_MAX, |reader| {
@@ -279,7 +279,7 @@ impl<'a> Fields<'a> for QueryResponse<'a> {
         match key {
             b"LTime" => self.ltime = reader.u64()?,
             b"ID" => self.id = reader.u32()?,
-            b"From" => self.from = reader.name()?,
+            b"From" => self.from = reader.speaker()?,
             b"Flags" => self.flags = reader.u32()?,
             b"Payload" => self.payload = reader.bytes()?,
             _ => return Ok(false),

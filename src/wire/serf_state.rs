@@ -68,15 +68,15 @@ impl<'a> Fields<'a> for PushPullState<'a> {
             b"StatusLTimes" => {
                 self.status_ltimes.clear();
                 reader.map(PUSH_PULL_NODES_MAX, |reader| {
-                    let entry = (reader.nonempty_name()?, reader.u64()?);
-                    self.status_ltimes.push(entry);
+                    let (name, ltime) = (reader.listed_name()?, reader.u64()?);
+                    self.status_ltimes.extend(name.map(|name| (name, ltime)));
                     Ok(())
                 })?;
             }
             b"LeftMembers" => {
                 self.left_members.clear();
                 reader.array(PUSH_PULL_NODES_MAX, |reader| {
-                    self.left_members.push(reader.nonempty_name()?);
+                    self.left_members.extend(reader.listed_name()?);
                     Ok(())
                 })?;
             }
@@ -292,6 +292,24 @@ mod tests {
         let expected: &[u8] =
             b"\x02\x86\xaaEventLTime\0\xa6Events\x90\xa5LTime\0\xabLeftMembers\x90\xaaQueryLTime\0\xacStatusLTimes\x80";
         assert_eq!(bytes, expected);
+    }
+
+    #[test]
+    fn names_that_no_member_here_can_have_are_left_out_of_the_lists() {
+        let (long, longest) = ("n".repeat(129), "n".repeat(128));
+        let state = PushPullState {
+            ltime: 5,
+            status_ltimes: vec![(&long, 3), ("a", 4), ("", 5), (&longest, 6)],
+            left_members: vec![&long, "a", ""],
+            event_ltime: 7,
+            ..PushPullState::default()
+        };
+        let mut out = Vec::new();
+        state.encode(&mut out);
+        let read: PushPullState<'_> = Reader::new(&out[1..]).fields().unwrap();
+        assert_eq!(read.status_ltimes, [("a", 4), (longest.as_str(), 6)]);
+        assert_eq!(read.left_members, ["a"]);
+        assert_eq!((read.ltime, read.event_ltime), (5, 7));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use super::error::{DecodeError, Fault};
 use super::kind;
 use super::lzw;
-use super::message::{PushPull, StreamMessage};
-use super::message_codec::{ErrorText, PushPullHeader, UserHeader};
+use super::message::{PushPull, RefusedNodes, StreamMessage};
+use super::message_codec::{ErrorText, NameOnly, PushPullHeader, UserHeader};
 use super::msgpack::Reader;
 use super::stream_scan::StreamScan;
 use crate::bounds::{
@@ -144,15 +144,28 @@ fn decode_push_pull(mut reader: Reader<'_>) -> Result<PushPull<'_>, DecodeError>
         return Err(DecodeError::new("push/pull header", 0, fault));
     }
     let mut nodes = Vec::new();
+    let mut refused = RefusedNodes::default();
     for _ in 0..header.nodes {
-        nodes.push(reader.fields()?);
+        let start = reader.rest();
+        match reader.fields_or_skip()? {
+            Ok(node) => nodes.push(node),
+            Err(error) => refused.add(node_name(start), error),
+        }
     }
     let user_state = raw(&reader, "UserStateLen", header.user_state_len)?;
     Ok(PushPull {
         join: header.join,
         nodes,
         user_state,
+        refused,
     })
+}
+
+/// How a refused node calls itself, if it can be read at all.
+fn node_name(node: &[u8]) -> &str {
+    Reader::new(node)
+        .fields::<NameOnly<'_>>()
+        .map_or("", |found| found.name)
 }
 
 /// The raw bytes at the end of a message.
@@ -198,6 +211,7 @@ mod tests {
                 join: true,
                 nodes: vec![node(); 3],
                 user_state: b"state",
+                ..PushPull::default()
             }),
             StreamMessage::PushPull(PushPull::default()),
             StreamMessage::User(b"bytes"),
@@ -381,18 +395,92 @@ mod tests {
     }
 
     #[test]
-    fn a_node_in_no_known_state_is_refused() {
-        let mut state = PushPull {
-            nodes: vec![node()],
-            ..PushPull::default()
-        };
-        if let Some(node) = state.nodes.first_mut() {
-            node.state = 4;
+    fn a_node_that_cannot_be_held_is_left_out_and_named() {
+        let long = "ä".repeat(100);
+        let table: [(PushNodeState<'_>, &str, Fault); 6] = [
+            (
+                PushNodeState {
+                    name: &long,
+                    ..node()
+                },
+                &long[..128],
+                Fault::TooMany { len: 200, max: 128 },
+            ),
+            (PushNodeState { name: "", ..node() }, "", Fault::Empty),
+            (
+                PushNodeState {
+                    meta: &[b'm'; 513],
+                    ..node()
+                },
+                "alpha",
+                Fault::TooMany { len: 513, max: 512 },
+            ),
+            (
+                PushNodeState { addr: b"", ..node() },
+                "alpha",
+                Fault::Length {
+                    found: 0,
+                    expected: "4 or 16",
+                },
+            ),
+            (
+                PushNodeState {
+                    addr: &[1; 5],
+                    ..node()
+                },
+                "alpha",
+                Fault::Length {
+                    found: 5,
+                    expected: "4 or 16",
+                },
+            ),
+            (
+                PushNodeState { state: 4, ..node() },
+                "alpha",
+                Fault::Range("0..=3"),
+            ),
+        ];
+        for (odd, name, fault) in table {
+            let state = PushPull {
+                join: true,
+                nodes: vec![node(), odd, odd, node()],
+                user_state: b"state",
+                ..PushPull::default()
+            };
+            let bytes = encoded(&StreamMessage::PushPull(state));
+            let mut decoder = StreamDecoder::default();
+            decoder.push(&bytes);
+            let Ok(StreamMessage::PushPull(read)) = decoder.message() else {
+                panic!("{name} {fault}");
+            };
+            assert_eq!(read.nodes, [node(), node()], "{fault}");
+            assert_eq!(read.user_state, b"state", "{fault}");
+            assert_eq!(read.refused.count, 2, "{fault}");
+            let first = read.refused.first.map(|(name, error)| (name, error.fault));
+            assert_eq!(first, Some((name, fault)));
         }
-        assert_eq!(
-            fault(&encoded(&StreamMessage::PushPull(state))),
-            Fault::Range("0..=3")
-        );
+    }
+
+    #[test]
+    fn versions_of_any_length_are_kept_for_the_check() {
+        for vsn in [&b""[..], b"\x01\x05\x02", b"\x01\x05\x02\x02\x05\x05\x09"] {
+            let nodes = vec![PushNodeState { vsn, ..node() }];
+            let message = StreamMessage::PushPull(PushPull {
+                nodes,
+                ..PushPull::default()
+            });
+            let bytes = encoded(&message);
+            let mut decoder = StreamDecoder::default();
+            decoder.push(&bytes);
+            assert_eq!(decoder.message(), Ok(message));
+        }
+    }
+
+    #[test]
+    fn a_node_whose_msgpack_is_broken_refuses_the_whole() {
+        let mut bytes = b"\x06\x83\xa4Join\xc3\xa5Nodes\x01\xacUserStateLen\0".to_vec();
+        bytes.extend_from_slice(b"\x81\xa4Name\xc1");
+        assert!(matches!(fault(&bytes), Fault::Kind { .. }));
     }
 
     #[test]
