@@ -266,6 +266,28 @@ fn a_client_that_never_reads_loses_records_and_slows_nobody() {
 }
 
 /// A client past its greeting.
+/// Each change is made from what the tags were, and is on its way while the tags file is written.
+#[test]
+fn changes_of_tags_at_the_same_time_all_take_effect() {
+    let agent = Plan::new(Kind::Fyrd, "n1")
+        .args(["-profile=local", "-tags-file=tags.json"])
+        .start();
+    let mut clients: Vec<Client> = (0..16).map(|_| Client::greeted(&agent)).collect();
+    agent.signal("STOP");
+    for (letter, client) in (b'a'..).zip(&mut clients) {
+        let body = [b"\x81\xa4Tags\x81\xa1", &[letter][..], b"\xa11"].concat();
+        client.send(&[request("tags", 2), body].concat());
+    }
+    agent.signal("CONT");
+    for client in &mut clients {
+        assert_eq!(client.frame(), b"\x82\xa5Error\xa0\xa3Seq\x02");
+    }
+    let members = agent.members().expect("members");
+    assert_eq!(members[0].tags.len(), 16, "{members:?}");
+    let kept = std::fs::read_to_string(agent.file("tags.json")).expect("the tags file");
+    assert_eq!(kept.matches(": \"1\"").count(), 16, "{kept}");
+}
+
 struct Client {
     stream: TcpStream,
     /// What was read and not looked at yet.

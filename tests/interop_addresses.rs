@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use support::network::{Network, PRIVATE_ADDRESS};
 use support::{Agent, Kind, PATIENCE, Plan, all_alive, eventually, side_by_side};
 
@@ -14,15 +16,19 @@ const CONFLICT: [&str; 2] = ["onflict", "claiming"];
 /// What Serf logs when it starts an exchange of the whole state.
 const PUSH_PULL: &str = "Initiating push/pull sync with";
 
+fn network() -> Network {
+    Network::new().unwrap_or_else(|reason| {
+        panic!(
+            "this test needs network namespaces (unshare and ip, as root or with user namespaces): {reason}"
+        )
+    })
+}
+
 /// Agents on the default bind announce a v4-mapped address of 16 bytes, those on a specific one 4 bytes;
 /// whoever re-sends one in the other form makes the others see a name conflict.
 #[test]
 fn both_lengths_of_an_ipv4_address_survive_gossip_and_push_pull() {
-    let network = Network::new().unwrap_or_else(|reason| {
-        panic!(
-            "this test needs network namespaces (unshare and ip, as root or with user namespaces): {reason}"
-        )
-    });
+    let network = network();
     let plan = |kind, name: &str, host: &str| {
         let plan = Plan::new(kind, name).host(host).launcher(&network.launcher());
         plan.args([
@@ -203,4 +209,32 @@ fn stays_in_peace_over_push_pull(all: &[&Agent]) {
             .find(|line| CONFLICT.iter().any(|word| line.contains(word)));
         assert_eq!(complaint, None, "in the log of {}", agent.name());
     }
+}
+
+/// A name server that is silent must not keep an agent from ending.
+#[test]
+fn an_agent_ends_while_it_still_looks_up_a_name() {
+    let network = network();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let servers = folder.path().join("resolv.conf");
+    std::fs::write(&servers, "nameserver 10.77.0.99\noptions timeout:30 attempts:1\n").expect("resolv.conf");
+    // The server's link address is known, so that the kernel does not say that nobody has it.
+    let script = "ip neigh replace 10.77.0.99 lladdr 02:00:00:00:00:01 dev here
+mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+    let servers = servers.to_string_lossy().into_owned();
+    let words = ["unshare", "-m", "sh", "-c", script, &servers].map(str::to_owned);
+    let launcher = [network.launcher(), words.into()].concat();
+    let mut agent = Plan::new(Kind::Fyrd, "n1")
+        .launcher(&launcher)
+        .args(["-profile=local", "-retry-join=silent.example.org"])
+        .start();
+    eventually("the name is looked up", PATIENCE, || {
+        let looked_up = agent.log().contains("Joining cluster...");
+        looked_up.then_some(()).ok_or_else(|| agent.log())
+    });
+    let start = Instant::now();
+    agent.signal("TERM");
+    assert_eq!(agent.ended(), Some(1));
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(!agent.log().contains("retrying in"), "{}", agent.log());
 }

@@ -5,11 +5,14 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use fyrd::wire::message::{PushNodeState, PushPull, StreamMessage};
 use support::{Agent, Kind, PATIENCE, Plan, all_alive, eventually, side_by_side};
 
 /// The kinds of the three agents of a cluster.
@@ -247,4 +250,43 @@ exec "$1" event -rpc-addr="127.0.0.1:$2" -coalesce=false memresponse "$SERF_SELF
             }
         });
     }
+}
+
+/// One exchange of states can bring more members than usually come in a day; no handler may miss one.
+#[test]
+fn joining_a_large_cluster_brings_every_member_to_the_handlers() {
+    let agent = Plan::new(Kind::Fyrd, "n1")
+        .args(["-profile=local", "-event-handler=member-join=cut -f1 >>joined"])
+        .start();
+    let names: BTreeSet<String> = (0..6000).map(|n| format!("member-{n}")).collect();
+    let node = |name| PushNodeState {
+        name,
+        addr: &[127, 0, 0, 1],
+        port: 9,
+        incarnation: 1,
+        vsn: &[1, 5, 2, 2, 5, 5],
+        ..PushNodeState::default()
+    };
+    let state = PushPull {
+        join: true,
+        nodes: names.iter().map(|name| node(name.as_str())).collect(),
+        ..PushPull::default()
+    };
+    let mut bytes = Vec::new();
+    StreamMessage::PushPull(state).encode(&mut bytes);
+    let mut stream = TcpStream::connect(agent.address()).expect("a connection");
+    stream.write_all(&bytes).expect("the state is taken");
+
+    let lost = || agent.log().contains("it lost an event");
+    eventually("the handler has seen every member", PATIENCE, || {
+        let joined = fs::read_to_string(agent.file("joined")).unwrap_or_default();
+        let seen: BTreeSet<&str> = joined.lines().filter(|name| *name != "n1").collect();
+        let missing = names.iter().filter(|name| !seen.contains(name.as_str())).count();
+        assert!(!lost(), "{missing} are missing");
+        if missing == 0 {
+            Ok(())
+        } else {
+            Err(format!("{missing} are missing"))
+        }
+    });
 }

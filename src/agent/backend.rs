@@ -44,14 +44,15 @@ impl Backend for Agent {
 
     /// The tags file is written first, so that a change that cannot be kept is not made.
     async fn set_tags(&self, set: Tags, delete: Vec<String>) -> Result<(), String> {
+        let _alone = self.0.tags_change.lock().await;
         let (old, new) = self.changed_tags(set, delete).await?;
         let Some(path) = &self.0.tags_file else {
             return self.command(Command::SetTags(new)).await;
         };
-        files::write_tags(path, &new)?;
+        write_tags(path, &new).await?;
         let result = self.command(Command::SetTags(new)).await;
         if result.is_err()
-            && let Err(reason) = files::write_tags(path, &old)
+            && let Err(reason) = write_tags(path, &old).await
         {
             error!(target: "agent", "{reason}");
         }
@@ -143,4 +144,11 @@ impl Agent {
         new.extend(set);
         Ok((old, new))
     }
+}
+
+/// Writes the tags file on a thread of its own, for a sync to disk would hold up gossip.
+async fn write_tags(path: &str, tags: &Tags) -> Result<(), String> {
+    let (path, tags) = (path.to_owned(), tags.clone());
+    let written = tokio::task::spawn_blocking(move || files::write_tags(&path, &tags)).await;
+    written.unwrap_or_else(|error| Err(format!("Failed to write tags file: {error}")))
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
+use crate::bounds;
 use crate::events::coalesce::MemberCoalescer;
 use crate::events::handlers::Handlers;
 use crate::events::hub::Hub;
@@ -16,8 +17,9 @@ use crate::serf::Event;
 use crate::swim::profile::SerfProfile;
 use crate::time::Time;
 
-/// How many events may wait for this loop; it only waits for itself, so this is never reached.
-pub const EVENT_QUEUE: usize = 4096;
+/// How many events may wait for this loop: all that one exchange of states can bring, a join of every
+/// member and a full ring of events, for the loop has its turn only after that.
+pub const EVENT_QUEUE: usize = bounds::MAX_MEMBERS + bounds::RING_EVENTS_MAX;
 
 /// Queries of the protocol itself, which nobody else sees.
 const INTERNAL_PREFIX: &str = "_serf_";

@@ -113,8 +113,8 @@ pub fn read_tags(path: &str) -> Result<Option<Tags>, String> {
 /// Writes the tags file anew: to a temporary file beside it, which then takes its place, so that a
 /// crash leaves the old or the new tags.
 pub fn write_tags(path: &str, tags: &Tags) -> Result<(), String> {
+    let temporary = format!("{path}.tmp");
     let write = || -> io::Result<()> {
-        let temporary = format!("{path}.tmp");
         let text = serde_json::to_string_pretty(tags).map_err(io::Error::other)?;
         let mut file = private_file(&temporary)?;
         file.write_all(escape_html(&text).as_bytes())?;
@@ -125,7 +125,11 @@ pub fn write_tags(path: &str, tags: &Tags) -> Result<(), String> {
         }
         fs::rename(&temporary, path)
     };
-    write().map_err(|e| format!("Failed to write tags file: {}", open_error(path, &e)))
+    write().map_err(|e| {
+        // What there is of it only takes room, which is perhaps what was missing.
+        let _ = fs::remove_file(&temporary);
+        format!("Failed to write tags file: {}", open_error(path, &e))
+    })
 }
 
 #[cfg(unix)]
@@ -303,6 +307,11 @@ mod tests {
             use std::os::unix::fs::PermissionsExt;
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         }
+        // A failure leaves nothing behind.
+        let folder = path_of(&directory, "folder");
+        fs::create_dir(&folder).unwrap();
+        assert!(write_tags(&folder, &Tags::new()).is_err());
+        assert!(!fs::exists(format!("{folder}.tmp")).unwrap());
         let nowhere = path_of(&directory, "none/tags.json");
         assert_eq!(
             write_tags(&nowhere, &Tags::new()).unwrap_err(),

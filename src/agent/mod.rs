@@ -59,6 +59,8 @@ struct Shared {
     name: String,
     rpc_auth: Secret,
     tags_file: Option<String>,
+    /// Held while tags change, for a change is made from what they were.
+    tags_change: tokio::sync::Mutex<()>,
     encrypted: bool,
     bind_port: u16,
     /// Whether the leave is over.

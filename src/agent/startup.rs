@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
+use std::time::Duration;
 
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -29,6 +30,9 @@ use crate::rpc::server::{self, Listener};
 /// The exit code of an agent that did not start, or was not allowed to leave.
 pub(super) const FAILED: u8 = 1;
 
+/// How long work on other threads may go on when all else has ended.
+const THREAD_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Runs an agent: the files at `paths`, overlaid by what `flags` say. Comes back with the exit code.
 pub fn run(paths: &[String], flags: Settings) -> u8 {
     let console = Console::stdout();
@@ -53,7 +57,11 @@ fn start(paths: &[String], flags: Settings, console: &Console) -> Result<u8, Str
         .enable_all()
         .build()
         .map_err(|e| format!("Failed to start the Serf agent: {}", files::os_error(&e)))?;
-    LocalSet::new().block_on(&runtime, serve(plan, reload, console))
+    let ended = LocalSet::new().block_on(&runtime, serve(plan, reload, console));
+    // A name that is still looked up would hold up the end for as long as its servers are silent. A file
+    // that is being written is whole either way.
+    runtime.shutdown_timeout(THREAD_PATIENCE);
+    ended
 }
 
 /// A running agent and what has to be watched over.
@@ -105,6 +113,7 @@ async fn serve(mut plan: Plan, reload: Reload, console: &Console) -> Result<u8, 
         name: plan.name.clone(),
         rpc_auth: plan.rpc_auth.clone(),
         tags_file: plan.tags_file.clone(),
+        tags_change: tokio::sync::Mutex::new(()),
         encrypted,
         bind_port: bound.port(),
         left: Cell::new(false),

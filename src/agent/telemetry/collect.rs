@@ -17,8 +17,8 @@ use crate::swim::measures::{SwimMeasures, Tally};
 /// How often counts are fetched.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Events that may wait; those that are lost are missing in the counts only.
-pub const EVENT_QUEUE: usize = 4096;
+/// Events that may wait: as many as for the event loop, lest the log speak of a listener that is too slow.
+pub const EVENT_QUEUE: usize = crate::agent::event_loop::EVENT_QUEUE;
 
 /// A member that comes back so soon after it failed is flapping.
 const FLAP_TIME: Duration = Duration::from_secs(60);
