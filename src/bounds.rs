@@ -195,8 +195,8 @@ pub const USER_EVENT_HARD_LIMIT: usize = 9 * 1024;
 /// above 20 MiB.
 pub const EVENT_RING_BYTES_MAX: usize = 8 << 20;
 
-/// User events that are held back for coalescing; more are delivered early. No honest cluster sends as many
-/// of one name within a coalescing period.
+/// User events that are held back for coalescing; more are delivered early, so that a flood cannot fill the
+/// memory.
 pub const USER_EVENTS_HELD_BACK: usize = 4096;
 
 /// Events that wait for one event handler's script; what comes on top is dropped and counted. Some
