@@ -15,7 +15,7 @@ use fyrd::addr::RawAddr;
 use fyrd::node::{Input, Node, NodeConfig};
 use fyrd::serf::Tags;
 use fyrd::swim::packet::PacketBuilder;
-use fyrd::swim::profile::{Profile, SerfProfile};
+use fyrd::swim::profile::Profile;
 use fyrd::swim::queue::{GossipQueue, Subject};
 use fyrd::time::Time;
 use fyrd::wire::{Alive, Message, decode_datagram, encode_tags, finish_datagram};
@@ -359,45 +359,7 @@ fn config() -> NodeConfig {
     }
 }
 
-/// The values of `lan`. No clock runs here, so only the sizes matter.
+/// No clock runs here, so only the sizes matter.
 fn profile() -> Profile {
-    let (ms, s) = (Duration::from_millis, Duration::from_secs);
-    Profile {
-        name: "lan".to_owned(),
-        tcp_timeout: s(10),
-        indirect_checks: 3,
-        retransmit_mult: 4,
-        suspicion_mult: 4,
-        suspicion_max_timeout_mult: 6,
-        push_pull_interval: s(30),
-        probe_interval: s(1),
-        probe_timeout: ms(500),
-        awareness_max_multiplier: 8,
-        gossip_interval: ms(200),
-        gossip_nodes: 3,
-        gossip_to_the_dead_time: s(30),
-        udp_buffer_size: UDP_SIZE,
-        dead_node_reclaim_time: s(0),
-        disable_tcp_pings: false,
-        serf: SerfProfile {
-            coalesce_period: s(0),
-            quiescent_period: s(0),
-            user_coalesce_period: s(0),
-            user_quiescent_period: s(0),
-            broadcast_timeout: s(5),
-            leave_propagate_delay: s(1),
-            event_buffer: 512,
-            query_buffer: 512,
-            query_timeout_mult: 16,
-            reap_interval: s(15),
-            reconnect_interval: s(30),
-            reconnect_timeout: s(24 * 3600),
-            tombstone_timeout: s(24 * 3600),
-            recent_intent_timeout: s(300),
-            queue_check_interval: s(30),
-            queue_depth_warning: 128,
-            max_queue_depth: 4096,
-            min_queue_depth: 0,
-        },
-    }
+    Profile::builtin("lan").expect("a profile that is compiled in")
 }

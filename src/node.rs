@@ -456,7 +456,7 @@ mod tests {
 
     use super::*;
     use crate::addr::RawAddr;
-    use crate::sim::profile::lan;
+    use crate::swim::profile::Profile;
 
     fn config() -> NodeConfig {
         NodeConfig {
@@ -466,7 +466,7 @@ mod tests {
             bind_port: 7946,
             tags: Tags::new(),
             protocol: 5,
-            profile: lan(),
+            profile: Profile::builtin("lan").unwrap(),
             seal_overhead: 0,
             label_overhead: 0,
             user_event_size_limit: 512,

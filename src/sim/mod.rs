@@ -13,7 +13,6 @@
 pub mod host;
 pub mod link;
 mod packets;
-pub mod profile;
 pub mod trace;
 
 use std::collections::BTreeMap;
@@ -63,7 +62,7 @@ impl WorldConfig {
         WorldConfig {
             seed,
             link: Link::default(),
-            profile: profile::lan(),
+            profile: Profile::builtin("lan").expect("a profile that is compiled in"),
             key: None,
             compress: true,
         }

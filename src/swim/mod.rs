@@ -379,7 +379,7 @@ mod testing {
                 vsn: [1, 5, 2, 2, 5, 5],
             },
             bind_port: 7946,
-            profile: crate::sim::profile::lan(),
+            profile: Profile::builtin("lan").unwrap(),
             overhead: 0,
             seed,
         };
