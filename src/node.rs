@@ -6,6 +6,7 @@
 
 mod door;
 mod leave;
+pub mod memory;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
