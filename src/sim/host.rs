@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use fyrd_keys::Keyring;
 
-use super::Arrival;
+use super::traffic::Arrival;
 use crate::node::{CommandId, ExchangeId, Node, NodeConfig};
 use crate::serf::{Answer, Event, MemberEventKind, MemberStatus, QueryUpdate, QueryUpdateKind};
 use crate::time::Time;
