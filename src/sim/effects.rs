@@ -19,6 +19,9 @@ impl World {
             self.carry_out(id, effect);
         }
         let host = &mut self.hosts[id.0];
+        if let Some(node) = host.node.as_ref().filter(|_| host.config.records) {
+            host.disk.mark(node.marks());
+        }
         let deadline = host.node.as_ref().and_then(Node::next_deadline);
         if let Some(deadline) = deadline
             && host.wake_at.is_none_or(|wake_at| deadline < wake_at)
@@ -71,6 +74,7 @@ impl World {
                     node.handle(now, Input::Keyring { id: change, result });
                 }
             }
+            Effect::Record(record) => self.hosts[id.0].disk.apply(record),
             Effect::LostName => {
                 self.hosts[id.0].lost_name.get_or_insert(now);
             }

@@ -9,6 +9,7 @@ use rand::RngExt;
 use super::host::{Host, Power};
 use super::{HostId, PORT, World};
 use crate::addr::RawAddr;
+use crate::node::memory::Memory;
 use crate::node::{Input, Node, NodeConfig};
 use crate::serf::Tags;
 
@@ -37,6 +38,8 @@ impl World {
             query_response_size_limit: 1024,
             resolve_name_conflicts: true,
             disable_coordinates: false,
+            memory: Memory::default(),
+            records: false,
             seed: 0,
         };
         change(&mut config);
@@ -83,11 +86,13 @@ impl World {
         self.trace.note(self.now, "crash", id.0, &[]);
     }
 
-    /// Starts a node on a host that is down, with the same name and no memory.
+    /// Starts a node on a host that is down, with the same name, and with the memory that it has kept if its
+    /// configuration says that it keeps any.
     pub fn start(&mut self, id: HostId) {
         let seed = self.rng.random();
         let host = &mut self.hosts[id.0];
         host.config.seed = seed;
+        host.config.memory = host.disk.memory();
         host.life += 1;
         host.power = Power::Up;
         host.node = Some(Node::new(host.config.clone(), self.now).expect("the configuration is right"));
