@@ -520,6 +520,7 @@ fn check(config: &NodeConfig) -> Result<Facts, String> {
 
 #[cfg(test)]
 mod tests {
+    use crate::serf::memory::Memory;
     use std::time::Duration;
 
     use super::*;
@@ -541,6 +542,8 @@ mod tests {
             query_size_limit: 1024,
             query_response_size_limit: 1024,
             resolve_name_conflicts: true,
+            memory: Memory::default(),
+            records: false,
             disable_coordinates: false,
             seed: 1,
         }
