@@ -15,6 +15,7 @@ pub mod logging;
 pub mod mdns;
 pub mod plan;
 mod query_router;
+pub mod rejoin;
 mod reload;
 mod shutdown;
 mod signals;
