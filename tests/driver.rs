@@ -142,6 +142,7 @@ async fn driver(name: &str, key: Option<&str>) -> (Driver, Handle) {
             keyring,
             keyring_file: None,
             label: Vec::new(),
+            recorder: None,
             compress: true,
         },
     )

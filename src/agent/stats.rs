@@ -13,6 +13,8 @@ impl Agent {
             .driver
             .read(|node| (node.stats(), node.tags().clone()))
             .await;
+        // Clocks that are shown must not run backwards over a crash.
+        let _ = self.0.driver.settled().await;
         let (stats, tags) = read.unwrap_or_default();
         let agent = BTreeMap::from([("name".to_string(), self.0.name.clone())]);
         let mut groups = BTreeMap::from([

@@ -229,6 +229,7 @@ mod tests {
             keyring_file: file,
             label: Vec::new(),
             compress: true,
+            recorder: None,
         };
         let (driver, handle) = Driver::new(sockets, config).unwrap();
         tokio::spawn(driver.run());
