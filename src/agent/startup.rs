@@ -9,7 +9,7 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::config::Settings;
 use super::event_loop::EventLoop;
@@ -193,8 +193,11 @@ fn remember(plan: &Plan) -> Result<(Memory, Option<Recorder>, Past), String> {
         forget_left_members: !plan.rejoin_after_leave,
     };
     let (loaded, recorder) = snapshot::open(settings, driver::unix_time()).map_err(|e| {
-        format!("Failed to start the Serf agent: Error creating Serf: Failed to setup snapshot: {e}")
+        format!("Failed to start the Serf agent: Error creating Serf: Failed to setup snapshot: failed to open snapshot: {e}")
     })?;
+    for warning in &loaded.warnings {
+        warn!(target: "serf", "{warning}");
+    }
     let past = Past {
         is_known: loaded.memory.marks.event > 0 && !loaded.left,
         left: loaded.left,
