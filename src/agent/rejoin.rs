@@ -641,6 +641,8 @@ mod tests {
             query_response_size_limit: 1024,
             resolve_name_conflicts: true,
             disable_coordinates: false,
+            memory: crate::node::memory::Memory::default(),
+            records: false,
             seed: 3,
         };
         let config = DriverConfig {
@@ -649,6 +651,7 @@ mod tests {
             keyring_file: None,
             label: Vec::new(),
             compress: true,
+            recorder: None,
         };
         let (driver, handle) = Driver::new(sockets, config).unwrap();
         tokio::task::spawn_local(driver.run());

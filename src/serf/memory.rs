@@ -4,6 +4,7 @@
 //! make the [`Memory`] from them with which a later life of the same node starts. Times are the node's own,
 //! so they mean something over a restart only when its driver counts them from the Unix epoch.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::serf::{MemberStatus, QueryKey};
@@ -97,6 +98,44 @@ pub enum Record {
     Query(QueryKey),
     /// All queries of this Lamport time have left the window.
     ForgetQueries(u64),
+}
+
+/// Makes a [`Memory`] of records, in memory: what a store on a disk must come to as well.
+#[derive(Clone, Debug, Default)]
+pub struct Keeper {
+    marks: Marks,
+    members: BTreeMap<Arc<str>, MemberRecord>,
+    events: BTreeMap<(u64, u32), SeenEvent>,
+    queries: BTreeSet<QueryKey>,
+}
+
+impl Keeper {
+    /// Takes the clocks.
+    pub fn mark(&mut self, marks: Marks) {
+        self.marks = marks;
+    }
+
+    /// Takes a change.
+    pub fn apply(&mut self, record: Record) {
+        match record {
+            Record::Member(member) => drop(self.members.insert(Arc::clone(&member.facts.name), member)),
+            Record::ForgetMember(name) => drop(self.members.remove(&name)),
+            Record::Event(event) => drop(self.events.insert((event.ltime, event.place), event)),
+            Record::ForgetEvents(ltime) => self.events.retain(|(held, _), _| *held != ltime),
+            Record::Query(query) => drop(self.queries.insert(query)),
+            Record::ForgetQueries(ltime) => self.queries.retain(|(held, _)| *held != ltime),
+        }
+    }
+
+    /// All of it.
+    pub fn memory(&self) -> Memory {
+        Memory {
+            marks: self.marks,
+            members: self.members.values().cloned().collect(),
+            events: self.events.values().cloned().collect(),
+            queries: self.queries.iter().copied().collect(),
+        }
+    }
 }
 
 #[cfg(test)]
