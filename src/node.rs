@@ -169,6 +169,11 @@ impl Node {
         self.serf.members()
     }
 
+    /// How this node sees a member; `None` if it does not know it.
+    pub fn status_of(&self, name: &str) -> Option<MemberStatus> {
+        self.serf.status_of(name)
+    }
+
     /// Figures for operators.
     pub fn stats(&self) -> Stats {
         let stats = self.serf.stats();

@@ -285,6 +285,11 @@ impl Serf {
         members
     }
 
+    /// How a member stands; `None` if it is not known.
+    pub fn status_of(&self, name: &str) -> Option<MemberStatus> {
+        self.members.by_name(name).map(|entry| entry.status)
+    }
+
     /// The last known coordinate of a member, ourselves included.
     pub fn coordinate(&self, name: &str) -> Option<WireCoordinate> {
         if self.config.disable_coordinates {

@@ -29,6 +29,7 @@ use fyrd_keys::Key;
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 
+use crate::deadline::Deadlines;
 use crate::node::{CommandId, ExchangeId, Input, Node, StreamId};
 use crate::serf::{Answer, Command, JoinTarget, MemberStatus};
 use crate::sim::agenda::Happening;
@@ -83,8 +84,7 @@ pub struct World {
     now: Time,
     hosts: Vec<Host>,
     by_addr: BTreeMap<SocketAddr, HostId>,
-    queue: BTreeMap<(Time, u64), Happening>,
-    queued: u64,
+    agenda: Deadlines<Happening>,
     commands: u64,
     streams: u64,
     /// Inbound streams whose node may still reply, within the call that delivers them.
@@ -102,8 +102,7 @@ impl World {
             now: Time::ZERO + Duration::from_secs(1),
             hosts: Vec::new(),
             by_addr: BTreeMap::new(),
-            queue: BTreeMap::new(),
-            queued: 0,
+            agenda: Deadlines::default(),
             commands: 0,
             streams: 0,
             open_stream: None,
@@ -210,7 +209,8 @@ impl World {
     pub fn forge(&mut self, from: SocketAddr, to: HostId, plain: Vec<u8>) {
         let ring = self.hosts[to.0].ring.as_ref();
         let bytes = packets::seal_datagram(ring, &mut self.rng, plain, self.config.compress, false);
-        self.schedule(self.now, Happening::Arrive(to, Arrival::Datagram { from, bytes }));
+        self.agenda
+            .set(self.now, Happening::Arrive(to, Arrival::Datagram { from, bytes }));
     }
 
     /// Delivers a stream message as if `from` had dialled, sealed with the cluster's key, at once.
@@ -224,7 +224,7 @@ impl World {
             exchange: ExchangeId(0),
             bytes,
         };
-        self.schedule(self.now, Happening::Arrive(to, arrival));
+        self.agenda.set(self.now, Happening::Arrive(to, arrival));
     }
 
     /// Whether each of these hosts is up and sees each of them alive.
