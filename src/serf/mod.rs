@@ -177,6 +177,8 @@ pub struct Serf {
     event_clock: LamportClock,
     query_clock: LamportClock,
     members: Members,
+    /// Since when members that left or failed are gone: apart from the others, of whom there are many more.
+    gone_since: BTreeMap<Id, Time>,
     intents: BTreeMap<Box<str>, RecentIntent>,
     events: Vec<Option<EventSlot>>,
     event_bytes: usize,
@@ -216,6 +218,7 @@ impl Serf {
             event_clock: LamportClock::default(),
             query_clock: LamportClock::default(),
             members: Members::new(rng.random()),
+            gone_since: BTreeMap::new(),
             intents: BTreeMap::new(),
             events: vec![None; serf.event_buffer.max(1)],
             event_bytes: 0,
@@ -283,6 +286,16 @@ impl Serf {
             .collect();
         members.sort_by(|a, b| a.name.cmp(&b.name));
         members
+    }
+
+    /// Makes room for this many more members, and no more than that.
+    pub fn reserve_members(&mut self, more: usize) {
+        self.members.reserve(more);
+    }
+
+    /// How many members are known, in any status.
+    pub fn known(&self) -> usize {
+        self.members.len()
     }
 
     /// How a member stands; `None` if it is not known.

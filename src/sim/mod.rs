@@ -37,6 +37,7 @@ use crate::sim::host::{Host, Power};
 use crate::sim::link::{Link, Links};
 use crate::sim::trace::Trace;
 use crate::sim::traffic::Arrival;
+use crate::swim::pool::FactsPool;
 use crate::swim::profile::Profile;
 use crate::time::Time;
 
@@ -85,6 +86,8 @@ pub struct World {
     hosts: Vec<Host>,
     by_addr: BTreeMap<SocketAddr, HostId>,
     agenda: Deadlines<Happening>,
+    /// What members announce is the same at all nodes, and held only once.
+    pool: FactsPool,
     commands: u64,
     streams: u64,
     /// Inbound streams whose node may still reply, within the call that delivers them.
@@ -103,6 +106,7 @@ impl World {
             hosts: Vec::new(),
             by_addr: BTreeMap::new(),
             agenda: Deadlines::default(),
+            pool: FactsPool::shared(),
             commands: 0,
             streams: 0,
             open_stream: None,
@@ -229,9 +233,16 @@ impl World {
 
     /// Whether each of these hosts is up and sees each of them alive.
     pub fn all_alive(&self, hosts: &[HostId]) -> bool {
-        hosts
-            .iter()
-            .all(|&subject| self.all_see(hosts, subject, MemberStatus::Alive))
+        // Most often somebody does not even know as many.
+        let knows_enough = |&host| {
+            self.host(host)
+                .node()
+                .is_some_and(|node| node.known() >= hosts.len())
+        };
+        hosts.iter().all(knows_enough)
+            && hosts
+                .iter()
+                .all(|&subject| self.all_see(hosts, subject, MemberStatus::Alive))
     }
 
     /// Whether each of these hosts sees the node of `subject` in this status.
