@@ -5,7 +5,7 @@ mod support;
 use std::fs;
 
 use serde_json::Value;
-use support::{Agent, Finished, Kind, PATIENCE, Plan, all_alive, all_see, eventually};
+use support::{Agent, Finished, Kind, Plan, all_alive, all_see};
 
 fn snapshot(words: &[&str]) -> Finished {
     Kind::Fyrd.run(&[&["snapshot"], words].concat())
@@ -188,14 +188,9 @@ fn a_snapshot_of_serf_is_shown() {
     let serf = Plan::new(Kind::Serf, "s").arg("-snapshot=snap").start();
     serf.cli(&["event", "e"]).success();
     let path = serf.file("snap");
-    let text = eventually("the event is written down", PATIENCE, || {
-        let text = snapshot(&["inspect", path.to_str().unwrap()]).success();
-        if text.contains("\tevent_time = 2\n") {
-            Ok(text)
-        } else {
-            Err(text)
-        }
-    });
+    serf.settle_snapshot(&path);
+    let text = snapshot(&["inspect", path.to_str().unwrap()]).success();
+    assert!(text.contains("\tevent_time = 2\n"), "{text}");
     assert!(
         text.starts_with("snapshot:\n\tkind = serf\n\tleft = false\n"),
         "{text}"
