@@ -29,6 +29,16 @@ impl<T: Ord> Deadlines<T> {
         self.heap.push(Reverse((at, self.set, what)));
     }
 
+    /// How many are set, those that have lost their meaning included.
+    pub fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    /// Whether none is set.
+    pub fn is_empty(&self) -> bool {
+        self.heap.is_empty()
+    }
+
     /// The earliest deadline.
     pub fn next(&self) -> Option<Time> {
         self.heap.peek().map(|Reverse((at, ..))| *at)

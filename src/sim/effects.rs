@@ -16,7 +16,9 @@ impl World {
     /// Carries out what a node wants done, and notes when it wants to be called again.
     pub(super) fn settle(&mut self, id: HostId) {
         while let Some(effect) = self.hosts[id.0].node.as_mut().and_then(Node::poll_effect) {
-            self.carry_out(id, effect);
+            if let Some(effect) = self.bend_effect(id, effect) {
+                self.carry_out(id, effect);
+            }
         }
         let host = &mut self.hosts[id.0];
         let deadline = host.node.as_ref().and_then(Node::next_deadline);
@@ -30,7 +32,7 @@ impl World {
         }
     }
 
-    fn carry_out(&mut self, id: HostId, effect: Effect) {
+    pub(super) fn carry_out(&mut self, id: HostId, effect: Effect) {
         let now = self.now;
         match effect {
             Effect::Send { to, plain, crc } => self.send(id, to, plain, crc),

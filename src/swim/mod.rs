@@ -8,6 +8,7 @@
 mod exchange;
 pub mod formulas;
 mod gossip;
+mod lengths;
 pub mod measures;
 pub mod members;
 pub mod packet;
