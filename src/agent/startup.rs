@@ -24,6 +24,7 @@ use crate::driver::{BindError, Driver, DriverConfig, Ended, Handle, Sockets};
 use crate::events::handlers::Handlers;
 use crate::events::hub::Hub;
 use crate::node::NodeConfig;
+use crate::node::memory::Memory;
 use crate::rpc::dial::UNIX_PREFIX;
 use crate::rpc::server::{self, Listener};
 
@@ -180,6 +181,8 @@ async fn create(plan: &mut Plan) -> Result<(Driver, Handle, SocketAddr), String>
         query_response_size_limit: plan.query_response_size_limit,
         resolve_name_conflicts: plan.resolve_name_conflicts,
         disable_coordinates: plan.disable_coordinates,
+        memory: Memory::default(),
+        records: false,
         seed: SysRng.try_next_u64().map_err(|e| e.to_string())?,
     };
     let config = DriverConfig {

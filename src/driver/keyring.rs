@@ -219,6 +219,8 @@ mod tests {
             query_response_size_limit: 1024,
             resolve_name_conflicts: true,
             disable_coordinates: false,
+            memory: crate::node::memory::Memory::default(),
+            records: false,
             seed: 1,
         };
         let config = DriverConfig {

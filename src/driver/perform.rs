@@ -42,6 +42,7 @@ impl<N: Drive> Driver<N> {
                 }
             }
             Effect::Keyring { id, op, key } => self.change_keyring(id, op, key),
+            Effect::Record(_) => {}
             Effect::LostName => self.ended = Some(Ended::LostName),
         }
     }

@@ -18,13 +18,14 @@ use crate::time::Time;
 use crate::wire::{SerfMessage, WireCoordinate};
 
 impl Upper for Serf {
-    fn member_joined(&mut self, now: Time, facts: &Arc<Facts>) {
+    fn member_joined(&mut self, _now: Time, facts: &Arc<Facts>) {
         let id = match self.members.find(&facts.name) {
             Some(id) => {
                 if let Some(entry) = self.members.get_mut(id) {
                     entry.facts = Arc::clone(facts);
                     entry.status = MemberStatus::Alive;
                 }
+                self.gone_since.remove(&id);
                 id
             }
             None => {
@@ -39,11 +40,11 @@ impl Upper for Serf {
                     facts: Arc::clone(facts),
                     status,
                     status_ltime,
-                    gone_since: now,
                 })
             }
         };
         info!(target: "serf", "EventMemberJoin: {} {}", facts.name, facts.addr);
+        self.record_member(id);
         self.emit_member(MemberEventKind::Join, id);
     }
 
@@ -60,13 +61,14 @@ impl Upper for Serf {
             MemberStatus::Left | MemberStatus::Failed => return,
         };
         entry.status = status;
-        entry.gone_since = now;
+        self.gone_since.insert(id, now);
         match kind {
             MemberEventKind::Leave => {
                 info!(target: "serf", "EventMemberLeave: {} {}", facts.name, facts.addr)
             }
             _ => info!(target: "serf", "EventMemberFailed: {} {}", facts.name, facts.addr),
         }
+        self.record_member(id);
         self.emit_member(kind, id);
     }
 
@@ -81,6 +83,7 @@ impl Upper for Serf {
             self.config.facts = (**facts).clone();
         }
         info!(target: "serf", "EventMemberUpdate: {}", facts.name);
+        self.record_member(id);
         self.emit_member(MemberEventKind::Update, id);
     }
 

@@ -75,7 +75,7 @@ pub enum Trouble {
     Partition,
     /// Hosts stand still for a while, one or several at a time.
     Stalls,
-    /// Hosts crash, and start anew without memory.
+    /// Hosts crash, and start anew.
     Crashes,
     /// Hosts leave, and new ones come.
     Churn,
@@ -108,6 +108,8 @@ pub struct Plan {
     pub compress: bool,
     /// Whether every third host stands behind an address translator.
     pub translated: bool,
+    /// Whether nodes remember over a restart, as with a snapshot.
+    pub remembers: bool,
     /// What goes wrong.
     pub troubles: Vec<Trouble>,
     /// For how long.
@@ -137,6 +139,7 @@ impl Plan {
             keys,
             compress: rng.random(),
             translated: rng.random_range(0..5) == 0,
+            remembers: rng.random(),
             troubles,
             trouble_for: Duration::from_secs(rng.random_range(seconds)),
         }
@@ -234,7 +237,11 @@ impl Run {
     fn add_host(&mut self) -> HostId {
         let number = self.hosts.len();
         let tags = Tags::from([("role".to_owned(), format!("{MARK}-{}", number % 3))]);
-        let id = self.world.add_with(&format!("{MARK}-{number}"), |config| config.tags = tags);
+        let remembers = self.plan.remembers;
+        let id = self.world.add_with(&format!("{MARK}-{number}"), |config| {
+            config.tags = tags;
+            config.records = remembers;
+        });
         self.world.host_mut(id).responder = Some(format!("{MARK} answer").into_bytes());
         if self.plan.translated && number % 3 == 1 {
             let source = Ipv4Addr::new(198, 51, 100, number as u8);

@@ -21,6 +21,9 @@ impl World {
             }
         }
         let host = &mut self.hosts[id.0];
+        if let Some(node) = host.node.as_ref().filter(|_| host.config.records) {
+            host.disk.mark(node.marks());
+        }
         let deadline = host.node.as_ref().and_then(Node::next_deadline);
         if let Some(deadline) = deadline
             && host.wake_at.is_none_or(|wake_at| deadline < wake_at)
@@ -28,7 +31,7 @@ impl World {
             // A deadline that has passed already is served at once, but never in the past.
             let at = deadline.max(self.now);
             host.wake_at = Some(at);
-            self.schedule(at, Happening::Wake(id));
+            self.agenda.set(at, Happening::Wake(id));
         }
     }
 
@@ -73,6 +76,7 @@ impl World {
                     node.handle(now, Input::Keyring { id: change, result });
                 }
             }
+            Effect::Record(record) => self.hosts[id.0].disk.apply(record),
             Effect::LostName => {
                 self.hosts[id.0].lost_name.get_or_insert(now);
             }

@@ -185,7 +185,8 @@ impl World {
             let bytes = packets::seal_datagram(ring.as_ref(), &mut self.rng, plain, false, false);
             let from = self.hosts[id.0].addr();
             let at = self.now + Duration::from_millis(1);
-            self.schedule(at, Happening::Arrive(asker, Arrival::Datagram { from, bytes }));
+            self.agenda
+                .set(at, Happening::Arrive(asker, Arrival::Datagram { from, bytes }));
         }
     }
 

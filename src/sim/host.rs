@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use fyrd_keys::Keyring;
 
 use super::traffic::Arrival;
+use crate::node::memory::Keeper;
 use crate::node::{CommandId, ExchangeId, Node, NodeConfig};
 use crate::serf::{Answer, Event, MemberEventKind, MemberStatus, QueryUpdate, QueryUpdateKind};
 use crate::time::Time;
@@ -21,7 +22,7 @@ pub enum Power {
     Up,
     /// It is stopped (SIGSTOP): packets queue up, and its time passes without it.
     Frozen,
-    /// It has crashed or was ended. Its memory is gone.
+    /// It has crashed or was ended. Of what it knew only what it has recorded is left.
     Down,
 }
 
@@ -69,6 +70,8 @@ pub struct Host {
     pub(super) inbox: VecDeque<Arrival>,
     pub(super) exchanges: BTreeSet<ExchangeId>,
     pub(super) wake_at: Option<Time>,
+    /// What outlives the node, where its configuration asks for records.
+    pub(super) disk: Keeper,
 }
 
 impl Host {
@@ -88,6 +91,7 @@ impl Host {
             inbox: VecDeque::new(),
             exchanges: BTreeSet::new(),
             wake_at: None,
+            disk: Keeper::default(),
         }
     }
 
@@ -113,9 +117,7 @@ impl Host {
 
     /// How its node sees a member; `None` if it does not know it, or the host is down.
     pub fn status_of(&self, name: &str) -> Option<MemberStatus> {
-        let members = self.node.as_ref()?.members();
-        let member = members.iter().find(|member| *member.name == *name)?;
-        Some(member.status)
+        self.node.as_ref()?.status_of(name)
     }
 
     /// When events of this kind about this member came.

@@ -162,7 +162,7 @@ impl World {
             exchange,
             result,
         };
-        self.schedule(self.now + latency, Happening::Arrive(to, reply));
+        self.agenda.set(self.now + latency, Happening::Arrive(to, reply));
     }
 
     fn receive_reply(
@@ -217,7 +217,8 @@ impl World {
             let mut bytes = bytes.clone();
             self.links.damage(&mut self.rng, from, target, &mut bytes);
             let arrival = Arrival::Datagram { from: source, bytes };
-            self.schedule(self.now + latency, Happening::Arrive(target, arrival));
+            self.agenda
+                .set(self.now + latency, Happening::Arrive(target, arrival));
         }
     }
 
@@ -243,7 +244,8 @@ impl World {
             exchange,
             result: Err(format!("dial tcp {to}: i/o timeout")),
         };
-        self.schedule(self.now + timeout, Happening::Arrive(from, given_up));
+        self.agenda
+            .set(self.now + timeout, Happening::Arrive(from, given_up));
         let Some(&target) = self.by_addr.get(&to) else {
             return;
         };
@@ -260,7 +262,8 @@ impl World {
             exchange,
             bytes,
         };
-        self.schedule(self.now + latency, Happening::Arrive(target, dial));
+        self.agenda
+            .set(self.now + latency, Happening::Arrive(target, dial));
     }
 
     pub(super) fn reply(&mut self, from: HostId, stream: StreamId, plain: Vec<u8>) {

@@ -12,6 +12,7 @@ mod lengths;
 pub mod measures;
 pub mod members;
 pub mod packet;
+pub mod pool;
 mod probe;
 pub mod profile;
 mod profile_text;
@@ -31,12 +32,14 @@ use rand::rngs::Xoshiro256PlusPlus;
 use tracing::warn;
 
 use crate::addr::RawAddr;
+use crate::bounds::MAX_MEMBERS;
 use crate::deadline::Deadlines;
 use crate::names::Id;
 use crate::swim::exchange::{Exchange, Join};
 use crate::swim::measures::SwimMeasures;
 use crate::swim::members::{Facts, Members, Record, State};
 use crate::swim::packet::PacketBuilder;
+use crate::swim::pool::FactsPool;
 use crate::swim::probe::{Probe, Relay};
 use crate::swim::profile::Profile;
 use crate::swim::queue::{GossipQueue, Token};
@@ -56,6 +59,12 @@ pub struct SwimConfig {
     pub profile: Profile,
     /// Bytes that label and encryption add to each datagram.
     pub overhead: usize,
+    /// The incarnation it starts with: 1 for a new node, more than it ever announced for one that was before.
+    pub incarnation: u32,
+    /// Who was gone already when it was here last.
+    pub gone: Vec<Record>,
+    /// Where facts are shared with other nodes of this process.
+    pub pool: FactsPool,
     /// The seed of all randomness here.
     pub seed: u64,
 }
@@ -155,16 +164,18 @@ pub struct Swim {
 
 impl Swim {
     /// A node that is alive and alone. Its own alive message stands in the queue already.
-    pub fn new(config: SwimConfig, now: Time, upper: &mut impl Upper) -> Self {
+    pub fn new(mut config: SwimConfig, now: Time, upper: &mut impl Upper) -> Self {
         let mut members = Members::new(config.seed);
-        let facts = Arc::new(config.facts.clone());
+        let facts = config.pool.share(config.facts.clone());
         let record = Record {
             facts: Arc::clone(&facts),
-            incarnation: 1,
+            incarnation: config.incarnation,
             state: State::Alive,
             changed: now,
         };
         let me = members.insert(record, 0);
+        let gone = std::mem::take(&mut config.gone);
+        list_gone(&mut members, gone, config.profile.gossip_to_the_dead_time, now);
         let mut swim = Swim {
             members,
             me,
@@ -273,7 +284,7 @@ impl Swim {
         let Some(record) = self.members.get_mut(self.me) else {
             return;
         };
-        let facts = Arc::new(Facts {
+        let facts = self.config.pool.share(Facts {
             meta: meta.into(),
             ..(*record.facts).clone()
         });
@@ -281,6 +292,24 @@ impl Swim {
         record.incarnation = record.incarnation.saturating_add(1);
         self.announce_self(Some(token));
         upper.member_updated(now, &facts);
+    }
+
+    /// Lists these nodes as alive, in incarnation 1 and without a word to anybody, as if they had been met
+    /// long ago.
+    pub fn acquaint(&mut self, now: Time, others: &[Arc<Facts>], upper: &mut impl Upper) {
+        let room = MAX_MEMBERS.saturating_sub(self.members.len());
+        self.members.reserve(others.len().min(room));
+        for facts in others.iter().take(room) {
+            if self.members.find(&facts.name).is_none() {
+                self.list_alive(now, facts, 1);
+                upper.member_joined(now, facts);
+            }
+        }
+    }
+
+    /// This node's own facts, as the others share them.
+    pub fn facts(&self) -> Option<&Arc<Facts>> {
+        self.members.get(self.me).map(|me| &me.facts)
     }
 
     /// Announces that this node leaves; `token` ends when that has been broadcast. Probes are still
@@ -353,6 +382,18 @@ impl Swim {
     }
 }
 
+/// Lists those who went so short a time ago that they would be listed still, so that what was said of their
+/// lives before does not bring them back.
+fn list_gone(members: &mut Members, gone: Vec<Record>, keep: Duration, now: Time) {
+    for record in gone {
+        let recent = now.since(record.changed) <= keep;
+        if recent && members.len() < MAX_MEMBERS && members.find(&record.facts.name).is_none() {
+            let changed = record.changed.min(now);
+            members.insert(Record { changed, ..record }, usize::MAX);
+        }
+    }
+}
+
 /// Reads an address and a port that may be absent as memberlist does: both or neither.
 fn reply_address(addr: &[u8], port: u16, from: SocketAddr) -> SocketAddr {
     match RawAddr::from_bytes(addr) {
@@ -382,6 +423,9 @@ mod testing {
             bind_port: 7946,
             profile: Profile::builtin("lan").unwrap(),
             overhead: 0,
+            pool: FactsPool::default(),
+            incarnation: 1,
+            gone: Vec::new(),
             seed,
         };
         (Swim::new(config, Time::ZERO, &mut upper), upper)

@@ -7,8 +7,7 @@ use crate::sim::HostId;
 
 /// Incarnation and Lamport times of a node never run back.
 ///
-/// A host that starts with its memory lost begins anew; one that keeps a snapshot must not, and will be
-/// held to that by comparing across lives.
+/// A node that remembers is held to that over its restarts; one without memory begins anew.
 #[derive(Debug, Default)]
 pub struct NeverBack {
     known: BTreeMap<HostId, (u32, [u64; 4])>,
@@ -35,7 +34,8 @@ impl Checker for NeverBack {
             ];
             let life = sight.standing(id).life;
             let known = self.known.insert(id, (life, times));
-            let Some((_, before)) = known.filter(|(known_life, _)| *known_life == life) else {
+            let remembers = sight.world.host(id).config.records;
+            let Some((_, before)) = known.filter(|(known_life, _)| remembers || *known_life == life) else {
                 continue;
             };
             for ((what, before), time) in CLOCKS.iter().zip(before).zip(times) {

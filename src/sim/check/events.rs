@@ -13,8 +13,8 @@ type Key = (u64, String, Vec<u8>);
 
 /// Every event reaches every node that is there exactly once.
 ///
-/// An event exists once any node has told of it, its sender as a rule. A node that starts anew has
-/// forgotten what it heard, and may hear it again.
+/// An event exists once any node has told of it, its sender as a rule. A node without memory that starts
+/// anew may hear it again.
 #[derive(Debug, Default)]
 pub struct ExactlyOnce {
     /// All events by number, with the time when each was first told of.
@@ -35,7 +35,7 @@ impl ExactlyOnce {
         }
         let (life, seen) = self.read[id.0];
         let host = sight.world.host(id);
-        if life != sight.standing(id).life {
+        if life != sight.standing(id).life && !host.config.records {
             self.heard[id.0].clear();
         }
         for (at, event) in &host.events[seen..] {
