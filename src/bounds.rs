@@ -242,3 +242,7 @@ pub const RPC_LOSS_CHECK: Duration = Duration::from_secs(1);
 
 /// Shortest time between two log lines about what one client loses.
 pub const RPC_LOSS_REPORT: Duration = Duration::from_secs(10);
+
+/// Most nodes of `fyrd simulate`: every node holds a list of all, so memory grows with their square, to some
+/// gigabytes here.
+pub const SIMULATED_NODES_MAX: usize = 10_000;

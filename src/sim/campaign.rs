@@ -75,13 +75,15 @@ pub enum Trouble {
     Partition,
     /// Hosts stand still for a while, one or several at a time.
     Stalls,
+    /// Clocks jump ahead.
+    ClockJumps,
     /// Hosts crash, and start anew.
     Crashes,
     /// Hosts leave, and new ones come.
     Churn,
 }
 
-const TROUBLES: [Trouble; 9] = [
+const TROUBLES: [Trouble; 10] = [
     Trouble::Loss,
     Trouble::Disorder,
     Trouble::Damage,
@@ -89,6 +91,7 @@ const TROUBLES: [Trouble; 9] = [
     Trouble::OneWayCuts,
     Trouble::Partition,
     Trouble::Stalls,
+    Trouble::ClockJumps,
     Trouble::Crashes,
     Trouble::Churn,
 ];
@@ -378,6 +381,12 @@ impl Run {
                     self.world.thaw(host);
                 } else if let Some(host) = self.some_host(Power::Up) {
                     self.world.freeze(host);
+                }
+            }
+            Trouble::ClockJumps => {
+                let by = Duration::from_millis(self.rng.random_range(100..60_000));
+                if let Some(host) = self.some_host(Power::Up) {
+                    self.world.jump_clock(host, by);
                 }
             }
             Trouble::Crashes => {

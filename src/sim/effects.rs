@@ -7,8 +7,9 @@ use crate::serf::{Command, Event, keys};
 
 impl World {
     pub(super) fn input(&mut self, id: HostId, input: Input<'_>) {
+        let now = self.local_time(id);
         if let Some(node) = self.hosts[id.0].node.as_mut() {
-            node.handle(self.now, input);
+            node.handle(now, input);
             self.settle(id);
         }
     }
@@ -25,7 +26,7 @@ impl World {
             host.disk.mark(node.marks());
         }
         let deadline = host.node.as_ref().and_then(Node::next_deadline);
-        if let Some(deadline) = deadline
+        if let Some(deadline) = deadline.map(|deadline| deadline - host.clock_ahead)
             && host.wake_at.is_none_or(|wake_at| deadline < wake_at)
         {
             // A deadline that has passed already is served at once, but never in the past.
@@ -72,6 +73,7 @@ impl World {
             }
             Effect::Keyring { id: change, op, key } => {
                 let result = keys::apply(self.hosts[id.0].ring.as_mut(), op, &key);
+                let now = self.local_time(id);
                 if let Some(node) = self.hosts[id.0].node.as_mut() {
                     node.handle(now, Input::Keyring { id: change, result });
                 }

@@ -65,7 +65,7 @@ impl World {
     }
 
     fn forget(&mut self, id: HostId) {
-        let now = self.now;
+        let now = self.local_time(id);
         let host = &mut self.hosts[id.0];
         if host.node.is_some() {
             host.node = Some(Node::new(host.config.clone(), now).expect("the configuration is right"));
@@ -117,7 +117,7 @@ impl World {
                 op: KeyOp::Install,
                 ..
             } if self.has(Fault::SkipInstall(id)) => {
-                let now = self.now;
+                let now = self.local_time(id);
                 if let Some(node) = self.hosts[id.0].node.as_mut() {
                     let result = Ok(KeyList::default());
                     node.handle(now, Input::Keyring { id: change, result });

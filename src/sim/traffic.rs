@@ -92,7 +92,7 @@ impl World {
 
     fn receive_datagram(&mut self, id: HostId, from: SocketAddr, mut bytes: Vec<u8>) {
         self.trace.note(self.now, "datagram", id.0, &bytes);
-        let now = self.now;
+        let now = self.local_time(id);
         let host = &mut self.hosts[id.0];
         let mut scratch = Vec::new();
         let datagram = packets::open_datagram(host.ring.as_ref(), &mut bytes)
@@ -119,7 +119,7 @@ impl World {
         self.streams += 1;
         let stream = StreamId(self.streams);
         let source = self.links.source(from, self.hosts[from.0].addr());
-        let now = self.now;
+        let now = self.local_time(id);
         let host = &mut self.hosts[id.0];
         let mut decoder = StreamDecoder::default();
         if let Some(plain) = packets::open_stream(host.ring.as_ref(), &mut bytes) {
@@ -172,6 +172,7 @@ impl World {
         exchange: ExchangeId,
         result: Result<Vec<u8>, String>,
     ) {
+        let now = self.local_time(id);
         let host = &mut self.hosts[id.0];
         // Late for its deadline, or meant for an earlier life of this host.
         if host.life != life || !host.exchanges.remove(&exchange) {
@@ -194,7 +195,7 @@ impl World {
         };
         if let Some(node) = host.node.as_mut() {
             let result = result.as_ref().map(Some).map_err(Clone::clone);
-            node.handle(self.now, Input::Exchange { id: exchange, result });
+            node.handle(now, Input::Exchange { id: exchange, result });
             self.settle(id);
         }
     }

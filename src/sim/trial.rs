@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use fyrd_keys::{Cipher, Key};
+use fyrd_keys::Key;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt, SeedableRng};
@@ -215,7 +215,7 @@ impl<'a> Run<'a> {
         config.profile = trial.profile.clone();
         let mut bytes = [0; 32];
         rng.fill_bytes(&mut bytes);
-        config.key = Key::from_bytes(Cipher::AesGcm, &bytes).ok();
+        config.key = Key::from_wire(&bytes).ok();
         let mut world = World::new(config);
         match trial.network {
             Network::Lan => world.links.set_usual(Link::lan()),
@@ -267,7 +267,10 @@ impl<'a> Run<'a> {
     fn take(&mut self, id: HostId, at: Time, event: Event) {
         match event {
             Event::Member { kind, members } => {
-                for member in members.iter().filter(|member| *member.name != *self.world.host(id).name()) {
+                for member in &members {
+                    if *member.name == *self.world.host(id).name() {
+                        continue;
+                    }
                     match kind {
                         MemberEventKind::Join => {
                             self.alive[id.0] += 1;

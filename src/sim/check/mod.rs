@@ -225,16 +225,6 @@ impl Watch {
         }
     }
 
-    /// Lets time pass until no checker waits for anything, for `limit` at most.
-    pub fn settle(&mut self, world: &mut World, limit: Duration) {
-        let end = world.now() + limit;
-        // Views are compared now and then only, so one whole turn shows what is pending.
-        self.run_for(world, GLANCE * VIEWS_EVERY);
-        while self.is_waiting() && self.findings.is_empty() && world.now() < end {
-            self.run_for(world, GLANCE * VIEWS_EVERY);
-        }
-    }
-
     /// Looks at the world now. Call it before anything is done to a host between two runs.
     pub fn look(&mut self, world: &mut World) {
         let packets = world.tapped();
