@@ -162,6 +162,36 @@ fn clocks_that_run_back_are_noticed() {
 }
 
 #[test]
+fn a_memory_that_is_lost_over_a_restart_is_noticed() {
+    let found = |fault: Option<fn(HostId) -> Fault>| {
+        let mut world = World::new(WorldConfig::new(9));
+        let hosts: Vec<_> = (0..4)
+            .map(|number| world.add_with(&format!("n{number}"), |config| config.records = true))
+            .collect();
+        for &host in &hosts[1..] {
+            world.join(host, hosts[0]);
+        }
+        let mut watch = Watch::with(vec![Box::new(NeverBack::default()), Box::new(ExactlyOnce::default())]);
+        watch.run_for(&mut world, secs(10));
+        say(&mut world, hosts[1]);
+        watch.run_for(&mut world, secs(10));
+        world.crash(hosts[2]);
+        if let Some(fault) = fault {
+            world.plant(fault(hosts[2]));
+        }
+        world.start(hosts[2]);
+        watch.look(&mut world);
+        world.join(hosts[2], hosts[0]);
+        watch.run_for(&mut world, secs(30));
+        watch.findings().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(found(None), "");
+    let found = found(Some(Fault::LoseMemory));
+    assert!(found.contains("the event time of n2 went from 2 to 1"), "{found}");
+    assert!(found.contains("n2 heard of event 'deploy' (1) twice"), "{found}");
+}
+
+#[test]
 fn a_table_that_only_grows_is_noticed() {
     let found = bites(
         None,

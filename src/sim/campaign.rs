@@ -276,6 +276,8 @@ impl Run {
             if !self.watch.is_waiting() || !self.watch.findings().is_empty() || self.world.now() >= end {
                 return;
             }
+            // What was sealed before arrives before the next step.
+            self.watch.run_for(&mut self.world, Duration::from_secs(1));
         }
     }
 
@@ -481,6 +483,8 @@ impl Run {
                 });
                 return;
             }
+            // What was sealed before arrives before the next step.
+            self.watch.run_for(&mut self.world, Duration::from_secs(1));
         }
         self.watch.run_for(&mut self.world, Duration::from_secs(10));
         self.talk();

@@ -9,6 +9,7 @@ use super::agenda::Happening;
 use super::host::Power;
 use super::traffic::Arrival;
 use super::{HostId, World, packets};
+use crate::node::memory::Keeper;
 use crate::node::{Effect, Input, Node};
 use crate::serf::Event;
 use crate::serf::keys::{KeyList, KeyOp};
@@ -31,6 +32,8 @@ pub enum Fault {
     MissUpdates(HostId),
     /// At once, and unnoticed by itself, it forgets all it knew: its clocks and its incarnation start anew.
     Forget(HostId),
+    /// At once, what it has recorded for its next life is lost.
+    LoseMemory(HostId),
     /// The results of its exchanges get lost on their way back to it, failures and time-outs included.
     SwallowResults(HostId),
     /// Its next datagram is not sealed.
@@ -44,10 +47,10 @@ pub enum Fault {
 impl World {
     /// Plants a bug. It stays, unless it is about the next of something.
     pub fn plant(&mut self, fault: Fault) {
-        if let Fault::Forget(id) = fault {
-            self.forget(id);
-        } else {
-            self.faults.push(fault);
+        match fault {
+            Fault::Forget(id) => self.forget(id),
+            Fault::LoseMemory(id) => self.hosts[id.0].disk = Keeper::default(),
+            lasting => self.faults.push(lasting),
         }
     }
 
