@@ -8,7 +8,7 @@ mod door;
 mod leave;
 mod lengths;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rand::rngs::Xoshiro256PlusPlus;
@@ -17,6 +17,7 @@ use tracing::debug;
 
 use crate::bounds::{NAME_MAX, USER_EVENT_HARD_LIMIT};
 use crate::node::leave::Leave;
+use crate::outbox::Outbox;
 use crate::serf::measures::SerfMeasures;
 use crate::serf::memory::{Marks, MemberRecord, Record};
 use crate::serf::{
@@ -56,7 +57,7 @@ pub struct Node {
     config: NodeConfig,
     swim: Swim,
     serf: Serf,
-    effects: VecDeque<Effect>,
+    effects: Outbox<Effect>,
     waits: Vec<Wait>,
     tokens: u64,
     joins: BTreeMap<u64, (CommandId, bool)>,
@@ -117,7 +118,7 @@ impl Node {
             config,
             swim,
             serf,
-            effects: VecDeque::new(),
+            effects: Outbox::default(),
             waits: Vec::new(),
             tokens: 0,
             joins: BTreeMap::new(),

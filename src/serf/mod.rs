@@ -26,7 +26,7 @@ mod user_events;
 pub use queries::{PAST_DEADLINE, QueryKey};
 pub use types::*;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -36,6 +36,7 @@ use tracing::warn;
 
 use crate::deadline::Deadlines;
 use crate::names::Id;
+use crate::outbox::Outbox;
 use crate::serf::conflict::Vote;
 use crate::serf::coordinate::Coordinates;
 use crate::serf::intents::RecentIntent;
@@ -196,7 +197,7 @@ pub struct Serf {
     coordinates: Coordinates,
     timers: Deadlines<Timer>,
     rng: Xoshiro256PlusPlus,
-    out: VecDeque<Output>,
+    out: Outbox<Output>,
     /// How many packets have been filled.
     packets: u32,
     refused: u64,
@@ -235,7 +236,7 @@ impl Serf {
             coordinates,
             timers,
             rng,
-            out: VecDeque::new(),
+            out: Outbox::default(),
             packets: 0,
             refused: 0,
             measures: SerfMeasures::default(),

@@ -22,7 +22,7 @@ mod suspicion;
 pub mod upper;
 pub mod version;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +35,7 @@ use crate::addr::RawAddr;
 use crate::bounds::MAX_MEMBERS;
 use crate::deadline::Deadlines;
 use crate::names::Id;
+use crate::outbox::Outbox;
 use crate::swim::exchange::{Exchange, Join};
 use crate::swim::measures::SwimMeasures;
 use crate::swim::members::{Facts, Members, Record, State};
@@ -141,7 +142,7 @@ pub struct Swim {
     leaving: bool,
     rng: Xoshiro256PlusPlus,
     timers: Deadlines<Timer>,
-    out: VecDeque<Output>,
+    out: Outbox<Output>,
     queue: GossipQueue,
     suspicions: BTreeMap<Id, Suspicion>,
     /// Local health score (Lifeguard): 0 is healthy; stretches the probe interval.
@@ -182,7 +183,7 @@ impl Swim {
             leaving: false,
             rng: Xoshiro256PlusPlus::seed_from_u64(config.seed),
             timers: Deadlines::default(),
-            out: VecDeque::new(),
+            out: Outbox::default(),
             queue: GossipQueue::new(config.seed),
             suspicions: BTreeMap::new(),
             awareness: 0,
