@@ -6,7 +6,8 @@ use std::time::Duration;
 use fyrd::serf::keys::{KeyBytes, KeyOp};
 use fyrd::serf::{Answer, Command, Tags};
 use fyrd::sim::check::{
-    Checker, DeadFail, ExactlyOnce, LivingStay, NeverBack, QuietRotation, Sealed, ViewsAgree, Watch, WithinBounds,
+    Checker, DeadFail, ExactlyOnce, LivingStay, NeverBack, QuietRotation, Sealed, ViewsAgree, Watch,
+    WithinBounds,
 };
 use fyrd::sim::fault::Fault;
 use fyrd::sim::{HostId, World, WorldConfig};
@@ -47,9 +48,17 @@ fn bites(
             world.plant(fault(&hosts));
         }
         story(&mut world, &hosts, &mut watch);
-        watch.findings().iter().map(ToString::to_string).collect::<Vec<_>>()
+        watch
+            .findings()
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
     };
-    assert_eq!(run(false), Vec::<String>::new(), "nothing is wrong without the bug");
+    assert_eq!(
+        run(false),
+        Vec::<String>::new(),
+        "nothing is wrong without the bug"
+    );
     let found = run(true);
     found.first().expect("the planted bug is found").clone()
 }
@@ -99,7 +108,10 @@ fn a_dead_node_that_seems_to_answer_is_noticed() {
             watch.run_for(world, secs(300));
         },
     );
-    assert!(found.contains("sees n2 as Some(Alive), which has been down"), "{found}");
+    assert!(
+        found.contains("sees n2 as Some(Alive), which has been down"),
+        "{found}"
+    );
 }
 
 #[test]
@@ -143,15 +155,25 @@ fn clocks_that_run_back_are_noticed() {
                 world.plant(Fault::Forget(hosts[2]));
             }
             watch.look(&mut world);
-            watch.findings().iter().map(ToString::to_string).collect::<Vec<_>>()
+            watch
+                .findings()
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
         };
         assert_eq!(run(false), Vec::<String>::new());
         run(true).join("\n")
     };
     let incarnation = forget_after(|world, host| {
-        world.command(host, Command::SetTags(Tags::from([("a".to_owned(), "b".to_owned())])));
+        world.command(
+            host,
+            Command::SetTags(Tags::from([("a".to_owned(), "b".to_owned())])),
+        );
     });
-    assert!(incarnation.contains("the incarnation of n2 went from 2 to 1"), "{incarnation}");
+    assert!(
+        incarnation.contains("the incarnation of n2 went from 2 to 1"),
+        "{incarnation}"
+    );
     let event = forget_after(say);
     assert!(event.contains("the event time of n2 went from 2 to 1"), "{event}");
     assert!(event.contains("the member time of n2 went from"), "{event}");
@@ -171,7 +193,10 @@ fn a_memory_that_is_lost_over_a_restart_is_noticed() {
         for &host in &hosts[1..] {
             world.join(host, hosts[0]);
         }
-        let mut watch = Watch::with(vec![Box::new(NeverBack::default()), Box::new(ExactlyOnce::default())]);
+        let mut watch = Watch::with(vec![
+            Box::new(NeverBack::default()),
+            Box::new(ExactlyOnce::default()),
+        ]);
         watch.run_for(&mut world, secs(10));
         say(&mut world, hosts[1]);
         watch.run_for(&mut world, secs(10));
@@ -183,7 +208,12 @@ fn a_memory_that_is_lost_over_a_restart_is_noticed() {
         watch.look(&mut world);
         world.join(hosts[2], hosts[0]);
         watch.run_for(&mut world, secs(30));
-        watch.findings().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        watch
+            .findings()
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("\n")
     };
     assert_eq!(found(None), "");
     let found = found(Some(Fault::LoseMemory));
@@ -207,7 +237,9 @@ fn a_table_that_only_grows_is_noticed() {
     watch.run_for(&mut world, secs(1800));
     let found: Vec<_> = watch.findings().iter().map(ToString::to_string).collect();
     assert!(
-        found.iter().any(|found| found.contains("n2 holds 39 exchanges, at most 38 may be")),
+        found
+            .iter()
+            .any(|found| found.contains("n2 holds 39 exchanges, at most 38 may be")),
         "{found:?}"
     );
 }
@@ -225,7 +257,10 @@ fn a_packet_that_leaves_unsealed_is_noticed() {
     let found = bites(Some(KEY), checker, |hosts| Fault::SendPlain(hosts[2]), story);
     assert!(found.contains("n2 sent a datagram that no key opens"), "{found}");
     let found = bites(Some(KEY), checker, |hosts| Fault::DialPlain(hosts[2]), story);
-    assert!(found.contains("n2 sent a stream message that no key opens"), "{found}");
+    assert!(
+        found.contains("n2 sent a stream message that no key opens"),
+        "{found}"
+    );
 }
 
 #[test]
@@ -239,12 +274,19 @@ fn a_sealed_packet_that_shows_a_mark_is_noticed() {
     world.run_for(secs(2));
     // Only what shows the mark is of interest here.
     let packets = world.tapped();
-    assert!(packets.iter().any(|packet| packet.bytes.windows(6).any(|window| window == b"hidden")));
+    assert!(
+        packets
+            .iter()
+            .any(|packet| packet.bytes.windows(6).any(|window| window == b"hidden"))
+    );
     world.tap();
     say(&mut world, hosts[3]);
     watch.run_for(&mut world, secs(2));
     let found: Vec<_> = watch.findings().iter().map(ToString::to_string).collect();
-    assert!(found.iter().any(|found| found.contains("no key opens")), "{found:?}");
+    assert!(
+        found.iter().any(|found| found.contains("no key opens")),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -255,7 +297,8 @@ fn a_rotation_that_cuts_somebody_off_is_noticed() {
         |hosts| Fault::SkipInstall(hosts[2]),
         |world, hosts, watch| {
             watch.run_for(world, secs(200));
-            let [old, new] = [KEY, NEW_KEY].map(|text| KeyBytes(text.parse::<Key>().expect("a key").to_wire()));
+            let [old, new] =
+                [KEY, NEW_KEY].map(|text| KeyBytes(text.parse::<Key>().expect("a key").to_wire()));
             for (op, key) in [(KeyOp::Install, &new), (KeyOp::Use, &new), (KeyOp::Remove, &old)] {
                 let key = key.clone();
                 world.command(hosts[0], Command::Keys { op, key });

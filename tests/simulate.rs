@@ -24,7 +24,9 @@ fn report(arguments: &[&str]) -> Value {
 
 fn number(report: &Value, path: &str) -> f64 {
     let value = report.pointer(path);
-    value.and_then(Value::as_f64).unwrap_or_else(|| panic!("{path} in {report}"))
+    value
+        .and_then(Value::as_f64)
+        .unwrap_or_else(|| panic!("{path} in {report}"))
 }
 
 #[test]
@@ -38,7 +40,10 @@ fn a_cluster_forms_talks_and_notices_its_dead() {
     assert_eq!(number(&report, "/events/sent"), 10.0);
     assert_eq!(number(&report, "/events/incomplete"), 0.0);
     assert_eq!(number(&report, "/events/delay_s/count"), 190.0);
-    let (median, all) = (number(&report, "/events/delay_s/p50"), number(&report, "/events/delay_s/max"));
+    let (median, all) = (
+        number(&report, "/events/delay_s/p50"),
+        number(&report, "/events/delay_s/max"),
+    );
     assert!(0.05 < median && median < 1.0 && median < all, "{median} {all}");
     assert_eq!(number(&report, "/detection/killed"), 3.0);
     assert_eq!(number(&report, "/detection/undetected"), 0.0);
@@ -56,7 +61,14 @@ fn a_cluster_forms_talks_and_notices_its_dead() {
 #[test]
 fn the_same_seed_gives_the_same_json_and_another_another() {
     let json = |seed: &str| {
-        let output = simulate(&["-nodes=8", "-kill=1", "-events=3", "-loss=0.1", seed, "-format=json"]);
+        let output = simulate(&[
+            "-nodes=8",
+            "-kill=1",
+            "-events=3",
+            "-loss=0.1",
+            seed,
+            "-format=json",
+        ]);
         assert!(output.status.success());
         output.stdout
     };
@@ -68,7 +80,11 @@ fn the_same_seed_gives_the_same_json_and_another_another() {
 fn a_profile_file_changes_the_figures_and_a_bad_one_is_told() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("quick.toml");
-    std::fs::write(&path, "base = \"lan\"\nsuspicion_mult = 1\nsuspicion_max_timeout_mult = 1\n").expect("written");
+    std::fs::write(
+        &path,
+        "base = \"lan\"\nsuspicion_mult = 1\nsuspicion_max_timeout_mult = 1\n",
+    )
+    .expect("written");
     let option = format!("-profile={}", path.display());
     let quick = report(&["-nodes=10", "-kill=1", &option]);
     let usual = report(&["-nodes=10", "-kill=1"]);
@@ -79,7 +95,10 @@ fn a_profile_file_changes_the_figures_and_a_bad_one_is_told() {
     let refused = simulate(&[&option]);
     assert_eq!(refused.status.code(), Some(1));
     let text = String::from_utf8_lossy(&refused.stdout).into_owned();
-    assert!(text.contains("suspicion_mult = 0 must be from 1 to 1000"), "{text}");
+    assert!(
+        text.contains("suspicion_mult = 0 must be from 1 to 1000"),
+        "{text}"
+    );
 }
 
 #[test]

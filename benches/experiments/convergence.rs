@@ -30,7 +30,9 @@ fn lan() -> Profile {
 
 pub fn print() {
     println!("\n### Convergence: seconds until a change of tags is known, profile lan\n");
-    println!("| nodes | loss | theory, 99.99 % | half | 99 % | 99.9 % | all that heard within 20 s | of all |");
+    println!(
+        "| nodes | loss | theory, 99.99 % | half | 99 % | 99.9 % | all that heard within 20 s | of all |"
+    );
     println!("|---:|---:|---:|---:|---:|---:|---:|---:|");
     let cases: Vec<(usize, usize, f64)> = SIZES
         .iter()
@@ -72,8 +74,11 @@ fn row(nodes: usize, changes: usize, loss: f64) -> String {
             world.run_for(Duration::from_millis(100));
             for &host in hosts.iter().filter(|&&host| host != source) {
                 for (at, event) in world.take_events(host) {
-                    let Event::Member { kind, members } = event else { continue };
-                    let about = kind == MemberEventKind::Update && members.iter().any(|member| *member.name == *name);
+                    let Event::Member { kind, members } = event else {
+                        continue;
+                    };
+                    let about =
+                        kind == MemberEventKind::Update && members.iter().any(|member| *member.name == *name);
                     if about && told.insert(host) {
                         delays.add(at.since(start));
                     }

@@ -159,7 +159,10 @@ fn stall_again_and_again((variant, stalled, stall_ms, gap_ms): Cell) -> Mistakes
         world.run_for(Duration::from_millis(gap_ms));
     }
     world.run_for(AFTERMATH);
-    let names: Vec<String> = healthy.iter().map(|&host| world.host(host).name().to_owned()).collect();
+    let names: Vec<String> = healthy
+        .iter()
+        .map(|&host| world.host(host).name().to_owned())
+        .collect();
     let mut mistakes = Mistakes::default();
     for &host in &hosts {
         let found = failures(&mut world, host);
@@ -173,7 +176,9 @@ fn stall_again_and_again((variant, stalled, stall_ms, gap_ms): Cell) -> Mistakes
 /// The paper's threshold experiment: nodes stand still once, for so long that they count as failed.
 fn print_latencies() {
     println!("### Detection: {NODES} nodes, 1 to 32 of them standing still for 32.768 s, seconds\n");
-    println!("| | first detection: median | 99 % | 99.9 % | known to all healthy nodes: median | 99 % | 99.9 % |");
+    println!(
+        "| | first detection: median | 99 % | 99.9 % | known to all healthy nodes: median | 99 % | 99.9 % |"
+    );
     println!("|---|---:|---:|---:|---:|---:|---:|");
     for variant in VARIANTS {
         let runs: Vec<(usize, u64)> = STALLED
@@ -181,13 +186,17 @@ fn print_latencies() {
             .flat_map(|&stalled| (0..REPEATS).map(move |repeat| (stalled, repeat)))
             .collect();
         let (mut first, mut last) = (Samples::default(), Samples::default());
-        for (one, all) in super::in_parallel(&runs, |&(stalled, repeat)| stall_once(variant, stalled, repeat)) {
+        for (one, all) in super::in_parallel(&runs, |&(stalled, repeat)| stall_once(variant, stalled, repeat))
+        {
             first.merge(one);
             last.merge(all);
         }
         let (first, last) = (first.quantiles(), last.quantiles());
         let cells = |quantiles: Quantiles| {
-            format!("{:.2} | {:.2} | {:.2}", quantiles.p50, quantiles.p99, quantiles.p999)
+            format!(
+                "{:.2} | {:.2} | {:.2}",
+                quantiles.p50, quantiles.p99, quantiles.p999
+            )
         };
         println!("| {} | {} | {} |", variant.name, cells(first), cells(last));
     }

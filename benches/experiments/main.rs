@@ -26,7 +26,10 @@ fn main() {
         ("convergence", convergence::print),
         ("vivaldi", vivaldi::print),
     ];
-    let named: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+    let named: Vec<&String> = arguments
+        .iter()
+        .filter(|argument| !argument.starts_with('-'))
+        .collect();
     for (name, print) in experiments {
         if named.is_empty() || named.iter().any(|wanted| *wanted == name) {
             let start = Instant::now();
@@ -50,7 +53,9 @@ fn in_parallel<T: Sync, R: Send>(work: &[T], run: impl Fn(&T) -> R + Sync) -> Ve
             }
         };
         let handles: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
-        let joined = handles.into_iter().map(|handle| handle.join().expect("no experiment panics"));
+        let joined = handles
+            .into_iter()
+            .map(|handle| handle.join().expect("no experiment panics"));
         joined.flatten().collect()
     });
     done.sort_by_key(|(index, _)| *index);

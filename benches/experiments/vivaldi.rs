@@ -84,7 +84,10 @@ fn matrix(n: usize, rtt: impl Fn(usize, usize) -> f64) -> Truth {
 
 pub fn print() {
     println!("\n### Coordinates: mean relative error of estimated round trips after 1,000 s of probing\n");
-    println!("| topology | error | worst of {} seeds | Serf's own gate |", SEEDS.len());
+    println!(
+        "| topology | error | worst of {} seeds | Serf's own gate |",
+        SEEDS.len()
+    );
     println!("|---|---:|---:|---:|");
     for topology in &TOPOLOGIES {
         let errors = super::in_parallel(&SEEDS, |&seed| learn(topology, seed));
@@ -115,7 +118,8 @@ fn learn(topology: &Topology, seed: u64) -> f64 {
     world.run_for(LEARNING);
     let own = |i: usize| {
         let node = world.node(hosts[i]);
-        node.coordinate(node.local_name()).expect("a node knows its own coordinate")
+        node.coordinate(node.local_name())
+            .expect("a node knows its own coordinate")
     };
     let mut errors = Vec::new();
     for (i, row) in truth.iter().enumerate() {

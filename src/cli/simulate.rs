@@ -106,7 +106,10 @@ fn trial(flags: &flags::Flags) -> Result<Trial, String> {
         }
     };
     let text = flags.string("loss").unwrap_or("0");
-    let loss = text.parse::<f64>().ok().filter(|loss| (0.0..=LOSS_MAX).contains(loss));
+    let loss = text
+        .parse::<f64>()
+        .ok()
+        .filter(|loss| (0.0..=LOSS_MAX).contains(loss));
     Ok(Trial {
         nodes: nodes as usize,
         profile,
@@ -172,7 +175,10 @@ fn text(report: &Report) -> String {
     });
     let events = &report.events;
     if events.sent > 0 {
-        lines.push(format!("\nEvents: {} sent, {} did not reach every node", events.sent, events.incomplete));
+        lines.push(format!(
+            "\nEvents: {} sent, {} did not reach every node",
+            events.sent, events.incomplete
+        ));
         lines.push(percentiles("to each node", &events.delay_s));
         lines.push(percentiles("to the last node", &events.everywhere_s));
     }
@@ -226,15 +232,42 @@ mod tests {
         for (words, text) in [
             (&["-nodes=1"][..], "Invalid -nodes=1: must be from 2 to 10000"),
             (&["-nodes=10001"], "Invalid -nodes=10001: must be from 2 to 10000"),
-            (&["-kill=5", "-nodes=5"], "Invalid -kill=5: at least one of the 5 nodes has to stay"),
-            (&["-kill=-1"], "Invalid -kill=-1: must be from 0 to 9223372036854775807"),
-            (&["-loss=2"], "Invalid -loss=\"2\": must be a share from 0 to 0.9, such as 0.02"),
-            (&["-loss=nan"], "Invalid -loss=\"nan\": must be a share from 0 to 0.9, such as 0.02"),
-            (&["-loss="], "Invalid -loss=\"\": must be a share from 0 to 0.9, such as 0.02"),
-            (&["-events=10001"], "Invalid -events=10001: must be from 0 to 10000"),
-            (&["-seed=-1"], "Invalid -seed=-1: must be from 0 to 9223372036854775807"),
-            (&["-network=mars"], "Invalid -network=\"mars\": must be lan, wan or regions"),
-            (&["-profile=LAN"], "Unknown profile: LAN (there are lan, wan, local, and files that end in .toml)"),
+            (
+                &["-kill=5", "-nodes=5"],
+                "Invalid -kill=5: at least one of the 5 nodes has to stay",
+            ),
+            (
+                &["-kill=-1"],
+                "Invalid -kill=-1: must be from 0 to 9223372036854775807",
+            ),
+            (
+                &["-loss=2"],
+                "Invalid -loss=\"2\": must be a share from 0 to 0.9, such as 0.02",
+            ),
+            (
+                &["-loss=nan"],
+                "Invalid -loss=\"nan\": must be a share from 0 to 0.9, such as 0.02",
+            ),
+            (
+                &["-loss="],
+                "Invalid -loss=\"\": must be a share from 0 to 0.9, such as 0.02",
+            ),
+            (
+                &["-events=10001"],
+                "Invalid -events=10001: must be from 0 to 10000",
+            ),
+            (
+                &["-seed=-1"],
+                "Invalid -seed=-1: must be from 0 to 9223372036854775807",
+            ),
+            (
+                &["-network=mars"],
+                "Invalid -network=\"mars\": must be lan, wan or regions",
+            ),
+            (
+                &["-profile=LAN"],
+                "Unknown profile: LAN (there are lan, wan, local, and files that end in .toml)",
+            ),
             (&["-format=xml"], "Encoding error: Invalid output format \"xml\""),
             (&["100"], "Unexpected argument: \"100\""),
         ] {

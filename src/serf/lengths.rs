@@ -11,7 +11,10 @@ impl Serf {
             ("recent intents", self.intents.len()),
             ("remembered events", slots.map(|slot| slot.events.len()).sum()),
             ("bytes of remembered events", self.event_bytes),
-            ("remembered queries", self.queries.iter().map(|(_, ids)| ids.len()).sum()),
+            (
+                "remembered queries",
+                self.queries.iter().map(|(_, ids)| ids.len()).sum(),
+            ),
             ("own queries", self.own_queries.len()),
             ("open queries", self.open_queries.len()),
             ("open key queries", self.key_queries.len()),

@@ -124,16 +124,23 @@ impl Plan {
     pub fn draw(rng: &mut Xoshiro256PlusPlus) -> Self {
         let nodes = rng.random_range(NODES).min(rng.random_range(NODES));
         let (profile, seconds) = match rng.random_range(0..10) {
-            0..6 => ("lan", 20..80),
-            6..8 => ("wan", 60..240),
-            _ => ("local", 20..80),
+            0..6 => ("lan", 30..150),
+            6..8 => ("wan", 120..480),
+            _ => ("local", 30..150),
         };
         let network = match profile {
-            "wan" => *[Network::Wan, Network::Regions].choose(rng).unwrap_or(&Network::Wan),
-            _ => *[Network::Lan, Network::Lan, Network::Regions].choose(rng).unwrap_or(&Network::Lan),
+            "wan" => *[Network::Wan, Network::Regions]
+                .choose(rng)
+                .unwrap_or(&Network::Wan),
+            _ => *[Network::Lan, Network::Lan, Network::Regions]
+                .choose(rng)
+                .unwrap_or(&Network::Lan),
         };
         let keys = rng.random::<bool>().then(|| rng.random_range(0..KEYS.len()));
-        let mut troubles: Vec<Trouble> = TROUBLES.into_iter().filter(|_| rng.random_range(0..3) == 0).collect();
+        let mut troubles: Vec<Trouble> = TROUBLES
+            .into_iter()
+            .filter(|_| rng.random_range(0..3) == 0)
+            .collect();
         troubles.retain(|trouble| keys.is_some() || *trouble != Trouble::Damage);
         Plan {
             nodes,
@@ -199,7 +206,9 @@ impl Run {
     fn new(seed: u64) -> Self {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let plan = Plan::draw(&mut rng);
-        let keys = plan.keys.map(|pair| KEYS[pair].map(|text| text.parse::<Key>().expect("a key")));
+        let keys = plan
+            .keys
+            .map(|pair| KEYS[pair].map(|text| text.parse::<Key>().expect("a key")));
         let mut config = WorldConfig::new(rng.random());
         config.profile = Profile::builtin(plan.profile).expect("a profile that is compiled in");
         config.compress = plan.compress;
@@ -296,8 +305,11 @@ impl Run {
                 continue;
             }
             let members = self.world.node(host).members();
-            let here = members.iter().filter(|member| member.status == MemberStatus::Alive);
-            let departed = self.world.host(host).status_of(self.world.host(host).name()) != Some(MemberStatus::Alive);
+            let here = members
+                .iter()
+                .filter(|member| member.status == MemberStatus::Alive);
+            let departed =
+                self.world.host(host).status_of(self.world.host(host).name()) != Some(MemberStatus::Alive);
             if departed || here.count() > 1 {
                 continue;
             }
@@ -341,7 +353,9 @@ impl Run {
     fn some_host(&mut self, power: Power) -> Option<HostId> {
         // The first host is never taken down, so that there is somebody to join.
         let others = self.hosts.iter().copied().skip(1);
-        let fitting: Vec<HostId> = others.filter(|&host| self.world.host(host).power() == power).collect();
+        let fitting: Vec<HostId> = others
+            .filter(|&host| self.world.host(host).power() == power)
+            .collect();
         fitting.choose(&mut self.rng).copied()
     }
 
@@ -353,18 +367,25 @@ impl Run {
             }
             Trouble::Disorder => {
                 let share = self.rng.random_range(0.0..0.3);
-                self.world.links.change_all(|link| (link.duplicate, link.reorder) = (share, share));
+                self.world
+                    .links
+                    .change_all(|link| (link.duplicate, link.reorder) = (share, share));
             }
             Trouble::Damage => {
                 let share = self.rng.random_range(0.0..0.1);
                 self.world.links.change_all(|link| link.corrupt = share);
             }
             Trouble::SmallMtu => {
-                let mtu = *[700, 1200, usize::MAX].choose(&mut self.rng).unwrap_or(&usize::MAX);
+                let mtu = *[700, 1200, usize::MAX]
+                    .choose(&mut self.rng)
+                    .unwrap_or(&usize::MAX);
                 self.world.links.change_all(|link| link.mtu = mtu);
             }
             Trouble::OneWayCuts => {
-                let (from, to) = (self.rng.random_range(0..self.hosts.len()), self.rng.random_range(0..self.hosts.len()));
+                let (from, to) = (
+                    self.rng.random_range(0..self.hosts.len()),
+                    self.rng.random_range(0..self.hosts.len()),
+                );
                 match self.rng.random_range(0..3) {
                     0 => self.world.links.heal(),
                     _ => self.world.links.cut_one_way(self.hosts[from], self.hosts[to]),
@@ -378,7 +399,9 @@ impl Run {
                 _ => self.world.links.heal(),
             },
             Trouble::Stalls => {
-                let frozen = self.some_host(Power::Frozen).filter(|_| self.rng.random_range(0..3) > 0);
+                let frozen = self
+                    .some_host(Power::Frozen)
+                    .filter(|_| self.rng.random_range(0..3) > 0);
                 if let Some(host) = frozen {
                     self.world.thaw(host);
                 } else if let Some(host) = self.some_host(Power::Up) {
@@ -411,8 +434,15 @@ impl Run {
 
     /// Lets some host speak, ask or change its tags.
     fn say_something(&mut self) {
-        let up: Vec<HostId> = self.hosts.iter().copied().filter(|&host| self.is_citizen(host)).collect();
-        let Some(&host) = up.choose(&mut self.rng) else { return };
+        let up: Vec<HostId> = self
+            .hosts
+            .iter()
+            .copied()
+            .filter(|&host| self.is_citizen(host))
+            .collect();
+        let Some(&host) = up.choose(&mut self.rng) else {
+            return;
+        };
         self.said += 1;
         let text = format!("{MARK} {}", self.said);
         let command = match self.rng.random_range(0..4) {

@@ -17,6 +17,9 @@ use crate::wire::{
     Ack, Alive, Message, PushNodeState, StreamDecoder, StreamMessage, decode_datagram, encode_compound,
 };
 
+/// Takes a packet without what it says of some nodes, by name and incarnation; `None` when nothing is left.
+type Strip = fn(Vec<u8>, &dyn Fn(&str, u32) -> bool) -> Option<Vec<u8>>;
+
 /// A bug of one host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -143,7 +146,7 @@ impl World {
         &self,
         id: HostId,
         plain: Vec<u8>,
-        strip: fn(Vec<u8>, &dyn Fn(&str, u32) -> bool) -> Option<Vec<u8>>,
+        strip: Strip,
     ) -> Option<Vec<u8>> {
         let own = self.hosts[id.0].name();
         strip(plain, &|name, incarnation| name == own && incarnation > 1)
@@ -177,7 +180,9 @@ impl World {
         };
         for message in &datagram.messages {
             let Message::Ping(ping) = message else { continue };
-            let asker = self.hosts().find(|&host| self.host(host).name() == ping.source_node);
+            let asker = self
+                .hosts()
+                .find(|&host| self.host(host).name() == ping.source_node);
             let Some(asker) = asker else { continue };
             let mut plain = Vec::new();
             let ack = Ack {
@@ -241,7 +246,9 @@ fn strip_datagram(plain: Vec<u8>, unwanted: &dyn Fn(&str, u32) -> bool) -> Optio
         return Some(plain);
     };
     let goes = |message: &&Message<'_>| match message {
-        Message::Alive(Alive { node, incarnation, .. }) => !unwanted(node, *incarnation),
+        Message::Alive(Alive {
+            node, incarnation, ..
+        }) => !unwanted(node, *incarnation),
         _ => true,
     };
     let kept: Vec<Vec<u8>> = datagram.messages.iter().filter(goes).map(encoded).collect();

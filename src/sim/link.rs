@@ -154,7 +154,10 @@ impl Map {
             },
         };
         Map {
-            links: ONE_WAY_MS.iter().map(|row| row.iter().map(|&ms| link(ms)).collect()).collect(),
+            links: ONE_WAY_MS
+                .iter()
+                .map(|row| row.iter().map(|&ms| link(ms)).collect())
+                .collect(),
         }
     }
 
@@ -223,13 +226,18 @@ impl Links {
 
     /// Whether nothing is cut, and hardly anything lost.
     pub fn is_calm(&self) -> bool {
-        self.cuts.is_empty() && self.all().all(|link| link.loss <= CALM_LOSS && link.corrupt <= CALM_LOSS)
+        self.cuts.is_empty()
+            && self
+                .all()
+                .all(|link| link.loss <= CALM_LOSS && link.corrupt <= CALM_LOSS)
     }
 
     /// Whether nothing is cut, lost or damaged at all.
     pub fn is_clean(&self) -> bool {
         self.cuts.is_empty()
-            && self.all().all(|link| link.loss == 0.0 && link.corrupt == 0.0 && link.mtu == usize::MAX)
+            && self
+                .all()
+                .all(|link| link.loss == 0.0 && link.corrupt == 0.0 && link.mtu == usize::MAX)
     }
 
     fn all(&self) -> impl Iterator<Item = &Link> {
@@ -334,16 +342,27 @@ mod tests {
         let mut links = Links::default();
         links.set_map(Map::three_regions());
         let mut rng = rng();
-        for (from, to, least_ms, mean_ms) in [(0, 3, 0, 1), (0, 1, 40, 50), (1, 2, 75, 87), (2, 0, 115, 129)] {
+        for (from, to, least_ms, mean_ms) in [(0, 3, 0, 1), (0, 1, 40, 50), (1, 2, 75, 87), (2, 0, 115, 129)]
+        {
             let link = links.between(HostId(from), HostId(to));
             let drawn: Vec<Duration> = (0..2000).map(|_| link.latency(&mut rng)).collect();
             let mean = drawn.iter().sum::<Duration>() / 2000;
-            assert!(drawn.iter().all(|&latency| latency >= Duration::from_millis(least_ms)));
-            assert!(mean.as_millis().abs_diff(mean_ms) <= 2, "{from} to {to}: {mean:?}");
+            assert!(
+                drawn
+                    .iter()
+                    .all(|&latency| latency >= Duration::from_millis(least_ms))
+            );
+            assert!(
+                mean.as_millis().abs_diff(mean_ms) <= 2,
+                "{from} to {to}: {mean:?}"
+            );
             assert!(drawn.iter().max() > Some(&(mean + 3 * link.queueing)), "a tail");
         }
         links.set_one_way(HostId(0), HostId(1), Link::steady(Duration::from_millis(7)));
-        assert_eq!(links.between(HostId(0), HostId(1)).latency(&mut rng).as_millis(), 7);
+        assert_eq!(
+            links.between(HostId(0), HostId(1)).latency(&mut rng).as_millis(),
+            7
+        );
     }
 
     #[test]

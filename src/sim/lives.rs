@@ -119,8 +119,7 @@ impl World {
         host.life += 1;
         host.power = Power::Up;
         host.node = Some(
-            Node::sharing(host.config.clone(), now, self.pool.clone())
-                .expect("the configuration is right"),
+            Node::sharing(host.config.clone(), now, self.pool.clone()).expect("the configuration is right"),
         );
         self.trace
             .note(self.now, "start", id.0, host.config.name.as_bytes());

@@ -222,7 +222,9 @@ impl<'a> Run<'a> {
             Network::Wan => world.links.set_usual(Link::wan()),
             Network::Regions => world.links.set_map(Map::three_regions()),
         }
-        world.links.change_all(|link| link.loss = link.loss.max(trial.loss));
+        world
+            .links
+            .change_all(|link| link.loss = link.loss.max(trial.loss));
         let started = world.now();
         Run {
             trial,
@@ -277,7 +279,7 @@ impl<'a> Run<'a> {
                             self.last_join = self.last_join.max(at);
                         }
                         MemberEventKind::Failed => {
-                            self.alive[id.0] -= 1;
+                            self.alive[id.0] = self.alive[id.0].saturating_sub(1);
                             self.take_failure(at, &member.name);
                         }
                         MemberEventKind::Leave | MemberEventKind::Update | MemberEventKind::Reap => {}
@@ -340,8 +342,14 @@ impl<'a> Run<'a> {
     fn quiet_down(&mut self) {
         let limit = self.world.now() + self.patience().spread;
         let is_busy = |world: &World, id: HostId| {
-            let lengths = world.host(id).node().map(|node| node.lengths()).unwrap_or_default();
-            lengths.iter().any(|(table, len)| table.ends_with("broadcasts") && *len > 0)
+            let lengths = world
+                .host(id)
+                .node()
+                .map(|node| node.lengths())
+                .unwrap_or_default();
+            lengths
+                .iter()
+                .any(|(table, len)| table.ends_with("broadcasts") && *len > 0)
         };
         while self.world.now() < limit {
             self.step(STEP * 5);

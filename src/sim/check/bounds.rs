@@ -80,7 +80,10 @@ impl Checker for WithinBounds {
             for (table, len) in node.lengths() {
                 let bound = bound(table, sight);
                 if len > bound {
-                    report.push(format!("{} holds {len} {table}, at most {bound} may be", sight.name(id)));
+                    report.push(format!(
+                        "{} holds {len} {table}, at most {bound} may be",
+                        sight.name(id)
+                    ));
                 }
                 // Whoever is alone keeps its news for the first who comes.
                 let waits_for_company = is_alone && table.ends_with("broadcasts");
@@ -93,7 +96,10 @@ impl Checker for WithinBounds {
             return self.filled.clear();
         }
         for (id, table) in self.filled.end_glance(sight.now, UNDER_WAY_MAX) {
-            report.push(format!("{}: {table} were never empty for {UNDER_WAY_MAX:?}", sight.name(id)));
+            report.push(format!(
+                "{}: {table} were never empty for {UNDER_WAY_MAX:?}",
+                sight.name(id)
+            ));
         }
     }
 }

@@ -40,7 +40,10 @@ impl Checker for NeverBack {
             };
             for ((what, before), time) in CLOCKS.iter().zip(before).zip(times) {
                 if time < before {
-                    report.push(format!("the {what} of {} went from {before} to {time}", sight.name(id)));
+                    report.push(format!(
+                        "the {what} of {} went from {before} to {time}",
+                        sight.name(id)
+                    ));
                 }
             }
         }

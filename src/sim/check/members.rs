@@ -93,7 +93,11 @@ impl Checker for DeadFail {
             return;
         }
         let is_down = |standing: &Standing| standing.power == Power::Down;
-        let dead: Vec<HostId> = sight.world.hosts().filter(|&id| is_down(&sight.standing(id))).collect();
+        let dead: Vec<HostId> = sight
+            .world
+            .hosts()
+            .filter(|&id| is_down(&sight.standing(id)))
+            .collect();
         for (observer, subject, member) in beliefs(sight, &dead) {
             let gone = |member: &Member| matches!(member.status, MemberStatus::Failed | MemberStatus::Left);
             if member.is_some_and(|member| !gone(member)) {
@@ -130,8 +134,11 @@ impl Checker for ViewsAgree {
         // A node knows best about itself, so whoever says something else is wrong. A member that is not
         // believed to be there is none of this checker's business.
         for (observer, subject, member) in beliefs(sight, &citizens) {
-            let own = views.get(subject.0).and_then(|view| find(view.as_ref()?, sight.name(subject)));
-            let (Some(own), Some(member)) = (own, member.filter(|member| member.status == MemberStatus::Alive))
+            let own = views
+                .get(subject.0)
+                .and_then(|view| find(view.as_ref()?, sight.name(subject)));
+            let (Some(own), Some(member)) =
+                (own, member.filter(|member| member.status == MemberStatus::Alive))
             else {
                 continue;
             };
@@ -140,7 +147,9 @@ impl Checker for ViewsAgree {
             }
         }
         for (observer, subject) in self.wrong.end_glance(sight.now, sight.patience.spread) {
-            let view = views.get(observer.0).and_then(|view| find(view.as_ref()?, sight.name(subject)));
+            let view = views
+                .get(observer.0)
+                .and_then(|view| find(view.as_ref()?, sight.name(subject)));
             report.push(format!("{} still believes {view:?}", sight.name(observer)));
         }
     }

@@ -112,12 +112,14 @@ pub struct Sight<'a> {
 impl Sight<'_> {
     /// For how long the network has been calm.
     pub fn calm_for(&self) -> Duration {
-        self.calm_since.map_or(Duration::ZERO, |since| self.now.since(since))
+        self.calm_since
+            .map_or(Duration::ZERO, |since| self.now.since(since))
     }
 
     /// The hosts that are up and have not left.
     pub fn citizens(&self) -> impl Iterator<Item = HostId> {
-        let is_citizen = |(_, standing): &(usize, &Standing)| standing.power == Power::Up && !standing.departed;
+        let is_citizen =
+            |(_, standing): &(usize, &Standing)| standing.power == Power::Up && !standing.departed;
         let standings = self.standings.iter().enumerate();
         standings.filter(is_citizen).map(|(index, _)| HostId(index))
     }
@@ -162,7 +164,11 @@ pub struct Finding {
 impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let seconds = Duration::from_nanos(self.at.as_nanos()).as_secs_f64();
-        write!(f, "at {seconds:.3} s, against \"{}\": {}", self.promise, self.what)
+        write!(
+            f,
+            "at {seconds:.3} s, against \"{}\": {}",
+            self.promise, self.what
+        )
     }
 }
 
@@ -231,7 +237,7 @@ impl Watch {
         let suspicions = world.take_suspicions();
         self.update(world);
         self.glances += 1;
-        let views: Option<Vec<_>> = (self.glances % VIEWS_EVERY == 0).then(|| {
+        let views: Option<Vec<_>> = self.glances.is_multiple_of(VIEWS_EVERY).then(|| {
             let view = |id: HostId| match world.host(id).power() {
                 Power::Up => world.host(id).node().map(|node| node.members()),
                 _ => None,
@@ -278,7 +284,8 @@ impl Watch {
             match self.standings.get_mut(id.0) {
                 None => self.standings.push(fresh),
                 Some(known) => {
-                    let stays_departed = known.departed && (fresh.power == Power::Down || known.life == fresh.life);
+                    let stays_departed =
+                        known.departed && (fresh.power == Power::Down || known.life == fresh.life);
                     if known.life != fresh.life {
                         *known = fresh;
                     } else if known.power != fresh.power {

@@ -38,13 +38,18 @@ impl Checker for QuietRotation {
         let long_ago = |since: Time| sight.now.since(since) > sight.patience.detect;
         let settled = self.clean_since.is_some_and(long_ago)
             && sight.standings.iter().all(|standing| long_ago(standing.since));
-        let rotating = self.changed.is_some_and(|at| sight.now.since(at) <= sight.patience.detect);
+        let rotating = self
+            .changed
+            .is_some_and(|at| sight.now.since(at) <= sight.patience.detect);
         if settled && rotating {
             for (index, before) in self.unreadable.iter().enumerate() {
                 let id = HostId(index);
                 let lost = unreadable[index] - before;
                 if lost > 0 {
-                    report.push(format!("{} could not read {lost} packets during a rotation", sight.name(id)));
+                    report.push(format!(
+                        "{} could not read {lost} packets during a rotation",
+                        sight.name(id)
+                    ));
                 }
                 let suspicions = sight.suspicions.get(index).copied().unwrap_or(0);
                 if suspicions > 0 {

@@ -29,7 +29,11 @@ impl Checker for Sealed {
 
     fn look(&mut self, sight: &Sight<'_>, report: &mut Vec<String>) {
         for packet in sight.packets {
-            let kind = if packet.is_datagram { "datagram" } else { "stream message" };
+            let kind = if packet.is_datagram {
+                "datagram"
+            } else {
+                "stream message"
+            };
             let mut bytes = packet.bytes.clone();
             let opened = if packet.is_datagram {
                 packets::open_datagram(Some(&self.ring), &mut bytes).is_some()
@@ -40,7 +44,12 @@ impl Checker for Sealed {
             if !opened {
                 report.push(format!("{from} sent a {kind} that no key opens"));
             }
-            let shows = |mark: &&Vec<u8>| packet.bytes.windows(mark.len()).any(|window| window == mark.as_slice());
+            let shows = |mark: &&Vec<u8>| {
+                packet
+                    .bytes
+                    .windows(mark.len())
+                    .any(|window| window == mark.as_slice())
+            };
             if let Some(mark) = self.marks.iter().find(shows) {
                 let mark = String::from_utf8_lossy(mark);
                 report.push(format!("{from} sent a {kind} that shows '{mark}'"));
