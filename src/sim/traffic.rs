@@ -49,6 +49,9 @@ pub(crate) enum Arrival {
 
 impl World {
     pub(super) fn arrive(&mut self, id: HostId, arrival: Arrival) {
+        let Some(arrival) = self.bend_arrival(id, arrival) else {
+            return;
+        };
         let host = &mut self.hosts[id.0];
         match (host.power, arrival) {
             (Power::Up, Arrival::Datagram { from, bytes }) => self.receive_datagram(id, from, bytes),
@@ -89,7 +92,7 @@ impl World {
 
     fn receive_datagram(&mut self, id: HostId, from: SocketAddr, mut bytes: Vec<u8>) {
         self.trace.note(self.now, "datagram", id.0, &bytes);
-        let now = self.now;
+        let now = self.local_time(id);
         let host = &mut self.hosts[id.0];
         let mut scratch = Vec::new();
         let datagram = packets::open_datagram(host.ring.as_ref(), &mut bytes)
@@ -115,7 +118,8 @@ impl World {
         self.trace.note(self.now, "dial", id.0, &bytes);
         self.streams += 1;
         let stream = StreamId(self.streams);
-        let (now, source) = (self.now, self.hosts[from.0].addr());
+        let source = self.links.source(from, self.hosts[from.0].addr());
+        let now = self.local_time(id);
         let host = &mut self.hosts[id.0];
         let mut decoder = StreamDecoder::default();
         if let Some(plain) = packets::open_stream(host.ring.as_ref(), &mut bytes) {
@@ -168,6 +172,7 @@ impl World {
         exchange: ExchangeId,
         result: Result<Vec<u8>, String>,
     ) {
+        let now = self.local_time(id);
         let host = &mut self.hosts[id.0];
         // Late for its deadline, or meant for an earlier life of this host.
         if host.life != life || !host.exchanges.remove(&exchange) {
@@ -190,7 +195,7 @@ impl World {
         };
         if let Some(node) = host.node.as_mut() {
             let result = result.as_ref().map(Some).map_err(Clone::clone);
-            node.handle(self.now, Input::Exchange { id: exchange, result });
+            node.handle(now, Input::Exchange { id: exchange, result });
             self.settle(id);
         }
     }
@@ -207,13 +212,12 @@ impl World {
         let Some(&target) = self.by_addr.get(&to) else {
             return;
         };
-        let source = self.hosts[from.0].addr();
-        let copies = self.links.datagram(&mut self.rng, from, target);
+        let source = self.links.source(from, self.hosts[from.0].addr());
+        let copies = self.links.datagram(&mut self.rng, from, target, bytes.len());
         for latency in copies.into_iter().flatten() {
-            let arrival = Arrival::Datagram {
-                from: source,
-                bytes: bytes.clone(),
-            };
+            let mut bytes = bytes.clone();
+            self.links.damage(&mut self.rng, from, target, &mut bytes);
+            let arrival = Arrival::Datagram { from: source, bytes };
             self.agenda
                 .set(self.now + latency, Happening::Arrive(target, arrival));
         }
