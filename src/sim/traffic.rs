@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::agenda::Happening;
 use super::host::{INBOX_MAX, Power};
 use super::{HostId, World, packets};
+use crate::bounds::STREAM_MESSAGE_MAX;
 use crate::node::{ExchangeId, Input, StreamId};
 use crate::time::Time;
-use crate::wire::{StreamDecoder, decode_datagram};
+use crate::wire::{decode_datagram, decode_stream};
 
 /// A packet that a tap has seen, as it left its sender.
 #[derive(Clone, Debug)]
@@ -121,11 +122,10 @@ impl World {
         let source = self.links.source(from, self.hosts[from.0].addr());
         let now = self.local_time(id);
         let host = &mut self.hosts[id.0];
-        let mut decoder = StreamDecoder::default();
-        if let Some(plain) = packets::open_stream(host.ring.as_ref(), &mut bytes) {
-            decoder.push(plain);
-        }
-        let (Ok(message), Some(node)) = (decoder.message(), host.node.as_mut()) else {
+        let mut scratch = Vec::new();
+        let message = packets::open_stream(host.ring.as_ref(), &mut bytes)
+            .and_then(|plain| decode_stream(plain, &mut scratch, STREAM_MESSAGE_MAX).ok());
+        let (Some(message), Some(node)) = (message, host.node.as_mut()) else {
             host.counters.unreadable += 1;
             return self.send_reply(id, from, life, exchange, Err("EOF".to_owned()));
         };
@@ -182,17 +182,13 @@ impl World {
             .as_ref()
             .map_or_else(|error| error.as_bytes(), Vec::as_slice);
         self.trace.note(self.now, "reply", id.0, noted);
-        let mut decoder = StreamDecoder::default();
-        let opened = result.and_then(|mut bytes| {
+        let (mut bytes, mut scratch) = (Vec::new(), Vec::new());
+        let result = result.and_then(|reply| {
+            bytes = reply;
             let plain =
                 packets::open_stream(host.ring.as_ref(), &mut bytes).ok_or("no key opens the reply")?;
-            decoder.push(plain);
-            Ok(())
+            decode_stream(plain, &mut scratch, STREAM_MESSAGE_MAX).map_err(|error| error.to_string())
         });
-        let result = match opened {
-            Ok(()) => decoder.message().map_err(|error| error.to_string()),
-            Err(reason) => Err(reason),
-        };
         if let Some(node) = host.node.as_mut() {
             let result = result.as_ref().map(Some).map_err(Clone::clone);
             node.handle(now, Input::Exchange { id: exchange, result });
