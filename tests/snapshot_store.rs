@@ -507,3 +507,133 @@ fn a_log_cut_at_any_length_gives_an_earlier_state_or_is_set_aside() {
         check_start(&cut, &states, &format!("cut to {to} of {len}"));
     }
 }
+
+#[test]
+fn a_switch_of_generations_may_be_interrupted_anywhere() {
+    let (keep, path) = scratch();
+    let states = with_history(&path);
+    let last = states.last().unwrap();
+    let (first, second) = (path.join("gen-000001"), path.join("gen-000002"));
+    let check = |what: &str, left: &[&str]| {
+        let (loaded, recorder) = open(&path);
+        assert_eq!(loaded.warnings, [] as [&str; 0], "{what}");
+        assert_eq!(&sorted(loaded.memory), last, "{what}");
+        run(recorder.finish(PATIENCE));
+        let mut names: Vec<String> = fs::read_dir(&path)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.starts_with("gen-"))
+            .collect();
+        names.sort();
+        assert_eq!(names, left, "{what}");
+    };
+    fs::create_dir(&second).unwrap();
+    check("the next one is empty", &["gen-000001"]);
+    let other = keep.path().join("other");
+    run(open(&other).1.finish(PATIENCE));
+    copy(&other.join("gen-000001"), &second);
+    check("the next one is written, in part", &["gen-000001"]);
+    copy(&first, &second);
+    fs::write(path.join("current.new"), "gen-0").unwrap();
+    check("the next one is about to count", &["gen-000001"]);
+    copy(&other.join("gen-000001"), &second);
+    fs::rename(&first, keep.path().join("kept")).unwrap();
+    fs::rename(&second, &first).unwrap();
+    fs::rename(keep.path().join("kept"), &second).unwrap();
+    fs::write(path.join("current"), "gen-000002\n").unwrap();
+    check("the one before is still there", &["gen-000002"]);
+    fs::remove_file(path.join("current")).unwrap();
+    check("nothing says which counts", &["gen-000002"]);
+    fs::write(path.join("current"), "\0\0\0").unwrap();
+    fs::create_dir(path.join("gen-000003")).unwrap();
+    check("and another was begun", &["gen-000002"]);
+}
+
+#[test]
+fn a_store_of_schema_0_is_upgraded_and_one_of_the_future_is_refused_untouched() {
+    let (_keep, path) = scratch();
+    run(open(&path).1.finish(PATIENCE));
+    let generation = path.join("gen-000001");
+    let write = |schema: u32| {
+        let db = sled::open(&generation).unwrap();
+        let (clocks, meta) = (db.open_tree("clocks").unwrap(), db.open_tree("meta").unwrap());
+        clocks.clear().unwrap();
+        for (key, value) in [("incarnation", 3_u64), ("member", 7), ("event", 8), ("query", 9)] {
+            clocks.insert(key, &value.to_be_bytes()).unwrap();
+        }
+        meta.insert("schema", &schema.to_be_bytes()).unwrap();
+        db.open_tree("seen")
+            .unwrap()
+            .insert(
+                [&b"q"[..], &5_u64.to_be_bytes(), &1_u32.to_be_bytes()].concat(),
+                "",
+            )
+            .unwrap();
+        db.flush().unwrap();
+    };
+    write(snapshot::SCHEMA + 1);
+    let refused = snapshot::open(settings(&path), NOW).unwrap_err().to_string();
+    let newest = snapshot::SCHEMA;
+    let expected = format!("has schema {}, and this program knows up to {newest}", newest + 1);
+    assert!(refused.contains(&expected), "{refused}");
+    assert_eq!(snapshot::read(&path).unwrap_err().to_string(), refused);
+    assert!(generation.is_dir());
+
+    write(0);
+    let (loaded, recorder) = open(&path);
+    assert_eq!(loaded.warnings, [] as [&str; 0]);
+    let expected = Memory {
+        marks: Marks {
+            incarnation: 3,
+            member: 7,
+            event: 8,
+            query: 9,
+            ..Marks::default()
+        },
+        queries: vec![(5, 1)],
+        ..Memory::default()
+    };
+    assert_eq!(loaded.memory, expected);
+    run(recorder.finish(PATIENCE));
+    let contents = snapshot::read(&path).unwrap();
+    assert_eq!((contents.schema, contents.intact), (snapshot::SCHEMA, true));
+    assert_eq!(contents.memory, expected);
+    assert!(!generation.exists(), "its place is taken");
+}
+
+#[test]
+fn a_store_that_has_grown_is_written_anew() {
+    let (_keep, path) = scratch();
+    run(async {
+        let (_, mut recorder) = open(&path);
+        let watch = recorder.watch();
+        let names: Vec<String> = (0..20_000).map(|number| format!("node-{number:0>100}")).collect();
+        for name in &names {
+            let mut member = member(name, 1);
+            Arc::get_mut(&mut member.facts).unwrap().meta = vec![1; 500].into();
+            recorder.note(Record::Member(member));
+        }
+        store(&mut recorder, marks(5)).await;
+        let full = watch.status().bytes;
+        assert!(full > 12 << 20, "{full} bytes");
+        for name in &names[10..] {
+            recorder.note(Record::ForgetMember(name.as_str().into()));
+        }
+        store(&mut recorder, marks(6)).await;
+        let until = Instant::now() + PATIENCE;
+        let mut step = 7;
+        while watch.status().bytes > 8 << 20 {
+            assert!(Instant::now() < until, "{:?}", watch.status());
+            store(&mut recorder, marks(step)).await;
+            step += 1;
+        }
+        recorder.note(Record::Query((3, 3)));
+        store(&mut recorder, marks(step)).await;
+        recorder.finish(PATIENCE).await;
+        let contents = snapshot::read(&path).unwrap();
+        assert!(contents.intact && contents.bytes <= 8 << 20);
+        assert_eq!(contents.memory.members.len(), 10);
+        assert_eq!(contents.memory.queries, [(3, 3)]);
+        assert_eq!(contents.memory.marks, marks(step));
+    });
+}
