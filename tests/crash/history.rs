@@ -66,6 +66,8 @@ pub enum Fact {
         members: BTreeMap<String, String>,
         handled: Vec<Handled>,
     },
+    /// The disk took so long that the node no longer waited for it before it spoke.
+    DiskWasSlow,
     /// Killed, and this is what was on the disk.
     Killed { stored: Stored },
     /// A peer fired these events, in this order, while the node was down.
@@ -128,7 +130,8 @@ fn broken(promise: Promise, life: usize, how: String) -> Broken {
     Broken { promise, life, how }
 }
 
-fn is_gone(status: &str) -> bool {
+/// Whether a member of this status has left or failed.
+pub fn is_gone(status: &str) -> bool {
     matches!(status, "left" | "failed")
 }
 
@@ -187,6 +190,12 @@ fn check_kept(history: &History) -> Vec<Broken> {
 fn check_forward(history: &History) -> Vec<Broken> {
     let mut wrong = Vec::new();
     let mut lives: Vec<(usize, Clocks, String)> = Vec::new();
+    let slow = |life: usize| {
+        history
+            .facts
+            .iter()
+            .any(|(of, fact)| *of == life && matches!(fact, Fact::DiskWasSlow))
+    };
     for (life, fact) in &history.facts {
         let seen = match fact {
             Fact::Saw { by, clocks } => Some((*clocks, format!("seen by {by}"))),
@@ -194,7 +203,10 @@ fn check_forward(history: &History) -> Vec<Broken> {
             Fact::Began { clocks, .. } => Some((*clocks, "first seen".to_owned())),
             _ => None,
         };
-        lives.extend(seen.map(|(clocks, how)| (*life, clocks, how)));
+        lives.extend(
+            seen.filter(|_| !slow(*life))
+                .map(|(clocks, how)| (*life, clocks, how)),
+        );
     }
     for (life, fact) in &history.facts {
         // The store belongs to the life that has ended. A new one announces an incarnation of its own.

@@ -36,11 +36,22 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// Keeps what it leaves behind, for whoever looks for the reason of something.
+    pub fn keep(&mut self) {
+        self.folder.disable_cleanup(true);
+        eprintln!(
+            "what {SUBJECT} left behind is in {}",
+            self.folder.path().display()
+        );
+    }
+
     /// One that has not been started yet.
     pub fn new(key: &str, args: &[&str]) -> Subject {
         let encrypt = format!("-encrypt={key}");
         Subject {
-            folder: tempfile::tempdir().expect("a temporary folder"),
+            // A kill takes nothing that the system has been given, so memory does as well as a disk, which
+            // others may keep too busy for it to be waited for.
+            folder: tempfile::tempdir_in("/dev/shm").expect("a folder in memory"),
             gossip: Port::reserve(),
             rpc: Port::reserve(),
             args: std::iter::once(encrypt.as_str())
@@ -75,11 +86,7 @@ impl Subject {
     /// Begins a life, and does not wait for it to be of use.
     pub fn spawn(&mut self, more: &[String]) {
         assert!(self.child.is_none(), "it still runs");
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.beside("log"))
-            .expect("the log");
+        let log = File::create(self.beside(&format!("log{}", self.pids.len() + 1))).expect("the log");
         let handled = self.beside("handled");
         // Even if this test is killed, the agent ends with it. The shell's parent tells which life it is.
         let child = Command::new("setpriv")
@@ -151,12 +158,22 @@ impl Subject {
         read_store(&copy)
     }
 
-    /// All that it has printed.
+    /// Whether its present or last life has given up waiting for its disk.
+    pub fn disk_was_slow(&self) -> bool {
+        let log = fs::read(self.log_path()).unwrap_or_default();
+        String::from_utf8_lossy(&log).contains("the snapshot's disk is slow")
+    }
+
+    /// The end of what its present or last life has printed.
     pub fn log(&self) -> String {
-        let bytes = fs::read(self.beside("log")).unwrap_or_default();
+        let bytes = fs::read(self.log_path()).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(80)..].join("\n")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.beside(&format!("log{}", self.pids.len()))
     }
 
     fn rpc_addr(&self) -> String {
