@@ -128,7 +128,7 @@ impl Upper for Serf {
                 }
             }
             SerfMessage::UserEvent(event) => {
-                if self.handle_user_event(event) {
+                if !self.waits_for_older(event.ltime, bytes) && self.handle_user_event(event) {
                     self.queues.events.push(None, verbatim(bytes), None);
                 }
             }
