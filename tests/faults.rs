@@ -178,6 +178,39 @@ fn a_partition_of_two_minutes_heals_and_leaves_nothing_behind() {
     before.assert_nothing_leaked(&all);
 }
 
+/// Failed members are forgotten after two seconds, so that nothing but the flag `-join` knows the way.
+const FORGETFUL: &str = "base = \"lan\"\n[serf]\nreap_interval = \"1s\"\nreconnect_timeout = \"2s\"\nreconnect_interval = \"1s\"\n";
+
+#[test]
+fn two_sides_that_forgot_each_other_meet_again_through_their_seeds() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let profile = folder.path().join("forgetful.toml");
+    std::fs::write(&profile, FORGETFUL).expect("a profile");
+    let mut network =
+        Routed::new(4).unwrap_or_else(|reason| panic!("this test needs networks of its own: {reason}"));
+    let mut agents: Vec<Agent> = Vec::new();
+    for index in 0..4 {
+        let mut plan = plan(Kind::Fyrd, &format!("n{index}"))
+            .host(&network.address(index))
+            .launcher(&network.launcher(index))
+            .arg(format!("-profile={}", profile.display()));
+        if let Some(seed) = agents.first() {
+            // One waits for the start, the others for as long as it takes.
+            let flag = if index == 1 { "join" } else { "retry-join" };
+            plan = plan.arg(format!("-{flag}={}", seed.address()));
+        }
+        agents.push(plan.start());
+    }
+    let all: Vec<&Agent> = agents.iter().collect();
+    all_alive(&all);
+    network.cut(&[0, 1], &[2, 3]);
+    network.cut(&[2, 3], &[0, 1]);
+    all_alive(&all[..2]);
+    all_alive(&all[2..]);
+    network.heal();
+    all_agree_again(&all);
+}
+
 #[test]
 fn cuts_in_one_direction_fail_nobody_and_a_deaf_member_comes_back() {
     let (mut network, agents) = routed_cluster(&mixed(6));
