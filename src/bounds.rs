@@ -252,3 +252,13 @@ pub const RPC_LOSS_CHECK: Duration = Duration::from_secs(1);
 
 /// Shortest time between two log lines about what one client loses.
 pub const RPC_LOSS_REPORT: Duration = Duration::from_secs(10);
+
+/// Largest text snapshot of Serf that is read. Serf compacts its own at 256 bytes a member, which for
+/// [`MAX_MEMBERS`] of them is half of it.
+pub const SERF_SNAPSHOT_MAX: u64 = 64 << 20;
+
+/// Warnings about lines of a text snapshot that are kept; a file of another kind has nothing but such lines.
+pub const SNAPSHOT_WARNINGS: usize = 20;
+
+/// Bytes of such a line that a warning shows: a name of the greatest length and an address fit.
+pub const SNAPSHOT_LINE_SHOWN: usize = 256;

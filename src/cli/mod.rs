@@ -24,6 +24,7 @@ mod query;
 mod reachability;
 mod rpc;
 mod rtt;
+mod snapshot;
 mod table;
 mod tags;
 mod terminal;
@@ -103,6 +104,10 @@ const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand {
         define: rtt::define,
         run: rtt::run,
+    },
+    Subcommand {
+        define: snapshot::define,
+        run: snapshot::run,
     },
     Subcommand {
         define: tags::define,

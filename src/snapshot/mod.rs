@@ -9,6 +9,7 @@
 
 mod error;
 mod recorder;
+pub mod serf_text;
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
