@@ -59,13 +59,38 @@ fn every_seed_keeps_the_promises() {
     }
 }
 
-/// `tests/fuzz/run grow` begins with it.
 #[test]
-#[ignore = "adds the seeds to the corpus"]
+fn every_target_has_its_fuzzer_and_is_run() {
+    let folder = corpus().with_file_name("");
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect("a file of the fuzzers");
+    let (manifest, script) = (read("Cargo.toml"), read("run"));
+    let run = script
+        .lines()
+        .find_map(|line| line.strip_prefix("targets=("))
+        .expect("the list of targets");
+    let run: Vec<&str> = run.trim_end_matches(')').split(' ').collect();
+    assert_eq!(run, TARGETS.map(|(name, _)| name));
+    for name in run {
+        assert!(
+            manifest.contains(&format!("[[bin]]\nname = \"{name}\"\n")),
+            "{name}"
+        );
+        assert!(
+            read(&format!("fuzz_targets/{name}.rs")).contains(&format!("run(\"{name}\", input)")),
+            "{name}"
+        );
+    }
+}
+
+/// `tests/fuzz/run` begins with it.
+#[test]
+#[ignore = "writes the seeds for the fuzzers"]
 fn write_seeds() {
     for (name, _) in TARGETS {
-        let folder = corpus().join(name);
-        std::fs::create_dir_all(&folder).expect("the folder of the corpus");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("target/fuzz/seeds")
+            .join(name);
+        std::fs::create_dir_all(&folder).expect("the folder of the seeds");
         for (index, seed) in seeds(name).into_iter().enumerate() {
             std::fs::write(folder.join(format!("seed-{index}")), seed).expect("a seed");
         }
@@ -85,6 +110,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         "config" => configs(),
         "profile" => profiles(),
         "keyring" => keyrings(),
+        "snapshot" => snapshots(),
         "node" => lives(),
         other => panic!("no seeds for {other}"),
     }
@@ -352,6 +378,20 @@ fn keyrings() -> Vec<Vec<u8>> {
         "[\"AA==\\n\"]".to_owned(),
     ]
     .map(String::into_bytes)
+    .into()
+}
+
+fn snapshots() -> Vec<Vec<u8>> {
+    [
+        "alive: b 127.0.0.9:17913\nalive: a b 127.0.0.9:17911\nclock: 1\nevent-clock: 2\nquery-clock: 1\nleave\nclock: 2\n",
+        "alive: self 10.0.0.1:7946\nalive: n [fe80::1]:7946\nnot-alive: n\nalive: n [::ffff:10.0.0.2]:7946\n",
+        "clock: 4611686018427387904\nclock: 18446744073709551616\nclock: +1\nevent-clock: -1\n",
+        "coordinate: {\"Vec\":[0,0]}\n# a comment\nnonsense\nalive: \nalive: x y\nalive:  1.2.3.4:0\n",
+        "alive: a 1.2.3.4:5\r\nleave\nalive: \u{e9} 1.2.3.4:6\nalive: a 1.2.3.4:7\nalive: cut off",
+        "leave",
+        "",
+    ]
+    .map(|text| text.as_bytes().to_vec())
     .into()
 }
 

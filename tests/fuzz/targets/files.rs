@@ -1,9 +1,11 @@
-//! What a user writes: configuration, profiles, keyrings.
+//! What a user writes or brings along: configuration, profiles, keyrings, snapshots of Serf.
 
 use std::path::Path;
 
 use fyrd::agent::config::Settings;
+use fyrd::bounds::{MAX_LTIME, MAX_MEMBERS, SNAPSHOT_LINE_SHOWN, SNAPSHOT_WARNINGS};
 use fyrd::node::{Input, Node};
+use fyrd::snapshot::serf_text::{self, Imported, Reading, Warnings};
 use fyrd::swim::profile::Profile;
 use fyrd::time::Time;
 use fyrd_keys::{MAX_KEYS, file};
@@ -80,4 +82,51 @@ pub fn keyring(input: &[u8]) {
     for key in ring.keys() {
         assert!(!shown.contains(key.to_text().as_str()), "a key is shown");
     }
+}
+
+/// Serf's text snapshot: what is read can be written, and is the same when it is read again.
+pub fn snapshot(input: &[u8]) {
+    for rejoin_after_leave in [false, true] {
+        let reading = Reading {
+            node: Some("self"),
+            rejoin_after_leave,
+            now: Time::from_nanos(1 << 60),
+        };
+        let imported = serf_text::parse(input, reading);
+        check_imported(&imported, input);
+        // A leave that is overlooked now must not forget the members next time either.
+        let exported = serf_text::write(&imported.memory, false);
+        assert!(exported.left_out.is_empty(), "{:?}", exported.left_out);
+        let again = serf_text::parse(exported.text.as_bytes(), reading);
+        assert_eq!(again.warnings, Warnings::default());
+        assert_eq!(again.memory.marks, imported.memory.marks);
+        assert_eq!(places(&again), places(&imported));
+    }
+}
+
+fn check_imported(imported: &Imported, input: &[u8]) {
+    let lines = input.split_inclusive(|byte| *byte == b'\n').count();
+    assert!(imported.known_lines + imported.warnings.texts.len() <= 2 * lines);
+    assert!(imported.warnings.texts.len() <= SNAPSHOT_WARNINGS);
+    for text in &imported.warnings.texts {
+        assert!(
+            !text.contains('\n') && text.len() <= 16 * SNAPSHOT_LINE_SHOWN,
+            "{text}"
+        );
+    }
+    let marks = &imported.memory.marks;
+    for clock in [marks.member, marks.event, marks.query] {
+        assert!((1..=MAX_LTIME + 1).contains(&clock));
+    }
+    let members = &imported.memory.members;
+    assert!(members.len() <= lines.min(MAX_MEMBERS));
+    assert!(members.is_sorted_by(|a, b| a.since > b.since), "newest first");
+    assert!(members.iter().all(|member| &*member.facts.name != "self"));
+}
+
+fn places(imported: &Imported) -> Vec<(String, std::net::SocketAddr)> {
+    let members = imported.memory.members.iter();
+    members
+        .map(|member| (member.facts.name.to_string(), member.facts.socket()))
+        .collect()
 }

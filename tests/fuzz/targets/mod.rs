@@ -16,7 +16,7 @@ mod wire;
 pub type Target = fn(&[u8]);
 
 /// All targets, by the name of their corpus.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("datagram", wire::datagram),
     ("stream", wire::stream),
     ("rpc_server", rpc::server),
@@ -24,6 +24,7 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("config", files::config),
     ("profile", files::profile),
     ("keyring", files::keyring),
+    ("snapshot", files::snapshot),
     ("node", node::node),
 ];
 

@@ -9,6 +9,7 @@ use fyrd::addr::RawAddr;
 use fyrd::bounds::{MAX_MEMBERS, STREAM_MESSAGE_MAX};
 use fyrd::node::{CommandId, Effect, ExchangeId, Input, Node, NodeConfig, StreamId};
 use fyrd::serf::keys::{self, KeyBytes, KeyOp};
+use fyrd::serf::memory::{Keeper, Marks, Memory};
 use fyrd::serf::{Command, JoinTarget, QueryParams, Tags};
 use fyrd::swim::profile::Profile;
 use fyrd::time::Time;
@@ -39,8 +40,18 @@ pub(super) fn config_of(profile: Profile, seed: u64) -> NodeConfig {
         query_response_size_limit: 1024,
         resolve_name_conflicts: true,
         disable_coordinates: false,
+        memory: Memory::default(),
+        records: true,
         seed,
     }
+}
+
+/// Reading it takes longer than most inputs do.
+fn local() -> Profile {
+    static PROFILE: OnceLock<Profile> = OnceLock::new();
+    PROFILE
+        .get_or_init(|| Profile::builtin("local").expect("a profile"))
+        .clone()
 }
 
 /// A node, and the world around it that does what it wants.
@@ -51,15 +62,14 @@ struct Bench {
     exchanges: VecDeque<ExchangeId>,
     steps: u64,
     udp_limit: usize,
+    /// What a restart would know.
+    keeper: Keeper,
+    marks: Marks,
 }
 
 /// Each step is an opcode, a length of two bytes, and so many bytes.
 pub fn node(input: &[u8]) {
-    // Reading it takes longer than most inputs do.
-    static PROFILE: OnceLock<Profile> = OnceLock::new();
-    let profile = PROFILE
-        .get_or_init(|| Profile::builtin("local").expect("a profile"))
-        .clone();
+    let profile = local();
     let udp_limit = profile.udp_buffer_size;
     let now = Time::from_nanos(1_000_000_000);
     let mut bench = Bench {
@@ -69,6 +79,8 @@ pub fn node(input: &[u8]) {
         exchanges: VecDeque::new(),
         steps: 0,
         udp_limit,
+        keeper: Keeper::default(),
+        marks: Marks::default(),
     };
     bench.drain();
     let mut rest = input;
@@ -79,6 +91,7 @@ pub fn node(input: &[u8]) {
         bench.check();
         rest = after;
     }
+    bench.restart();
 }
 
 impl Bench {
@@ -216,13 +229,14 @@ impl Bench {
                     let result = keys::apply(Some(&mut self.ring), op, &key);
                     self.node.handle(self.now, Input::Keyring { id, result });
                 }
+                Effect::Record(record) => self.keeper.apply(record),
                 Effect::Event(_) | Effect::QueryUpdate(_) | Effect::Answer { .. } | Effect::LostName => {}
             }
         }
     }
 
     /// What holds at all times.
-    fn check(&self) {
+    fn check(&mut self) {
         let members = self.node.members();
         assert!(members.len() <= MAX_MEMBERS);
         assert!(
@@ -230,6 +244,34 @@ impl Bench {
             "it does not know itself"
         );
         assert!(self.node.stats().health_score <= 8);
+
+        let marks = self.node.marks();
+        assert!(marks.cover(&self.marks), "{:?}, then {marks:?}", self.marks);
+        self.marks = marks;
+        // What is recorded is what is known.
+        let recorded = self.keeper.memory().members;
+        let mut recorded: Vec<_> = recorded
+            .iter()
+            .map(|record| (&*record.facts.name, record.status))
+            .collect();
+        recorded.sort();
+        let known = members.iter().filter(|member| &*member.name != "self");
+        let mut known: Vec<_> = known.map(|member| (&*member.name, member.status)).collect();
+        known.sort();
+        recorded.retain(|(name, _)| *name != "self");
+        assert_eq!(recorded, known, "records and members");
+    }
+
+    /// A restart from what is recorded goes on where the node was.
+    fn restart(self) {
+        let mut memory = self.keeper.memory();
+        memory.marks = self.marks;
+        let config = NodeConfig {
+            memory,
+            ..config_of(local(), 8)
+        };
+        let again = Node::new(config, self.now).expect("a right configuration");
+        assert!(again.marks().cover(&self.marks), "{:?}", again.marks());
     }
 }
 
