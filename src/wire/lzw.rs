@@ -46,11 +46,12 @@ pub(super) fn inflate(
     max: impl Fn(usize) -> usize,
     out: &mut Vec<u8>,
 ) -> Result<(), DecodeError> {
-    let compressed: Compressed<'_> = Reader::new(body).fields()?;
+    let mut reader = Reader::new(body);
+    let compressed: Compressed<'_> = reader.fields()?;
     let fail = |fault| DecodeError {
         message: NAME,
         field: "Buf",
-        offset: body.len(),
+        offset: reader.offset(),
         fault,
     };
     lzw_decode(compressed.data, max(compressed.data.len()), out).map_err(fail)
@@ -139,6 +140,16 @@ mod tests {
         assert_eq!(inflated(&compressed(b"\x00\xc3\x04"), 100), Err(Fault::Lzw));
         assert_eq!(inflated(&compressed(b""), 100), Err(Fault::Lzw));
         assert_eq!(inflated(&compressed(&[0xff; 64]), 100), Err(Fault::Lzw));
+    }
+
+    /// Found by fuzzing: the error said where the input ended, which may be anywhere after the message.
+    #[test]
+    fn bytes_after_the_message_do_not_change_its_error() {
+        let error = |body: &[u8]| inflate(body, |_| 100, &mut Vec::new()).expect_err("no end code");
+        let body = compressed(b"\x00\xc3\x04");
+        let longer = [&body[..], b"junk"].concat();
+        assert_eq!(error(&longer), error(&body));
+        assert_eq!(error(&longer).offset, body.len());
     }
 
     #[test]
