@@ -17,7 +17,7 @@ pub mod plan;
 mod query_router;
 mod reload;
 mod shutdown;
-mod signals;
+pub mod signals;
 mod startup;
 mod stats;
 mod syslog;
@@ -28,7 +28,7 @@ use std::rc::Rc;
 
 use tracing::{error, info};
 
-pub use startup::run;
+pub use startup::{run, run_on};
 
 use crate::driver::{Handle, Stopped};
 use crate::events::handlers::Handlers;
