@@ -8,7 +8,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::config::{Secret, Settings};
-use super::json;
+use super::{json, text};
 use crate::serf::Tags;
 use crate::swim::profile::Profile;
 
@@ -61,9 +61,11 @@ pub fn read_profile(name: &str) -> Result<Profile, String> {
             "Unknown profile: {name} (there are lan, wan, local, and files that end in .toml)"
         ));
     }
-    let text = fs::read_to_string(name)
-        .map_err(|e| format!("profile '{name}' could not be read: {}", os_error(&e)))?;
-    Profile::parse(name, &text).map_err(|e| e.to_string())
+    let unread = |reason: String| format!("profile '{name}' could not be read: {reason}");
+    let content = fs::read(name).map_err(|e| unread(os_error(&e)))?;
+    let text = std::str::from_utf8(text::of_file(&content).map_err(unread)?)
+        .map_err(|_| unread("it is not valid UTF-8".to_string()))?;
+    Profile::parse(name, text).map_err(|e| e.to_string())
 }
 
 /// Reads the encryption key that stands alone in a file, where neither the list of processes nor the
@@ -75,7 +77,9 @@ pub fn read_secret(path: &str) -> Result<Secret, String> {
             open_error(path, &e)
         )
     })?;
-    match std::str::from_utf8(&content).map(str::trim) {
+    let text =
+        text::of_file(&content).map_err(|e| format!("Error reading encryption key file '{path}': {e}"))?;
+    match std::str::from_utf8(text).map(str::trim) {
         Ok(text) if !text.is_empty() => Ok(Secret::new(text.to_string())),
         Ok(_) => Err(format!(
             "Encryption key file '{path}' is empty, it must hold one key as keygen prints it"
@@ -123,7 +127,7 @@ pub fn write_tags(path: &str, tags: &Tags) -> Result<(), String> {
         if let Ok(old) = fs::metadata(path) {
             fs::set_permissions(&temporary, old.permissions())?;
         }
-        fs::rename(&temporary, path)
+        fyrd_keys::file::until_free(|| fs::rename(&temporary, path))
     };
     write().map_err(|e| {
         // What there is of it only takes room, which is perhaps what was missing.

@@ -6,6 +6,9 @@
 pub mod address;
 mod backend;
 pub mod config;
+mod delivery;
+#[cfg(windows)]
+pub mod event_log;
 mod event_loop;
 pub mod files;
 mod join;
@@ -22,6 +25,7 @@ mod startup;
 mod stats;
 mod syslog;
 pub mod telemetry;
+mod text;
 
 use std::cell::Cell;
 use std::rc::Rc;

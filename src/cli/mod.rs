@@ -24,6 +24,7 @@ mod query;
 mod reachability;
 mod rpc;
 mod rtt;
+mod service;
 mod table;
 mod tags;
 mod terminal;
@@ -103,6 +104,10 @@ const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand {
         define: rtt::define,
         run: rtt::run,
+    },
+    Subcommand {
+        define: service::define,
+        run: service::run,
     },
     Subcommand {
         define: tags::define,
