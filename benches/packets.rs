@@ -355,6 +355,8 @@ fn config() -> NodeConfig {
         query_response_size_limit: 1024,
         resolve_name_conflicts: true,
         disable_coordinates: false,
+        memory: fyrd::node::memory::Memory::default(),
+        records: false,
         seed: 1,
     }
 }

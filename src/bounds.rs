@@ -193,6 +193,16 @@ pub const COMMANDS_IN_FLIGHT: usize = 4096;
 /// Lines about network errors that are logged in ten seconds.
 pub const NETWORK_LOG_LINES: u32 = 20;
 
+/// How long output waits for the disk to store the clocks that it shows: well below a probe's time-out, so
+/// that a slow disk does not make this node look failed.
+pub const HOLD_MAX: Duration = Duration::from_millis(250);
+
+/// Datagrams and stream messages that wait for the disk; more do not wait.
+pub const HELD_OUTPUT: usize = 4096;
+
+/// How long the end of the agent waits until the snapshot is on disk.
+pub const LAST_FLUSH: Duration = Duration::from_secs(5);
+
 /// Largest user event, name and payload together, whatever is configured; Serf's own hard limit.
 pub const USER_EVENT_HARD_LIMIT: usize = 9 * 1024;
 

@@ -13,6 +13,7 @@ pub mod re2;
 pub mod rpc;
 pub mod serf;
 pub mod sim;
+pub mod snapshot;
 pub mod swim;
 pub mod time;
 pub mod wire;

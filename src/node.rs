@@ -17,14 +17,18 @@ use tracing::debug;
 use crate::bounds::{NAME_MAX, USER_EVENT_HARD_LIMIT};
 use crate::node::leave::Leave;
 use crate::serf::measures::SerfMeasures;
-use crate::serf::{self, Answer, Command, JoinTarget, Member, QueryKey, Serf, SerfConfig, Stats, Tags, tags};
+use crate::serf::memory::{Marks, MemberRecord, Record};
+use crate::serf::{
+    self, Answer, Command, JoinTarget, Member, MemberStatus, QueryKey, Serf, SerfConfig, Stats, Tags, tags,
+};
 use crate::swim::measures::SwimMeasures;
-use crate::swim::members::Facts;
+use crate::swim::members::{Facts, State};
 use crate::swim::queue::Token;
 use crate::swim::{self, Swim, SwimConfig};
 use crate::time::Time;
 use crate::wire::WireCoordinate;
 
+pub use crate::serf::memory;
 pub use door::{CommandId, Effect, ExchangeId, Input, KeyringId, NodeConfig, StreamId};
 
 /// The memberlist versions this node speaks: minimum, maximum, current.
@@ -60,12 +64,13 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node that is alive and alone.
+    /// A node that is alive and alone, but may remember others from before.
     ///
     /// # Errors
     /// When the configuration cannot work; the texts are Serf's where Serf has them.
-    pub fn new(config: NodeConfig, now: Time) -> Result<Node, String> {
+    pub fn new(mut config: NodeConfig, now: Time) -> Result<Node, String> {
         let facts = check(&config)?;
+        let memory = std::mem::take(&mut config.memory);
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(config.seed);
         let mut serf = Serf::new(
             SerfConfig {
@@ -76,8 +81,10 @@ impl Node {
                 query_response_size_limit: config.query_response_size_limit,
                 resolve_name_conflicts: config.resolve_name_conflicts,
                 disable_coordinates: config.disable_coordinates,
+                records: config.records,
                 seed: rng.random(),
             },
+            &memory,
             now,
         );
         let swim = Swim::new(
@@ -86,6 +93,9 @@ impl Node {
                 bind_port: config.bind_port,
                 profile: config.profile.clone(),
                 overhead: config.seal_overhead + config.label_overhead,
+                // Peers hold what an earlier life has said, and believe nothing of the same incarnation.
+                incarnation: memory.marks.incarnation.saturating_add(1),
+                gone: memory.members.iter().filter_map(gone).collect(),
                 seed: rng.random(),
             },
             now,
@@ -177,6 +187,29 @@ impl Node {
     /// The last known network coordinate of a member.
     pub fn coordinate(&self, name: &str) -> Option<WireCoordinate> {
         self.serf.coordinate(name)
+    }
+
+    /// The clocks as they are.
+    pub fn marks(&self) -> Marks {
+        Marks {
+            incarnation: self.swim.incarnation(),
+            ..self.serf.marks()
+        }
+    }
+
+    /// The clocks as a later life must find them, at least, to say nothing again that this one has said.
+    /// Below [`Node::marks`] as long as only others were heard.
+    pub fn said(&self) -> Marks {
+        Marks {
+            incarnation: self.swim.incarnation(),
+            ..self.serf.said()
+        }
+    }
+
+    /// Tells all that must be remembered, not only what changes: for one who has lost what was recorded.
+    pub fn record_everything(&mut self, now: Time) {
+        self.serf.record_everything();
+        self.collect(now);
     }
 
     /// This node's incarnation.
@@ -302,7 +335,7 @@ impl Node {
             if let Some(output) = self.swim.poll_output() {
                 self.collect_swim(now, output);
             } else if let Some(output) = self.serf.poll_output() {
-                self.collect_serf(output);
+                self.collect_serf(now, output);
             } else {
                 return;
             }
@@ -352,7 +385,7 @@ impl Node {
         }
     }
 
-    fn collect_serf(&mut self, output: serf::Output) {
+    fn collect_serf(&mut self, now: Time, output: serf::Output) {
         match output {
             serf::Output::Event(event) => self.effects.push_back(Effect::Event(event)),
             serf::Output::QueryUpdate(update) => self.effects.push_back(Effect::QueryUpdate(update)),
@@ -378,8 +411,28 @@ impl Node {
                     self.answer(command, Answer::Keys(report));
                 }
             }
+            serf::Output::Record(record) => self.effects.push_back(Effect::Record(record)),
+            serf::Output::RecordMember(name) => {
+                if let Some(record) = self.member_record(now, &name) {
+                    self.effects.push_back(Effect::Record(record));
+                }
+            }
             serf::Output::LostName => self.effects.push_back(Effect::LostName),
         }
+    }
+
+    /// What is to be remembered of a member: swim knows the incarnation, the Serf layer the rest.
+    fn member_record(&self, now: Time, name: &str) -> Option<Record> {
+        let record = self.serf.member_record(now, name)?;
+        let incarnation = self
+            .swim
+            .members()
+            .by_name(name)
+            .map_or(0, |known| known.incarnation);
+        Some(Record::Member(MemberRecord {
+            incarnation,
+            ..record
+        }))
     }
 
     fn end_waits(&mut self, now: Time, finished: &[Token]) {
@@ -399,6 +452,21 @@ impl Node {
             self.answer(command, answer);
         }
     }
+}
+
+/// What swim is told of a member that was gone when it was remembered.
+fn gone(member: &MemberRecord) -> Option<swim::members::Record> {
+    let state = match member.status {
+        MemberStatus::Failed => State::Dead,
+        MemberStatus::Left => State::Left,
+        MemberStatus::Alive | MemberStatus::Leaving => return None,
+    };
+    (member.incarnation > 0).then(|| swim::members::Record {
+        facts: Arc::clone(&member.facts),
+        incarnation: member.incarnation,
+        state,
+        changed: member.since,
+    })
 }
 
 /// Checks what would otherwise fail later or at somebody else.
@@ -452,6 +520,7 @@ fn check(config: &NodeConfig) -> Result<Facts, String> {
 
 #[cfg(test)]
 mod tests {
+    use crate::serf::memory::Memory;
     use std::time::Duration;
 
     use super::*;
@@ -473,6 +542,8 @@ mod tests {
             query_size_limit: 1024,
             query_response_size_limit: 1024,
             resolve_name_conflicts: true,
+            memory: Memory::default(),
+            records: false,
             disable_coordinates: false,
             seed: 1,
         }

@@ -130,6 +130,8 @@ async fn driver(name: &str, key: Option<&str>) -> (Driver, Handle) {
         query_response_size_limit: 1024,
         resolve_name_conflicts: true,
         disable_coordinates: false,
+        memory: fyrd::node::memory::Memory::default(),
+        records: false,
         seed: 7,
     };
     let keyring = key.map(|key| Keyring::new(key.parse().unwrap()));
@@ -140,6 +142,7 @@ async fn driver(name: &str, key: Option<&str>) -> (Driver, Handle) {
             keyring,
             keyring_file: None,
             label: Vec::new(),
+            recorder: None,
             compress: true,
         },
     )

@@ -178,11 +178,6 @@ const KEYS: [(&str, Slot); 47] = [
 /// The one key whose value is an object of further keys.
 const GROUP: &str = "mdns";
 
-/// Functions that are not built yet: the key, its flag, and whether it is asked for. An agent that is
-/// asked for one refuses to start, because running without it would look like working.
-type NotYet = (&'static str, fn(&Settings) -> bool);
-const NOT_YET: [NotYet; 1] = [("snapshot_path (-snapshot)", |s| !s.snapshot_path.is_empty())];
-
 impl Settings {
     /// Reads one configuration file's content. The error has several lines when several keys are wrong.
     pub fn decode(content: &[u8]) -> Result<Settings, String> {
@@ -310,12 +305,6 @@ impl Settings {
                 Slot::Text(_) | Slot::Secret(_) | Slot::Number(_) | Slot::Ignored => {}
             }
         }
-    }
-
-    /// The first function that is asked for and not built yet, as an error line.
-    pub fn not_yet(&self) -> Option<String> {
-        let (what, _) = NOT_YET.iter().find(|(_, asked)| asked(self))?;
-        Some(format!("{what} is not supported yet"))
     }
 }
 
@@ -490,20 +479,5 @@ mod tests {
             decode(r#"{"encrypt_key":"c2VjcmV0","rpc_auth":"token"}"#).unwrap()
         );
         assert!(!shown.contains("c2VjcmV0") && !shown.contains("token"), "{shown}");
-    }
-
-    #[test]
-    fn what_is_not_built_yet_is_refused_by_name() {
-        let table = [
-            (
-                r#"{"snapshot_path":"x"}"#,
-                Some("snapshot_path (-snapshot) is not supported yet"),
-            ),
-            (r#"{"statsd_addr":"x"}"#, None),
-            (r#"{"rejoin_after_leave":true}"#, None),
-        ];
-        for (text, expected) in table {
-            assert_eq!(decode(text).unwrap().not_yet().as_deref(), expected);
-        }
     }
 }

@@ -36,13 +36,16 @@ impl Agent {
         if !targets.is_empty() {
             let command = Command::Join {
                 targets,
-                ignore_old: !replay,
+                ignore_old: !replay && !self.0.catching_up.get(),
                 announce: true,
             };
             match self.0.driver.command(command).await {
                 Err(Stopped) => return Err("Serf can't Join after Leave or Shutdown".to_string()),
                 Ok(Answer::Joined { contacted: 0, errors }) => failures = errors,
-                Ok(Answer::Joined { contacted, .. }) => return Ok(contacted),
+                Ok(Answer::Joined { contacted, .. }) => {
+                    self.0.catching_up.set(false);
+                    return Ok(contacted);
+                }
                 Ok(Answer::Failed(reason)) => return Err(reason),
                 Ok(Answer::Done | Answer::Keys(_) | Answer::QueryStarted { .. }) => return Ok(0),
             }

@@ -18,6 +18,7 @@ pub mod logging;
 pub mod mdns;
 pub mod plan;
 mod query_router;
+mod rejoin;
 mod reload;
 mod shutdown;
 pub mod signals;
@@ -41,6 +42,8 @@ use crate::serf::{Answer, Command};
 use config::Secret;
 use logging::Console;
 use query_router::QueryRouter;
+
+use crate::snapshot::Watch;
 
 /// What is said to whoever asks something of an agent that is about to end.
 const STOPPED: &str = "Serf is shutting down";
@@ -69,6 +72,11 @@ struct Shared {
     bind_port: u16,
     /// Whether the leave is over.
     left: Cell<bool>,
+    /// Whether the node knows what it has handled in an earlier life, and has not joined since: then it wants
+    /// to hear all that it has missed.
+    catching_up: Cell<bool>,
+    /// How the snapshot fares, if there is one.
+    snapshot: Option<Watch>,
 }
 
 impl Agent {

@@ -81,6 +81,10 @@ pub struct Plan {
     pub leave_on_terminate: bool,
     /// Whether SIGINT means not to leave.
     pub skip_leave_on_interrupt: bool,
+    /// Where the snapshot is kept, if anywhere.
+    pub snapshot: Option<PathBuf>,
+    /// Whether a leave does not keep the agent from rejoining at its next start.
+    pub rejoin_after_leave: bool,
     /// Which scripts run at which events.
     pub handlers: Vec<HandlerSpec>,
     /// How long a script may take; `None` is no limit.
@@ -141,9 +145,6 @@ impl Plan {
             }
         };
         let profile = profile(&settings)?;
-        if let Some(line) = settings.not_yet() {
-            return Err(line);
-        }
         console.headline("Starting Serf agent...");
         let mut plan = Plan::assemble(
             settings,
@@ -202,6 +203,7 @@ impl Plan {
             resolve_name_conflicts: !settings.disable_name_resolution,
             leave_on_terminate: settings.leave_on_terminate,
             skip_leave_on_interrupt: settings.skip_leave_on_interrupt,
+            rejoin_after_leave: settings.rejoin_after_leave,
             handlers: Vec::new(),
             handler_timeout: settings.handler_timeout,
             discover: discovery(&settings),
@@ -212,6 +214,7 @@ impl Plan {
             user_event_size_limit,
             query_size_limit,
             query_response_size_limit,
+            snapshot: Some(PathBuf::from(settings.snapshot_path)).filter(|path| !path.as_os_str().is_empty()),
             name: settings.node_name,
             keyring_file: Some(PathBuf::from(settings.keyring_file))
                 .filter(|path| !path.as_os_str().is_empty()),
@@ -512,7 +515,6 @@ mod tests {
             (r#"{"keyring_file":"t","encrypt_key":"YWJj"}"#, format!("{setup}Encryption key not allowed while using a keyring")),
             (r#"{"keyring_file":"/nonexistent/k"}"#, format!("{setup}stat /nonexistent/k: no such file or directory")),
             (r#"{"mdns":{"interface":"lo"}}"#, "mDNS interface specified without enabling mDNS discovery".to_string()),
-            (r#"{"snapshot_path":"x"}"#, "snapshot_path (-snapshot) is not supported yet".to_string()),
         ];
         for (json, expected) in table {
             assert_eq!(make(json).unwrap_err(), expected, "{json}");

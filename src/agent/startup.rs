@@ -9,7 +9,7 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::config::Settings;
 use super::event_loop::EventLoop;
@@ -17,15 +17,18 @@ use super::logging::Console;
 use super::mdns::{self, Discovery};
 use super::plan::Plan;
 use super::query_router::{self, QueryRouter};
+use super::rejoin::{self, Peer};
 use super::reload::Reload;
 use super::signals::{Signal, Signals, Source};
 use super::{Agent, Shared, address, event_loop, files, shutdown, telemetry};
-use crate::driver::{BindError, Driver, DriverConfig, Ended, Handle, Sockets};
+use crate::driver::{self, BindError, Driver, DriverConfig, Ended, Handle, Sockets};
 use crate::events::handlers::Handlers;
 use crate::events::hub::Hub;
 use crate::node::NodeConfig;
+use crate::node::memory::Memory;
 use crate::rpc::dial::UNIX_PREFIX;
 use crate::rpc::server::{self, Listener};
+use crate::snapshot::{self, Recorder, Watch};
 
 /// The exit code of an agent that did not start, or was not allowed to leave.
 pub(super) const FAILED: u8 = 1;
@@ -86,7 +89,8 @@ async fn serve(mut plan: Plan, reload: Reload, signals: Source, console: &Consol
         .map_err(|e| format!("Failed to start the Serf agent: {}", files::os_error(&e)))?;
     info!(target: "agent", "Serf agent starting");
     let encrypted = plan.keyring.is_some();
-    let (driver, handle, bound) = create(&mut plan)
+    let (memory, recorder, past) = remember(&plan)?;
+    let (driver, handle, bound) = create(&mut plan, memory, recorder)
         .await
         .map_err(|e| format!("Failed to start the Serf agent: Error creating Serf: {e}"))?;
     let discovery = plan
@@ -120,6 +124,8 @@ async fn serve(mut plan: Plan, reload: Reload, signals: Source, console: &Consol
         encrypted,
         bind_port: bound.port(),
         left: Cell::new(false),
+        catching_up: Cell::new(past.is_known),
+        snapshot: past.watch,
     }));
     let (finish_events, finish) = oneshot::channel();
     let event_loop = EventLoop::new(&plan.profile.serf, handlers, hub);
@@ -136,6 +142,13 @@ async fn serve(mut plan: Plan, reload: Reload, signals: Source, console: &Consol
     let rpc = spawn_local(server::serve(rpc, agent.clone()));
     if let Some(discovery) = discovery {
         spawn_local(discovery.run(agent.clone()));
+    }
+    if !past.peers.is_empty() {
+        spawn_local(rejoin::run(
+            handle.clone(),
+            past.peers,
+            rejoin_settings(&plan, bound, past.left)?,
+        ));
     }
     banner(&plan, encrypted, console);
     let mut running = Running {
@@ -158,8 +171,65 @@ async fn serve(mut plan: Plan, reload: Reload, signals: Source, console: &Consol
     Ok(shutdown::watch(running, &plan, console).await)
 }
 
+/// What an earlier life of this node has left to the agent; nothing without a snapshot.
+#[derive(Default)]
+struct Past {
+    /// Whether it has handled anything, and did not end with a leave.
+    is_known: bool,
+    /// Whether it ended with a leave.
+    left: bool,
+    /// Whom to look for.
+    peers: Vec<Peer>,
+    /// How the snapshot fares.
+    watch: Option<Watch>,
+}
+
+/// Opens the snapshot, if there is to be one. That comes before any socket, so that nothing is heard or
+/// said by a node that does not know its clocks.
+fn remember(plan: &Plan) -> Result<(Memory, Option<Recorder>, Past), String> {
+    let Some(path) = &plan.snapshot else {
+        return Ok(Default::default());
+    };
+    let settings = snapshot::Settings {
+        path: path.clone(),
+        node: plan.name.clone(),
+        forget_left_members: !plan.rejoin_after_leave,
+    };
+    let (loaded, recorder) = snapshot::open(settings, driver::unix_time()).map_err(|e| {
+        format!("Failed to start the Serf agent: Error creating Serf: Failed to setup snapshot: failed to open snapshot: {e}")
+    })?;
+    for warning in &loaded.warnings {
+        warn!(target: "serf", "{warning}");
+    }
+    let past = Past {
+        is_known: loaded.memory.marks.event > 0 && !loaded.left,
+        left: loaded.left,
+        peers: Peer::of(&loaded.memory.members),
+        watch: Some(recorder.watch()),
+    };
+    Ok((loaded.memory, Some(recorder), past))
+}
+
+/// What the rejoin has to know of this node.
+fn rejoin_settings(plan: &Plan, bound: SocketAddr, left: bool) -> Result<rejoin::Settings, String> {
+    let (addr, port) = plan.announced(bound)?;
+    Ok(rejoin::Settings {
+        name: plan.name.clone(),
+        addrs: vec![bound, addr.socket(port)],
+        left,
+        rejoin_after_leave: plan.rejoin_after_leave,
+        reconnect_interval: plan.profile.serf.reconnect_interval,
+        reconnect_timeout: plan.profile.serf.reconnect_timeout,
+        seed: SysRng.try_next_u64().map_err(|e| e.to_string())?,
+    })
+}
+
 /// Opens the gossip sockets and makes the node behind them.
-async fn create(plan: &mut Plan) -> Result<(Driver, Handle, SocketAddr), String> {
+async fn create(
+    plan: &mut Plan,
+    memory: Memory,
+    recorder: Option<Recorder>,
+) -> Result<(Driver, Handle, SocketAddr), String> {
     // Without an address to announce, nothing is bound.
     plan.announced(plan.bind)?;
     let sockets = open_sockets(plan.bind)
@@ -183,6 +253,9 @@ async fn create(plan: &mut Plan) -> Result<(Driver, Handle, SocketAddr), String>
         query_response_size_limit: plan.query_response_size_limit,
         resolve_name_conflicts: plan.resolve_name_conflicts,
         disable_coordinates: plan.disable_coordinates,
+        memory,
+        // The driver knows whether anybody keeps records, and sets this.
+        records: false,
         seed: SysRng.try_next_u64().map_err(|e| e.to_string())?,
     };
     let config = DriverConfig {
@@ -191,6 +264,7 @@ async fn create(plan: &mut Plan) -> Result<(Driver, Handle, SocketAddr), String>
         keyring_file: plan.keyring_file.take(),
         label: Vec::new(),
         compress: plan.compress,
+        recorder,
     };
     let (driver, handle) = Driver::new(sockets, config)?;
     Ok((driver, handle, bound))
@@ -231,7 +305,10 @@ fn banner(plan: &Plan, encrypted: bool, console: &Console) {
     }
     console.detail(&format!("                   RPC addr: '{}'", plan.rpc_addr));
     console.detail(&format!("                  Encrypted: {encrypted}"));
-    console.detail("                   Snapshot: false");
+    console.detail(&format!(
+        "                   Snapshot: {}",
+        plan.snapshot.is_some()
+    ));
     console.detail(&format!("                    Profile: {}", plan.profile.name));
     console.detail(&format!("Message Compression Enabled: {}", plan.compress));
     if let Some(settings) = &plan.discover {

@@ -1,9 +1,13 @@
 //! The figures that `info` shows. All values are text, and clients rely on every key (surface.md 1.4).
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use chrono::{DateTime, Utc};
 
 use super::Agent;
 use crate::serf::Stats;
+use crate::snapshot::{State, Status};
 
 impl Agent {
     /// All groups of figures.
@@ -13,6 +17,8 @@ impl Agent {
             .driver
             .read(|node| (node.stats(), node.tags().clone()))
             .await;
+        // Clocks that are shown must not run backwards over a crash.
+        let _ = self.0.driver.settled().await;
         let (stats, tags) = read.unwrap_or_default();
         let agent = BTreeMap::from([("name".to_string(), self.0.name.clone())]);
         let mut groups = BTreeMap::from([
@@ -27,8 +33,40 @@ impl Agent {
         if !handlers.is_empty() {
             groups.insert("handlers".to_string(), handlers);
         }
+        if let Some(watch) = &self.0.snapshot {
+            groups.insert("snapshot".to_string(), snapshot(&watch.status()));
+        }
         groups
     }
+}
+
+/// How the snapshot fares.
+fn snapshot(status: &Status) -> BTreeMap<String, String> {
+    let mut group = strings([
+        ("path", status.path.display().to_string()),
+        ("bytes", status.bytes.to_string()),
+        ("records", status.records.to_string()),
+        ("flushes", status.flushes.to_string()),
+        ("failures", status.failures.to_string()),
+    ]);
+    if let Some(at) = status.last_flush {
+        group.insert("last_flush".to_string(), time_of_day(at));
+    }
+    let state = match &status.state {
+        State::Recording => "recording",
+        State::Degraded { since, reason } => {
+            group.insert("degraded_since".to_string(), time_of_day(*since));
+            group.insert("reason".to_string(), reason.clone());
+            "degraded"
+        }
+    };
+    group.insert("state".to_string(), state.to_string());
+    group
+}
+
+/// In UTC, to the second.
+fn time_of_day(at: SystemTime) -> String {
+    DateTime::<Utc>::from(at).format("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// What runs here. The names are Go's, because that is what clients know.
@@ -83,6 +121,40 @@ fn strings<const N: usize>(pairs: [(&str, String); N]) -> BTreeMap<String, Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_snapshot_in_trouble_says_since_when_and_why() {
+        let status = Status {
+            path: "/var/lib/fyrd".into(),
+            state: State::Degraded {
+                since: SystemTime::UNIX_EPOCH,
+                reason: "no space left on device".to_owned(),
+            },
+            bytes: 7,
+            records: 3,
+            flushes: 2,
+            failures: 1,
+            last_flush: None,
+        };
+        let shown: Vec<String> = snapshot(&status)
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        assert_eq!(
+            shown.join(" "),
+            "bytes=7 degraded_since=1970-01-01T00:00:00Z failures=1 flushes=2 path=/var/lib/fyrd \
+             reason=no space left on device records=3 state=degraded"
+        );
+        let well = Status {
+            state: State::Recording,
+            ..status
+        };
+        assert_eq!(
+            snapshot(&well).get("state").map(String::as_str),
+            Some("recording")
+        );
+        assert!(!snapshot(&well).contains_key("reason"));
+    }
 
     #[test]
     fn every_key_that_clients_know_is_there() {

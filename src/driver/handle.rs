@@ -23,6 +23,7 @@ pub(super) enum Request<N> {
     Subscribe(mpsc::Sender<Event>),
     SubscribeQueries(mpsc::Sender<QueryUpdate>),
     TakeMeasures(oneshot::Sender<(SwimMeasures, SerfMeasures)>),
+    Settled(oneshot::Sender<()>),
     Stop,
 }
 
@@ -57,6 +58,13 @@ impl<N> Handle<N> {
         });
         self.send(Request::Read(look)).await?;
         seen.await.map_err(|_| Stopped)
+    }
+
+    /// Waits until the snapshot, if there is one, has stored the clocks as they are now, or is in trouble.
+    pub async fn settled(&self) -> Result<(), Stopped> {
+        let (word, given) = oneshot::channel();
+        self.send(Request::Settled(word)).await?;
+        given.await.map_err(|_| Stopped)
     }
 
     /// All events from now on. Up to `capacity` wait for the subscriber; what comes on top is dropped

@@ -219,6 +219,8 @@ mod tests {
             query_response_size_limit: 1024,
             resolve_name_conflicts: true,
             disable_coordinates: false,
+            memory: crate::node::memory::Memory::default(),
+            records: false,
             seed: 1,
         };
         let config = DriverConfig {
@@ -227,6 +229,7 @@ mod tests {
             keyring_file: file,
             label: Vec::new(),
             compress: true,
+            recorder: None,
         };
         let (driver, handle) = Driver::new(sockets, config).unwrap();
         tokio::spawn(driver.run());

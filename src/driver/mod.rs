@@ -10,10 +10,12 @@
 //!                                                              +------> keyring, keyring file
 //! ```
 //!
-//! After each input all effects are carried out before the next input is looked at. Crypto of streams
+//! After each input all effects are carried out before the next input is looked at, unless they have to
+//! wait until the snapshot has recorded what they show ([`commit`]). Crypto of streams
 //! runs in this task as well: at about a gigabyte a second even the largest message (20 MiB) holds
 //! the loop for some 20 ms, and usual ones (below 100 kB) for no time that matters.
 
+mod commit;
 mod envelope;
 mod error_text;
 mod gate;
@@ -31,7 +33,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use fyrd_keys::Keyring;
 use tokio::net::{TcpListener, UdpSocket};
@@ -39,9 +41,11 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::bounds;
+use crate::node::memory::Marks;
 use crate::node::{CommandId, Effect, Input, NodeConfig, StreamId};
 use crate::serf::measures::SerfMeasures;
 use crate::serf::{Answer, Event, QueryUpdate};
+use crate::snapshot::Recorder;
 use crate::swim::measures::SwimMeasures;
 use crate::time::Time;
 use crate::wire;
@@ -51,6 +55,7 @@ pub use handle::{Handle, Stopped};
 pub use ledger::{DriverCounters, Traffic};
 pub use sockets::{BindError, Sockets};
 
+use commit::Commit;
 use envelope::{Envelope, Unopened};
 use gate::{Gate, Limits};
 use handle::Request;
@@ -66,6 +71,16 @@ pub trait Drive {
     fn poll_effect(&mut self) -> Option<Effect>;
     /// See [`Node::next_deadline`].
     fn next_deadline(&self) -> Option<Time>;
+    /// See [`Node::marks`].
+    fn marks(&self) -> Marks {
+        Marks::default()
+    }
+    /// See [`Node::said`].
+    fn said(&self) -> Marks {
+        Marks::default()
+    }
+    /// See [`Node::record_everything`].
+    fn record_everything(&mut self, _now: Time) {}
     /// See [`Node::take_measures`].
     fn take_measures(&mut self) -> (SwimMeasures, SerfMeasures) {
         Default::default()
@@ -83,6 +98,18 @@ impl Drive for Node {
 
     fn next_deadline(&self) -> Option<Time> {
         Node::next_deadline(self)
+    }
+
+    fn marks(&self) -> Marks {
+        Node::marks(self)
+    }
+
+    fn said(&self) -> Marks {
+        Node::said(self)
+    }
+
+    fn record_everything(&mut self, now: Time) {
+        Node::record_everything(self, now);
     }
 
     fn take_measures(&mut self) -> (SwimMeasures, SerfMeasures) {
@@ -103,6 +130,8 @@ pub struct DriverConfig {
     pub label: Vec<u8>,
     /// Whether to compress what is sent; received is either form.
     pub compress: bool,
+    /// Who keeps what the node must remember over a restart, if anybody does.
+    pub recorder: Option<Recorder>,
 }
 
 /// Why a driver ended.
@@ -117,6 +146,9 @@ pub enum Ended {
 /// The loop; see the module's own text.
 pub struct Driver<N = Node> {
     node: N,
+    /// The node's time at `start`, counted from the Unix epoch so that it means something to a later life;
+    /// from then on the monotonic clock counts.
+    epoch: Time,
     start: Instant,
     udp: UdpSocket,
     udp_is_v6: bool,
@@ -148,6 +180,7 @@ pub struct Driver<N = Node> {
     event_subscribers: Vec<mpsc::Sender<Event>>,
     query_subscribers: Vec<mpsc::Sender<QueryUpdate>>,
     ledger: Arc<Ledger>,
+    commit: Option<Commit>,
     ended: Option<Ended>,
 }
 
@@ -159,6 +192,7 @@ struct Setup {
     compress: bool,
     tcp_timeout: Duration,
     limits: Limits,
+    recorder: Option<Recorder>,
 }
 
 /// Why the loop woke up.
@@ -169,6 +203,7 @@ enum Wake<N> {
     ReceiveError(io::Error),
     Stream(News),
     KeyringSaved(Result<(), String>),
+    Recorded,
     Request(Option<Request<N>>),
 }
 
@@ -181,7 +216,9 @@ impl Driver {
             keyring_file,
             label,
             compress,
+            recorder,
         } = config;
+        node.records = recorder.is_some();
         if label.len() > bounds::LABEL_MAX {
             let len = label.len();
             return Err(format!(
@@ -199,6 +236,7 @@ impl Driver {
             compress,
             tcp_timeout,
             limits: Limits::default(),
+            recorder,
         };
         Driver::assemble(sockets, setup, Instant::now(), |now| Node::new(node, now))
     }
@@ -224,8 +262,10 @@ impl<N: Drive> Driver<N> {
             encrypted: envelope.is_encrypted(),
             timeout: setup.tcp_timeout,
         };
+        let epoch = unix_time();
         let driver = Driver {
-            node: node(Time::ZERO)?,
+            node: node(epoch)?,
+            epoch,
             start,
             udp_is_v6: sockets.local_addr().is_ipv6(),
             udp: sockets.udp,
@@ -249,6 +289,7 @@ impl<N: Drive> Driver<N> {
             event_subscribers: Vec::new(),
             query_subscribers: Vec::new(),
             ledger,
+            commit: setup.recorder.map(Commit::new),
             ended: None,
         };
         Ok((driver, handle))
@@ -288,7 +329,7 @@ impl<N: Drive> Driver<N> {
     }
 
     fn now(&self) -> Time {
-        Time::ZERO + self.start.elapsed()
+        self.epoch + self.start.elapsed()
     }
 
     fn tick_is_due(&self) -> bool {
@@ -301,8 +342,12 @@ impl<N: Drive> Driver<N> {
         let node_deadline = self
             .node
             .next_deadline()
-            .map(|at| self.start + at.since(Time::ZERO));
-        let deadline = node_deadline.into_iter().chain(self.rest_until).min();
+            .map(|at| self.start + at.since(self.epoch));
+        let held_until = self.commit.as_ref().and_then(Commit::deadline);
+        let deadline = [node_deadline, held_until, self.rest_until]
+            .into_iter()
+            .flatten()
+            .min();
         let resting = self.rest_until.is_some();
         tokio::select! {
             ready = self.udp.readable(), if !resting => match ready {
@@ -312,6 +357,7 @@ impl<N: Drive> Driver<N> {
             _ = self.udp.writable(), if !self.unsent.is_empty() => Wake::Writable,
             Some(news) = self.news.recv() => Wake::Stream(news),
             result = self.desk.saved() => Wake::KeyringSaved(result),
+            () = recorded(&mut self.commit) => Wake::Recorded,
             request = self.requests.recv() => Wake::Request(request),
             () = sleep_until(deadline) => Wake::Tick,
         }
@@ -328,6 +374,7 @@ impl<N: Drive> Driver<N> {
             Wake::ReceiveError(error) => self.note_receive_error(&error),
             Wake::Stream(news) => self.stream_news(news),
             Wake::KeyringSaved(result) => self.keyring_saved(result),
+            Wake::Recorded => self.settle(),
             Wake::Request(Some(request)) => self.request(request),
             Wake::Request(None) => self.ended = Some(Ended::Stopped),
         }
@@ -344,15 +391,19 @@ impl<N: Drive> Driver<N> {
     /// is refused again, waits for the next input, so that no loop comes of it.
     fn settle(&mut self) {
         self.perform_all();
+        self.record();
         for to in std::mem::take(&mut self.failed_sends) {
             self.node.handle(self.now(), Input::SendFailed { to });
         }
         self.perform_all();
+        self.record();
     }
 
     fn perform_all(&mut self) {
         while let Some(effect) = self.node.poll_effect() {
-            self.perform(effect);
+            if let Some(effect) = self.commit(effect) {
+                self.perform(effect);
+            }
         }
     }
 
@@ -457,10 +508,14 @@ impl<N: Drive> Driver<N> {
             udp,
             mut tasks,
             requests,
+            commit,
             ..
         } = self;
         tasks.shutdown().await;
         drop(udp);
+        if let Some(commit) = commit {
+            commit.into_recorder().finish(bounds::LAST_FLUSH).await;
+        }
         drop(requests);
     }
 }
@@ -470,6 +525,20 @@ impl<N: Drive> Driver<N> {
 enum Fullness {
     Drained,
     More,
+}
+
+/// Comes back when the recorder has news; never without one.
+async fn recorded(commit: &mut Option<Commit>) {
+    match commit {
+        Some(commit) => commit.progress().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The time of day. A clock before 1970 counts as 1970.
+pub fn unix_time() -> Time {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    Time::ZERO + since.unwrap_or_default()
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -42,6 +42,8 @@ impl<N: Drive> Driver<N> {
                 }
             }
             Effect::Keyring { id, op, key } => self.change_keyring(id, op, key),
+            // Without a recorder nobody asked for records.
+            Effect::Record(_) => {}
             Effect::LostName => self.ended = Some(Ended::LostName),
         }
     }
@@ -145,6 +147,10 @@ impl<N: Drive> Driver<N> {
         let Some((_, waiting)) = self.current_stream.take_if(|(current, _)| *current == id) else {
             return;
         };
+        self.send_reply(waiting, message);
+    }
+
+    pub(super) fn send_reply(&mut self, waiting: oneshot::Sender<Vec<u8>>, message: Vec<u8>) {
         match self.envelope.close_stream(message) {
             // The stream's deadline may have passed.
             Ok(sealed) => drop(waiting.send(sealed)),
@@ -249,6 +255,7 @@ impl<N: Drive> Driver<N> {
             Request::Subscribe(subscriber) => self.event_subscribers.push(subscriber),
             Request::SubscribeQueries(subscriber) => self.query_subscribers.push(subscriber),
             Request::TakeMeasures(taker) => drop(taker.send(self.node.take_measures())),
+            Request::Settled(word) => self.give_word(word),
             Request::Stop => self.ended = Some(Ended::Stopped),
         }
     }
@@ -263,6 +270,9 @@ impl<N: Drive> Driver<N> {
         self.last_command += 1;
         let id = CommandId(self.last_command);
         self.answers.insert(id, answer);
+        if let (Command::Leave, Some(commit)) = (&command, &mut self.commit) {
+            commit.leave();
+        }
         self.feed(Input::Command { id, command });
     }
 

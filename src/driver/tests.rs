@@ -198,6 +198,7 @@ fn setup(key: Option<&str>) -> Setup {
         label: Vec::new(),
         compress: true,
         tcp_timeout: Duration::from_secs(10),
+        recorder: None,
         limits: Limits::default(),
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::addr::RawAddr;
 use crate::serf::keys::{KeyBytes, KeyOp, KeyringResult};
+use crate::serf::memory::{Memory, Record};
 use crate::serf::{Answer, Command, Event, QueryKey, QueryUpdate, Tags};
 use crate::swim::profile::Profile;
 use crate::wire::message::{Message, StreamMessage};
@@ -40,6 +41,10 @@ pub struct NodeConfig {
     pub resolve_name_conflicts: bool,
     /// Whether network coordinates are off.
     pub disable_coordinates: bool,
+    /// What it knew when it ended last; the default for a node that has never been before.
+    pub memory: Memory,
+    /// Whether to tell by [`Effect::Record`] what must be remembered.
+    pub records: bool,
     /// The seed of all randomness.
     pub seed: u64,
 }
@@ -165,6 +170,8 @@ pub enum Effect {
         /// With which key; empty for a listing.
         key: KeyBytes,
     },
+    /// Remember this over a restart. [`super::Node::marks`] goes with the records.
+    Record(Record),
     /// The node lost its name to another (B11) and must end without leaving.
     LostName,
 }

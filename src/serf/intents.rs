@@ -31,6 +31,7 @@ impl Serf {
         let name = Arc::clone(&self.config.facts.name);
         let intent = JoinIntent { ltime, node: &name };
         self.clock.witness(ltime);
+        self.said.member = self.clock.time();
         self.take_join(now, &intent);
         self.queues
             .intents
@@ -57,6 +58,7 @@ impl Serf {
             prune,
         };
         self.clock.increment();
+        self.said.member = self.clock.time();
         self.handle_leave_intent(now, &intent);
         let heard = self.has_peers();
         if heard {
@@ -99,6 +101,7 @@ impl Serf {
             }
             MemberStatus::Leaving | MemberStatus::Left => {}
         }
+        self.record_member(id);
         if intent.prune {
             self.prune(now, id, intent.ltime);
         }
@@ -149,8 +152,11 @@ impl Serf {
     }
 
     fn take_join(&mut self, now: Time, intent: &JoinIntent<'_>) -> bool {
-        let Some(entry) = self.members.by_name_mut(intent.node) else {
+        let Some(id) = self.members.find(intent.node) else {
             return self.remember_intent(now, intent.node, intent.ltime, false);
+        };
+        let Some(entry) = self.members.get_mut(id) else {
+            return false;
         };
         if intent.ltime <= entry.status_ltime {
             return false;
@@ -160,6 +166,7 @@ impl Serf {
         if entry.status == MemberStatus::Leaving {
             entry.status = MemberStatus::Alive;
         }
+        self.record_member(id);
         true
     }
 
@@ -175,7 +182,7 @@ impl Serf {
         accepted
     }
 
-    fn remember_intent(&mut self, now: Time, node: &str, ltime: u64, leaves: bool) -> bool {
+    pub(super) fn remember_intent(&mut self, now: Time, node: &str, ltime: u64, leaves: bool) -> bool {
         let full = self.intents.len() >= MAX_RECENT_INTENTS;
         match self.intents.get_mut(node) {
             Some(known) if ltime <= known.ltime => false,

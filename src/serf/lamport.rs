@@ -14,6 +14,11 @@ impl Default for LamportClock {
 }
 
 impl LamportClock {
+    /// A clock that goes on from this time.
+    pub fn from_time(time: u64) -> Self {
+        LamportClock(time.max(1))
+    }
+
     /// The current time.
     pub fn time(self) -> u64 {
         self.0

@@ -12,7 +12,9 @@ pub mod keys;
 pub mod lamport;
 pub mod measures;
 mod members;
+pub mod memory;
 mod queries;
+mod remember;
 mod state;
 pub mod tags;
 mod types;
@@ -40,6 +42,7 @@ use crate::serf::keys::{KeyBytes, KeyOp};
 use crate::serf::lamport::LamportClock;
 use crate::serf::measures::SerfMeasures;
 use crate::serf::members::{Members, count};
+use crate::serf::memory::{Marks, Memory, Record};
 use crate::serf::queries::{OpenQuery, OwnQuery};
 use crate::serf::user_events::EventSlot;
 use crate::swim::formulas::retransmit_limit;
@@ -77,6 +80,8 @@ pub struct SerfConfig {
     pub resolve_name_conflicts: bool,
     /// Whether network coordinates are off.
     pub disable_coordinates: bool,
+    /// Whether to tell what must be remembered over a restart.
+    pub records: bool,
     /// The seed of all randomness here.
     pub seed: u64,
 }
@@ -123,6 +128,10 @@ pub enum Output {
         /// What they said.
         report: KeyReport,
     },
+    /// Remember this.
+    Record(Record),
+    /// Remember how this member stands; swim knows the rest of it.
+    RecordMember(Arc<str>),
     /// This node lost its name and must end without leaving.
     LostName,
 }
@@ -172,6 +181,9 @@ pub struct Serf {
     events: Vec<Option<EventSlot>>,
     event_bytes: usize,
     event_min_time: u64,
+    query_min_time: u64,
+    /// The clocks after the last thing that this node itself has said.
+    said: Marks,
     queries: Vec<(u64, Vec<u32>)>,
     own_queries: BTreeMap<QueryKey, OwnQuery>,
     open_queries: BTreeMap<QueryKey, OpenQuery>,
@@ -189,8 +201,8 @@ pub struct Serf {
 }
 
 impl Serf {
-    /// A node that knows nobody, not even itself: swim introduces it.
-    pub fn new(config: SerfConfig, now: Time) -> Self {
+    /// A node that knows nobody but whom it remembers, not even itself: swim introduces it.
+    pub fn new(config: SerfConfig, memory: &Memory, now: Time) -> Self {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(config.seed);
         let coordinates = Coordinates::new(Xoshiro256PlusPlus::seed_from_u64(rng.random()));
         let serf = &config.profile.serf;
@@ -198,7 +210,7 @@ impl Serf {
         timers.set(now + serf.reap_interval, Timer::Reap);
         timers.set(now + serf.reconnect_interval, Timer::Reconnect);
         timers.set(now + serf.queue_check_interval, Timer::CheckQueues);
-        Serf {
+        let mut serf = Serf {
             phase: Phase::Here,
             clock: LamportClock::default(),
             event_clock: LamportClock::default(),
@@ -208,6 +220,8 @@ impl Serf {
             events: vec![None; serf.event_buffer.max(1)],
             event_bytes: 0,
             event_min_time: 0,
+            query_min_time: 0,
+            said: Marks::default(),
             queries: vec![(0, Vec::new()); serf.query_buffer.max(1)],
             own_queries: BTreeMap::new(),
             open_queries: BTreeMap::new(),
@@ -222,7 +236,9 @@ impl Serf {
             refused: 0,
             measures: SerfMeasures::default(),
             config,
-        }
+        };
+        serf.restore(memory, now);
+        serf
     }
 
     /// Does what has become due.

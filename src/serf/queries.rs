@@ -18,6 +18,7 @@ use crate::bounds::{
     MAX_OPEN_QUERIES, MAX_OWN_QUERIES, MAX_QUERIES_PER_LTIME, QUERY_TIMEOUT_MAX, STREAM_ANSWER_MAX,
 };
 use crate::re2;
+use crate::serf::memory::Record;
 use crate::time::Time;
 use crate::wire::{
     FLAG_ACK, FLAG_NO_BROADCAST, FLAG_STREAM_ANSWERS, Filter, Query, QueryResponse, Relay, SerfMessage,
@@ -134,6 +135,7 @@ impl Serf {
         );
         self.timers.set(now + timeout, Timer::OwnQuery(key));
         self.handle_query(now, &query);
+        self.said.query = self.query_clock.time();
         self.queues.queries.push(None, message, None);
         Ok(key)
     }
@@ -213,7 +215,7 @@ impl Serf {
             return false;
         }
         self.query_clock.witness(query.ltime);
-        if !self.remember_query(query) {
+        if query.ltime < self.query_min_time || !self.remember_query(query) {
             return false;
         }
         self.measures.queries += 1;
@@ -251,8 +253,9 @@ impl Serf {
         let Some((ltime, ids)) = self.queries.get_mut(place) else {
             return false;
         };
-        if *ltime != query.ltime {
-            (*ltime, *ids) = (query.ltime, Vec::new());
+        let old = (*ltime != query.ltime).then(|| std::mem::replace(ltime, query.ltime));
+        if old.is_some() {
+            ids.clear();
         }
         if ids.contains(&query.id) {
             return false;
@@ -260,6 +263,10 @@ impl Serf {
         let has_room = ids.len() < MAX_QUERIES_PER_LTIME;
         if has_room {
             ids.push(query.id);
+            if let Some(old) = old {
+                self.record(|| Record::ForgetQueries(old));
+            }
+            self.record(|| Record::Query((query.ltime, query.id)));
         } else {
             self.refuse(format_args!(
                 "query '{}': {MAX_QUERIES_PER_LTIME} others have its Lamport time",

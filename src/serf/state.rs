@@ -59,7 +59,10 @@ impl Serf {
         if ignore_old {
             self.event_min_time = self.event_min_time.max(remote.event_ltime);
         }
-        for slot in remote.events.iter().flatten() {
+        // A ring has no beginning; whoever was away shall hear events in the order in which they were said.
+        let mut slots: Vec<_> = remote.events.iter().flatten().collect();
+        slots.sort_by_key(|slot| slot.ltime);
+        for slot in slots {
             for &(name, payload) in &slot.events {
                 self.handle_user_event(&UserEvent {
                     ltime: slot.ltime,

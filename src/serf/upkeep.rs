@@ -12,6 +12,7 @@ use super::types::{MemberEventKind, MemberStatus};
 use super::{Output, Serf, Timer, user_message};
 use crate::bounds::{MAX_MEMBERS, MAX_RECONNECTS};
 use crate::names::Id;
+use crate::serf::memory::Record;
 use crate::time::Time;
 use crate::wire::{LeaveIntent, SerfMessage};
 
@@ -91,6 +92,8 @@ impl Serf {
             info!(target: "serf", "EventMemberReap: {name}");
         }
         self.coordinates.forget(name);
+        let name = Arc::clone(name);
+        self.record(|| Record::ForgetMember(name));
     }
 
     /// Tries failed members again. On average each is tried once an interval by the living together,

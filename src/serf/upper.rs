@@ -44,6 +44,7 @@ impl Upper for Serf {
             }
         };
         info!(target: "serf", "EventMemberJoin: {} {}", facts.name, facts.addr);
+        self.record_member(id);
         self.emit_member(MemberEventKind::Join, id);
     }
 
@@ -67,6 +68,7 @@ impl Upper for Serf {
             }
             _ => info!(target: "serf", "EventMemberFailed: {} {}", facts.name, facts.addr),
         }
+        self.record_member(id);
         self.emit_member(kind, id);
     }
 
@@ -81,6 +83,7 @@ impl Upper for Serf {
             self.config.facts = (**facts).clone();
         }
         info!(target: "serf", "EventMemberUpdate: {}", facts.name);
+        self.record_member(id);
         self.emit_member(MemberEventKind::Update, id);
     }
 

@@ -5,6 +5,7 @@ use tracing::debug;
 use super::types::Event;
 use super::{Output, Serf, user_message};
 use crate::bounds::{EVENT_RING_BYTES_MAX, EVENT_RING_OVERHEAD, MAX_EVENTS_PER_LTIME, USER_EVENT_HARD_LIMIT};
+use crate::serf::memory::{Record, SeenEvent};
 use crate::wire::{SerfMessage, UserEvent};
 
 /// The events of one Lamport time.
@@ -21,7 +22,7 @@ impl EventSlot {
         self.events.iter().any(same)
     }
 
-    fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.events
             .iter()
             .map(|(name, payload)| size_of_event(name, payload))
@@ -66,6 +67,7 @@ impl Serf {
             ));
         }
         self.event_clock.increment();
+        self.said.event = self.event_clock.time();
         self.handle_user_event(&event);
         self.queues.events.push(None, message, None);
         Ok(())
@@ -105,9 +107,14 @@ impl Serf {
         let Some(slot) = self.events.get_mut(place) else {
             return false;
         };
-        if let Some(old) = slot.take_if(|slot| slot.ltime != event.ltime) {
+        let old = slot.take_if(|slot| slot.ltime != event.ltime);
+        if let Some(old) = old {
             self.event_bytes -= old.bytes();
+            self.record(|| Record::ForgetEvents(old.ltime));
         }
+        let Some(slot) = self.events.get_mut(place) else {
+            return false;
+        };
         if slot.as_ref().is_some_and(|slot| slot.holds(event)) {
             return false;
         }
@@ -129,8 +136,17 @@ impl Serf {
             ltime: event.ltime,
             events: Vec::new(),
         });
+        let place = slot.events.len() as u32;
         slot.events.push((event.name.into(), event.payload.into()));
         self.event_bytes += added;
+        self.record(|| {
+            Record::Event(SeenEvent {
+                ltime: event.ltime,
+                place,
+                name: event.name.into(),
+                payload: event.payload.into(),
+            })
+        });
         true
     }
 
@@ -147,12 +163,13 @@ impl Serf {
                 return false;
             };
             self.event_bytes -= slot.bytes();
+            self.record(|| Record::ForgetEvents(slot.ltime));
             self.event_min_time = self.event_min_time.max(slot.ltime.saturating_add(1));
         }
         true
     }
 }
 
-fn size_of_event(name: &str, payload: &[u8]) -> usize {
+pub(super) fn size_of_event(name: &str, payload: &[u8]) -> usize {
     name.len() + payload.len() + EVENT_RING_OVERHEAD
 }

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 
 use fyrd_keys::Keyring;
 
-use super::Arrival;
+use super::traffic::Arrival;
+use crate::node::memory::Keeper;
 use crate::node::{CommandId, ExchangeId, Node, NodeConfig};
 use crate::serf::{Answer, Event, MemberEventKind, MemberStatus, QueryUpdate, QueryUpdateKind};
 use crate::time::Time;
@@ -21,7 +22,7 @@ pub enum Power {
     Up,
     /// It is stopped (SIGSTOP): packets queue up, and its time passes without it.
     Frozen,
-    /// It has crashed or was ended. Its memory is gone.
+    /// It has crashed or was ended. Of what it knew only what it has recorded is left.
     Down,
 }
 
@@ -69,6 +70,8 @@ pub struct Host {
     pub(super) inbox: VecDeque<Arrival>,
     pub(super) exchanges: BTreeSet<ExchangeId>,
     pub(super) wake_at: Option<Time>,
+    /// What outlives the node, where its configuration asks for records.
+    pub(super) disk: Keeper,
 }
 
 impl Host {
@@ -88,6 +91,7 @@ impl Host {
             inbox: VecDeque::new(),
             exchanges: BTreeSet::new(),
             wake_at: None,
+            disk: Keeper::default(),
         }
     }
 

@@ -30,6 +30,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 use tracing::warn;
 
 use crate::addr::RawAddr;
+use crate::bounds::MAX_MEMBERS;
 use crate::deadline::Deadlines;
 use crate::names::Id;
 use crate::swim::exchange::{Exchange, Join};
@@ -55,6 +56,10 @@ pub struct SwimConfig {
     pub profile: Profile,
     /// Bytes that label and encryption add to each datagram.
     pub overhead: usize,
+    /// The incarnation it starts with: 1 for a new node, more than it ever announced for one that was before.
+    pub incarnation: u32,
+    /// Who was gone already when it was here last.
+    pub gone: Vec<Record>,
     /// The seed of all randomness here.
     pub seed: u64,
 }
@@ -154,16 +159,18 @@ pub struct Swim {
 
 impl Swim {
     /// A node that is alive and alone. Its own alive message stands in the queue already.
-    pub fn new(config: SwimConfig, now: Time, upper: &mut impl Upper) -> Self {
+    pub fn new(mut config: SwimConfig, now: Time, upper: &mut impl Upper) -> Self {
         let mut members = Members::new(config.seed);
         let facts = Arc::new(config.facts.clone());
         let record = Record {
             facts: Arc::clone(&facts),
-            incarnation: 1,
+            incarnation: config.incarnation,
             state: State::Alive,
             changed: now,
         };
         let me = members.insert(record, 0);
+        let gone = std::mem::take(&mut config.gone);
+        list_gone(&mut members, gone, config.profile.gossip_to_the_dead_time, now);
         let mut swim = Swim {
             members,
             me,
@@ -352,6 +359,18 @@ impl Swim {
     }
 }
 
+/// Lists those who went so short a time ago that they would be listed still, so that what was said of their
+/// lives before does not bring them back.
+fn list_gone(members: &mut Members, gone: Vec<Record>, keep: Duration, now: Time) {
+    for record in gone {
+        let recent = now.since(record.changed) <= keep;
+        if recent && members.len() < MAX_MEMBERS && members.find(&record.facts.name).is_none() {
+            let changed = record.changed.min(now);
+            members.insert(Record { changed, ..record }, usize::MAX);
+        }
+    }
+}
+
 /// Reads an address and a port that may be absent as memberlist does: both or neither.
 fn reply_address(addr: &[u8], port: u16, from: SocketAddr) -> SocketAddr {
     match RawAddr::from_bytes(addr) {
@@ -381,6 +400,8 @@ mod testing {
             bind_port: 7946,
             profile: Profile::builtin("lan").unwrap(),
             overhead: 0,
+            incarnation: 1,
+            gone: Vec::new(),
             seed,
         };
         (Swim::new(config, Time::ZERO, &mut upper), upper)

@@ -1,0 +1,748 @@
+//! Back to the cluster after a restart: dials the members that were there in an earlier life.
+//!
+//! A node that is alone tries all of them, newest first and a few at a time, and again with longer and longer
+//! pauses. When it has met somebody, those that are still missing are looked for now and then: after a crash of
+//! the whole cluster its parts can come together in islands, which know nothing of each other.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, info, warn};
+
+use crate::driver::{Handle, Stopped};
+use crate::node::Node;
+use crate::node::memory::MemberRecord;
+use crate::serf::{Answer, Command, JoinTarget, MemberStatus};
+use crate::time::Time;
+
+/// Dials at the same time while the node is alone.
+const ALONE_AT_ONCE: usize = 3;
+
+/// Dials of a round, all at the same time, when the node has company.
+const SEARCH_AT_ONCE: usize = 2;
+
+/// The first dial waits for up to this long, so that hosts that start together do not dial together.
+const START_JITTER: Duration = Duration::from_millis(200);
+
+/// Longest pause between two dials of a round; half of it on average. It bounds what a round costs.
+const DIAL_SPACING: Duration = Duration::from_millis(50);
+
+/// The pause after the first round; it doubles with each one.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest pause between rounds of a node that is alone.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Rounds that fail are told no more often than this.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The list of all members is read no more often than this, unless their number changes.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Company that comes or goes is noticed within this time.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A member of an earlier life of this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Where it was.
+    pub addr: SocketAddr,
+    /// When it was last heard of, on any clock that all peers share.
+    pub heard: Time,
+}
+
+impl Peer {
+    /// Those of the remembered members that were there.
+    pub fn of(members: &[MemberRecord]) -> Vec<Peer> {
+        let there = members
+            .iter()
+            .filter(|member| member.status == MemberStatus::Alive);
+        there
+            .map(|member| Peer {
+                name: Arc::clone(&member.facts.name),
+                addr: member.facts.socket(),
+                heard: member.since,
+            })
+            .collect()
+    }
+}
+
+/// What a rejoin has to know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This node's name; a peer of this name is skipped.
+    pub name: String,
+    /// Where this node can be reached; a peer there would be itself.
+    pub addrs: Vec<SocketAddr>,
+    /// Whether the last life ended with a graceful leave.
+    pub left: bool,
+    /// Whether to rejoin even then.
+    pub rejoin_after_leave: bool,
+    /// How often missing peers are looked for when the node has company.
+    pub reconnect_interval: Duration,
+    /// For how long they are looked for. It counts from the start: what became of them while this node was down
+    /// it cannot know.
+    pub reconnect_timeout: Duration,
+    /// The seed of all jitter.
+    pub seed: u64,
+}
+
+/// Rejoins in the background; comes back when nothing is left to do, or the agent leaves or ends.
+pub async fn run(handle: Handle, peers: Vec<Peer>, settings: Settings) {
+    if settings.left {
+        if !settings.rejoin_after_leave {
+            return;
+        }
+        info!(target: "serf", "Ignoring previous leave in snapshot");
+    }
+    let rejoin = Rejoin {
+        start: Instant::now(),
+        policy: Policy::new(peers, &settings),
+        name: settings.name,
+        handle,
+        dials: JoinSet::new(),
+        looked: None,
+        reported: None,
+    };
+    if let Err(stopped) = rejoin.run().await {
+        debug!(target: "serf", "Rejoin ends: {stopped}");
+    }
+}
+
+/// The policy at work.
+struct Rejoin {
+    handle: Handle,
+    /// This node's name.
+    name: String,
+    policy: Policy,
+    dials: JoinSet<(Peer, Result<Answer, Stopped>)>,
+    /// What the policy's time counts from.
+    start: Instant,
+    /// When the members were read last, and how many there were.
+    looked: Option<(Instant, usize)>,
+    /// When a failed round was told last.
+    reported: Option<Instant>,
+}
+
+impl Rejoin {
+    async fn run(mut self) -> Result<(), Stopped> {
+        loop {
+            if !self.look().await? {
+                return Ok(());
+            }
+            let wake = match self.policy.poll(self.now()) {
+                Step::Done => return Ok(()),
+                Step::Dial { peer, again } => {
+                    self.dial(peer, again);
+                    continue;
+                }
+                Step::Failed => {
+                    self.report();
+                    continue;
+                }
+                Step::Wait(until) => self.start + until.min(self.now() + CHECK_INTERVAL).since(Time::ZERO),
+            };
+            tokio::select! {
+                Some(dialled) = self.dials.join_next() => {
+                    // A dial that broke off without a result is one that failed.
+                    if let Ok((peer, answer)) = dialled && !self.answered(peer, answer?) {
+                        return Ok(());
+                    }
+                }
+                () = sleep_until(wake) => {}
+            }
+        }
+    }
+
+    fn now(&self) -> Time {
+        Time::ZERO + self.start.elapsed()
+    }
+
+    /// Tells the policy who is there; whether this node stays.
+    async fn look(&mut self) -> Result<bool, Stopped> {
+        let looked = self.looked;
+        let due = move |members| {
+            looked.is_none_or(|(at, before)| members != before || at.elapsed() >= LOOK_INTERVAL)
+        };
+        let look = move |node: &Node| {
+            let stats = node.stats();
+            (stats, due(stats.members).then(|| node.members()))
+        };
+        let (stats, members) = self.handle.read(look).await?;
+        let here = stats.members.saturating_sub(stats.failed + stats.left);
+        self.policy.company(self.now(), here > 1);
+        let Some(members) = members else {
+            return Ok(true);
+        };
+        self.looked = Some((Instant::now(), stats.members));
+        // The list is in the order of names.
+        let find = |name: &str| members.binary_search_by(|member| (*member.name).cmp(name));
+        self.policy.met(|name| find(name).is_ok());
+        let me = find(&self.name).ok().and_then(|place| members.get(place));
+        Ok(me.is_none_or(|me| me.status == MemberStatus::Alive))
+    }
+
+    fn dial(&mut self, peer: Peer, again: bool) {
+        let Peer { name, addr, .. } = &peer;
+        if again {
+            debug!(target: "serf", "Attempting re-join to previously known node: {name}: {addr}");
+        } else {
+            info!(target: "serf", "Attempting re-join to previously known node: {name}: {addr}");
+        }
+        let target = JoinTarget {
+            name: Some(name.to_string()),
+            addr: *addr,
+        };
+        let handle = self.handle.clone();
+        self.dials.spawn(async move {
+            let join = Command::Join {
+                targets: vec![target],
+                ignore_old: false,
+                announce: false,
+            };
+            let answer = handle.command(join).await;
+            (peer, answer)
+        });
+    }
+
+    /// Takes the result of a dial; whether to go on.
+    fn answered(&mut self, peer: Peer, answer: Answer) -> bool {
+        match answer {
+            Answer::Joined { contacted: 0, errors } => {
+                for (addr, reason) in errors {
+                    debug!(target: "serf", "Failed to re-join {}: {addr}: {reason}", peer.name);
+                }
+                self.policy.failed(peer);
+                true
+            }
+            Answer::Joined { .. } => {
+                info!(target: "serf", "Re-joined to previously known node: {}: {}", peer.name, peer.addr);
+                self.policy.reached(&peer);
+                true
+            }
+            // Who leaves joins nobody.
+            _ => false,
+        }
+    }
+
+    fn report(&mut self) {
+        if self.reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+            self.reported = Some(Instant::now());
+            warn!(target: "serf", "Failed to re-join any previously known node");
+        }
+    }
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    /// Dial this one, and tell the result.
+    Dial {
+        peer: Peer,
+        /// Whether it was dialled before.
+        again: bool,
+    },
+    /// A round of a node that is alone is over, and it is still alone. Ask again.
+    Failed,
+    /// Nothing before this time, unless a dial ends earlier.
+    Wait(Time),
+    /// Nothing any more.
+    Done,
+}
+
+/// Whom to dial, and when. Work comes in rounds: of all missing peers while the node is alone, else of the
+/// next few of them.
+#[derive(Debug)]
+struct Policy {
+    /// Who is missing and not being dialled, in the order of their turns, with whether they had one before.
+    missing: VecDeque<(Peer, bool)>,
+    /// Who is being dialled.
+    dialling: Vec<Arc<str>>,
+    /// Those of the missing, from the front, whose turn comes in this round; `None` between rounds.
+    round: Option<usize>,
+    /// Whether nobody else is there.
+    alone: bool,
+    /// Not before this time begins the next round, or the next dial of this one.
+    next: Time,
+    /// The pause after this round, before jitter.
+    pause: Duration,
+    /// The longest pause of a node that has company.
+    longest_search_pause: Duration,
+    /// When the search of a node with company ends.
+    end: Time,
+    rng: Xoshiro256PlusPlus,
+}
+
+impl Policy {
+    /// Time begins at zero.
+    fn new(mut peers: Vec<Peer>, settings: &Settings) -> Policy {
+        let me = |peer: &Peer| *peer.name == *settings.name || settings.addrs.contains(&peer.addr);
+        peers.retain(|peer| !me(peer));
+        peers.sort_by(|a, b| b.heard.cmp(&a.heard).then_with(|| a.name.cmp(&b.name)));
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(settings.seed);
+        Policy {
+            missing: peers.into_iter().map(|peer| (peer, false)).collect(),
+            dialling: Vec::new(),
+            round: None,
+            alone: true,
+            next: Time::ZERO + START_JITTER.mul_f64(rng.random()),
+            pause: FIRST_PAUSE,
+            longest_search_pause: settings.reconnect_interval.max(FIRST_PAUSE),
+            end: Time::ZERO + settings.reconnect_timeout,
+            rng,
+        }
+    }
+
+    /// Whether the node has company. After each change the next round comes soon.
+    fn company(&mut self, now: Time, company: bool) {
+        if self.alone != company {
+            return;
+        }
+        self.alone = !company;
+        self.pause = FIRST_PAUSE;
+        match &mut self.round {
+            // A round that has reached its aim needs no more dials.
+            Some(turns) if company => *turns = 0,
+            Some(_) => {}
+            // Who was met has told of others.
+            None if company => self.next = now + self.jittered(FIRST_PAUSE),
+            None => self.next = self.next.min(now + self.jittered(FIRST_PAUSE)),
+        }
+    }
+
+    /// Peers that are in the list of members, in whatever state, are no longer missing: looking after members
+    /// is the node's own work.
+    fn met(&mut self, known: impl Fn(&str) -> bool) {
+        let turns = self.round.unwrap_or_default();
+        let gone = self
+            .missing
+            .iter()
+            .take(turns)
+            .filter(|(peer, _)| known(&peer.name))
+            .count();
+        self.round = self.round.map(|turns| turns - gone);
+        self.missing.retain(|(peer, _)| !known(&peer.name));
+    }
+
+    /// A dial has reached its address. If it was not the peer that answered, the peer is no longer there.
+    fn reached(&mut self, peer: &Peer) {
+        self.dialling.retain(|name| *name != peer.name);
+    }
+
+    /// A dial has failed; the peer's next turn comes after all others.
+    fn failed(&mut self, peer: Peer) {
+        self.dialling.retain(|name| *name != peer.name);
+        self.missing.push_back((peer, true));
+    }
+
+    /// What to do now.
+    fn poll(&mut self, now: Time) -> Step {
+        let over = !self.alone && now >= self.end;
+        if self.dialling.is_empty() && (over || self.missing.is_empty()) {
+            return Step::Done;
+        }
+        // Dials that end wake whoever waits.
+        let idle = now + LONGEST_PAUSE;
+        let (all, at_once) = if self.alone {
+            (self.missing.len(), ALONE_AT_ONCE)
+        } else {
+            (SEARCH_AT_ONCE.min(self.missing.len()), SEARCH_AT_ONCE)
+        };
+        match self.round {
+            Some(0) if self.dialling.is_empty() => self.end_round(now),
+            Some(0) => Step::Wait(idle),
+            Some(_) if self.dialling.len() >= at_once => Step::Wait(idle),
+            _ if now < self.next => Step::Wait(self.next),
+            Some(turns) => self.take_turn(now, turns),
+            None => self.take_turn(now, all),
+        }
+    }
+
+    fn take_turn(&mut self, now: Time, turns: usize) -> Step {
+        let Some((peer, again)) = self.missing.pop_front() else {
+            self.round = Some(0);
+            return Step::Wait(now);
+        };
+        self.round = Some(turns.saturating_sub(1));
+        self.dialling.push(Arc::clone(&peer.name));
+        self.next = now + DIAL_SPACING.mul_f64(self.rng.random());
+        Step::Dial { peer, again }
+    }
+
+    fn end_round(&mut self, now: Time) -> Step {
+        self.round = None;
+        self.next = now + self.jittered(self.pause);
+        let longest = if self.alone {
+            LONGEST_PAUSE
+        } else {
+            self.longest_search_pause
+        };
+        self.pause = (self.pause * 2).min(longest);
+        if self.alone {
+            Step::Failed
+        } else {
+            Step::Wait(self.next)
+        }
+    }
+
+    /// A quarter more or less.
+    fn jittered(&mut self, pause: Duration) -> Duration {
+        pause.mul_f64(self.rng.random_range(0.75..1.25))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::addr::RawAddr;
+    use crate::driver::{Driver, DriverConfig, Sockets};
+    use crate::node::NodeConfig;
+    use crate::serf::Tags;
+    use crate::swim::profile::Profile;
+
+    const DIAL: Duration = Duration::from_millis(20);
+
+    fn settings() -> Settings {
+        Settings {
+            name: "me".to_string(),
+            addrs: vec!["10.0.0.99:1".parse().unwrap()],
+            left: false,
+            rejoin_after_leave: false,
+            reconnect_interval: Duration::from_secs(30),
+            reconnect_timeout: Duration::from_secs(24 * 3600),
+            seed: 7,
+        }
+    }
+
+    /// Peers p0, p1, ...; the first was heard of last.
+    fn peers(count: usize) -> Vec<Peer> {
+        let peer = |i: usize| Peer {
+            name: format!("p{i}").into(),
+            addr: SocketAddr::from(([10, 0, 0, 1], 1000 + i as u16)),
+            heard: Time::from_nanos(1000 - i as u64),
+        };
+        // In no order.
+        (0..count).rev().map(peer).collect()
+    }
+
+    /// A policy in a world in which each dial takes a while, and reaches those that are up.
+    struct World {
+        policy: Policy,
+        now: Time,
+        up: BTreeSet<String>,
+        /// Whom the node knows beside itself.
+        known: BTreeSet<String>,
+        company: bool,
+        dials: BTreeMap<Time, Peer>,
+        /// What was dialled when, and the ends of failed rounds as "-".
+        seen: Vec<(Time, String)>,
+        most_at_once: usize,
+    }
+
+    impl World {
+        fn new(peers: Vec<Peer>, settings: &Settings) -> World {
+            World {
+                policy: Policy::new(peers, settings),
+                now: Time::ZERO,
+                up: BTreeSet::new(),
+                known: BTreeSet::new(),
+                company: false,
+                dials: BTreeMap::new(),
+                seen: Vec::new(),
+                most_at_once: 0,
+            }
+        }
+
+        /// Runs for so long; whether the policy has more to do.
+        fn run(&mut self, seconds: u64) -> bool {
+            let end = self.now + Duration::from_secs(seconds);
+            while self.now < end {
+                self.policy.company(self.now, self.company);
+                self.policy.met(|name| self.known.contains(name));
+                let mut wake = match self.policy.poll(self.now) {
+                    Step::Done => return false,
+                    Step::Failed => {
+                        self.seen.push((self.now, "-".to_string()));
+                        continue;
+                    }
+                    Step::Dial { peer, again } => {
+                        let before = self.seen.iter().any(|(_, name)| *name == *peer.name);
+                        assert_eq!(again, before);
+                        self.seen.push((self.now, peer.name.to_string()));
+                        self.dials.insert(self.now + DIAL, peer);
+                        self.most_at_once = self.most_at_once.max(self.dials.len());
+                        continue;
+                    }
+                    Step::Wait(until) => until.min(self.now + CHECK_INTERVAL),
+                };
+                if let Some((&done, _)) = self.dials.first_key_value()
+                    && done <= wake
+                {
+                    wake = done;
+                    let peer = self.dials.remove(&done).unwrap();
+                    if self.up.contains(&*peer.name) {
+                        self.policy.reached(&peer);
+                        self.known.insert(peer.name.to_string());
+                        self.company = true;
+                    } else {
+                        self.policy.failed(peer);
+                    }
+                }
+                // The policy may not spin.
+                self.now = wake.max(self.now + Duration::from_nanos(1));
+            }
+            true
+        }
+
+        fn names(&self) -> Vec<&str> {
+            self.seen.iter().map(|(_, name)| name.as_str()).collect()
+        }
+
+        /// The times between the beginnings of dials, in seconds, where they are longer than within a round.
+        fn pauses(&self) -> Vec<f64> {
+            let dials: Vec<Time> = self
+                .seen
+                .iter()
+                .filter(|(_, name)| name != "-")
+                .map(|(at, _)| *at)
+                .collect();
+            let gaps = dials.windows(2).map(|pair| pair[1].since(pair[0]).as_secs_f64());
+            gaps.filter(|gap| *gap > 0.5).collect()
+        }
+    }
+
+    #[test]
+    fn an_alone_node_tries_all_again_with_growing_pauses() {
+        let mut peers = peers(5);
+        let mut me = peers[0].clone();
+        me.name = "me".into();
+        let mut here = peers[0].clone();
+        (here.name, here.addr) = ("renamed".into(), settings().addrs[0]);
+        peers.extend([me, here]);
+        let mut world = World::new(peers, &settings());
+        assert!(world.run(180));
+        assert_eq!(
+            world.names()[..13],
+            [
+                "p0", "p1", "p2", "p3", "p4", "-", "p0", "p1", "p2", "p3", "p4", "-", "p0"
+            ]
+        );
+        assert_eq!(world.most_at_once, ALONE_AT_ONCE);
+        let pauses = world.pauses();
+        assert!(pauses.len() >= 7, "{pauses:?}");
+        for (pause, wanted) in pauses.iter().zip([1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]) {
+            assert!(
+                (0.75 * wanted..=1.25 * wanted + 0.2).contains(pause),
+                "{pauses:?}"
+            );
+        }
+        // Two nodes that start together do not dial together.
+        let mut other = World::new(
+            self::peers(5),
+            &Settings {
+                seed: 8,
+                ..settings()
+            },
+        );
+        other.run(180);
+        assert_ne!(world.seen[0].0, other.seen[0].0);
+        assert_ne!(world.pauses(), other.pauses());
+    }
+
+    #[test]
+    fn an_answer_ends_the_round_and_starts_the_search_for_the_missing() {
+        let mut world = World::new(peers(40), &settings());
+        world.up = ["p1".to_string(), "p30".to_string()].into();
+        world.run(1);
+        let first = world.seen.len();
+        assert!((2..6).contains(&first), "{:?}", world.names());
+        assert!(!world.names().contains(&"-"));
+        // The first one met has told of nearly all others.
+        world.known.extend((2..30).chain(33..40).map(|i| format!("p{i}")));
+        world.most_at_once = 0;
+        assert!(world.run(300));
+        let rest: BTreeSet<&str> = world.names()[first..].iter().copied().collect();
+        assert_eq!(rest, ["p0", "p30", "p31", "p32"].into());
+        assert_eq!(world.most_at_once, SEARCH_AT_ONCE);
+        let last = world.pauses().pop().unwrap();
+        assert!((0.75 * 30.0..=1.25 * 30.0 + 0.2).contains(&last), "{last}");
+        assert_eq!(world.names().iter().filter(|name| **name == "p30").count(), 1);
+        // The last ones come by themselves.
+        world.known.extend(["p0", "p31", "p32"].map(str::to_string));
+        assert!(!world.run(60));
+    }
+
+    #[test]
+    fn alone_again_it_does_not_wait_for_the_next_search() {
+        let mut world = World::new(peers(3), &settings());
+        world.up = ["p0".to_string()].into();
+        world.run(200);
+        let searched = world.seen.len();
+        world.company = false;
+        world.run(20);
+        let soon = &world.names()[searched..];
+        assert!(soon.len() >= 7 && soon.contains(&"-"), "{soon:?}");
+    }
+
+    #[test]
+    fn the_search_ends_and_that_of_a_lonely_node_does_not() {
+        for (up, ends) in [(true, true), (false, false)] {
+            let timeout = Duration::from_secs(600);
+            let mut world = World::new(
+                peers(3),
+                &Settings {
+                    reconnect_timeout: timeout,
+                    ..settings()
+                },
+            );
+            world.up.extend(up.then(|| "p2".to_string()));
+            assert!(world.run(590));
+            assert_eq!(!world.run(100), ends);
+        }
+    }
+
+    #[test]
+    fn who_is_somebody_else_by_now_is_not_dialled_again() {
+        let mut world = World::new(peers(1), &settings());
+        world.up = ["p0".to_string()].into();
+        assert!(!world.run(10));
+        assert_eq!(world.names(), ["p0"]);
+        let mut none = World::new(peers(0), &settings());
+        assert!(!none.run(1));
+    }
+
+    /// A node of its own on a free port, running.
+    async fn node(name: &str) -> (Handle, SocketAddr) {
+        let sockets = Sockets::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let addr = sockets.local_addr();
+        let node = NodeConfig {
+            name: name.to_string(),
+            addr: RawAddr::from(addr.ip()),
+            port: addr.port(),
+            bind_port: addr.port(),
+            tags: Tags::default(),
+            protocol: 5,
+            profile: Profile::builtin("local").unwrap(),
+            seal_overhead: 0,
+            label_overhead: 0,
+            user_event_size_limit: 512,
+            query_size_limit: 1024,
+            query_response_size_limit: 1024,
+            resolve_name_conflicts: true,
+            disable_coordinates: false,
+            memory: crate::node::memory::Memory::default(),
+            records: false,
+            seed: 3,
+        };
+        let config = DriverConfig {
+            node,
+            keyring: None,
+            keyring_file: None,
+            label: Vec::new(),
+            compress: true,
+            recorder: None,
+        };
+        let (driver, handle) = Driver::new(sockets, config).unwrap();
+        tokio::task::spawn_local(driver.run());
+        (handle, addr)
+    }
+
+    /// Runs a test with sockets and a clock.
+    fn live(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let patient = async { tokio::time::timeout(Duration::from_secs(60), test).await.unwrap() };
+        tokio::task::LocalSet::new().block_on(&runtime, patient);
+    }
+
+    async fn names(handle: &Handle) -> Vec<String> {
+        let names = |node: &Node| {
+            node.members()
+                .iter()
+                .map(|member| member.name.to_string())
+                .collect()
+        };
+        handle.read(names).await.unwrap()
+    }
+
+    /// Two islands and members that are gone, the nearest island being known as the newest.
+    #[test]
+    fn islands_are_joined_and_a_leave_ends_the_search() {
+        let test = async {
+            let ((a, own), (b, to_b), (c, to_c)) = (node("a").await, node("b").await, node("c").await);
+            let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let peers = [
+                ("b", to_b),
+                ("gone1", closed),
+                ("gone2", closed),
+                ("gone3", closed),
+                ("a2", own),
+                ("c", to_c),
+            ];
+            let peers = peers.iter().zip((0..10).rev()).map(|((name, addr), heard)| Peer {
+                name: (*name).into(),
+                addr: *addr,
+                heard: Time::from_nanos(heard),
+            });
+            let settings = Settings {
+                name: "a".to_string(),
+                addrs: vec![own],
+                ..settings()
+            };
+            let running = tokio::task::spawn_local(run(a.clone(), peers.collect(), settings));
+            for handle in [&a, &b, &c] {
+                while names(handle).await != ["a", "b", "c"] {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+            // It still looks for those that are gone.
+            assert!(!running.is_finished());
+            assert_eq!(a.command(Command::Leave).await, Ok(Answer::Done));
+            running.await.unwrap();
+            for handle in [a, b, c] {
+                handle.stop().await;
+            }
+        };
+        live(test);
+    }
+
+    #[test]
+    fn who_has_left_stays_away_unless_told_otherwise() {
+        let test = async {
+            for rejoin_after_leave in [false, true] {
+                let ((a, own), (b, to_b)) = (node("a").await, node("b").await);
+                let peer = Peer {
+                    name: "b".into(),
+                    addr: to_b,
+                    heard: Time::ZERO,
+                };
+                let settings = Settings {
+                    name: "a".to_string(),
+                    addrs: vec![own],
+                    left: true,
+                    rejoin_after_leave,
+                    ..settings()
+                };
+                run(a.clone(), vec![peer], settings).await;
+                let expected: &[&str] = if rejoin_after_leave { &["a", "b"] } else { &["b"] };
+                assert_eq!(names(&b).await, expected);
+                a.stop().await;
+                b.stop().await;
+            }
+        };
+        live(test);
+    }
+}

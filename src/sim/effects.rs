@@ -1,0 +1,83 @@
+//! What the nodes want done, carried out.
+
+use super::agenda::Happening;
+use super::{HostId, World};
+use crate::node::{Effect, Input, Node};
+use crate::serf::{Command, Event, keys};
+
+impl World {
+    pub(super) fn input(&mut self, id: HostId, input: Input<'_>) {
+        if let Some(node) = self.hosts[id.0].node.as_mut() {
+            node.handle(self.now, input);
+            self.settle(id);
+        }
+    }
+
+    /// Carries out what a node wants done, and notes when it wants to be called again.
+    pub(super) fn settle(&mut self, id: HostId) {
+        while let Some(effect) = self.hosts[id.0].node.as_mut().and_then(Node::poll_effect) {
+            self.carry_out(id, effect);
+        }
+        let host = &mut self.hosts[id.0];
+        if let Some(node) = host.node.as_ref().filter(|_| host.config.records) {
+            host.disk.mark(node.marks());
+        }
+        let deadline = host.node.as_ref().and_then(Node::next_deadline);
+        if let Some(deadline) = deadline
+            && host.wake_at.is_none_or(|wake_at| deadline < wake_at)
+        {
+            // A deadline that has passed already is served at once, but never in the past.
+            let at = deadline.max(self.now);
+            host.wake_at = Some(at);
+            self.schedule(at, Happening::Wake(id));
+        }
+    }
+
+    fn carry_out(&mut self, id: HostId, effect: Effect) {
+        let now = self.now;
+        match effect {
+            Effect::Send { to, plain, crc } => self.send(id, to, plain, crc),
+            Effect::Exchange {
+                id: exchange,
+                to,
+                plain,
+                timeout,
+                ..
+            } => self.dial(id, exchange, to, plain, timeout),
+            Effect::Reply { id: stream, plain } => self.reply(id, stream, plain),
+            Effect::Event(event) => {
+                self.trace
+                    .note(now, "event", id.0, format!("{event:?}").as_bytes());
+                let host = &mut self.hosts[id.0];
+                if let (Event::Query { ltime, id: query, .. }, Some(payload)) =
+                    (&event, host.responder.clone())
+                {
+                    let respond = Command::Respond {
+                        ltime: *ltime,
+                        id: *query,
+                        payload,
+                    };
+                    host.events.push((now, event));
+                    self.command(id, respond);
+                } else {
+                    host.events.push((now, event));
+                }
+            }
+            Effect::QueryUpdate(update) => self.hosts[id.0].updates.push((now, update)),
+            Effect::Answer { id: command, answer } => {
+                let earlier = self.hosts[id.0].answers.insert(command, (now, answer));
+                assert!(earlier.is_none(), "{command:?} was answered twice");
+            }
+            Effect::Keyring { id: change, op, key } => {
+                let result = keys::apply(self.hosts[id.0].ring.as_mut(), op, &key);
+                if let Some(node) = self.hosts[id.0].node.as_mut() {
+                    node.handle(now, Input::Keyring { id: change, result });
+                }
+            }
+            Effect::Record(record) => self.hosts[id.0].disk.apply(record),
+            Effect::LostName => {
+                self.hosts[id.0].lost_name.get_or_insert(now);
+            }
+        }
+    }
+}

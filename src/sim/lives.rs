@@ -1,0 +1,129 @@
+//! How hosts come into the world, stop, go on and end.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use fyrd_keys::{Key, Keyring, OVERHEAD};
+use rand::RngExt;
+
+use super::host::{Host, Power};
+use super::{HostId, PORT, World};
+use crate::addr::RawAddr;
+use crate::node::memory::Memory;
+use crate::node::{Input, Node, NodeConfig};
+use crate::serf::Tags;
+
+impl World {
+    /// Adds a host with a name and starts its node.
+    pub fn add(&mut self, name: &str) -> HostId {
+        self.add_with(name, |_| {})
+    }
+
+    /// Adds a host whose configuration is changed before its node starts.
+    pub fn add_with(&mut self, name: &str, change: impl FnOnce(&mut NodeConfig)) -> HostId {
+        let id = HostId(self.hosts.len());
+        let ip = Ipv4Addr::from(0x0a00_0001 + id.0 as u32);
+        let mut config = NodeConfig {
+            name: name.to_owned(),
+            addr: RawAddr::from(IpAddr::V4(ip)),
+            port: PORT,
+            bind_port: PORT,
+            tags: Tags::new(),
+            protocol: 5,
+            profile: self.config.profile.clone(),
+            seal_overhead: self.config.key.as_ref().map_or(0, |_| OVERHEAD),
+            label_overhead: 0,
+            user_event_size_limit: 512,
+            query_size_limit: 1024,
+            query_response_size_limit: 1024,
+            resolve_name_conflicts: true,
+            disable_coordinates: false,
+            memory: Memory::default(),
+            records: false,
+            seed: 0,
+        };
+        change(&mut config);
+        let ring = self.config.key.clone().map(Keyring::new);
+        let host = Host::new(config, ring);
+        self.by_addr.insert(host.addr(), id);
+        self.hosts.push(host);
+        self.start(id);
+        id
+    }
+
+    /// Adds hosts named `n0`, `n1` and so on.
+    pub fn add_many(&mut self, count: usize) -> Vec<HostId> {
+        (0..count).map(|i| self.add(&format!("n{i}"))).collect()
+    }
+
+    /// Adds that many hosts, joins all to the first, and waits until all see all alive.
+    ///
+    /// # Panics
+    /// When that does not come about within two minutes.
+    pub fn cluster(&mut self, count: usize) -> Vec<HostId> {
+        let hosts = self.add_many(count);
+        for &host in &hosts[1..] {
+            self.join(host, hosts[0]);
+        }
+        let joined = self.run_until(Duration::from_secs(120), |world| world.all_alive(&hosts));
+        assert!(joined, "the cluster did not come together");
+        hosts
+    }
+
+    /// Gives a host another key than the rest, or none.
+    pub fn set_key(&mut self, id: HostId, key: Option<Key>) {
+        self.hosts[id.0].ring = key.map(Keyring::new);
+    }
+
+    /// Ends a host's node without a word; what it knew is gone.
+    pub fn crash(&mut self, id: HostId) {
+        let host = &mut self.hosts[id.0];
+        host.node = None;
+        host.power = Power::Down;
+        host.inbox.clear();
+        host.exchanges.clear();
+        host.wake_at = None;
+        self.trace.note(self.now, "crash", id.0, &[]);
+    }
+
+    /// Starts a node on a host that is down, with the same name, and with the memory that it has kept if its
+    /// configuration says that it keeps any.
+    pub fn start(&mut self, id: HostId) {
+        let seed = self.rng.random();
+        let host = &mut self.hosts[id.0];
+        host.config.seed = seed;
+        host.config.memory = host.disk.memory();
+        host.life += 1;
+        host.power = Power::Up;
+        host.node = Some(Node::new(host.config.clone(), self.now).expect("the configuration is right"));
+        self.trace
+            .note(self.now, "start", id.0, host.config.name.as_bytes());
+        self.settle(id);
+    }
+
+    /// Stops a host's process; packets for it wait.
+    pub fn freeze(&mut self, id: HostId) {
+        let host = &mut self.hosts[id.0];
+        if host.power == Power::Up {
+            host.power = Power::Frozen;
+        }
+    }
+
+    /// Lets a frozen host go on: it takes what has waited and does what has become due, in either
+    /// order, as a real one may.
+    pub fn thaw(&mut self, id: HostId) {
+        let host = &mut self.hosts[id.0];
+        if host.power != Power::Frozen {
+            return;
+        }
+        host.power = Power::Up;
+        let waited = std::mem::take(&mut host.inbox);
+        if self.rng.random() {
+            self.input(id, Input::Tick);
+        }
+        for arrival in waited {
+            self.arrive(id, arrival);
+        }
+        self.input(id, Input::Tick);
+    }
+}

@@ -1,0 +1,294 @@
+//! Packets and streams between hosts: out through all layers of the wire, over a link, and in again.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::agenda::Happening;
+use super::host::{INBOX_MAX, Power};
+use super::{HostId, World, packets};
+use crate::node::{ExchangeId, Input, StreamId};
+use crate::time::Time;
+use crate::wire::{StreamDecoder, decode_datagram};
+
+/// A packet that a tap has seen, as it left its sender.
+#[derive(Clone, Debug)]
+pub struct Tapped {
+    /// When it was sent.
+    pub at: Time,
+    /// Who sent it.
+    pub from: HostId,
+    /// Where to.
+    pub to: SocketAddr,
+    /// Whether it is a datagram; else a message on a stream.
+    pub is_datagram: bool,
+    /// The message before any layer was put around it.
+    pub plain: Vec<u8>,
+    /// The bytes on the wire.
+    pub bytes: Vec<u8>,
+}
+
+/// Something on its way to a host.
+#[derive(Clone, Debug)]
+pub(crate) enum Arrival {
+    Datagram {
+        from: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    Dial {
+        from: HostId,
+        life: u32,
+        exchange: ExchangeId,
+        bytes: Vec<u8>,
+    },
+    Replied {
+        life: u32,
+        exchange: ExchangeId,
+        result: Result<Vec<u8>, String>,
+    },
+}
+
+impl World {
+    pub(super) fn arrive(&mut self, id: HostId, arrival: Arrival) {
+        let host = &mut self.hosts[id.0];
+        match (host.power, arrival) {
+            (Power::Up, Arrival::Datagram { from, bytes }) => self.receive_datagram(id, from, bytes),
+            (
+                Power::Up,
+                Arrival::Dial {
+                    from,
+                    life,
+                    exchange,
+                    bytes,
+                },
+            ) => self.receive_dial(id, from, life, exchange, bytes),
+            (
+                Power::Up,
+                Arrival::Replied {
+                    life,
+                    exchange,
+                    result,
+                },
+            ) => self.receive_reply(id, life, exchange, result),
+            (Power::Frozen, arrival) => {
+                if host.inbox.len() < INBOX_MAX {
+                    host.inbox.push_back(arrival);
+                }
+            }
+            (
+                Power::Down,
+                Arrival::Dial {
+                    from, life, exchange, ..
+                },
+            ) => {
+                let refused = format!("dial tcp {}: connect: connection refused", host.addr());
+                self.send_reply(id, from, life, exchange, Err(refused));
+            }
+            (Power::Down, _) => {}
+        }
+    }
+
+    fn receive_datagram(&mut self, id: HostId, from: SocketAddr, mut bytes: Vec<u8>) {
+        self.trace.note(self.now, "datagram", id.0, &bytes);
+        let now = self.now;
+        let host = &mut self.hosts[id.0];
+        let mut scratch = Vec::new();
+        let datagram = packets::open_datagram(host.ring.as_ref(), &mut bytes)
+            .and_then(|plain| decode_datagram(plain, &mut scratch).ok());
+        let (Some(datagram), Some(node)) = (datagram, host.node.as_mut()) else {
+            host.counters.unreadable += 1;
+            return;
+        };
+        host.counters.datagrams_received += 1;
+        let messages = &datagram.messages;
+        node.handle(now, Input::Datagram { from, messages });
+        self.settle(id);
+    }
+
+    fn receive_dial(
+        &mut self,
+        id: HostId,
+        from: HostId,
+        life: u32,
+        exchange: ExchangeId,
+        mut bytes: Vec<u8>,
+    ) {
+        self.trace.note(self.now, "dial", id.0, &bytes);
+        self.streams += 1;
+        let stream = StreamId(self.streams);
+        let (now, source) = (self.now, self.hosts[from.0].addr());
+        let host = &mut self.hosts[id.0];
+        let mut decoder = StreamDecoder::default();
+        if let Some(plain) = packets::open_stream(host.ring.as_ref(), &mut bytes) {
+            decoder.push(plain);
+        }
+        let (Ok(message), Some(node)) = (decoder.message(), host.node.as_mut()) else {
+            host.counters.unreadable += 1;
+            return self.send_reply(id, from, life, exchange, Err("EOF".to_owned()));
+        };
+        let input = Input::Stream {
+            from: source,
+            id: stream,
+            message: &message,
+        };
+        node.handle(now, input);
+        self.open_stream = Some((stream, from, life, exchange));
+        self.settle(id);
+        // Whoever does not reply at once never does: the driver closes the stream.
+        if let Some((_, from, life, exchange)) = self.open_stream.take() {
+            self.send_reply(id, from, life, exchange, Err("EOF".to_owned()));
+        }
+    }
+
+    /// Sends the end of an exchange back to the dialler, unless the way back is cut: then the
+    /// dialler's own deadline ends it.
+    fn send_reply(
+        &mut self,
+        from: HostId,
+        to: HostId,
+        life: u32,
+        exchange: ExchangeId,
+        result: Result<Vec<u8>, String>,
+    ) {
+        if self.links.is_cut(from, to) {
+            return;
+        }
+        let latency = self.links.between(from, to).latency(&mut self.rng);
+        let reply = Arrival::Replied {
+            life,
+            exchange,
+            result,
+        };
+        self.schedule(self.now + latency, Happening::Arrive(to, reply));
+    }
+
+    fn receive_reply(
+        &mut self,
+        id: HostId,
+        life: u32,
+        exchange: ExchangeId,
+        result: Result<Vec<u8>, String>,
+    ) {
+        let host = &mut self.hosts[id.0];
+        // Late for its deadline, or meant for an earlier life of this host.
+        if host.life != life || !host.exchanges.remove(&exchange) {
+            return;
+        }
+        let noted: &[u8] = result
+            .as_ref()
+            .map_or_else(|error| error.as_bytes(), Vec::as_slice);
+        self.trace.note(self.now, "reply", id.0, noted);
+        let mut decoder = StreamDecoder::default();
+        let opened = result.and_then(|mut bytes| {
+            let plain =
+                packets::open_stream(host.ring.as_ref(), &mut bytes).ok_or("no key opens the reply")?;
+            decoder.push(plain);
+            Ok(())
+        });
+        let result = match opened {
+            Ok(()) => decoder.message().map_err(|error| error.to_string()),
+            Err(reason) => Err(reason),
+        };
+        if let Some(node) = host.node.as_mut() {
+            let result = result.as_ref().map(Some).map_err(Clone::clone);
+            node.handle(self.now, Input::Exchange { id: exchange, result });
+            self.settle(id);
+        }
+    }
+
+    pub(super) fn send(&mut self, from: HostId, to: SocketAddr, plain: Vec<u8>, crc: bool) {
+        let ring = self.hosts[from.0].ring.as_ref();
+        let kept = self.tap.is_some().then(|| plain.clone());
+        let bytes = packets::seal_datagram(ring, &mut self.rng, plain, self.config.compress, crc);
+        let counters = &mut self.hosts[from.0].counters;
+        counters.datagrams_sent += 1;
+        counters.bytes_sent += bytes.len() as u64;
+        counters.datagram_max = counters.datagram_max.max(bytes.len());
+        self.note_tapped(from, to, true, kept, &bytes);
+        let Some(&target) = self.by_addr.get(&to) else {
+            return;
+        };
+        let source = self.hosts[from.0].addr();
+        let copies = self.links.datagram(&mut self.rng, from, target);
+        for latency in copies.into_iter().flatten() {
+            let arrival = Arrival::Datagram {
+                from: source,
+                bytes: bytes.clone(),
+            };
+            self.schedule(self.now + latency, Happening::Arrive(target, arrival));
+        }
+    }
+
+    pub(super) fn dial(
+        &mut self,
+        from: HostId,
+        exchange: ExchangeId,
+        to: SocketAddr,
+        plain: Vec<u8>,
+        timeout: Duration,
+    ) {
+        let ring = self.hosts[from.0].ring.as_ref();
+        let kept = self.tap.is_some().then(|| plain.clone());
+        let bytes = packets::seal_stream(ring, &mut self.rng, plain, self.config.compress);
+        let host = &mut self.hosts[from.0];
+        host.counters.streams_dialled += 1;
+        host.counters.stream_bytes_sent += bytes.len() as u64;
+        host.exchanges.insert(exchange);
+        let life = host.life;
+        self.note_tapped(from, to, false, kept, &bytes);
+        let given_up = Arrival::Replied {
+            life,
+            exchange,
+            result: Err(format!("dial tcp {to}: i/o timeout")),
+        };
+        self.schedule(self.now + timeout, Happening::Arrive(from, given_up));
+        let Some(&target) = self.by_addr.get(&to) else {
+            return;
+        };
+        // A connection needs both directions.
+        if self.links.is_cut(from, target) || self.links.is_cut(target, from) {
+            return;
+        }
+        // The handshake takes one round trip before the request sets out.
+        let link = self.links.between(from, target);
+        let latency = (0..3).map(|_| link.latency(&mut self.rng)).sum::<Duration>();
+        let dial = Arrival::Dial {
+            from,
+            life,
+            exchange,
+            bytes,
+        };
+        self.schedule(self.now + latency, Happening::Arrive(target, dial));
+    }
+
+    pub(super) fn reply(&mut self, from: HostId, stream: StreamId, plain: Vec<u8>) {
+        let Some((_, to, life, exchange)) = self.open_stream.take_if(|open| open.0 == stream) else {
+            return;
+        };
+        let ring = self.hosts[from.0].ring.as_ref();
+        let kept = self.tap.is_some().then(|| plain.clone());
+        let bytes = packets::seal_stream(ring, &mut self.rng, plain, self.config.compress);
+        self.hosts[from.0].counters.stream_bytes_sent += bytes.len() as u64;
+        self.note_tapped(from, self.hosts[to.0].addr(), false, kept, &bytes);
+        self.send_reply(from, to, life, exchange, Ok(bytes));
+    }
+
+    fn note_tapped(
+        &mut self,
+        from: HostId,
+        to: SocketAddr,
+        is_datagram: bool,
+        plain: Option<Vec<u8>>,
+        bytes: &[u8],
+    ) {
+        if let (Some(tap), Some(plain)) = (self.tap.as_mut(), plain) {
+            tap.push(Tapped {
+                at: self.now,
+                from,
+                to,
+                is_datagram,
+                plain,
+                bytes: bytes.to_vec(),
+            });
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The snapshot: what a node knows, kept in a sled store so that its next life goes on from there
+//! (design.md section 7).
+//!
+//! [`open`] locks and reads the store before any socket opens, and gives the [`Memory`] to start from and
+//! the [`Recorder`] that goes on writing. The recorder belongs to the driver and never blocks: records gather
+//! in it, coalesced, and a thread of its own writes them in batches, each of them whole or not at all. What
+//! [`Recorder::durable`] covers is on the disk; trouble with the disk ends the recording for a while, never
+//! the membership.
+
+mod error;
+mod recorder;
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::node::memory::Memory;
+use crate::time::Time;
+
+pub use error::OpenError;
+pub use recorder::{Recorder, State, Status, Watch};
+
+/// The newest schema of the store that this program knows, and the one it writes.
+pub const SCHEMA: u32 = 1;
+
+/// Which snapshot, and whose.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where it is: a directory, made if need be; its parent must exist. A text snapshot of Serf at this
+    /// path is imported.
+    pub path: PathBuf,
+    /// The name of the node.
+    pub node: String,
+    /// Whether a graceful leave forgets the other members (unless `rejoin_after_leave`). As in Serf, the life
+    /// after the leave decides that, so a later start with `-rejoin` still finds them.
+    pub forget_left_members: bool,
+}
+
+/// What a start finds.
+#[derive(Clone, Debug, Default)]
+pub struct Loaded {
+    /// What the node goes on from. Without this node itself; `since` is never in the future.
+    pub memory: Memory,
+    /// Whether the last life ended with a graceful leave.
+    pub left: bool,
+    /// Where Serf's text snapshot has been put that was imported just now.
+    pub imported: Option<PathBuf>,
+    /// Where a store has been put that could not be read.
+    pub set_aside: Option<PathBuf>,
+    /// What a user should know about the above, a line each, for the log.
+    pub warnings: Vec<String>,
+}
+
+/// What a look at a snapshot shows.
+#[derive(Clone, Debug, Default)]
+pub struct Contents {
+    /// What a node would go on from, members that a leave would forget included.
+    pub memory: Memory,
+    /// Whether the last life ended with a graceful leave.
+    pub left: bool,
+    /// The node that wrote it.
+    pub node: String,
+    /// The schema of the store.
+    pub schema: u32,
+    /// When it was written last.
+    pub written: Option<SystemTime>,
+    /// Bytes on the disk.
+    pub bytes: u64,
+    /// Entries that could not be read and were left out.
+    pub unreadable: usize,
+}
+
+/// Opens the snapshot, or begins one, and locks it for this process. Blocks while it reads; to be called
+/// before any socket opens. `now` counts from the Unix epoch.
+///
+/// # Errors
+/// When the path cannot work, another process has the snapshot open, or a later version wrote it. A store that
+/// is damaged is no error: it is set aside, see [`Loaded::set_aside`].
+pub fn open(settings: Settings, now: Time) -> Result<(Loaded, Recorder), OpenError> {
+    let _ = (settings, now);
+    unimplemented!()
+}
+
+/// Looks at a snapshot without changing what it says. It is locked meanwhile.
+///
+/// # Errors
+/// As [`open`], and when there is no snapshot.
+pub fn read(path: &Path) -> Result<Contents, OpenError> {
+    let _ = path;
+    unimplemented!()
+}

@@ -1,0 +1,251 @@
+//! What a node still knows after a restart, on a simulated network (design.md section 7).
+
+use std::time::Duration;
+
+use fyrd::serf::{Answer, Command, MemberEventKind, MemberStatus, QueryParams};
+use fyrd::sim::{HostId, World, WorldConfig};
+use fyrd::time::Time;
+
+const SEEDS: [u64; 4] = [31, 32, 33, 34];
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn event(name: &str) -> Command {
+    Command::UserEvent {
+        name: name.to_owned(),
+        payload: name.as_bytes().to_vec(),
+        coalesce: false,
+    }
+}
+
+fn names(world: &World, host: HostId) -> Vec<String> {
+    let events = world.host(host).user_events();
+    events.into_iter().map(|(name, _)| name).collect()
+}
+
+/// How long who is gone is remembered, here: a day would make simulations long.
+const DAY: u64 = 3600;
+
+/// A cluster all of whose members keep what they must remember.
+fn cluster(seed: u64, count: usize) -> (World, Vec<HostId>) {
+    let mut config = WorldConfig::new(seed);
+    config.profile.serf.reconnect_timeout = secs(DAY);
+    config.profile.serf.tombstone_timeout = secs(DAY);
+    let mut world = World::new(config);
+    let hosts: Vec<HostId> = (0..count)
+        .map(|i| world.add_with(&format!("n{i}"), |config| config.records = true))
+        .collect();
+    for &host in &hosts[1..] {
+        world.join(host, hosts[0]);
+    }
+    assert!(world.run_until(secs(60), |world| world.all_alive(&hosts)));
+    (world, hosts)
+}
+
+/// A join that wants to hear what it has missed.
+fn rejoin(world: &mut World, host: HostId, to: HostId) {
+    let target = fyrd::serf::JoinTarget {
+        name: None,
+        addr: world.host(to).addr(),
+    };
+    let join = Command::Join {
+        targets: vec![target],
+        ignore_old: false,
+        announce: false,
+    };
+    assert!(matches!(
+        world.ask(host, join),
+        Answer::Joined { contacted: 1, .. }
+    ));
+}
+
+#[test]
+fn events_missed_while_down_arrive_once_and_in_order_and_others_not_again() {
+    for seed in SEEDS {
+        let (mut world, hosts) = cluster(seed, 4);
+        let (away, here) = (hosts[3], hosts[0]);
+        for i in 0..20 {
+            world.ask(hosts[i % 4], event(&format!("before{i}")));
+        }
+        assert!(world.run_until(secs(60), |world| names(world, away).len() == 20));
+        world.crash(away);
+        // Enough that the ring of 512 places wraps around.
+        for i in 0..500 {
+            world.ask(here, event(&format!("missed{i:03}")));
+        }
+        world.run_for(secs(1));
+        world.start(away);
+        rejoin(&mut world, away, here);
+        world.run_for(secs(120));
+        let heard = names(&world, away).split_off(20);
+        let missed: Vec<String> = (0..500).map(|i| format!("missed{i:03}")).collect();
+        assert_eq!(heard, missed, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_restart_says_nothing_below_what_was_said_before() {
+    for seed in SEEDS {
+        let (mut world, hosts) = cluster(seed, 4);
+        for round in 0..5 {
+            let node = hosts[round % 4];
+            world.ask(node, event(&format!("round{round}")));
+            world.ask(
+                node,
+                Command::Query(QueryParams {
+                    name: "q".into(),
+                    ..QueryParams::default()
+                }),
+            );
+            world.ask(
+                node,
+                Command::SetTags([("round".to_owned(), round.to_string())].into()),
+            );
+            // Crashed at the very moment, and all alone afterwards.
+            let (marks, said) = (world.node(node).marks(), world.node(node).said());
+            assert!(marks.cover(&said), "{marks:?} {said:?}");
+            world.crash(node);
+            world.start(node);
+            let after = world.node(node).marks();
+            assert!(
+                after.cover(&marks),
+                "seed {seed}: {marks:?}, after the restart {after:?}"
+            );
+            assert!(
+                after.incarnation > marks.incarnation,
+                "peers believe nothing of the same incarnation"
+            );
+            rejoin(&mut world, node, hosts[(round + 1) % 4]);
+            assert!(world.run_until(secs(60), |world| world.all_alive(&hosts)));
+        }
+    }
+}
+
+#[test]
+fn a_query_is_not_delivered_again_after_a_restart() {
+    for seed in SEEDS {
+        let (mut world, hosts) = cluster(seed, 3);
+        let asked = Command::Query(QueryParams {
+            name: "once".into(),
+            ..QueryParams::default()
+        });
+        world.ask(hosts[0], asked);
+        // Crash as soon as it has arrived, while it is still being gossiped.
+        assert!(world.run_until(secs(5), |world| !world.host(hosts[2]).queries().is_empty()));
+        world.crash(hosts[2]);
+        world.start(hosts[2]);
+        rejoin(&mut world, hosts[2], hosts[1]);
+        world.run_for(secs(30));
+        assert_eq!(world.host(hosts[2]).queries(), ["once"], "seed {seed}");
+    }
+}
+
+#[test]
+fn who_was_gone_is_still_known_as_such_until_reaped() {
+    for seed in [31, 32] {
+        let (mut world, hosts) = cluster(seed, 5);
+        let witness = hosts[0];
+        assert_eq!(world.ask(hosts[3], Command::Leave), Answer::Done);
+        world.crash(hosts[3]);
+        world.crash(hosts[4]);
+        assert!(world.run_until(secs(120), |world| {
+            let host = world.host(witness);
+            host.status_of("n3") == Some(MemberStatus::Left)
+                && host.status_of("n4") == Some(MemberStatus::Failed)
+        }));
+        let gone = world.now();
+        world.run_for(secs(DAY / 2));
+        world.crash(witness);
+        world.start(witness);
+        assert_eq!(
+            world.host(witness).status_of("n3"),
+            Some(MemberStatus::Left),
+            "seed {seed}"
+        );
+        assert_eq!(
+            world.host(witness).status_of("n4"),
+            Some(MemberStatus::Failed),
+            "seed {seed}"
+        );
+        assert_eq!(
+            world.host(witness).status_of("n1"),
+            None,
+            "who was there has to be met again"
+        );
+        let again = |kind, name: &str| {
+            let events = world.host(witness).member_events(kind, name);
+            events.into_iter().filter(|at| *at > gone).count()
+        };
+        assert_eq!(
+            again(MemberEventKind::Leave, "n3") + again(MemberEventKind::Failed, "n4"),
+            0
+        );
+        // A day after they went, not a day after the restart.
+        rejoin(&mut world, witness, hosts[1]);
+        let reaped = |world: &World| {
+            ["n3", "n4"].iter().all(|name| {
+                let events = world.host(witness).member_events(MemberEventKind::Reap, name);
+                events.len() == 1
+            })
+        };
+        assert!(world.run_until(secs(DAY), reaped), "seed {seed}");
+        assert!(world.now().since(gone) < secs(DAY + 120));
+    }
+}
+
+#[test]
+fn an_old_leave_does_not_count_after_a_restart_of_who_hears_it() {
+    let (mut world, hosts) = cluster(41, 3);
+    // n2 leaves and comes back, so its leave is old.
+    assert_eq!(world.ask(hosts[2], Command::Leave), Answer::Done);
+    world.crash(hosts[2]);
+    assert!(
+        world.run_until(secs(60), |world| world.host(hosts[0]).status_of("n2")
+            == Some(MemberStatus::Left))
+    );
+    world.start(hosts[2]);
+    world.join(hosts[2], hosts[1]);
+    assert!(world.run_until(secs(60), |world| world.all_alive(&hosts)));
+    world.run_for(secs(60));
+    world.crash(hosts[0]);
+    world.start(hosts[0]);
+    // The first thing that it hears is the old leave, at the Lamport time that it had.
+    let plain = {
+        let mut plain = vec![8];
+        let intent = fyrd::wire::LeaveIntent {
+            ltime: 4,
+            node: "n2",
+            prune: false,
+        };
+        fyrd::wire::SerfMessage::Leave(intent).encode(&mut plain);
+        plain
+    };
+    world.forge(world.host(hosts[1]).addr(), hosts[0], plain);
+    world.run_for(secs(1));
+    rejoin(&mut world, hosts[0], hosts[1]);
+    assert!(world.run_until(secs(10), |world| world.all_alive(&hosts)));
+    world.run_for(secs(60));
+    assert!(world.all_alive(&hosts));
+}
+
+#[test]
+fn a_node_that_went_long_ago_is_not_kept_from_coming_back() {
+    let (mut world, hosts) = cluster(42, 4);
+    world.crash(hosts[3]);
+    let failed = |world: &World| world.all_see(&hosts[..3], hosts[3], MemberStatus::Failed);
+    assert!(world.run_until(secs(120), failed));
+    for &host in &hosts[..3] {
+        world.crash(host);
+    }
+    world.run_for(secs(600));
+    for &host in &hosts {
+        world.start(host);
+    }
+    for &host in &hosts[1..] {
+        rejoin(&mut world, host, hosts[0]);
+    }
+    assert!(world.run_until(secs(60), |world| world.all_alive(&hosts)));
+    assert!(world.now() > Time::ZERO + secs(600));
+}
