@@ -257,3 +257,53 @@ pub const RPC_LOSS_CHECK: Duration = Duration::from_secs(1);
 
 /// Shortest time between two log lines about what one client loses.
 pub const RPC_LOSS_REPORT: Duration = Duration::from_secs(10);
+
+/// Largest text snapshot of Serf that is read. Serf compacts its own at 256 bytes a member, which for
+/// [`MAX_MEMBERS`] of them is half of it.
+pub const SERF_SNAPSHOT_MAX: u64 = 64 << 20;
+
+/// Warnings about lines of a text snapshot that are kept; a file of another kind has nothing but such lines.
+pub const SNAPSHOT_WARNINGS: usize = 20;
+
+/// Bytes of such a line that a warning shows: a name of the greatest length and an address fit.
+pub const SNAPSHOT_LINE_SHOWN: usize = 256;
+
+/// Largest value in the snapshot; a longer event is written in parts. sled keeps up to 17 entries on a page,
+/// and a page above 128 KiB in a file of its own, which it does not sync.
+pub const SNAPSHOT_PART_MAX: usize = 4 * 1024;
+
+/// Shortest time between two flushes of the snapshot while nobody waits for one.
+pub const SNAPSHOT_FLUSH: Duration = Duration::from_millis(100);
+
+/// Records that wait for the snapshot's thread at most; when it lags further behind, all of them are dropped,
+/// and the store begins anew from what the node then knows. Twice the members, since each one that is
+/// forgotten waits as well.
+pub const SNAPSHOT_PENDING: usize = 2 * MAX_MEMBERS;
+
+/// How long the node waits for a disk that does not answer before it goes on without: less than the
+/// shortest suspicion timeout, so that a slow disk makes nobody believe it dead.
+pub const SNAPSHOT_STALL: Duration = Duration::from_secs(2);
+
+/// First and longest pause before a disk that failed is tried again.
+pub const SNAPSHOT_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// Shortest time between two log lines about the same trouble with the snapshot.
+pub const SNAPSHOT_LOG: Duration = Duration::from_secs(60);
+
+/// How long the snapshot may take to be read before it counts as unreadable. 100,000 members take a few
+/// seconds.
+pub const SNAPSHOT_READ: Duration = Duration::from_secs(60);
+
+/// The snapshot is rewritten when it takes more bytes than this, and more than [`SNAPSHOT_GROWTH`] times
+/// what it holds. sled's files begin at one to two MiB.
+pub const SNAPSHOT_SMALL: u64 = 8 << 20;
+
+/// See [`SNAPSHOT_SMALL`].
+pub const SNAPSHOT_GROWTH: u64 = 4;
+
+/// Bytes of pages that sled may keep in memory. More than there ever is: it cannot read back a page that it
+/// dropped in the middle of a transaction.
+pub const SNAPSHOT_CACHE: u64 = 1 << 30;
+
+/// Most entries read from a tree of the snapshot: the members, or the events of a ring in their parts.
+pub const SNAPSHOT_ENTRIES_MAX: usize = 1 << 20;

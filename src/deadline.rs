@@ -1,7 +1,7 @@
 //! A queue of deadlines. Timers are never cancelled: whoever receives one that has lost its meaning
 //! (a probe already answered, a suspicion already refuted) ignores it.
 
-use std::cmp::Reverse;
+use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use crate::time::Time;
@@ -9,11 +9,18 @@ use crate::time::Time;
 /// Deadlines with what they are for, earliest first; equal times come in the order they were set.
 #[derive(Debug)]
 pub struct Deadlines<T> {
-    heap: BinaryHeap<Reverse<(Time, u64, T)>>,
+    heap: BinaryHeap<Deadline<T>>,
     set: u64,
 }
 
-impl<T: Ord> Default for Deadlines<T> {
+#[derive(Debug)]
+struct Deadline<T> {
+    at: Time,
+    number: u64,
+    what: T,
+}
+
+impl<T> Default for Deadlines<T> {
     fn default() -> Self {
         Deadlines {
             heap: BinaryHeap::new(),
@@ -22,16 +29,17 @@ impl<T: Ord> Default for Deadlines<T> {
     }
 }
 
-impl<T: Ord> Deadlines<T> {
+impl<T> Deadlines<T> {
     /// Asks for `what` at `at`.
     pub fn set(&mut self, at: Time, what: T) {
         self.set += 1;
-        self.heap.push(Reverse((at, self.set, what)));
+        let number = self.set;
+        self.heap.push(Deadline { at, number, what });
     }
 
     /// The earliest deadline.
     pub fn next(&self) -> Option<Time> {
-        self.heap.peek().map(|Reverse((at, ..))| *at)
+        self.heap.peek().map(|deadline| deadline.at)
     }
 
     /// Takes the earliest deadline that has passed.
@@ -39,9 +47,30 @@ impl<T: Ord> Deadlines<T> {
         if self.next()? > now {
             return None;
         }
-        self.heap.pop().map(|Reverse((_, _, what))| what)
+        self.heap.pop().map(|deadline| deadline.what)
     }
 }
+
+impl<T> Ord for Deadline<T> {
+    /// The heap gives its greatest first, so the earliest is the greatest.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.number).cmp(&(self.at, self.number))
+    }
+}
+
+impl<T> PartialOrd for Deadline<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T> PartialEq for Deadline<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl<T> Eq for Deadline<T> {}
 
 #[cfg(test)]
 mod tests {

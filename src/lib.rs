@@ -9,6 +9,7 @@ pub mod driver;
 pub mod events;
 pub mod names;
 pub mod node;
+pub mod outbox;
 pub mod re2;
 pub mod rpc;
 pub mod serf;

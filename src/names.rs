@@ -39,6 +39,15 @@ impl<T: Named> NameTable<T> {
         }
     }
 
+    /// Makes room for this many more entries, and no more than that.
+    pub fn reserve(&mut self, more: usize) {
+        self.slots.reserve_exact(more.saturating_sub(self.free.len()));
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.index.reserve(more, |&slot| {
+            hasher.hash_one(named(slots, slot).unwrap_or_default())
+        });
+    }
+
     /// How many entries there are.
     pub fn len(&self) -> usize {
         self.index.len()
@@ -90,6 +99,7 @@ impl<T: Named> NameTable<T> {
                 slot
             }
             None => {
+                grow_slowly(&mut self.slots);
                 self.slots.push(Some(entry));
                 (self.slots.len() - 1) as u32
             }
@@ -123,6 +133,14 @@ impl<T: Named> NameTable<T> {
     /// All entries, without their ids.
     pub fn values(&self) -> impl Iterator<Item = &T> {
         self.slots.iter().flatten()
+    }
+}
+
+/// Makes room for another element, and an eighth more: tables of members are what a process full of
+/// simulated nodes consists of, and doubling them would leave a quarter of it empty on average.
+pub fn grow_slowly<T>(elements: &mut Vec<T>) {
+    if elements.len() == elements.capacity() {
+        elements.reserve_exact((elements.len() / 8).max(8));
     }
 }
 

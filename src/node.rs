@@ -7,7 +7,7 @@
 mod door;
 mod leave;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rand::rngs::Xoshiro256PlusPlus;
@@ -16,6 +16,7 @@ use tracing::debug;
 
 use crate::bounds::{NAME_MAX, USER_EVENT_HARD_LIMIT};
 use crate::node::leave::Leave;
+use crate::outbox::Outbox;
 use crate::serf::measures::SerfMeasures;
 use crate::serf::memory::{Marks, MemberRecord, Record};
 use crate::serf::{
@@ -23,6 +24,7 @@ use crate::serf::{
 };
 use crate::swim::measures::SwimMeasures;
 use crate::swim::members::{Facts, State};
+use crate::swim::pool::FactsPool;
 use crate::swim::queue::Token;
 use crate::swim::{self, Swim, SwimConfig};
 use crate::time::Time;
@@ -54,7 +56,7 @@ pub struct Node {
     config: NodeConfig,
     swim: Swim,
     serf: Serf,
-    effects: VecDeque<Effect>,
+    effects: Outbox<Effect>,
     waits: Vec<Wait>,
     tokens: u64,
     joins: BTreeMap<u64, (CommandId, bool)>,
@@ -68,7 +70,16 @@ impl Node {
     ///
     /// # Errors
     /// When the configuration cannot work; the texts are Serf's where Serf has them.
-    pub fn new(mut config: NodeConfig, now: Time) -> Result<Node, String> {
+    pub fn new(config: NodeConfig, now: Time) -> Result<Node, String> {
+        Node::sharing(config, now, FactsPool::default())
+    }
+
+    /// As [`Node::new`], for one of many nodes in a process: they hold what members announce only once, in
+    /// the pool.
+    ///
+    /// # Errors
+    /// As [`Node::new`].
+    pub fn sharing(mut config: NodeConfig, now: Time, pool: FactsPool) -> Result<Node, String> {
         let facts = check(&config)?;
         let memory = std::mem::take(&mut config.memory);
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(config.seed);
@@ -96,6 +107,7 @@ impl Node {
                 // Peers hold what an earlier life has said, and believe nothing of the same incarnation.
                 incarnation: memory.marks.incarnation.saturating_add(1),
                 gone: memory.members.iter().filter_map(gone).collect(),
+                pool,
                 seed: rng.random(),
             },
             now,
@@ -105,7 +117,7 @@ impl Node {
             config,
             swim,
             serf,
-            effects: VecDeque::new(),
+            effects: Outbox::default(),
             waits: Vec::new(),
             tokens: 0,
             joins: BTreeMap::new(),
@@ -139,6 +151,19 @@ impl Node {
         self.collect(now);
     }
 
+    /// Makes other nodes known as alive without a word to anybody, as if they had been met long ago: for
+    /// simulated clusters that are too large to form by joining. There are events as for a join.
+    pub fn acquaint(&mut self, now: Time, others: &[Arc<Facts>]) {
+        self.serf.reserve_members(others.len());
+        self.swim.acquaint(now, others, &mut self.serf);
+        self.collect(now);
+    }
+
+    /// What this node announces about itself.
+    pub fn facts(&self) -> Option<&Arc<Facts>> {
+        self.swim.facts()
+    }
+
     /// What shall be done next; `None` once all is done.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
@@ -167,6 +192,16 @@ impl Node {
     /// All members, by name.
     pub fn members(&self) -> Vec<Arc<Member>> {
         self.serf.members()
+    }
+
+    /// How this node sees a member; `None` if it does not know it.
+    pub fn status_of(&self, name: &str) -> Option<MemberStatus> {
+        self.serf.status_of(name)
+    }
+
+    /// How many members this node knows, itself and those that are gone included.
+    pub fn known(&self) -> usize {
+        self.serf.known()
     }
 
     /// Figures for operators.

@@ -163,6 +163,33 @@ pub fn parse(command: Command, words: &[OsString]) -> Result<Flags, FlagError> {
     Ok(Flags { matches, words })
 }
 
+/// As [`parse`], but flags may stand between and after the words as well, up to `--`. Gives the words too.
+pub fn parse_between(
+    define: fn() -> Command,
+    words: &[OsString],
+) -> Result<(Flags, Vec<OsString>), FlagError> {
+    let (mut of_flags, mut others) = (Vec::new(), Vec::new());
+    let mut rest = words;
+    loop {
+        let after = parse(define(), rest)?.words().len();
+        let (read, left) = rest.split_at(rest.len() - after);
+        let ends = read.last().is_some_and(|word| word == "--");
+        of_flags.extend(read.iter().filter(|word| *word != "--").cloned());
+        match left.split_first() {
+            None => break,
+            Some(_) if ends => {
+                others.extend_from_slice(left);
+                break;
+            }
+            Some((word, left)) => {
+                others.push(word.clone());
+                rest = left;
+            }
+        }
+    }
+    Ok((parse(define(), &of_flags)?, others))
+}
+
 /// What follows a flag's dashes; `Some("")` for `--` alone, `None` for a word that is no flag.
 fn flag_text(word: &OsStr) -> Option<String> {
     let text = word.to_string_lossy();

@@ -102,26 +102,7 @@ fn read(words: &[OsString]) -> Result<(Flags, Vec<OsString>), Failure> {
     if operation(&flags)?.is_some() {
         return Ok((flags, Vec::new()));
     }
-    let (mut of_flags, mut others) = (Vec::new(), Vec::new());
-    let mut rest = words;
-    loop {
-        let after = flags::parse(define(), rest)?.words().len();
-        let (read, left) = rest.split_at(rest.len() - after);
-        let ends = read.last().is_some_and(|word| word == "--");
-        of_flags.extend(read.iter().filter(|word| *word != "--").cloned());
-        match left.split_first() {
-            None => break,
-            Some(_) if ends => {
-                others.extend_from_slice(left);
-                break;
-            }
-            Some((word, left)) => {
-                others.push(word.clone());
-                rest = left;
-            }
-        }
-    }
-    Ok((flags::parse(define(), &of_flags)?, others))
+    Ok(flags::parse_between(define, words)?)
 }
 
 /// What the first word asks for.

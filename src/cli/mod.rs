@@ -25,6 +25,7 @@ mod reachability;
 mod rpc;
 mod rtt;
 mod service;
+mod snapshot;
 mod table;
 mod tags;
 mod terminal;
@@ -108,6 +109,10 @@ const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand {
         define: service::define,
         run: service::run,
+    },
+    Subcommand {
+        define: snapshot::define,
+        run: snapshot::run,
     },
     Subcommand {
         define: tags::define,

@@ -6,7 +6,6 @@ use crate::names::{NameTable, Named};
 use crate::serf::tags;
 use crate::serf::types::{Member, MemberStatus};
 use crate::swim::members::Facts;
-use crate::time::Time;
 
 /// One member.
 #[derive(Clone, Debug)]
@@ -15,8 +14,6 @@ pub(super) struct Entry {
     pub status: MemberStatus,
     /// The Lamport time of the last intent that counted.
     pub status_ltime: u64,
-    /// When it left or failed.
-    pub gone_since: Time,
 }
 
 impl Named for Entry {

@@ -25,7 +25,7 @@ mod user_events;
 pub use queries::{PAST_DEADLINE, QueryKey};
 pub use types::*;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -35,6 +35,7 @@ use tracing::warn;
 
 use crate::deadline::Deadlines;
 use crate::names::Id;
+use crate::outbox::Outbox;
 use crate::serf::conflict::Vote;
 use crate::serf::coordinate::Coordinates;
 use crate::serf::intents::RecentIntent;
@@ -177,6 +178,8 @@ pub struct Serf {
     event_clock: LamportClock,
     query_clock: LamportClock,
     members: Members,
+    /// Since when members that left or failed are gone: apart from the others, of whom there are many more.
+    gone_since: BTreeMap<Id, Time>,
     intents: BTreeMap<Box<str>, RecentIntent>,
     events: Vec<Option<EventSlot>>,
     event_bytes: usize,
@@ -193,7 +196,7 @@ pub struct Serf {
     coordinates: Coordinates,
     timers: Deadlines<Timer>,
     rng: Xoshiro256PlusPlus,
-    out: VecDeque<Output>,
+    out: Outbox<Output>,
     /// How many packets have been filled.
     packets: u32,
     refused: u64,
@@ -216,6 +219,7 @@ impl Serf {
             event_clock: LamportClock::default(),
             query_clock: LamportClock::default(),
             members: Members::new(rng.random()),
+            gone_since: BTreeMap::new(),
             intents: BTreeMap::new(),
             events: vec![None; serf.event_buffer.max(1)],
             event_bytes: 0,
@@ -231,7 +235,7 @@ impl Serf {
             coordinates,
             timers,
             rng,
-            out: VecDeque::new(),
+            out: Outbox::default(),
             packets: 0,
             refused: 0,
             measures: SerfMeasures::default(),
@@ -283,6 +287,21 @@ impl Serf {
             .collect();
         members.sort_by(|a, b| a.name.cmp(&b.name));
         members
+    }
+
+    /// Makes room for this many more members, and no more than that.
+    pub fn reserve_members(&mut self, more: usize) {
+        self.members.reserve(more);
+    }
+
+    /// How many members are known, in any status.
+    pub fn known(&self) -> usize {
+        self.members.len()
+    }
+
+    /// How a member stands; `None` if it is not known.
+    pub fn status_of(&self, name: &str) -> Option<MemberStatus> {
+        self.members.by_name(name).map(|entry| entry.status)
     }
 
     /// The last known coordinate of a member, ourselves included.

@@ -34,13 +34,14 @@ impl Serf {
 
     /// How a member stands; its incarnation is swim's.
     pub fn member_record(&self, now: Time, name: &str) -> Option<MemberRecord> {
-        let entry = self.members.by_name(name)?;
+        let id = self.members.find(name)?;
+        let entry = self.members.get(id)?;
         Some(MemberRecord {
             facts: Arc::clone(&entry.facts),
             incarnation: 0,
             status: entry.status,
             status_ltime: entry.status_ltime,
-            since: if entry.is_gone() { entry.gone_since } else { now },
+            since: self.gone_since.get(&id).copied().unwrap_or(now),
         })
     }
 
@@ -138,12 +139,12 @@ impl Serf {
                 self.remember_intent(now, name, record.status_ltime, leaves);
             }
         } else if self.members.len() < MAX_MEMBERS {
-            self.members.insert(Entry {
+            let id = self.members.insert(Entry {
                 facts: Arc::clone(&record.facts),
                 status: record.status,
                 status_ltime: record.status_ltime,
-                gone_since: record.since.min(now),
             });
+            self.gone_since.insert(id, record.since.min(now));
         } else {
             warn!(target: "serf", "{MAX_MEMBERS} members are known already; forgetting {name}, which is gone");
         }

@@ -7,7 +7,6 @@ use rand::RngExt;
 use rand::seq::IndexedRandom;
 use tracing::{info, warn};
 
-use super::members::count;
 use super::types::{MemberEventKind, MemberStatus};
 use super::{Output, Serf, Timer, user_message};
 use crate::bounds::{MAX_MEMBERS, MAX_RECONNECTS};
@@ -21,14 +20,16 @@ impl Serf {
         let serf = self.config.profile.serf.clone();
         self.timers.set(now + serf.reap_interval, Timer::Reap);
         let expired: Vec<Id> = self
-            .members
+            .gone_since
             .iter()
-            .filter(|(_, entry)| match entry.status {
-                MemberStatus::Failed => now.since(entry.gone_since) > serf.reconnect_timeout,
-                MemberStatus::Left => now.since(entry.gone_since) > serf.tombstone_timeout,
-                MemberStatus::Alive | MemberStatus::Leaving => false,
+            .filter(|&(&id, &since)| {
+                let keep = match self.members.get(id).map(|entry| entry.status) {
+                    Some(MemberStatus::Failed) => serf.reconnect_timeout,
+                    _ => serf.tombstone_timeout,
+                };
+                now.since(since) > keep
             })
-            .map(|(id, _)| id)
+            .map(|(&id, _)| id)
             .collect();
         for id in expired {
             self.erase(id, false);
@@ -64,12 +65,7 @@ impl Serf {
         if self.members.len() < MAX_MEMBERS {
             return;
         }
-        let mut gone: Vec<(Time, Id)> = self
-            .members
-            .iter()
-            .filter(|(_, entry)| entry.is_gone())
-            .map(|(id, entry)| (entry.gone_since, id))
-            .collect();
+        let mut gone: Vec<(Time, Id)> = self.gone_since.iter().map(|(&id, &since)| (since, id)).collect();
         gone.sort_unstable();
         // Several at once, so that a flood of names does not cost a look at all members for each.
         gone.truncate(MAX_MEMBERS / 8);
@@ -85,6 +81,7 @@ impl Serf {
         let Some(entry) = self.members.remove(id) else {
             return;
         };
+        self.gone_since.remove(&id);
         let (name, addr) = (&entry.facts.name, entry.facts.addr);
         if forced {
             info!(target: "serf", "EventMemberReap (forced): {name} {addr}");
@@ -105,16 +102,16 @@ impl Serf {
             Timer::Reconnect,
         );
         let failed: Vec<(Arc<str>, SocketAddr)> = self
-            .members
-            .values()
+            .gone_since
+            .keys()
+            .filter_map(|&id| self.members.get(id))
             .filter(|entry| entry.status == MemberStatus::Failed)
             .map(|entry| (Arc::clone(&entry.facts.name), entry.facts.socket()))
             .collect();
         if failed.is_empty() {
             return;
         }
-        let left = count(&self.members, MemberStatus::Left);
-        let here = self.members.len().saturating_sub(failed.len() + left).max(1);
+        let here = self.members.len().saturating_sub(self.gone_since.len()).max(1);
         let share = failed.len() as f64 / here as f64;
         let one_more = self.rng.random::<f64>() < share.fract();
         let tries = share as usize + usize::from(one_more);

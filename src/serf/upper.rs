@@ -18,13 +18,14 @@ use crate::time::Time;
 use crate::wire::{SerfMessage, WireCoordinate};
 
 impl Upper for Serf {
-    fn member_joined(&mut self, now: Time, facts: &Arc<Facts>) {
+    fn member_joined(&mut self, _now: Time, facts: &Arc<Facts>) {
         let id = match self.members.find(&facts.name) {
             Some(id) => {
                 if let Some(entry) = self.members.get_mut(id) {
                     entry.facts = Arc::clone(facts);
                     entry.status = MemberStatus::Alive;
                 }
+                self.gone_since.remove(&id);
                 id
             }
             None => {
@@ -39,7 +40,6 @@ impl Upper for Serf {
                     facts: Arc::clone(facts),
                     status,
                     status_ltime,
-                    gone_since: now,
                 })
             }
         };
@@ -61,7 +61,7 @@ impl Upper for Serf {
             MemberStatus::Left | MemberStatus::Failed => return,
         };
         entry.status = status;
-        entry.gone_since = now;
+        self.gone_since.insert(id, now);
         match kind {
             MemberEventKind::Leave => {
                 info!(target: "serf", "EventMemberLeave: {} {}", facts.name, facts.addr)

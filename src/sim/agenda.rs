@@ -39,10 +39,12 @@ impl World {
 
     /// Takes the next thing that happens up to `end`; `false` if there is none.
     fn step(&mut self, end: Time) -> bool {
-        let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= end) else {
+        let Some(at) = self.agenda.next().filter(|&at| at <= end) else {
             return false;
         };
-        let ((at, _), happening) = entry.remove_entry();
+        let Some(happening) = self.agenda.pop_due(at) else {
+            return false;
+        };
         self.now = at;
         match happening {
             Happening::Arrive(id, arrival) => self.arrive(id, arrival),
@@ -57,10 +59,5 @@ impl World {
             }
         }
         true
-    }
-
-    pub(super) fn schedule(&mut self, at: Time, happening: Happening) {
-        self.queued += 1;
-        self.queue.insert((at, self.queued), happening);
     }
 }

@@ -29,7 +29,7 @@ impl World {
             // A deadline that has passed already is served at once, but never in the past.
             let at = deadline.max(self.now);
             host.wake_at = Some(at);
-            self.schedule(at, Happening::Wake(id));
+            self.agenda.set(at, Happening::Wake(id));
         }
     }
 

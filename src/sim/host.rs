@@ -117,9 +117,7 @@ impl Host {
 
     /// How its node sees a member; `None` if it does not know it, or the host is down.
     pub fn status_of(&self, name: &str) -> Option<MemberStatus> {
-        let members = self.node.as_ref()?.members();
-        let member = members.iter().find(|member| *member.name == *name)?;
-        Some(member.status)
+        self.node.as_ref()?.status_of(name)
     }
 
     /// When events of this kind about this member came.

@@ -1,6 +1,7 @@
 //! How hosts come into the world, stop, go on and end.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fyrd_keys::{Key, Keyring, OVERHEAD};
@@ -12,6 +13,7 @@ use crate::addr::RawAddr;
 use crate::node::memory::Memory;
 use crate::node::{Input, Node, NodeConfig};
 use crate::serf::Tags;
+use crate::swim::members::Facts;
 
 impl World {
     /// Adds a host with a name and starts its node.
@@ -70,6 +72,25 @@ impl World {
         hosts
     }
 
+    /// Adds that many hosts that know each other from the start, as if they had met long ago: for worlds too
+    /// large to come together by joining. They have said nothing yet but that they are there, and nobody was told of
+    /// the others.
+    pub fn acquainted(&mut self, count: usize) -> Vec<HostId> {
+        let hosts = self.add_many(count);
+        let others: Vec<Arc<Facts>> = hosts
+            .iter()
+            .filter_map(|&host| Some(Arc::clone(self.node(host).facts()?)))
+            .collect();
+        for &host in &hosts {
+            let Some(node) = self.hosts[host.0].node.as_mut() else {
+                continue;
+            };
+            node.acquaint(self.now, &others);
+            while node.poll_effect().is_some() {}
+        }
+        hosts
+    }
+
     /// Gives a host another key than the rest, or none.
     pub fn set_key(&mut self, id: HostId, key: Option<Key>) {
         self.hosts[id.0].ring = key.map(Keyring::new);
@@ -95,7 +116,10 @@ impl World {
         host.config.memory = host.disk.memory();
         host.life += 1;
         host.power = Power::Up;
-        host.node = Some(Node::new(host.config.clone(), self.now).expect("the configuration is right"));
+        host.node = Some(
+            Node::sharing(host.config.clone(), self.now, self.pool.clone())
+                .expect("the configuration is right"),
+        );
         self.trace
             .note(self.now, "start", id.0, host.config.name.as_bytes());
         self.settle(id);

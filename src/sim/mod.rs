@@ -29,6 +29,7 @@ use fyrd_keys::Key;
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 
+use crate::deadline::Deadlines;
 use crate::node::{CommandId, ExchangeId, Input, Node, StreamId};
 use crate::serf::{Answer, Command, JoinTarget, MemberStatus};
 use crate::sim::agenda::Happening;
@@ -36,6 +37,7 @@ use crate::sim::host::{Host, Power};
 use crate::sim::link::{Link, Links};
 use crate::sim::trace::Trace;
 use crate::sim::traffic::Arrival;
+use crate::swim::pool::FactsPool;
 use crate::swim::profile::Profile;
 use crate::time::Time;
 
@@ -83,8 +85,9 @@ pub struct World {
     now: Time,
     hosts: Vec<Host>,
     by_addr: BTreeMap<SocketAddr, HostId>,
-    queue: BTreeMap<(Time, u64), Happening>,
-    queued: u64,
+    agenda: Deadlines<Happening>,
+    /// What members announce is the same at all nodes, and held only once.
+    pool: FactsPool,
     commands: u64,
     streams: u64,
     /// Inbound streams whose node may still reply, within the call that delivers them.
@@ -102,8 +105,8 @@ impl World {
             now: Time::ZERO + Duration::from_secs(1),
             hosts: Vec::new(),
             by_addr: BTreeMap::new(),
-            queue: BTreeMap::new(),
-            queued: 0,
+            agenda: Deadlines::default(),
+            pool: FactsPool::shared(),
             commands: 0,
             streams: 0,
             open_stream: None,
@@ -210,7 +213,8 @@ impl World {
     pub fn forge(&mut self, from: SocketAddr, to: HostId, plain: Vec<u8>) {
         let ring = self.hosts[to.0].ring.as_ref();
         let bytes = packets::seal_datagram(ring, &mut self.rng, plain, self.config.compress, false);
-        self.schedule(self.now, Happening::Arrive(to, Arrival::Datagram { from, bytes }));
+        self.agenda
+            .set(self.now, Happening::Arrive(to, Arrival::Datagram { from, bytes }));
     }
 
     /// Delivers a stream message as if `from` had dialled, sealed with the cluster's key, at once.
@@ -224,14 +228,21 @@ impl World {
             exchange: ExchangeId(0),
             bytes,
         };
-        self.schedule(self.now, Happening::Arrive(to, arrival));
+        self.agenda.set(self.now, Happening::Arrive(to, arrival));
     }
 
     /// Whether each of these hosts is up and sees each of them alive.
     pub fn all_alive(&self, hosts: &[HostId]) -> bool {
-        hosts
-            .iter()
-            .all(|&subject| self.all_see(hosts, subject, MemberStatus::Alive))
+        // Most often somebody does not even know as many.
+        let knows_enough = |&host| {
+            self.host(host)
+                .node()
+                .is_some_and(|node| node.known() >= hosts.len())
+        };
+        hosts.iter().all(knows_enough)
+            && hosts
+                .iter()
+                .all(|&subject| self.all_see(hosts, subject, MemberStatus::Alive))
     }
 
     /// Whether each of these hosts sees the node of `subject` in this status.

@@ -158,7 +158,7 @@ impl World {
             exchange,
             result,
         };
-        self.schedule(self.now + latency, Happening::Arrive(to, reply));
+        self.agenda.set(self.now + latency, Happening::Arrive(to, reply));
     }
 
     fn receive_reply(
@@ -214,7 +214,8 @@ impl World {
                 from: source,
                 bytes: bytes.clone(),
             };
-            self.schedule(self.now + latency, Happening::Arrive(target, arrival));
+            self.agenda
+                .set(self.now + latency, Happening::Arrive(target, arrival));
         }
     }
 
@@ -240,7 +241,8 @@ impl World {
             exchange,
             result: Err(format!("dial tcp {to}: i/o timeout")),
         };
-        self.schedule(self.now + timeout, Happening::Arrive(from, given_up));
+        self.agenda
+            .set(self.now + timeout, Happening::Arrive(from, given_up));
         let Some(&target) = self.by_addr.get(&to) else {
             return;
         };
@@ -257,7 +259,8 @@ impl World {
             exchange,
             bytes,
         };
-        self.schedule(self.now + latency, Happening::Arrive(target, dial));
+        self.agenda
+            .set(self.now + latency, Happening::Arrive(target, dial));
     }
 
     pub(super) fn reply(&mut self, from: HostId, stream: StreamId, plain: Vec<u8>) {

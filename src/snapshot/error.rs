@@ -52,7 +52,15 @@ pub enum OpenError {
         /// The newest schema this program knows.
         known: u32,
     },
-    /// There is none, and the caller only wanted to look.
+    /// It cannot be read, not even in part, or not be written.
+    #[error("open {}: {reason}", path.display())]
+    Damaged {
+        /// The snapshot.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What is there is no snapshot, or nothing is there and the caller only wanted to look.
     #[error("open {}: {reason}", path.display())]
     NoSnapshot {
         /// Where one was looked for.

@@ -7,8 +7,16 @@
 //! [`Recorder::durable`] covers is on the disk; trouble with the disk ends the recording for a while, never
 //! the membership.
 
+mod codec;
 mod error;
+mod home;
+mod import;
+mod pending;
 mod recorder;
+pub mod serf_text;
+mod start;
+mod store;
+mod worker;
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -67,6 +75,9 @@ pub struct Contents {
     pub bytes: u64,
     /// Entries that could not be read and were left out.
     pub unreadable: usize,
+    /// Whether this is what the last flush left. A start sets aside a store of which that is not true, and
+    /// goes on from what could be read, which is shown here.
+    pub intact: bool,
 }
 
 /// Opens the snapshot, or begins one, and locks it for this process. Blocks while it reads; to be called
@@ -76,8 +87,7 @@ pub struct Contents {
 /// When the path cannot work, another process has the snapshot open, or a later version wrote it. A store that
 /// is damaged is no error: it is set aside, see [`Loaded::set_aside`].
 pub fn open(settings: Settings, now: Time) -> Result<(Loaded, Recorder), OpenError> {
-    let _ = (settings, now);
-    unimplemented!()
+    start::open(settings, now)
 }
 
 /// Looks at a snapshot without changing what it says. It is locked meanwhile.
@@ -85,6 +95,5 @@ pub fn open(settings: Settings, now: Time) -> Result<(Loaded, Recorder), OpenErr
 /// # Errors
 /// As [`open`], and when there is no snapshot.
 pub fn read(path: &Path) -> Result<Contents, OpenError> {
-    let _ = path;
-    unimplemented!()
+    start::read(path, worker::now())
 }

@@ -1,8 +1,18 @@
 //! The driver's end of the store: gathers records, and knows what is on the disk.
 
+use std::mem;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::pending::Batch;
+use super::worker::{Message, Parcel, Progress};
+use crate::bounds::{SNAPSHOT_PENDING, SNAPSHOT_STALL};
 use crate::node::memory::{Marks, Record};
 
 /// Whether what the node tells is kept.
@@ -40,12 +50,32 @@ pub struct Status {
 
 /// A view of the store's status for other tasks.
 #[derive(Clone, Debug)]
-pub struct Watch {}
+pub struct Watch {
+    path: PathBuf,
+    progress: watch::Receiver<Progress>,
+}
 
 impl Watch {
     /// How it is now.
     pub fn status(&self) -> Status {
-        unimplemented!()
+        let progress = self.progress.borrow();
+        let stalled = progress
+            .busy
+            .filter(|(since, _)| since.elapsed() > SNAPSHOT_STALL)
+            .map(|(_, since)| (since, "the disk does not answer".to_owned()));
+        let state = match progress.trouble.clone().or(stalled) {
+            None => State::Recording,
+            Some((since, reason)) => State::Degraded { since, reason },
+        };
+        Status {
+            path: self.path.clone(),
+            state,
+            bytes: progress.bytes,
+            records: progress.records,
+            flushes: progress.flushes,
+            failures: progress.failures,
+            last_flush: progress.last_flush,
+        }
     }
 }
 
@@ -56,61 +86,252 @@ impl Watch {
 /// moment, so that no record is ever newer than the clocks beside it. When the channel has no room, records
 /// gather on, coalesced; [`progress`](Recorder::progress) tells when to push again.
 #[derive(Debug)]
-pub struct Recorder {}
+pub struct Recorder {
+    path: PathBuf,
+    outbox: SyncSender<Message>,
+    progress: watch::Receiver<Progress>,
+    hurry: Arc<AtomicBool>,
+    pending: Batch,
+    /// The marks, and whether the node has left, as they were handed over last.
+    pushed: (Marks, bool),
+    /// The last parcel handed over.
+    number: u64,
+    /// The beginning that what gathers belongs to.
+    beginning: u64,
+    /// More gathered than may; all has been dropped, and everything is to be noted anew.
+    overflowed: bool,
+    /// What gathers is everything.
+    whole: bool,
+    /// The channel had no room at the last push.
+    refused: bool,
+    /// Somebody waits for what gathers.
+    hurried: bool,
+    /// What [`progress`](Recorder::progress) came back for last.
+    told: News,
+}
+
+/// What the driver wants to hear of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct News {
+    settled: u64,
+    beginning: u64,
+    lost: u64,
+    works: bool,
+}
 
 impl Recorder {
+    pub(super) fn new(
+        path: PathBuf,
+        outbox: SyncSender<Message>,
+        progress: watch::Receiver<Progress>,
+        hurry: Arc<AtomicBool>,
+    ) -> Self {
+        let marks = progress.borrow().durable;
+        let mut recorder = Recorder {
+            path,
+            outbox,
+            progress,
+            hurry,
+            pending: Batch::default(),
+            pushed: (marks, false),
+            number: 0,
+            beginning: 1,
+            overflowed: false,
+            whole: false,
+            refused: false,
+            hurried: false,
+            told: News::default(),
+        };
+        recorder.pending.marks = marks;
+        recorder.told = recorder.news();
+        recorder
+    }
+
     /// Takes a record. A later one of the same name, or Lamport time and place, replaces it.
     pub fn note(&mut self, record: Record) {
-        let _ = record;
+        if self.is_lost() {
+            return;
+        }
+        let of_member = matches!(record, Record::Member(_) | Record::ForgetMember(_));
+        if of_member && self.pending.left && !self.whole {
+            return;
+        }
+        self.pending.note(record);
+        if self.pending.len() > SNAPSHOT_PENDING {
+            self.pending.take();
+            self.overflowed = true;
+        }
     }
 
     /// Takes the node's marks as they are now. None of them runs backwards.
     pub fn mark(&mut self, marks: Marks) {
-        let _ = marks;
+        let held = &mut self.pending.marks;
+        *held = Marks {
+            incarnation: held.incarnation.max(marks.incarnation),
+            member: held.member.max(marks.member),
+            event: held.event.max(marks.event),
+            query: held.query.max(marks.query),
+            event_floor: held.event_floor.max(marks.event_floor),
+            query_floor: held.query_floor.max(marks.query_floor),
+        };
     }
 
     /// Hands over what has gathered, if there is room.
-    pub fn push(&mut self) {}
+    pub fn push(&mut self) {
+        if self.is_lost() {
+            self.pending.take();
+            return;
+        }
+        let state = (self.pending.marks, self.pending.left);
+        if self.pending.len() == 0 && state == self.pushed && !self.whole {
+            self.hurried = false;
+            return;
+        }
+        // One waits at a time, for what comes after it is better coalesced here.
+        if self.progress.borrow().taken < self.number {
+            self.refused = true;
+            return;
+        }
+        let parcel = Parcel {
+            batch: self.pending.take(),
+            number: self.number + 1,
+            beginning: self.beginning,
+            whole: self.whole,
+            hurry: self.hurried,
+        };
+        match self.outbox.try_send(Message::Batch(Box::new(parcel))) {
+            Ok(()) => {
+                self.number += 1;
+                self.pushed = state;
+                (self.whole, self.hurried, self.refused) = (false, false, false);
+            }
+            Err(TrySendError::Full(Message::Batch(parcel))) => {
+                self.pending = parcel.batch;
+                self.refused = true;
+            }
+            // The thread has ended, which `is_recording` tells.
+            Err(_) => {}
+        }
+    }
 
     /// Has all that was pushed, or will be with the next push, flushed at once, for somebody waits for it.
     /// Without it a flush may come as late as 100 ms after the one before.
-    pub fn hurry(&mut self) {}
+    pub fn hurry(&mut self) {
+        self.hurried = true;
+        if self.progress.borrow().settled < self.number && !self.hurry.swap(true, Ordering::AcqRel) {
+            // Without room there is a message that wakes the thread anyway.
+            let _ = self.outbox.try_send(Message::Wake);
+        }
+    }
 
     /// What is certainly on the disk.
     pub fn durable(&self) -> Marks {
-        Marks::default()
+        self.progress.borrow().durable
     }
 
     /// Waits until [`durable`](Recorder::durable) has grown, room for another push has come, or the state has
     /// changed. Can be dropped at any time without loss.
     pub async fn progress(&mut self) {
-        std::future::pending().await
+        loop {
+            let news = self.news();
+            let room = self.refused && self.progress.borrow().taken == self.number;
+            if news != self.told || room {
+                self.told = news;
+                self.refused = false;
+                return;
+            }
+            if self.progress.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    fn news(&self) -> News {
+        let progress = self.progress.borrow();
+        News {
+            settled: progress.settled,
+            beginning: progress.beginning,
+            lost: progress.lost,
+            works: progress.trouble.is_none(),
+        }
     }
 
     /// Whether records are kept. While they are not, nothing becomes durable, and nobody should wait for it.
     /// After an interruption this is true again once everything has been written anew.
     pub fn is_recording(&self) -> bool {
-        false
+        let progress = self.progress.borrow();
+        let stalled = progress
+            .busy
+            .is_some_and(|(since, _)| since.elapsed() > SNAPSHOT_STALL);
+        progress.trouble.is_none() && !stalled && !self.overflowed && self.progress.has_changed().is_ok()
     }
 
     /// Whether the store begins anew, so that all records must be noted again, the marks too, and pushed. True
     /// once for each such beginning.
     pub fn wants_everything(&mut self) -> bool {
-        false
+        let progress = self.progress.borrow();
+        let asked = progress.beginning > self.beginning;
+        let caught_up = self.overflowed && progress.lost < self.beginning && progress.taken == self.number;
+        self.beginning = progress.beginning;
+        drop(progress);
+        if !asked && !caught_up {
+            return false;
+        }
+        self.pending.take();
+        self.overflowed = false;
+        self.whole = true;
+        true
+    }
+
+    /// Whether what gathers would be thrown away.
+    fn is_lost(&self) -> bool {
+        self.overflowed || self.progress.borrow().lost >= self.beginning
     }
 
     /// Remembers that the node has left gracefully. Later records of members are ignored, for they only tell
     /// how the others see it go. Flushed at once.
-    pub fn leave(&mut self) {}
+    pub fn leave(&mut self) {
+        self.pending.left = true;
+        self.hurry();
+        self.push();
+    }
 
     /// A view of the status for other tasks.
     pub fn watch(&self) -> Watch {
-        Watch {}
+        Watch {
+            path: self.path.clone(),
+            progress: self.progress.clone(),
+        }
     }
 
     /// Writes and flushes what has gathered, ends the thread and releases the lock, or gives up waiting after
     /// this time.
-    pub async fn finish(self, patience: Duration) {
-        let _ = patience;
+    pub async fn finish(mut self, patience: Duration) {
+        let _ = timeout(patience, async {
+            loop {
+                self.push();
+                if !self.refused {
+                    break;
+                }
+                self.progress().await;
+            }
+            while let Err(TrySendError::Full(_)) = self.outbox.try_send(Message::Finish) {
+                if self.progress.changed().await.is_err() {
+                    return;
+                }
+            }
+            // The thread's end closes this.
+            while self.progress.changed().await.is_ok() {}
+        })
+        .await;
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        // Whoever drops it without more ado still wants what has gathered.
+        if !mem::take(&mut self.refused) {
+            self.push();
+        }
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::addr::RawAddr;
-use crate::names::{Id, NameTable, Named};
+use crate::names::{self, Id, NameTable, Named};
 use crate::time::Time;
 
 /// What a node announces about itself. Shared, because every layer refers to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Facts {
     /// The node's name.
     pub name: Arc<str>,
@@ -138,11 +138,18 @@ impl Members {
         self.order.get(place).copied()
     }
 
+    /// Makes room for this many more records, and no more than that.
+    pub fn reserve(&mut self, more: usize) {
+        self.table.reserve(more);
+        self.order.reserve_exact(more);
+    }
+
     /// Adds a record at a place of the probe order, so that nobody can predict who probes a new
     /// node next.
     pub fn insert(&mut self, record: Record, place: usize) -> Id {
         let id = self.table.insert(record);
         let last = self.order.len();
+        names::grow_slowly(&mut self.order);
         self.order.push(id);
         self.order.swap(place.min(last), last);
         id

@@ -11,6 +11,7 @@ mod gossip;
 pub mod measures;
 pub mod members;
 pub mod packet;
+pub mod pool;
 mod probe;
 pub mod profile;
 mod profile_text;
@@ -20,7 +21,7 @@ mod suspicion;
 pub mod upper;
 pub mod version;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,10 +34,12 @@ use crate::addr::RawAddr;
 use crate::bounds::MAX_MEMBERS;
 use crate::deadline::Deadlines;
 use crate::names::Id;
+use crate::outbox::Outbox;
 use crate::swim::exchange::{Exchange, Join};
 use crate::swim::measures::SwimMeasures;
 use crate::swim::members::{Facts, Members, Record, State};
 use crate::swim::packet::PacketBuilder;
+use crate::swim::pool::FactsPool;
 use crate::swim::probe::{Probe, Relay};
 use crate::swim::profile::Profile;
 use crate::swim::queue::{GossipQueue, Token};
@@ -60,6 +63,8 @@ pub struct SwimConfig {
     pub incarnation: u32,
     /// Who was gone already when it was here last.
     pub gone: Vec<Record>,
+    /// Where facts are shared with other nodes of this process.
+    pub pool: FactsPool,
     /// The seed of all randomness here.
     pub seed: u64,
 }
@@ -136,7 +141,7 @@ pub struct Swim {
     leaving: bool,
     rng: Xoshiro256PlusPlus,
     timers: Deadlines<Timer>,
-    out: VecDeque<Output>,
+    out: Outbox<Output>,
     queue: GossipQueue,
     suspicions: BTreeMap<Id, Suspicion>,
     /// Local health score (Lifeguard): 0 is healthy; stretches the probe interval.
@@ -161,7 +166,7 @@ impl Swim {
     /// A node that is alive and alone. Its own alive message stands in the queue already.
     pub fn new(mut config: SwimConfig, now: Time, upper: &mut impl Upper) -> Self {
         let mut members = Members::new(config.seed);
-        let facts = Arc::new(config.facts.clone());
+        let facts = config.pool.share(config.facts.clone());
         let record = Record {
             facts: Arc::clone(&facts),
             incarnation: config.incarnation,
@@ -177,7 +182,7 @@ impl Swim {
             leaving: false,
             rng: Xoshiro256PlusPlus::seed_from_u64(config.seed),
             timers: Deadlines::default(),
-            out: VecDeque::new(),
+            out: Outbox::default(),
             queue: GossipQueue::new(config.seed),
             suspicions: BTreeMap::new(),
             awareness: 0,
@@ -279,7 +284,7 @@ impl Swim {
         let Some(record) = self.members.get_mut(self.me) else {
             return;
         };
-        let facts = Arc::new(Facts {
+        let facts = self.config.pool.share(Facts {
             meta: meta.into(),
             ..(*record.facts).clone()
         });
@@ -287,6 +292,24 @@ impl Swim {
         record.incarnation = record.incarnation.saturating_add(1);
         self.announce_self(Some(token));
         upper.member_updated(now, &facts);
+    }
+
+    /// Lists these nodes as alive, in incarnation 1 and without a word to anybody, as if they had been met
+    /// long ago.
+    pub fn acquaint(&mut self, now: Time, others: &[Arc<Facts>], upper: &mut impl Upper) {
+        let room = MAX_MEMBERS.saturating_sub(self.members.len());
+        self.members.reserve(others.len().min(room));
+        for facts in others.iter().take(room) {
+            if self.members.find(&facts.name).is_none() {
+                self.list_alive(now, facts, 1);
+                upper.member_joined(now, facts);
+            }
+        }
+    }
+
+    /// This node's own facts, as the others share them.
+    pub fn facts(&self) -> Option<&Arc<Facts>> {
+        self.members.get(self.me).map(|me| &me.facts)
     }
 
     /// Announces that this node leaves; `token` ends when that has been broadcast. Probes are still
@@ -400,6 +423,7 @@ mod testing {
             bind_port: 7946,
             profile: Profile::builtin("lan").unwrap(),
             overhead: 0,
+            pool: FactsPool::default(),
             incarnation: 1,
             gone: Vec::new(),
             seed,

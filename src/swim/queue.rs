@@ -12,6 +12,9 @@ use hashbrown::HashTable;
 
 use crate::swim::packet::PacketBuilder;
 
+/// Room for this many messages is kept while none waits.
+const KEEP_SLOTS: usize = 64;
+
 /// What a broadcast is about; a newer one about the same replaces the older.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {
@@ -130,6 +133,16 @@ impl GossipQueue {
                 self.order.insert(place, slot);
             }
         }
+        self.release();
+    }
+
+    /// Gives back the room of a storm that is over.
+    fn release(&mut self) {
+        if self.order.is_empty() && self.slots.capacity() > KEEP_SLOTS {
+            self.slots = Vec::new();
+            self.free = Vec::new();
+            self.by_subject = HashTable::new();
+        }
     }
 
     /// Drops what was sent most often until at most `keep` messages wait; says how many went.
@@ -142,6 +155,7 @@ impl GossipQueue {
             self.retire(slot);
             dropped += 1;
         }
+        self.release();
         dropped
     }
 

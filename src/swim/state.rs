@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rand::RngExt;
 use tracing::{debug, error, info, warn};
 
 use super::Swim;
@@ -67,18 +68,23 @@ impl Swim {
             self.refused += 1;
             return;
         }
-        let place = rand::RngExt::random_range(&mut self.rng, 0..=self.members.len());
-        let facts = Arc::new(claim.to_facts());
+        let facts = self.config.pool.share(claim.to_facts());
+        self.list_alive(now, &facts, incarnation);
+        self.measures.alive += 1;
+        self.broadcast_alive(&facts, incarnation, Subject::Node(Arc::clone(&facts.name)), None);
+        upper.member_joined(now, &facts);
+    }
+
+    /// Adds a record at a random place of the probe order.
+    pub(super) fn list_alive(&mut self, now: Time, facts: &Arc<Facts>, incarnation: u32) {
+        let place = self.rng.random_range(0..=self.members.len());
         let record = Record {
-            facts: Arc::clone(&facts),
+            facts: Arc::clone(facts),
             incarnation,
             state: State::Alive,
             changed: now,
         };
         self.members.insert(record, place);
-        self.measures.alive += 1;
-        self.broadcast_alive(&facts, incarnation, Subject::Node(Arc::clone(&facts.name)), None);
-        upper.member_joined(now, &facts);
     }
 
     fn alive_known(&mut self, now: Time, id: Id, claim: &Claim<'_>, upper: &mut impl Upper) {
@@ -121,7 +127,7 @@ impl Swim {
         let facts = if claim.says(&known) {
             known
         } else {
-            Arc::new(claim.to_facts())
+            self.config.pool.share(claim.to_facts())
         };
         let Some(record) = self.members.get_mut(id) else {
             return;

@@ -1,0 +1,294 @@
+//! How entries are written: numbers in big-endian order, texts behind their length.
+//!
+//! Reading is total and bounded, for a disk may say anything. Bytes after the fields known here are fields of
+//! a later minor version and are passed over.
+//!
+//! | tree | key | value |
+//! |---|---|---|
+//! | `members` | name | incarnation u32, status u8, status time u64, since u64 (ns from the Unix epoch), port u16, versions 6 bytes, address: length u8, tags: length u16 |
+//! | `seen` | `e`, Lamport time u64, place u32, part u16 | part of: name length u16, name, payload |
+//! | `seen` | `q`, Lamport time u64, ID u32 | nothing |
+//! | `clocks` | `now` | a [`Ledger`] |
+//! | `meta` | `schema` | u32 |
+//! | `meta` | `node` | the node's name |
+//! | `meta` | `left` | u8 |
+
+use std::sync::Arc;
+
+use crate::addr::RawAddr;
+use crate::bounds::{
+    MAX_INCARNATION, MAX_INCARNATION_STEP, MAX_LTIME, MAX_LTIME_STEP, META_MAX, NAME_MAX, SNAPSHOT_PART_MAX,
+};
+use crate::node::memory::{Marks, MemberRecord, SeenEvent};
+use crate::serf::{MemberStatus, QueryKey};
+use crate::swim::members::Facts;
+use crate::time::Time;
+
+/// First byte of the keys of events.
+pub(super) const EVENT: u8 = b'e';
+/// First byte of the keys of queries.
+pub(super) const QUERY: u8 = b'q';
+
+/// What stands in tree `clocks`: the marks, and what the other trees must hold beside them.
+///
+/// It is written with every batch, so a store whose trees do not sum up to it is no state that ever was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ledger {
+    /// The marks.
+    pub marks: Marks,
+    /// When it was written, in nanoseconds from the Unix epoch.
+    pub written: u64,
+    /// What `members` holds.
+    pub members: Sum,
+    /// What `seen` holds.
+    pub seen: Sum,
+}
+
+/// A fingerprint of a tree that does not depend on the order of its entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sum {
+    /// Entries.
+    pub count: u64,
+    /// Bytes of keys and values.
+    pub bytes: u64,
+    /// Sum of the entries' checksums.
+    pub checks: u64,
+}
+
+impl Sum {
+    pub fn add(&mut self, key: &[u8], value: &[u8]) {
+        self.count = self.count.wrapping_add(1);
+        self.bytes = self.bytes.wrapping_add((key.len() + value.len()) as u64);
+        self.checks = self.checks.wrapping_add(check(key, value));
+    }
+
+    pub fn remove(&mut self, key: &[u8], value: &[u8]) {
+        self.count = self.count.wrapping_sub(1);
+        self.bytes = self.bytes.wrapping_sub((key.len() + value.len()) as u64);
+        self.checks = self.checks.wrapping_sub(check(key, value));
+    }
+}
+
+fn check(key: &[u8], value: &[u8]) -> u64 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&(key.len() as u64).to_be_bytes());
+    hasher.update(key);
+    hasher.update(value);
+    u64::from(hasher.finalize())
+}
+
+/// Takes fields off the front of an entry.
+pub(super) struct Fields<'a>(pub &'a [u8]);
+
+impl<'a> Fields<'a> {
+    pub fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.bytes(N)?.try_into().ok()
+    }
+
+    pub fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_be_bytes)
+    }
+
+    pub fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    pub fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    pub fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_be_bytes)
+    }
+}
+
+/// Whether a Lamport time can have been accepted from anybody.
+pub(super) fn believable_ltime(ltime: u64) -> bool {
+    ltime <= MAX_LTIME + MAX_LTIME_STEP
+}
+
+/// Whether an incarnation can have been accepted from anybody.
+pub(super) fn believable_incarnation(incarnation: u32) -> bool {
+    incarnation <= MAX_INCARNATION + MAX_INCARNATION_STEP
+}
+
+/// The value of a member; its key is its name.
+pub(super) fn encode_member(member: &MemberRecord) -> Vec<u8> {
+    let facts = &*member.facts;
+    let addr = facts.addr.as_bytes();
+    let mut out = Vec::with_capacity(32 + addr.len() + facts.meta.len());
+    out.extend(member.incarnation.to_be_bytes());
+    out.push(member.status.code());
+    out.extend(member.status_ltime.to_be_bytes());
+    out.extend(member.since.as_nanos().to_be_bytes());
+    out.extend(facts.port.to_be_bytes());
+    out.extend(facts.vsn);
+    out.push(addr.len() as u8);
+    out.extend(addr);
+    // Tags beyond the bound never get this far; a cut is what reading would do to them.
+    let meta = facts.meta.get(..META_MAX).unwrap_or(&facts.meta);
+    out.extend((meta.len() as u16).to_be_bytes());
+    out.extend(meta);
+    out
+}
+
+/// A member, unless this is none. Times after `now` are taken for `now`.
+pub(super) fn decode_member(key: &[u8], value: &[u8], now: Time) -> Option<MemberRecord> {
+    let name = name(key).filter(|name| !name.is_empty())?;
+    let mut fields = Fields(value);
+    let incarnation = fields.u32().filter(|it| believable_incarnation(*it))?;
+    let status = status(fields.u8()?)?;
+    let status_ltime = fields.u64().filter(|it| believable_ltime(*it))?;
+    let since = Time::from_nanos(fields.u64()?).min(now);
+    let port = fields.u16()?;
+    let vsn = fields.array()?;
+    let addr = fields.u8()?;
+    let addr = RawAddr::from_bytes(fields.bytes(addr.into())?)?;
+    let meta = fields.u16().map(usize::from).filter(|len| *len <= META_MAX)?;
+    let meta = fields.bytes(meta)?.into();
+    let name = Arc::from(name);
+    Some(MemberRecord {
+        facts: Arc::new(Facts {
+            name,
+            addr,
+            port,
+            meta,
+            vsn,
+        }),
+        incarnation,
+        status,
+        status_ltime,
+        since,
+    })
+}
+
+fn name(bytes: &[u8]) -> Option<&str> {
+    if bytes.len() > NAME_MAX {
+        return None;
+    }
+    std::str::from_utf8(bytes).ok()
+}
+
+fn status(code: u8) -> Option<MemberStatus> {
+    use MemberStatus::*;
+    [Alive, Leaving, Left, Failed]
+        .into_iter()
+        .find(|status| status.code() == code)
+}
+
+/// The key of all events, or all queries, of one Lamport time begins so.
+pub(super) fn seen_prefix(kind: u8, ltime: u64) -> Vec<u8> {
+    let mut key = vec![kind];
+    key.extend(ltime.to_be_bytes());
+    key
+}
+
+/// The key of one query, or of the first part of an event without its number.
+pub(super) fn seen_key(kind: u8, ltime: u64, id: u32) -> Vec<u8> {
+    let mut key = seen_prefix(kind, ltime);
+    key.extend(id.to_be_bytes());
+    key
+}
+
+/// The entries of an event: parts small enough that sled keeps its pages in its log, where they are synced.
+pub(super) fn encode_event(event: &SeenEvent) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let name = &event.name.as_bytes()[..event.name.len().min(usize::from(u16::MAX))];
+    let mut whole = Vec::with_capacity(2 + name.len() + event.payload.len());
+    whole.extend((name.len() as u16).to_be_bytes());
+    whole.extend(name);
+    whole.extend(&*event.payload);
+    let parts = whole.chunks(SNAPSHOT_PART_MAX).zip(0_u16..);
+    parts
+        .map(|(part, number)| {
+            let mut key = seen_key(EVENT, event.ltime, event.place);
+            key.extend(number.to_be_bytes());
+            (key, part.to_vec())
+        })
+        .collect()
+}
+
+/// The Lamport time, place and part an event's key names.
+pub(super) fn decode_event_key(key: &[u8]) -> Option<(u64, u32, u16)> {
+    let mut fields = Fields(key);
+    let kind = fields.u8()?;
+    let named = (fields.u64()?, fields.u32()?, fields.u16()?);
+    (kind == EVENT && believable_ltime(named.0) && fields.0.is_empty()).then_some(named)
+}
+
+/// An event from its parts put together.
+pub(super) fn decode_event(ltime: u64, place: u32, whole: &[u8]) -> Option<SeenEvent> {
+    let mut fields = Fields(whole);
+    let len = fields.u16()?;
+    let name = std::str::from_utf8(fields.bytes(len.into())?).ok()?.into();
+    Some(SeenEvent {
+        ltime,
+        place,
+        name,
+        payload: fields.0.into(),
+    })
+}
+
+/// The query a key names.
+pub(super) fn decode_query_key(key: &[u8]) -> Option<QueryKey> {
+    let mut fields = Fields(key);
+    let kind = fields.u8()?;
+    let query = (fields.u64()?, fields.u32()?);
+    (kind == QUERY && believable_ltime(query.0) && fields.0.is_empty()).then_some(query)
+}
+
+/// The value of tree `clocks`.
+pub(super) fn encode_ledger(ledger: &Ledger) -> Vec<u8> {
+    let marks = &ledger.marks;
+    let mut out = marks.incarnation.to_be_bytes().to_vec();
+    let numbers = [
+        marks.member,
+        marks.event,
+        marks.query,
+        marks.event_floor,
+        marks.query_floor,
+        ledger.written,
+        ledger.members.count,
+        ledger.members.bytes,
+        ledger.members.checks,
+        ledger.seen.count,
+        ledger.seen.bytes,
+        ledger.seen.checks,
+    ];
+    numbers.iter().for_each(|number| out.extend(number.to_be_bytes()));
+    out
+}
+
+/// The ledger, unless it is none or holds times that nobody can have accepted.
+pub(super) fn decode_ledger(value: &[u8]) -> Option<Ledger> {
+    let mut fields = Fields(value);
+    let incarnation = fields.u32().filter(|it| believable_incarnation(*it))?;
+    let mut clock = || fields.u64().filter(|it| believable_ltime(*it));
+    let marks = Marks {
+        incarnation,
+        member: clock()?,
+        event: clock()?,
+        query: clock()?,
+        event_floor: clock()?,
+        query_floor: clock()?,
+    };
+    let written = fields.u64()?;
+    let mut sum = || {
+        Some(Sum {
+            count: fields.u64()?,
+            bytes: fields.u64()?,
+            checks: fields.u64()?,
+        })
+    };
+    Some(Ledger {
+        marks,
+        written,
+        members: sum()?,
+        seen: sum()?,
+    })
+}

@@ -1,0 +1,127 @@
+//! Moves a text snapshot of Serf in: the store is written beside it, then the two change places.
+//!
+//! `PATH.importing` becomes the snapshot when the text has gone to `PATH.serf-imported`. Whatever instant a
+//! crash picks, the next start either finds the text where it was and begins over, or finds it gone and
+//! the new directory complete, and puts that in place.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::error::OpenError;
+use super::home::{self, Home};
+use super::serf_text::{self, Reading};
+use super::start::write_memory;
+use super::store::Trouble;
+use super::{Loaded, Settings};
+use crate::bounds::SERF_SNAPSHOT_MAX;
+use crate::time::Time;
+
+const KEPT: &str = "serf-imported";
+
+/// Where the store is written meanwhile.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".importing");
+    name.into()
+}
+
+/// Completes what a crash interrupted between the two renames.
+pub(super) fn finish(path: &Path) -> Result<(), OpenError> {
+    let beside = beside(path);
+    let is_gone =
+        |path: &Path| fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    if !is_gone(path) || is_gone(&beside) {
+        return Ok(());
+    }
+    let home = Home::lock_to_look(&beside)?;
+    let complete = home.current().is_some();
+    drop(home);
+    if complete {
+        home::rename(&beside, path).map_err(OpenError::io("rename", &beside))
+    } else {
+        fs::remove_dir_all(&beside).map_err(OpenError::io("remove", &beside))
+    }
+}
+
+/// Imports the text at the path.
+pub(super) fn import(settings: &Settings, now: Time, loaded: &mut Loaded) -> Result<(), OpenError> {
+    let path = &settings.path;
+    let text = read_text(path)?;
+    // Who has left is forgotten when the store is opened, or not, as everywhere.
+    let imported = serf_text::parse(
+        &text,
+        Reading {
+            node: Some(&settings.node),
+            rejoin_after_leave: !settings.forget_left_members,
+            now,
+        },
+    );
+    if imported.known_lines == 0 && !text.is_empty() {
+        return Err(OpenError::NoSnapshot {
+            path: path.clone(),
+            reason:
+                "this file is no snapshot, neither of Fyrd nor of Serf; name another path, or move it away"
+                    .to_owned(),
+        });
+    }
+    let beside = beside(path);
+    match fs::create_dir(&beside) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        result => result.map_err(OpenError::io("mkdir", &beside))?,
+    }
+    let home = Home::lock(&beside, &settings.node)?;
+    home.clear_except(None);
+    write_memory(&home, &settings.node, &imported.memory, imported.left).map_err(
+        |trouble| match trouble {
+            Trouble::Io(error) => OpenError::io("write", &beside)(error),
+            other => OpenError::Damaged {
+                path: beside.clone(),
+                reason: other.to_string(),
+            },
+        },
+    )?;
+    // Windows renames no directory with an open file in it.
+    drop(home);
+    let kept = kept_name(path);
+    home::rename(path, &kept).map_err(OpenError::io("rename", path))?;
+    home::rename(&beside, path).map_err(OpenError::io("rename", &beside))?;
+    loaded.warnings.extend(imported.warnings.texts);
+    if imported.warnings.more > 0 {
+        loaded.warnings.push(format!(
+            "{} more lines of the snapshot were left out",
+            imported.warnings.more
+        ));
+    }
+    loaded.imported = Some(kept);
+    Ok(())
+}
+
+/// What is imported is kept, and never replaces what was kept before.
+fn kept_name(path: &Path) -> PathBuf {
+    let mut plain = path.as_os_str().to_owned();
+    plain.push(format!(".{KEPT}"));
+    let plain = PathBuf::from(plain);
+    match fs::symlink_metadata(&plain) {
+        Err(_) => plain,
+        Ok(_) => home::free_name(path, &format!("{KEPT}-{}", home::stamp())),
+    }
+}
+
+fn read_text(path: &Path) -> Result<Vec<u8>, OpenError> {
+    use std::io::Read;
+    let file = fs::File::open(path).map_err(OpenError::io("open", path))?;
+    let mut text = Vec::new();
+    file.take(SERF_SNAPSHOT_MAX + 1)
+        .read_to_end(&mut text)
+        .map_err(OpenError::io("read", path))?;
+    if text.len() as u64 > SERF_SNAPSHOT_MAX {
+        return Err(OpenError::NoSnapshot {
+            path: path.to_owned(),
+            reason: format!(
+                "this file has more than {SERF_SNAPSHOT_MAX} bytes, which no snapshot of Serf needs"
+            ),
+        });
+    }
+    Ok(text)
+}

@@ -1,0 +1,349 @@
+//! From a path to a memory: what a start finds, mends and begins.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{self, sync_channel};
+use std::thread;
+
+use tokio::sync::watch;
+
+use super::error::OpenError;
+use super::home::{self, Home};
+use super::pending::Batch;
+use super::recorder::Recorder;
+use super::store::{Found, Store, Trouble, guarded};
+use super::worker::{self, Progress, Start, Worker};
+use super::{Contents, Loaded, SCHEMA, Settings, import};
+use crate::bounds::SNAPSHOT_READ;
+use crate::node::memory::{Marks, Memory, Record};
+use crate::time::Time;
+
+/// Messages to the thread that may wait: one parcel, two that wake it, and the end.
+const CHANNEL: usize = 4;
+
+/// See [`super::open`].
+pub(super) fn open(settings: Settings, now: Time) -> Result<(Loaded, Recorder), OpenError> {
+    let mut loaded = Loaded::default();
+    let path = &settings.path;
+    import::finish(path)?;
+    match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => make_home(path)?,
+        Err(error) => return Err(OpenError::io("open", path)(error)),
+        Ok(metadata) if metadata.is_file() => import::import(&settings, now, &mut loaded)?,
+        Ok(_) => {}
+    }
+    let home = Home::lock(path, &settings.node)?;
+    let mut pick = pick(&home, now, &mut loaded)?;
+    let store = pick.store.take();
+    let found = pick.found;
+    if !found.node.is_empty() && found.node != settings.node {
+        loaded.warnings.push(format!(
+            "the snapshot {} was written by node '{}'; its members and clocks are taken over",
+            path.display(),
+            found.node
+        ));
+    }
+    if found.intact && found.unreadable > 0 {
+        loaded.warnings.push(format!(
+            "{} entries of the snapshot {} hold what no node accepts, and were left out",
+            found.unreadable,
+            path.display()
+        ));
+    }
+    loaded.left = found.left;
+    loaded.memory = found.memory;
+    let mut first = match &store {
+        Some(_) => Batch::default(),
+        None => Batch::of(&loaded.memory),
+    };
+    first.marks = loaded.memory.marks;
+    if loaded.left && settings.forget_left_members {
+        let forgotten = loaded.memory.members.drain(..);
+        let names = forgotten.map(|member| Arc::clone(&member.facts.name));
+        names.for_each(|name| first.note(Record::ForgetMember(name)));
+    }
+    let store = begin_life(&home, &settings, store, &first);
+    if let (Err(trouble), false) = (&store, pick.was_there) {
+        let text = format!("{}", home.path().display());
+        return Err(cannot_begin(trouble, Path::new(&text)));
+    }
+    Ok((loaded, spawn(settings, home, store, first.marks)?))
+}
+
+/// Makes the directory.
+fn make_home(path: &Path) -> Result<(), OpenError> {
+    fs::create_dir(path).map_err(OpenError::io("open", path))?;
+    let parent = home::parent(path);
+    home::sync_directory(parent).map_err(OpenError::io("sync", parent))
+}
+
+/// Writes down that a life begins: nobody has left, and what the last leave forgets is gone.
+fn begin_life(
+    home: &Home,
+    settings: &Settings,
+    store: Option<(u32, Store)>,
+    first: &Batch,
+) -> Result<(u32, Store), Trouble> {
+    let Some((generation, mut store)) = store else {
+        return worker::build(home, &settings.node, |store| store.apply(first, worker::now()));
+    };
+    let begun = store
+        .begin(&settings.node)
+        .and_then(|()| store.apply(first, worker::now()))
+        .and_then(|()| store.flush());
+    match begun {
+        Ok(()) => Ok((generation, store)),
+        Err(trouble) => {
+            store.close();
+            Err(trouble)
+        }
+    }
+}
+
+fn cannot_begin(trouble: &Trouble, path: &Path) -> OpenError {
+    match trouble {
+        Trouble::Io(error) => OpenError::io("open", path)(copy_of(error)),
+        other => OpenError::Damaged {
+            path: path.to_owned(),
+            reason: other.to_string(),
+        },
+    }
+}
+
+fn copy_of(error: &std::io::Error) -> std::io::Error {
+    match error.raw_os_error() {
+        Some(code) => std::io::Error::from_raw_os_error(code),
+        None => std::io::Error::new(error.kind(), error.to_string()),
+    }
+}
+
+fn spawn(
+    settings: Settings,
+    home: Home,
+    store: Result<(u32, Store), Trouble>,
+    marks: Marks,
+) -> Result<Recorder, OpenError> {
+    let (outbox, inbox) = sync_channel(CHANNEL);
+    let (progress, view) = watch::channel(Progress::new(marks));
+    let hurry = Arc::new(AtomicBool::new(false));
+    let path = settings.path;
+    let start = Start {
+        home,
+        node: settings.node,
+        store,
+        inbox,
+        hurry: Arc::clone(&hurry),
+        progress,
+    };
+    thread::Builder::new()
+        .name("snapshot".to_owned())
+        .spawn(move || Worker::new(start).run())
+        .map_err(OpenError::io("start a thread for", &path))?;
+    Ok(Recorder::new(path, outbox, view, hurry))
+}
+
+/// What is there to go on from.
+#[derive(Default)]
+struct Pick {
+    /// The store, unless a new one must be written.
+    store: Option<(u32, Store)>,
+    found: Found,
+    /// Whether there was any store.
+    was_there: bool,
+}
+
+/// Takes the store that counts, or else the newest that is whole, or else what can be saved. Stores that are
+/// damaged are set aside, what is left of unfinished ones is removed.
+fn pick(home: &Home, now: Time, loaded: &mut Loaded) -> Result<Pick, OpenError> {
+    let generations = home.generations().map_err(OpenError::io("read", home.path()))?;
+    let current = home.current();
+    let mut pick = Pick::default();
+    let mut saved: Option<Found> = None;
+    for generation in generations {
+        pick.was_there = true;
+        let directory = home.directory(generation);
+        match read_store(&directory, now) {
+            Ok((store, found)) if found.intact => {
+                if found.schema == SCHEMA {
+                    pick.store = Some((generation, store));
+                } else {
+                    store.close();
+                }
+                pick.found = found;
+                break;
+            }
+            Ok((store, found)) => {
+                store.close();
+                set_aside(home, generation, "it is damaged", Some(&found), loaded)?;
+                saved.get_or_insert(found);
+            }
+            Err(Trouble::Newer(schema)) => return Err(newer(home.path(), schema)),
+            // Nothing was ever written into it: its beginning was interrupted.
+            Err(Trouble::Empty) if Some(generation) != current => home.remove(generation),
+            Err(Trouble::Io(error)) if is_refusal(&error) => {
+                return Err(OpenError::io("open", directory)(error));
+            }
+            Err(trouble) => set_aside(home, generation, &trouble.to_string(), None, loaded)?,
+        }
+    }
+    if let (None, Some(saved)) = (&pick.store, saved) {
+        pick.found = saved;
+    }
+    let keep = pick.store.as_ref().map(|(generation, _)| *generation);
+    if let Some(generation) = keep {
+        if Some(generation) != current {
+            home.switch_to(generation)
+                .map_err(OpenError::io("write", home.path()))?;
+        }
+        home.clear_except(keep);
+    }
+    Ok(pick)
+}
+
+/// Whether the system refuses to open the store, rather than that the store is bad.
+fn is_refusal(error: &std::io::Error) -> bool {
+    use ErrorKind::*;
+    let kinds = [
+        PermissionDenied,
+        StorageFull,
+        QuotaExceeded,
+        ReadOnlyFilesystem,
+        OutOfMemory,
+        TimedOut,
+    ];
+    kinds.contains(&error.kind()) || error.to_string().contains("could not acquire lock")
+}
+
+fn newer(path: &Path, found: u32) -> OpenError {
+    OpenError::Newer {
+        path: path.to_owned(),
+        found,
+        known: SCHEMA,
+    }
+}
+
+/// Puts a store away, and says what has been lost.
+fn set_aside(
+    home: &Home,
+    generation: u32,
+    reason: &str,
+    saved: Option<&Found>,
+    loaded: &mut Loaded,
+) -> Result<(), OpenError> {
+    let to = home.set_aside(generation)?;
+    let rest = match saved {
+        None => "nothing of it could be saved".to_owned(),
+        Some(found) => format!(
+            "{} members, {} events and {} queries could be saved",
+            found.memory.members.len(),
+            found.memory.events.len(),
+            found.memory.queries.len()
+        ),
+    };
+    loaded.warnings.push(format!(
+        "the snapshot {} cannot be read as it was written ({reason}); it has been set aside as {}, a new one is begun, and {rest}",
+        home.path().display(),
+        to.display(),
+    ));
+    loaded.set_aside = Some(to);
+    Ok(())
+}
+
+/// Opens and reads a store. sled may wait for ever for one of its threads that met a damage, so it is given
+/// a time.
+fn read_store(directory: &Path, now: Time) -> Result<(Store, Found), Trouble> {
+    let (tell, hear) = mpsc::channel();
+    let directory = directory.to_owned();
+    thread::Builder::new()
+        .name("snapshot-read".to_owned())
+        .spawn(move || {
+            let read = guarded(|| {
+                let mut store = Store::open(&directory)?;
+                match store.read(now) {
+                    Ok(found) => Ok((store, found)),
+                    Err(trouble) => {
+                        store.close();
+                        Err(trouble)
+                    }
+                }
+            });
+            // Nobody may be there any more.
+            let _ = tell.send(read);
+        })?;
+    hear.recv_timeout(SNAPSHOT_READ)
+        .unwrap_or_else(|_| Err(Trouble::Damaged("it cannot be read to its end".into())))
+}
+
+/// See [`super::read`].
+pub(super) fn read(path: &Path, now: Time) -> Result<Contents, OpenError> {
+    let no_snapshot = |reason: &str| OpenError::NoSnapshot {
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let metadata = fs::metadata(path).map_err(OpenError::io("open", path))?;
+    if !metadata.is_dir() {
+        return Err(no_snapshot(
+            "this file is no snapshot of Fyrd, but may be one of Serf",
+        ));
+    }
+    let generations = |home: &Home| home.generations().map_err(OpenError::io("read", path));
+    if fs::read_dir(path)
+        .map_err(OpenError::io("open", path))?
+        .next()
+        .is_none()
+    {
+        return Err(no_snapshot("this directory is empty"));
+    }
+    let home = Home::lock_to_look(path)?;
+    let bytes = home::bytes_below(&path_of_first(&home, &generations(&home)?));
+    let mut last = None;
+    for generation in generations(&home)? {
+        match read_store(&home.directory(generation), now) {
+            Ok((store, found)) => {
+                store.close();
+                return Ok(contents(found, bytes));
+            }
+            Err(Trouble::Newer(schema)) => return Err(newer(path, schema)),
+            Err(Trouble::Io(error)) if is_refusal(&error) => return Err(OpenError::io("open", path)(error)),
+            Err(trouble) => last = Some(trouble),
+        }
+    }
+    Err(match last {
+        Some(trouble) => OpenError::Damaged {
+            path: path.to_owned(),
+            reason: trouble.to_string(),
+        },
+        None => no_snapshot("this directory holds no snapshot yet"),
+    })
+}
+
+fn path_of_first(home: &Home, generations: &[u32]) -> PathBuf {
+    let first = generations.first();
+    first.map_or_else(PathBuf::new, |generation| home.directory(*generation))
+}
+
+fn contents(found: Found, bytes: u64) -> Contents {
+    let written = std::time::Duration::from_nanos(found.written);
+    Contents {
+        memory: found.memory,
+        left: found.left,
+        node: found.node,
+        schema: found.schema,
+        written: std::time::SystemTime::UNIX_EPOCH.checked_add(written),
+        bytes,
+        unreadable: found.unreadable,
+        intact: found.intact,
+    }
+}
+
+/// A memory to begin a store with, as an import makes it.
+pub(super) fn write_memory(home: &Home, node: &str, memory: &Memory, left: bool) -> Result<(), Trouble> {
+    let mut batch = Batch::of(memory);
+    batch.left = left;
+    let (_, store) = worker::build(home, node, |store| store.apply(&batch, worker::now()))?;
+    store.close();
+    Ok(())
+}

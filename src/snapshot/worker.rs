@@ -1,0 +1,460 @@
+//! The thread that writes.
+//!
+//! It takes batches out of a short channel, applies each in one transaction, and flushes: at once when it had
+//! been idle or somebody waits, else [`SNAPSHOT_FLUSH`] after the flush before. When the disk fails it lets
+//! go of the store, which sled has given up by then, and tries from time to time whether a new one can be
+//! begun; then it asks the driver for everything. The last store that was whole stays until its successor is.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::home::{self, Home};
+use super::pending::Batch;
+use super::store::{Store, Trouble};
+use crate::bounds::{SNAPSHOT_FLUSH, SNAPSHOT_GROWTH, SNAPSHOT_LOG, SNAPSHOT_RETRY, SNAPSHOT_SMALL};
+use crate::node::memory::Marks;
+use crate::time::Time;
+
+/// What the driver's end says.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// Write this.
+    Batch(Box<Parcel>),
+    /// Look at the flag that somebody waits.
+    Wake,
+    /// Write what there is, and end.
+    Finish,
+}
+
+/// A batch on its way.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    pub batch: Batch,
+    /// Counts from 1.
+    pub number: u64,
+    /// The beginning it belongs to.
+    pub beginning: u64,
+    /// Whether it is all that the node knows, to replace whatever the store holds.
+    pub whole: bool,
+    /// Whether somebody waits for it.
+    pub hurry: bool,
+}
+
+/// What the driver's end sees.
+#[derive(Clone, Debug)]
+pub(super) struct Progress {
+    /// What is certainly on the disk.
+    pub durable: Marks,
+    /// The last parcel taken out of the channel.
+    pub taken: u64,
+    /// The last parcel that is on the disk, or has been thrown away.
+    pub settled: u64,
+    /// Counts the times that everything was asked for; 1 is the start.
+    pub beginning: u64,
+    /// Parcels up to this beginning are thrown away.
+    pub lost: u64,
+    /// Since when it does not record, and why.
+    pub trouble: Option<(SystemTime, String)>,
+    /// When it began what it is doing, if that concerns the disk.
+    pub busy: Option<(Instant, SystemTime)>,
+    pub bytes: u64,
+    pub records: u64,
+    pub flushes: u64,
+    pub failures: u64,
+    pub last_flush: Option<SystemTime>,
+}
+
+impl Progress {
+    pub fn new(durable: Marks) -> Self {
+        Progress {
+            durable,
+            taken: 0,
+            settled: 0,
+            beginning: 1,
+            lost: 0,
+            trouble: None,
+            busy: None,
+            bytes: 0,
+            records: 0,
+            flushes: 0,
+            failures: 0,
+            last_flush: None,
+        }
+    }
+}
+
+/// What a start hands to the thread.
+pub(super) struct Start {
+    pub home: Home,
+    pub node: String,
+    /// The store that counts, and its number; or why there is none yet.
+    pub store: Result<(u32, Store), Trouble>,
+    pub inbox: Receiver<Message>,
+    pub hurry: Arc<AtomicBool>,
+    pub progress: watch::Sender<Progress>,
+}
+
+/// The store, or when it is tried again.
+enum Disk {
+    Works(Store),
+    Failed {
+        next: Instant,
+        pause: Duration,
+        /// Everything has been asked for, and is not there yet.
+        asked: bool,
+    },
+}
+
+pub(super) struct Worker {
+    disk: Disk,
+    generation: Option<u32>,
+    node: String,
+    inbox: Receiver<Message>,
+    hurry: Arc<AtomicBool>,
+    last_flush: Option<Instant>,
+    /// The number and the marks of the last parcel that was applied and not flushed.
+    applied: Option<(u64, Marks)>,
+    /// Bytes after the last rewriting, or the last try.
+    rewritten: u64,
+    last_log: Option<Instant>,
+    // The lock goes before the driver's end hears that the thread has ended.
+    home: Home,
+    progress: watch::Sender<Progress>,
+}
+
+impl Worker {
+    pub fn new(start: Start) -> Self {
+        let mut worker = Worker {
+            disk: Disk::Failed {
+                next: Instant::now(),
+                pause: SNAPSHOT_RETRY.0,
+                asked: false,
+            },
+            generation: None,
+            node: start.node,
+            inbox: start.inbox,
+            hurry: start.hurry,
+            last_flush: None,
+            applied: None,
+            rewritten: 0,
+            last_log: None,
+            home: start.home,
+            progress: start.progress,
+        };
+        match start.store {
+            Ok((generation, store)) => {
+                worker.generation = Some(generation);
+                worker.disk = Disk::Works(store);
+                worker.measure();
+            }
+            Err(trouble) => worker.fail(&trouble),
+        }
+        worker
+    }
+
+    /// Works until it is told to end, or the driver's end is gone.
+    pub fn run(mut self) {
+        loop {
+            let message = match self.patience() {
+                Some(patience) => self.inbox.recv_timeout(patience),
+                None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            let mut hurry = false;
+            match message {
+                Ok(Message::Finish) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(message) => hurry = self.take(message),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            // What waits in the channel shares the flush.
+            let mut ends = false;
+            while let Ok(message) = self.inbox.try_recv() {
+                if matches!(message, Message::Finish) {
+                    ends = true;
+                    break;
+                }
+                hurry |= self.take(message);
+            }
+            if ends {
+                break;
+            }
+            hurry |= self.hurry.swap(false, Ordering::AcqRel);
+            let due = self
+                .last_flush
+                .is_none_or(|last| last.elapsed() >= SNAPSHOT_FLUSH);
+            if hurry || due {
+                self.flush();
+            }
+            self.retry();
+            self.rewrite_if_large();
+        }
+        self.flush();
+        if let Disk::Works(store) = std::mem::replace(
+            &mut self.disk,
+            Disk::Failed {
+                next: Instant::now(),
+                pause: SNAPSHOT_RETRY.1,
+                asked: false,
+            },
+        ) {
+            store.close();
+        }
+    }
+
+    /// How long a message may let wait; `None` is for ever.
+    fn patience(&self) -> Option<Duration> {
+        match &self.disk {
+            Disk::Works(_) if self.applied.is_none() => None,
+            Disk::Works(_) => {
+                let since = self.last_flush.map_or(SNAPSHOT_FLUSH, |last| last.elapsed());
+                Some(SNAPSHOT_FLUSH.saturating_sub(since))
+            }
+            Disk::Failed { asked: true, .. } => None,
+            Disk::Failed { next, .. } => Some(next.saturating_duration_since(Instant::now())),
+        }
+    }
+
+    /// Takes a message; whether somebody waits for it.
+    fn take(&mut self, message: Message) -> bool {
+        let Message::Batch(parcel) = message else {
+            return false;
+        };
+        self.progress
+            .send_modify(|progress| progress.taken = parcel.number);
+        if parcel.beginning <= self.progress.borrow().lost {
+            self.progress
+                .send_modify(|progress| progress.settled = parcel.number);
+            return false;
+        }
+        self.busy(true);
+        if parcel.whole {
+            self.begin_anew(&parcel);
+        } else if let Disk::Works(store) = &mut self.disk {
+            match store.apply(&parcel.batch, now()) {
+                Ok(()) => self.applied = Some((parcel.number, parcel.batch.marks)),
+                Err(trouble) => self.fail(&trouble),
+            }
+        }
+        self.busy(false);
+        parcel.hurry
+    }
+
+    /// Flushes what was applied, and says so.
+    fn flush(&mut self) {
+        let Disk::Works(store) = &mut self.disk else {
+            return;
+        };
+        let Some((number, marks)) = self.applied.take() else {
+            return;
+        };
+        let started = Instant::now();
+        self.progress
+            .send_modify(|progress| progress.busy = Some((started, SystemTime::now())));
+        let result = store.flush();
+        self.last_flush = Some(Instant::now());
+        match result {
+            Ok(()) => self.settle(number, marks),
+            Err(trouble) => self.fail(&trouble),
+        }
+    }
+
+    /// Says that a parcel is on the disk.
+    fn settle(&mut self, number: u64, marks: Marks) {
+        let (bytes, records) = self.size();
+        self.progress.send_modify(|progress| {
+            progress.durable = marks;
+            progress.settled = number;
+            progress.flushes += 1;
+            progress.last_flush = Some(SystemTime::now());
+            progress.busy = None;
+            (progress.bytes, progress.records) = (bytes, records);
+        });
+    }
+
+    fn size(&self) -> (u64, u64) {
+        match &self.disk {
+            Disk::Works(store) => (store.disk_bytes(), store.entries()),
+            Disk::Failed { .. } => (home::bytes_below(self.home.path()), 0),
+        }
+    }
+
+    fn measure(&mut self) {
+        let (bytes, records) = self.size();
+        self.rewritten = bytes;
+        self.progress
+            .send_modify(|progress| (progress.bytes, progress.records) = (bytes, records));
+    }
+
+    fn busy(&self, busy: bool) {
+        // Nobody is woken for it, for nobody waits for it.
+        self.progress.send_if_modified(|progress| {
+            progress.busy = busy.then(|| (Instant::now(), SystemTime::now()));
+            false
+        });
+    }
+
+    /// Replaces the store by one of this parcel alone.
+    fn begin_anew(&mut self, parcel: &Parcel) {
+        let built = build(&self.home, &self.node, |store| store.apply(&parcel.batch, now()));
+        match built {
+            Ok((generation, store)) => {
+                self.switch(generation, store);
+                self.applied = None;
+                self.settle(parcel.number, parcel.batch.marks);
+                let trouble = self.progress.borrow().trouble.clone();
+                if let Some((since, _)) = trouble {
+                    let lasted = since.elapsed().unwrap_or_default().as_secs();
+                    info!(target: "serf", "snapshot: recording again, after {lasted}s; everything has been written anew");
+                    self.last_log = None;
+                }
+                self.progress.send_modify(|progress| progress.trouble = None);
+            }
+            Err(trouble) => self.fail(&trouble),
+        }
+    }
+
+    /// Goes on with another store, and closes and removes the one before.
+    fn switch(&mut self, generation: u32, store: Store) {
+        if let Disk::Works(old) = std::mem::replace(&mut self.disk, Disk::Works(store)) {
+            old.close();
+        }
+        self.generation = Some(generation);
+        self.home.clear_except(Some(generation));
+        self.measure();
+    }
+
+    /// Lets go of a store that does not work.
+    fn fail(&mut self, trouble: &dyn Display) {
+        let pause = match &self.disk {
+            Disk::Works(_) => SNAPSHOT_RETRY.0,
+            Disk::Failed { pause, .. } => (*pause * 2).min(SNAPSHOT_RETRY.1),
+        };
+        let failed = Disk::Failed {
+            next: Instant::now() + pause,
+            pause,
+            asked: false,
+        };
+        if let Disk::Works(store) = std::mem::replace(&mut self.disk, failed) {
+            store.close();
+        }
+        self.applied = None;
+        let reason = trouble.to_string();
+        let path = self.home.path().display();
+        if self.last_log.is_none_or(|last| last.elapsed() >= SNAPSHOT_LOG) {
+            self.last_log = Some(Instant::now());
+            warn!(target: "serf", "snapshot: {path} cannot be written: {reason}; the node goes on without, and tries again");
+        }
+        self.progress.send_modify(|progress| {
+            let since = progress.trouble.take().map(|(since, _)| since);
+            progress.failures += u64::from(since.is_none());
+            progress.trouble = Some((since.unwrap_or_else(SystemTime::now), reason));
+            progress.lost = progress.beginning;
+            progress.settled = progress.taken;
+            progress.busy = None;
+        });
+    }
+
+    /// Tries the disk when it is time, and asks for everything if it works.
+    fn retry(&mut self) {
+        let Disk::Failed { next, asked, .. } = &mut self.disk else {
+            return;
+        };
+        if *asked || Instant::now() < *next {
+            return;
+        }
+        match build_unnamed(&self.home, &self.node, |_| Ok(())) {
+            Ok((generation, store)) => {
+                store.close();
+                self.home.remove(generation);
+                *asked = true;
+                self.progress.send_modify(|progress| progress.beginning += 1);
+            }
+            Err(trouble) => self.fail(&trouble),
+        }
+    }
+
+    /// sled's log does not shrink by itself, so what lives in it is copied into a new one at times.
+    fn rewrite_if_large(&mut self) {
+        let Disk::Works(store) = &mut self.disk else {
+            return;
+        };
+        let bytes = self.progress.borrow().bytes;
+        let bound = SNAPSHOT_SMALL.max(SNAPSHOT_GROWTH.saturating_mul(store.live_bytes()));
+        // One that is large although it was just written stays so, and one that could not be written is not
+        // tried at each turn.
+        if self.applied.is_some() || bytes <= bound || bytes <= self.rewritten.saturating_mul(2) {
+            return;
+        }
+        self.progress
+            .send_modify(|progress| progress.busy = Some((Instant::now(), SystemTime::now())));
+        let copied = build(&self.home, &self.node, |new| store.copy_into(new));
+        match copied {
+            Ok((generation, new)) => self.switch(generation, new),
+            Err(trouble) => {
+                self.rewritten = bytes;
+                let path = self.home.path().display();
+                warn!(target: "serf", "snapshot: {path} has grown to {bytes} bytes and could not be rewritten: {trouble}");
+            }
+        }
+        self.busy(false);
+    }
+}
+
+/// Writes a store, and makes it the one that counts.
+pub(super) fn build(
+    home: &Home,
+    node: &str,
+    fill: impl FnOnce(&mut Store) -> Result<(), Trouble>,
+) -> Result<(u32, Store), Trouble> {
+    let (generation, store) = build_unnamed(home, node, fill)?;
+    match home.switch_to(generation) {
+        Ok(()) => Ok((generation, store)),
+        Err(error) => {
+            store.close();
+            home.remove(generation);
+            Err(error.into())
+        }
+    }
+}
+
+/// Writes a store, and leaves nothing of it behind if that fails.
+fn build_unnamed(
+    home: &Home,
+    node: &str,
+    fill: impl FnOnce(&mut Store) -> Result<(), Trouble>,
+) -> Result<(u32, Store), Trouble> {
+    let generation = home.next()?;
+    let directory = home.directory(generation);
+    let built = Store::open(&directory).and_then(|mut store| {
+        let filled = store
+            .begin(node)
+            .and_then(|()| fill(&mut store))
+            .and_then(|()| store.flush())
+            .and_then(|()| store.sync_directory());
+        match filled {
+            Ok(()) => Ok(store),
+            Err(trouble) => {
+                store.close();
+                Err(trouble)
+            }
+        }
+    });
+    match built.and_then(|store| Ok((home::sync_directory(home.path()).map(|()| store))?)) {
+        Ok(store) => Ok((generation, store)),
+        Err(trouble) => {
+            home.remove(generation);
+            Err(trouble)
+        }
+    }
+}
+
+/// The system's time, from the Unix epoch.
+pub(super) fn now() -> Time {
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    Time::ZERO + since
+}

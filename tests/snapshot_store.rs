@@ -1,0 +1,318 @@
+//! The snapshot store, from its door: what was flushed is there again, whatever happens in between.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fyrd::addr::RawAddr;
+use fyrd::node::memory::{Marks, MemberRecord, Memory, Record, SeenEvent};
+use fyrd::serf::MemberStatus;
+use fyrd::snapshot::{self, Loaded, Recorder, Settings};
+use fyrd::swim::members::Facts;
+use fyrd::time::Time;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A time of day that lies in the past of the system's clock.
+const NOW: Time = Time::from_nanos(1_700_000_000_000_000_000);
+
+fn settings(path: &Path) -> Settings {
+    Settings {
+        path: path.to_owned(),
+        node: "a".to_owned(),
+        forget_left_members: true,
+    }
+}
+
+fn open(path: &Path) -> (Loaded, Recorder) {
+    snapshot::open(settings(path), NOW).unwrap()
+}
+
+fn member(name: &str, status_ltime: u64) -> MemberRecord {
+    MemberRecord {
+        facts: Arc::new(Facts {
+            name: name.into(),
+            addr: RawAddr::from(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))),
+            port: 7946,
+            meta: b"\xff\x82\xa4role\xa3web"[..].into(),
+            vsn: [1, 5, 2, 2, 5, 4],
+        }),
+        incarnation: 7,
+        status: MemberStatus::Alive,
+        status_ltime,
+        since: Time::from_nanos(5),
+    }
+}
+
+fn event(ltime: u64, place: u32, bytes: usize) -> SeenEvent {
+    SeenEvent {
+        ltime,
+        place,
+        name: format!("deploy-{ltime}").into(),
+        payload: vec![ltime as u8; bytes].into(),
+    }
+}
+
+/// Marks that grow with a step, all of them.
+fn marks(step: u64) -> Marks {
+    Marks {
+        incarnation: step as u32,
+        member: step + 1,
+        event: step + 2,
+        query: step + 3,
+        event_floor: step / 2,
+        query_floor: step / 3,
+    }
+}
+
+fn sorted(mut memory: Memory) -> Memory {
+    memory.members.sort_by(|a, b| a.facts.name.cmp(&b.facts.name));
+    memory.events.sort_by_key(|event| (event.ltime, event.place));
+    memory.queries.sort();
+    memory
+}
+
+/// Pushes what was noted and waits until it is on the disk.
+async fn store(recorder: &mut Recorder, marks: Marks) {
+    recorder.mark(marks);
+    recorder.hurry();
+    let until = Instant::now() + PATIENCE;
+    loop {
+        recorder.push();
+        if recorder.durable().cover(&marks) {
+            return;
+        }
+        assert!(
+            Instant::now() < until,
+            "never flushed: {:?}",
+            recorder.watch().status()
+        );
+        tokio::select! {
+            () = recorder.progress() => {}
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    }
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().build().unwrap().block_on(future)
+}
+
+fn scratch() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("snapshot");
+    (directory, path)
+}
+
+#[test]
+fn what_was_recorded_is_there_in_the_next_life() {
+    let (_keep, path) = scratch();
+    run(async {
+        let (loaded, mut recorder) = open(&path);
+        assert_eq!(loaded.memory, Memory::default());
+        assert!(recorder.is_recording() && !recorder.wants_everything());
+        for record in [
+            Record::Member(member("b", 3)),
+            Record::Member(member("c", 4)),
+            Record::Member(member("", 4)),
+            Record::ForgetMember("c".into()),
+            Record::Event(event(5, 0, 0)),
+            Record::Event(event(5, 1, 9_000)),
+            Record::Event(event(6, 0, 10)),
+            Record::ForgetEvents(6),
+            Record::Event(event(7, 0, 10)),
+            Record::Query((8, 1)),
+            Record::Query((8, 2)),
+            Record::Query((9, 2)),
+        ] {
+            recorder.note(record);
+        }
+        store(&mut recorder, marks(10)).await;
+        recorder.note(Record::Member(member("b", 11)));
+        recorder.note(Record::Event(event(5, 1, 100)));
+        recorder.note(Record::ForgetEvents(7));
+        recorder.note(Record::ForgetQueries(8));
+        recorder.mark(marks(20));
+        recorder.finish(PATIENCE).await;
+
+        let (loaded, recorder) = open(&path);
+        let expected = Memory {
+            marks: marks(20),
+            members: vec![member("b", 11)],
+            events: vec![event(5, 0, 0), event(5, 1, 100)],
+            queries: vec![(9, 2)],
+        };
+        assert_eq!(loaded.warnings, [] as [&str; 0]);
+        assert_eq!(sorted(loaded.memory), expected);
+        assert!(!loaded.left);
+        assert_eq!(recorder.durable(), marks(20));
+        recorder.finish(PATIENCE).await;
+    });
+}
+
+#[test]
+fn a_second_opener_is_told_who_has_the_snapshot() {
+    let (_keep, path) = scratch();
+    run(async {
+        let (_, recorder) = open(&path);
+        let expected = format!(
+            "snapshot {} is in use by process {} (node 'a')",
+            path.display(),
+            std::process::id()
+        );
+        assert_eq!(
+            snapshot::open(settings(&path), NOW).unwrap_err().to_string(),
+            expected
+        );
+        assert_eq!(snapshot::read(&path).unwrap_err().to_string(), expected);
+        recorder.finish(PATIENCE).await;
+        let contents = snapshot::read(&path).unwrap();
+        assert_eq!((contents.node.as_str(), contents.schema), ("a", snapshot::SCHEMA));
+        assert!(contents.intact && contents.written.is_some() && contents.bytes > 0);
+        open(&path).1.finish(PATIENCE).await;
+    });
+}
+
+#[test]
+fn paths_that_cannot_work_are_refused_with_the_reason() {
+    let (keep, path) = scratch();
+    let text = |path: &Path| snapshot::open(settings(path), NOW).unwrap_err().to_string();
+    let below = path.join("none");
+    let expected = format!("open {}: no such file or directory", below.display());
+    assert_eq!(text(&below), expected);
+    assert_eq!(snapshot::read(&below).unwrap_err().to_string(), expected);
+    let file = keep.path().join("file");
+    fs::write(&file, "some text\n").unwrap();
+    let refused = text(&file);
+    assert!(
+        refused.contains("no snapshot, neither of Fyrd nor of Serf"),
+        "{refused}"
+    );
+    assert_eq!(fs::read_to_string(&file).unwrap(), "some text\n");
+    #[cfg(unix)]
+    {
+        let below_file = file.join("x");
+        assert_eq!(
+            text(&below_file),
+            format!("open {}: not a directory", below_file.display())
+        );
+    }
+    let foreign = text(keep.path());
+    assert!(foreign.contains("holds 'file'"), "{foreign}");
+    fs::create_dir(&path).unwrap();
+    let empty = snapshot::read(&path).unwrap_err().to_string();
+    assert!(empty.ends_with("this directory is empty"), "{empty}");
+    assert_eq!(fs::read_dir(&path).unwrap().count(), 0, "a look leaves nothing");
+    // An empty directory is as good as none.
+    run(open(&path).1.finish(PATIENCE));
+}
+
+#[test]
+fn a_graceful_leave_forgets_the_members_unless_the_next_life_rejoins() {
+    let (_keep, path) = scratch();
+    run(async {
+        let (_, mut recorder) = open(&path);
+        recorder.note(Record::Member(member("b", 3)));
+        recorder.note(Record::Event(event(5, 0, 1)));
+        store(&mut recorder, marks(10)).await;
+        recorder.leave();
+        recorder.note(Record::Member(member("c", 3)));
+        recorder.note(Record::ForgetMember("b".into()));
+        recorder.note(Record::Query((4, 4)));
+        recorder.mark(marks(11));
+        recorder.finish(PATIENCE).await;
+
+        let rejoining = Settings {
+            forget_left_members: false,
+            ..settings(&path)
+        };
+        let contents = snapshot::read(&path).unwrap();
+        assert!(contents.left);
+        assert_eq!(contents.memory.members, [member("b", 3)]);
+        let (loaded, mut recorder) = snapshot::open(rejoining, NOW).unwrap();
+        assert!(loaded.left);
+        assert_eq!(loaded.memory, contents.memory);
+        assert_eq!(loaded.memory.queries, [(4, 4)]);
+        // This life did not leave again, and the next has a leave only if it does.
+        recorder.leave();
+        recorder.finish(PATIENCE).await;
+
+        let (loaded, recorder) = open(&path);
+        assert!(loaded.left);
+        assert_eq!(loaded.memory.members, []);
+        assert_eq!(loaded.memory.events, [event(5, 0, 1)]);
+        assert_eq!(loaded.memory.marks, marks(11));
+        recorder.finish(PATIENCE).await;
+
+        let (loaded, recorder) = open(&path);
+        assert!(!loaded.left, "the life before was killed");
+        assert_eq!(loaded.memory.members, [], "and they stay forgotten");
+        recorder.finish(PATIENCE).await;
+    });
+}
+
+const SERF: &str = "alive: a 10.0.0.1:7946\nalive: b 10.0.0.2:7946\nalive: c 10.0.0.3:7946\n\
+                    not-alive: c\nclock: 77\nevent-clock: 5\nquery-clock: 6\n";
+
+#[test]
+fn a_text_snapshot_of_serf_is_imported_once_and_kept() {
+    let (keep, path) = scratch();
+    let kept = keep.path().join("snapshot.serf-imported");
+    fs::write(&path, SERF).unwrap();
+    fs::write(&kept, "an older one").unwrap();
+    run(async {
+        let (loaded, recorder) = open(&path);
+        let put = loaded.imported.unwrap();
+        assert_ne!(put, kept);
+        assert_eq!(fs::read_to_string(&kept).unwrap(), "an older one");
+        assert_eq!(fs::read_to_string(&put).unwrap(), SERF);
+        assert_eq!(loaded.memory.marks.member, 78);
+        assert_eq!(loaded.memory.members.len(), 1);
+        recorder.finish(PATIENCE).await;
+        let (again, recorder) = open(&path);
+        assert_eq!(again.imported, None);
+        assert_eq!(again.memory, loaded.memory);
+        recorder.finish(PATIENCE).await;
+    });
+}
+
+#[test]
+fn an_import_that_was_interrupted_is_completed_at_the_next_start() {
+    let (keep, path) = scratch();
+    let beside = keep.path().join("snapshot.importing");
+    let kept = keep.path().join("snapshot.serf-imported");
+    let members_of = |loaded: &Loaded| loaded.memory.members.len();
+    // Between the renames: the text is gone, the store is complete.
+    fs::write(&path, SERF).unwrap();
+    run(open(&path).1.finish(PATIENCE));
+    fs::rename(&path, &beside).unwrap();
+    let (loaded, recorder) = open(&path);
+    assert_eq!(members_of(&loaded), 1);
+    assert!(!beside.exists());
+    run(recorder.finish(PATIENCE));
+    // Before the first rename: both are there; the text counts.
+    fs::rename(&path, &beside).unwrap();
+    fs::remove_file(&kept).unwrap();
+    fs::write(&path, format!("{SERF}alive: d 10.0.0.4:7946\n")).unwrap();
+    let (loaded, recorder) = open(&path);
+    assert_eq!(members_of(&loaded), 2);
+    assert!(!beside.exists() && kept.exists());
+    run(recorder.finish(PATIENCE));
+    // Before the store was complete.
+    fs::rename(&path, &beside).unwrap();
+    fs::remove_file(beside.join("current")).unwrap();
+    fs::write(&path, SERF).unwrap();
+    let (loaded, recorder) = open(&path);
+    assert_eq!(members_of(&loaded), 1);
+    run(recorder.finish(PATIENCE));
+    // The same, and the text has been taken away: there is nothing to import.
+    fs::rename(&path, &beside).unwrap();
+    fs::remove_file(beside.join("current")).unwrap();
+    let (loaded, recorder) = open(&path);
+    assert_eq!(members_of(&loaded), 0);
+    assert!(!beside.exists());
+    run(recorder.finish(PATIENCE));
+}
