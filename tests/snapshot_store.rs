@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fyrd::addr::RawAddr;
-use fyrd::node::memory::{Marks, MemberRecord, Memory, Record, SeenEvent};
+use fyrd::node::memory::{Keeper, Marks, MemberRecord, Memory, Record, SeenEvent};
 use fyrd::serf::MemberStatus;
 use fyrd::snapshot::{self, Loaded, Recorder, Settings};
 use fyrd::swim::members::Facts;
 use fyrd::time::Time;
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -315,4 +317,193 @@ fn an_import_that_was_interrupted_is_completed_at_the_next_start() {
     assert_eq!(members_of(&loaded), 0);
     assert!(!beside.exists());
     run(recorder.finish(PATIENCE));
+}
+
+/// Copies a snapshot that nobody has open.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.metadata().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn files_below(path: &Path, files: &mut Vec<PathBuf>) {
+    let mut entries: Vec<PathBuf> = fs::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            files_below(&path, files);
+        } else {
+            files.push(path);
+        }
+    }
+}
+
+/// A store that was written in several flushes, the last of them not followed by a clean end, and all
+/// states that it was in.
+fn with_history(path: &Path) -> Vec<Memory> {
+    let mut keeper = Keeper::default();
+    let mut states = vec![Memory::default()];
+    run(async {
+        let (_, mut recorder) = open(path);
+        for step in 1..=40_u64 {
+            let mut records = vec![
+                Record::Member(member(&format!("node-{}", step % 7), step)),
+                Record::Event(event(step, 0, (step * 211 % 7_000) as usize)),
+                Record::Query((step, 9)),
+            ];
+            if step > 10 {
+                records.push(Record::ForgetEvents(step - 10));
+                records.push(Record::ForgetQueries(step - 10));
+                records.push(Record::ForgetMember(format!("node-{}", (step + 3) % 7).into()));
+            }
+            for record in records {
+                keeper.apply(record.clone());
+                recorder.note(record);
+            }
+            keeper.mark(marks(step));
+            store(&mut recorder, marks(step)).await;
+            states.push(sorted(keeper.memory()));
+        }
+        recorder.finish(PATIENCE).await;
+    });
+    states
+}
+
+/// Spoils one file, and says how.
+fn spoil(rng: &mut Xoshiro256PlusPlus, path: &Path) -> String {
+    let mut files = Vec::new();
+    files_below(path, &mut files);
+    let database = files.iter().find(|file| file.ends_with("db")).unwrap();
+    // Most of what there is to spoil is there.
+    let file = if rng.random_bool(0.7) {
+        database
+    } else {
+        &files[rng.random_range(0..files.len())]
+    };
+    let mut bytes = fs::read(file).unwrap();
+    let len = bytes.len();
+    let place = rng.random_range(0..len.max(1));
+    let kind = rng.random_range(0..6);
+    let what = match kind {
+        0 if len > 0 => {
+            bytes[place] ^= 1 << rng.random_range(0..8);
+            "a bit flipped"
+        }
+        1 => {
+            bytes.truncate(place);
+            "cut"
+        }
+        2 => {
+            bytes.clear();
+            "emptied"
+        }
+        3 => {
+            fs::remove_file(file).unwrap();
+            return format!("{} removed", file.display());
+        }
+        4 => {
+            let end = len.min(place + 4096);
+            rng.fill(&mut bytes[place..end]);
+            "4 KiB of noise"
+        }
+        _ => {
+            let end = len.min(place + 4096);
+            bytes[place.min(len)..end].fill(0);
+            "4 KiB of zeros"
+        }
+    };
+    fs::write(file, bytes).unwrap();
+    format!("{} {what} at {place} of {len}", file.display())
+}
+
+/// What any start must give, however the disk was spoiled.
+fn check_start(path: &Path, states: &[Memory], what: &str) -> bool {
+    let started = Instant::now();
+    let (loaded, mut recorder) = open(path);
+    assert!(started.elapsed() < Duration::from_secs(20), "{what}: too long");
+    let memory = sorted(loaded.memory);
+    match &loaded.set_aside {
+        None => assert!(
+            states.contains(&memory),
+            "{what}: a state that never was: {memory:?}"
+        ),
+        Some(aside) => {
+            assert!(aside.is_dir(), "{what}");
+            assert!(!loaded.warnings.is_empty(), "{what}");
+        }
+    }
+    let above = |mark: u64, seen: Option<u64>| seen.is_none_or(|seen| mark > seen);
+    let marks_now = memory.marks;
+    assert!(
+        above(
+            marks_now.event,
+            memory.events.iter().map(|event| event.ltime).max()
+        ) && above(marks_now.query, memory.queries.iter().map(|query| query.0).max())
+            && above(
+                marks_now.member,
+                memory.members.iter().map(|member| member.status_ltime).max()
+            ),
+        "{what}: a clock behind what was seen: {memory:?}"
+    );
+    // And it goes on from there.
+    run(async {
+        recorder.note(Record::Member(member("later", 1)));
+        store(&mut recorder, marks(1_000)).await;
+        recorder.finish(PATIENCE).await;
+    });
+    let (again, recorder) = open(path);
+    assert_eq!(again.set_aside, None, "{what}");
+    assert_eq!(again.memory.marks, marks(1_000), "{what}");
+    assert_eq!(again.memory.members.len(), {
+        let held = memory.members.iter();
+        held.filter(|member| &*member.facts.name != "later").count() + 1
+    });
+    run(recorder.finish(PATIENCE));
+    loaded.set_aside.is_some()
+}
+
+#[test]
+fn no_damage_to_the_files_stops_a_start_or_gives_a_state_that_never_was() {
+    let (keep, path) = scratch();
+    let states = with_history(&path);
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(4);
+    let mut set_aside = 0;
+    let cases = std::env::var("SNAPSHOT_CASES").map_or(120, |cases| cases.parse().unwrap());
+    for case in 0..cases {
+        let spoilt = keep.path().join(format!("case-{case}"));
+        copy(&path, &spoilt);
+        let what = format!("case {case}: {}", spoil(&mut rng, &spoilt));
+        set_aside += u32::from(check_start(&spoilt, &states, &what));
+    }
+    assert!(set_aside > 0, "none was noticed");
+    println!("{set_aside} of {cases} were set aside");
+}
+
+#[test]
+fn a_log_cut_at_any_length_gives_an_earlier_state_or_is_set_aside() {
+    let (keep, path) = scratch();
+    let states = with_history(&path);
+    let database = |path: &Path| path.join("gen-000001").join("db");
+    let len = fs::metadata(database(&path)).unwrap().len();
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(5);
+    for case in 0..30 {
+        let cut = keep.path().join(format!("cut-{case}"));
+        copy(&path, &cut);
+        // The last segment of sled's log, which is where a crash would cut.
+        let to = len - rng.random_range(1..=len.min(512 * 1024));
+        let file = fs::OpenOptions::new().write(true).open(database(&cut)).unwrap();
+        file.set_len(to).unwrap();
+        drop(file);
+        check_start(&cut, &states, &format!("cut to {to} of {len}"));
+    }
 }

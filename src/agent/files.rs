@@ -175,16 +175,28 @@ fn mismatch(value: &Value, wanted: &str) -> String {
 
 /// A file's error as Serf words it: `open PATH: no such file or directory`.
 pub fn open_error(path: &str, error: &io::Error) -> String {
-    let verb = if error.kind() == io::ErrorKind::IsADirectory {
-        "read"
-    } else {
-        "open"
-    };
-    format!("{verb} {path}: {}", os_error(error))
+    // Windows has no error of its own for this.
+    let is_directory =
+        cfg!(windows) && error.kind() == io::ErrorKind::PermissionDenied && Path::new(path).is_dir();
+    if is_directory || error.kind() == io::ErrorKind::IsADirectory {
+        return format!("read {path}: is a directory");
+    }
+    format!("open {path}: {}", os_error(error))
 }
 
-/// The operating system's words: lower case, without the error's number.
+/// The operating system's words: lower case, without the error's number. Windows speaks the user's language;
+/// what goes wrong most reads there as it does elsewhere.
 pub fn os_error(error: &io::Error) -> String {
+    let known = match error.kind() {
+        io::ErrorKind::NotFound => "no such file or directory",
+        io::ErrorKind::PermissionDenied => "permission denied",
+        io::ErrorKind::AlreadyExists => "file exists",
+        io::ErrorKind::StorageFull => "no space left on device",
+        _ => "",
+    };
+    if cfg!(windows) && !known.is_empty() {
+        return known.to_string();
+    }
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut chars = text.chars();

@@ -25,6 +25,7 @@ mod reachability;
 mod rpc;
 mod rtt;
 mod service;
+mod simulate;
 mod snapshot;
 mod table;
 mod tags;
@@ -109,6 +110,10 @@ const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand {
         define: service::define,
         run: service::run,
+    },
+    Subcommand {
+        define: simulate::define,
+        run: simulate::run,
     },
     Subcommand {
         define: snapshot::define,

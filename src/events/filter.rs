@@ -1,6 +1,7 @@
 //! Which events a handler or a stream wants: `[FILTERS=]SCRIPT` (surface.md 3.1).
 
 use super::shell::Shell;
+use crate::addr::is_windows_path;
 use crate::serf::Event;
 
 /// One event filter: a kind of event, for user events and queries also a name.
@@ -75,6 +76,7 @@ impl EventFilter {
 impl HandlerSpec {
     /// Reads `[FILTERS=]SCRIPT`, of which the shell is to run the script. The error is a line for the user.
     pub fn parse(text: &str, shell: Shell) -> Result<HandlerSpec, String> {
+        // An equals sign in what follows a path is part of the script.
         let (filters, script) = if is_windows_path(text) {
             ("", text)
         } else {
@@ -98,16 +100,6 @@ impl HandlerSpec {
                 })
             }
         }
-    }
-}
-
-/// Whether a text begins with `C:\`, `C:/` or `\\`, perhaps in quotes. No filter does, so an equals sign in
-/// what follows is part of the script.
-fn is_windows_path(text: &str) -> bool {
-    match text.strip_prefix('"').unwrap_or(text).as_bytes() {
-        [drive, b':', b'\\' | b'/', ..] => drive.is_ascii_alphabetic(),
-        [b'\\', b'\\', ..] => true,
-        _ => false,
     }
 }
 

@@ -10,6 +10,7 @@ pub mod coordinate;
 mod intents;
 pub mod keys;
 pub mod lamport;
+mod lengths;
 pub mod measures;
 mod members;
 pub mod memory;

@@ -1,9 +1,10 @@
 //! The compress layer (protocol.md A7): a msgpack struct around LZW data.
 
-use weezl::{BitOrder, LzwStatus, decode::Decoder, encode::Encoder};
+use weezl::{BitOrder, LzwStatus, decode::Decoder};
 
 use super::error::{DecodeError, Fault};
 use super::kind;
+use super::lzw_encode::lzw_encode;
 use super::msgpack::{Fields, Reader, Writer};
 
 const NAME: &str = "compress";
@@ -84,11 +85,7 @@ fn lzw_decode(mut data: &[u8], max: usize, out: &mut Vec<u8>) -> Result<(), Faul
 /// The compress message around `plain`, type byte included.
 pub(super) fn deflate(plain: &[u8]) -> Vec<u8> {
     let mut data = Vec::with_capacity(plain.len() / 2 + 16);
-    let result = Encoder::new(BitOrder::Lsb, 8)
-        .into_vec(&mut data)
-        .encode_all(plain);
-    // The encoder's only error is a byte wider than its 8 bits, and there is none.
-    debug_assert!(result.status.is_ok(), "LZW refused a byte");
+    lzw_encode(plain, &mut data);
     let mut out = Vec::with_capacity(data.len() + 20);
     out.push(kind::COMPRESS);
     Writer::new(&mut out)
