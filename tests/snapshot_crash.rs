@@ -247,6 +247,7 @@ impl World {
         let second = match second_peer {
             Kind::Fyrd => peer(Kind::Fyrd, "peer2").arg(&profile_flag),
             Kind::Serf => peer(Kind::Serf, "peer2").arg("-profile=local"),
+            Kind::Windows => unreachable!("wine keeps no pace with kills"),
         };
         let second = second.join(&first).start();
         let peers = [first, second].map(|agent| {
