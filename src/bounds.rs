@@ -198,6 +198,13 @@ pub const HELD_OUTPUT: usize = 4096;
 /// How long the end of the agent waits until the snapshot is on disk.
 pub const LAST_FLUSH: Duration = Duration::from_secs(5);
 
+/// How long a restarted node keeps back the user events that are gossiped to it until a peer has told it those
+/// before them. A rejoin that works takes a fraction of a second.
+pub const CATCH_UP_MAX: Duration = Duration::from_secs(5);
+
+/// Most user events that wait for that: at their largest, as many bytes as the ring of recent ones may hold.
+pub const CATCH_UP_EVENTS: usize = 1024;
+
 /// Largest user event, name and payload together, whatever is configured; Serf's own hard limit.
 pub const USER_EVENT_HARD_LIMIT: usize = 9 * 1024;
 
@@ -302,3 +309,7 @@ pub const SNAPSHOT_CACHE: u64 = 1 << 30;
 
 /// Most entries read from a tree of the snapshot: the members, or the events of a ring in their parts.
 pub const SNAPSHOT_ENTRIES_MAX: usize = 1 << 20;
+
+/// Most nodes of `fyrd simulate`: every node holds a list of all, so memory grows with their square, to some
+/// gigabytes here.
+pub const SIMULATED_NODES_MAX: usize = 10_000;

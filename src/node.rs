@@ -6,6 +6,7 @@
 
 mod door;
 mod leave;
+mod lengths;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -407,6 +408,9 @@ impl Node {
                 contacted,
                 errors,
             } => {
+                if contacted > 0 {
+                    self.serf.end_catching_up();
+                }
                 let Some((command, announce)) = self.joins.remove(&id) else {
                     debug!(target: "serf", "reconnected to {contacted} nodes, {} errors", errors.len());
                     return;

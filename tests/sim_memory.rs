@@ -72,7 +72,7 @@ fn events_missed_while_down_arrive_once_and_in_order_and_others_not_again() {
         assert!(world.run_until(secs(60), |world| names(world, away).len() == 20));
         world.crash(away);
         // Enough that the ring of 512 places wraps around.
-        for i in 0..500 {
+        for i in 0..508 {
             world.ask(here, event(&format!("missed{i:03}")));
         }
         world.run_for(secs(1));
@@ -80,9 +80,50 @@ fn events_missed_while_down_arrive_once_and_in_order_and_others_not_again() {
         rejoin(&mut world, away, here);
         world.run_for(secs(120));
         let heard = names(&world, away).split_off(20);
-        let missed: Vec<String> = (0..500).map(|i| format!("missed{i:03}")).collect();
+        let missed: Vec<String> = (0..508).map(|i| format!("missed{i:03}")).collect();
         assert_eq!(heard, missed, "seed {seed}");
     }
+}
+
+/// Peers that have not noticed that it was away gossip to it before it has joined anybody.
+#[test]
+fn events_that_are_still_gossiped_wait_for_those_that_were_missed_before_them() {
+    for seed in SEEDS {
+        let (mut world, hosts) = cluster(seed, 4);
+        let (away, here) = (hosts[3], hosts[0]);
+        world.ask(here, event("before"));
+        assert!(world.run_until(secs(60), |world| names(world, away).len() == 1));
+        world.crash(away);
+        for i in 0..30 {
+            world.ask(here, event(&format!("missed{i:02}")));
+            world.run_for(Duration::from_millis(100));
+        }
+        world.start(away);
+        world.run_for(secs(1));
+        assert_eq!(names(&world, away).len(), 1, "seed {seed}: it waits");
+        rejoin(&mut world, away, here);
+        world.run_for(secs(30));
+        let missed: Vec<String> = (0..30).map(|i| format!("missed{i:02}")).collect();
+        assert_eq!(names(&world, away).split_off(1), missed, "seed {seed}");
+        assert!(world.all_alive(&hosts));
+    }
+}
+
+/// Without a rejoin, what waits is not lost.
+#[test]
+fn events_do_not_wait_for_ever_for_a_join() {
+    let (mut world, hosts) = cluster(43, 4);
+    let (away, here) = (hosts[3], hosts[0]);
+    world.ask(here, event("before"));
+    assert!(world.run_until(secs(60), |world| names(world, away).len() == 1));
+    world.crash(away);
+    world.start(away);
+    for i in 0..5 {
+        world.ask(here, event(&format!("after{i}")));
+    }
+    assert!(world.run_until(secs(6), |world| names(world, away).len() > 1));
+    let expected = ["before", "after0", "after1", "after2", "after3", "after4"];
+    assert_eq!(names(&world, away), expected);
 }
 
 #[test]

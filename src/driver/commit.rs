@@ -7,19 +7,100 @@
 //! datagrams wait only for what this node itself has said, streams (whole states) for what it has heard too.
 //! A disk that is slow or in trouble holds up the network only once, for [`bounds::HOLD_MAX`].
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use super::{Drive, Driver};
 use crate::bounds;
 use crate::node::Effect;
-use crate::node::memory::Marks;
+use crate::node::memory::{Marks, Record};
 use crate::snapshot::Recorder;
 
+/// Who keeps records: [`Recorder`], whose methods these are, or in tests something that can be slow at will.
+pub trait Keep {
+    /// See [`Recorder::note`].
+    fn note(&mut self, record: Record);
+    /// See [`Recorder::mark`].
+    fn mark(&mut self, marks: Marks);
+    /// See [`Recorder::push`].
+    fn push(&mut self);
+    /// See [`Recorder::hurry`].
+    fn hurry(&mut self);
+    /// See [`Recorder::leave`].
+    fn leave(&mut self);
+    /// See [`Recorder::durable`].
+    fn durable(&self) -> Marks;
+    /// See [`Recorder::noted`].
+    fn noted(&self) -> u64;
+    /// See [`Recorder::settled`].
+    fn settled(&self) -> u64;
+    /// See [`Recorder::is_recording`].
+    fn is_recording(&self) -> bool;
+    /// See [`Recorder::wants_everything`].
+    fn wants_everything(&mut self) -> bool;
+    /// See [`Recorder::progress`].
+    fn progress(&mut self) -> impl Future<Output = ()>;
+    /// See [`Recorder::finish`].
+    fn finish(self, patience: Duration) -> impl Future<Output = ()>;
+}
+
+impl Keep for Recorder {
+    fn note(&mut self, record: Record) {
+        self.note(record);
+    }
+
+    fn mark(&mut self, marks: Marks) {
+        self.mark(marks);
+    }
+
+    fn push(&mut self) {
+        self.push();
+    }
+
+    fn hurry(&mut self) {
+        self.hurry();
+    }
+
+    fn leave(&mut self) {
+        self.leave();
+    }
+
+    fn durable(&self) -> Marks {
+        self.durable()
+    }
+
+    fn noted(&self) -> u64 {
+        self.noted()
+    }
+
+    fn settled(&self) -> u64 {
+        self.settled()
+    }
+
+    fn is_recording(&self) -> bool {
+        self.is_recording()
+    }
+
+    fn wants_everything(&mut self) -> bool {
+        self.wants_everything()
+    }
+
+    async fn progress(&mut self) {
+        self.progress().await;
+    }
+
+    async fn finish(self, patience: Duration) {
+        self.finish(patience).await;
+    }
+}
+
 /// Something that waits for the disk.
-pub(super) enum Output {
+enum Output {
     /// A datagram, or a stream to dial.
     Effect(Effect),
     /// The reply on an inbound stream.
@@ -28,27 +109,37 @@ pub(super) enum Output {
     Word(oneshot::Sender<()>),
 }
 
+/// What it waits for, and since when.
+struct Held<T> {
+    needs: T,
+    since: Instant,
+    output: Output,
+}
+
 /// The recorder, and what waits for it.
-pub(super) struct Commit {
-    recorder: Recorder,
+pub(super) struct Commit<R> {
+    recorder: R,
     /// The last clocks that the recorder has been told.
     marks: Marks,
-    datagrams: VecDeque<(Marks, Output)>,
-    streams: VecDeque<(Marks, Output)>,
-    /// When the patience with the disk ends.
-    until: Option<Instant>,
+    datagrams: VecDeque<Held<Marks>>,
+    streams: VecDeque<Held<Marks>>,
+    /// These wait for records as well, so for a push and all before it.
+    words: VecDeque<Held<u64>>,
+    /// How long they wait at most.
+    patience: Duration,
     /// The patience has ended; nothing waits until the disk has caught up with this.
     overdue: Option<Marks>,
 }
 
-impl Commit {
-    pub fn new(recorder: Recorder) -> Self {
+impl<R: Keep> Commit<R> {
+    pub fn new(recorder: R) -> Self {
         Commit {
             marks: recorder.durable(),
             recorder,
             datagrams: VecDeque::new(),
             streams: VecDeque::new(),
-            until: None,
+            words: VecDeque::new(),
+            patience: bounds::HOLD_MAX,
             overdue: None,
         }
     }
@@ -60,7 +151,16 @@ impl Commit {
 
     /// When something has waited for long enough.
     pub fn deadline(&self) -> Option<Instant> {
-        self.until
+        let firsts = [
+            self.datagrams.front().map(|held| held.since),
+            self.streams.front().map(|held| held.since),
+            self.words.front().map(|held| held.since),
+        ];
+        firsts
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|since| since + self.patience)
     }
 
     /// Comes back when the recorder has news.
@@ -68,40 +168,60 @@ impl Commit {
         self.recorder.progress().await;
     }
 
-    pub fn into_recorder(self) -> Recorder {
+    pub fn into_recorder(self) -> R {
         self.recorder
+    }
+
+    /// Whether there is a use in waiting.
+    fn waits(&self) -> bool {
+        self.overdue.is_none() && self.recorder.is_recording()
     }
 
     /// Whether what shows these clocks must wait.
     fn must_wait(&self, needs: &Marks) -> bool {
-        self.overdue.is_none() && self.recorder.is_recording() && !self.recorder.durable().cover(needs)
+        self.waits() && !self.recorder.durable().cover(needs)
     }
 
     fn waiting(&self) -> usize {
-        self.datagrams.len() + self.streams.len()
+        self.datagrams.len() + self.streams.len() + self.words.len()
     }
 
     /// What may go now, in its order.
     fn release(&mut self) -> Vec<Output> {
-        let durable = self.recorder.durable();
+        let (durable, settled) = (self.recorder.durable(), self.recorder.settled());
         if self.overdue.is_some_and(|marks| durable.cover(&marks)) {
             self.overdue = None;
         }
-        let too_long = self.until.is_some_and(|until| until <= Instant::now());
+        let mut free = Vec::new();
+        self.release_covered(&durable, settled, &mut free);
+        let too_long = self.deadline().is_some_and(|until| until <= Instant::now());
         if too_long || self.waiting() > bounds::HELD_OUTPUT || !self.recorder.is_recording() {
             self.overdue = Some(self.marks);
-        }
-        let all = self.overdue.is_some();
-        let mut free = Vec::new();
-        for queue in [&mut self.datagrams, &mut self.streams] {
-            while let Some((_, output)) = queue.pop_front_if(|(needs, _)| all || durable.cover(needs)) {
-                free.push(output);
-            }
-        }
-        if self.waiting() == 0 {
-            self.until = None;
+            free.extend(self.datagrams.drain(..).map(|held| held.output));
+            free.extend(self.streams.drain(..).map(|held| held.output));
+            free.extend(self.words.drain(..).map(|held| held.output));
         }
         free
+    }
+
+    fn release_covered(&mut self, durable: &Marks, settled: u64, free: &mut Vec<Output>) {
+        for queue in [&mut self.datagrams, &mut self.streams] {
+            while let Some(held) = queue.pop_front_if(|held| durable.cover(&held.needs)) {
+                free.push(held.output);
+            }
+        }
+        while let Some(held) = self.words.pop_front_if(|held| held.needs <= settled) {
+            free.push(held.output);
+        }
+    }
+}
+
+/// What begins to wait now.
+fn held<T>(needs: T, output: Output) -> Held<T> {
+    Held {
+        needs,
+        since: Instant::now(),
+        output,
     }
 }
 
@@ -132,15 +252,12 @@ impl<N: Drive> Driver<N> {
             }
             effect => Output::Effect(effect),
         };
-        commit
-            .until
-            .get_or_insert_with(|| Instant::now() + bounds::HOLD_MAX);
         let queue = if streams {
             &mut commit.streams
         } else {
             &mut commit.datagrams
         };
-        queue.push_back((needs, output));
+        queue.push_back(held(needs, output));
         None
     }
 
@@ -155,7 +272,7 @@ impl<N: Drive> Driver<N> {
                     Effect::Record(record) => commit.recorder.note(record),
                     effect => commit
                         .datagrams
-                        .push_back((Marks::default(), Output::Effect(effect))),
+                        .push_back(held(Marks::default(), Output::Effect(effect))),
                 }
             }
             commit.recorder.mark(self.node.marks());
@@ -187,13 +304,11 @@ impl<N: Drive> Driver<N> {
 
     /// Gives word when all that the node knows now is stored, or the patience with the disk has ended.
     pub(super) fn give_word(&mut self, word: oneshot::Sender<()>) {
-        let needs = self.node.marks();
         match &mut self.commit {
-            Some(commit) if commit.must_wait(&needs) => {
-                commit
-                    .until
-                    .get_or_insert_with(|| Instant::now() + bounds::HOLD_MAX);
-                commit.streams.push_back((needs, Output::Word(word)));
+            Some(commit) if commit.waits() => {
+                // A member that has failed, say, is a record that moves no clock.
+                let needs = commit.recorder.noted();
+                commit.words.push_back(held(needs, Output::Word(word)));
                 self.record();
             }
             _ => drop(word.send(())),

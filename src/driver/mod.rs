@@ -55,7 +55,7 @@ pub use handle::{Handle, Stopped};
 pub use ledger::{DriverCounters, Traffic};
 pub use sockets::{BindError, Sockets};
 
-use commit::Commit;
+use commit::{Commit, Keep};
 use envelope::{Envelope, Unopened};
 use gate::{Gate, Limits};
 use handle::Request;
@@ -65,6 +65,8 @@ use streams::{News, Shared};
 
 /// What a driver drives: [`Node`], or in tests something simpler.
 pub trait Drive {
+    /// Who keeps its records.
+    type Recorder: Keep;
     /// See [`Node::handle`].
     fn handle(&mut self, now: Time, input: Input<'_>);
     /// See [`Node::poll_effect`].
@@ -88,6 +90,8 @@ pub trait Drive {
 }
 
 impl Drive for Node {
+    type Recorder = Recorder;
+
     fn handle(&mut self, now: Time, input: Input<'_>) {
         Node::handle(self, now, input);
     }
@@ -144,7 +148,7 @@ pub enum Ended {
 }
 
 /// The loop; see the module's own text.
-pub struct Driver<N = Node> {
+pub struct Driver<N: Drive = Node> {
     node: N,
     /// The node's time at `start`, counted from the Unix epoch so that it means something to a later life;
     /// from then on the monotonic clock counts.
@@ -180,19 +184,19 @@ pub struct Driver<N = Node> {
     event_subscribers: Vec<mpsc::Sender<Event>>,
     query_subscribers: Vec<mpsc::Sender<QueryUpdate>>,
     ledger: Arc<Ledger>,
-    commit: Option<Commit>,
+    commit: Option<Commit<N::Recorder>>,
     ended: Option<Ended>,
 }
 
 /// What a driver of any node is made of.
-struct Setup {
+struct Setup<R> {
     keyring: Option<Keyring>,
     keyring_file: Option<PathBuf>,
     label: Vec<u8>,
     compress: bool,
     tcp_timeout: Duration,
     limits: Limits,
-    recorder: Option<Recorder>,
+    recorder: Option<R>,
 }
 
 /// Why the loop woke up.
@@ -245,7 +249,7 @@ impl Driver {
 impl<N: Drive> Driver<N> {
     fn assemble(
         sockets: Sockets,
-        setup: Setup,
+        setup: Setup<N::Recorder>,
         start: Instant,
         node: impl FnOnce(Time) -> Result<N, String>,
     ) -> Result<(Driver<N>, Handle<N>), String> {
@@ -520,7 +524,7 @@ enum Fullness {
 }
 
 /// Comes back when the recorder has news; never without one.
-async fn recorded(commit: &mut Option<Commit>) {
+async fn recorded(commit: &mut Option<Commit<impl Keep>>) {
     match commit {
         Some(commit) => commit.progress().await,
         None => std::future::pending().await,

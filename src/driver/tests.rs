@@ -86,6 +86,8 @@ impl Echo {
 }
 
 impl Drive for Echo {
+    type Recorder = Recorder;
+
     fn handle(&mut self, now: Time, input: Input<'_>) {
         assert!(now >= self.last_now, "time runs backwards");
         self.last_now = now;
@@ -191,7 +193,7 @@ impl Agent {
     }
 }
 
-fn setup(key: Option<&str>) -> Setup {
+fn setup(key: Option<&str>) -> Setup<Recorder> {
     Setup {
         keyring: key.map(|key| Keyring::new(key.parse().unwrap())),
         keyring_file: None,
@@ -203,7 +205,7 @@ fn setup(key: Option<&str>) -> Setup {
     }
 }
 
-async fn start_at(bind: &str, setup: Setup) -> Agent {
+async fn start_at(bind: &str, setup: Setup<Recorder>) -> Agent {
     let sockets = Sockets::bind(bind.parse().unwrap()).await.unwrap();
     let addr = sockets.local_addr();
     let node = |_| Ok(Echo::default());
@@ -218,7 +220,7 @@ async fn start_at(bind: &str, setup: Setup) -> Agent {
     }
 }
 
-async fn start(setup: Setup) -> Agent {
+async fn start(setup: Setup<Recorder>) -> Agent {
     start_at("127.0.0.1:0", setup).await
 }
 

@@ -3,13 +3,16 @@
 //! [`Serf`] sits on top of swim: it learns from it who came and went ([`crate::swim::upper::Upper`]),
 //! and uses its gossip to carry messages of its own. Its parts stand in files of their own: `intents`
 //! settles who joins and leaves, `user_events` and `queries` what is said and asked, `conflict` who may
-//! keep a name, `keys` how keys rotate, `state` what a push/pull carries, `upkeep` what is forgotten and retried.
+//! keep a name, `keys` how keys rotate, `state` what a push/pull carries, `catch_up` what a
+//! restarted node hears first, `upkeep` what is forgotten and retried.
 
+mod catch_up;
 mod conflict;
 pub mod coordinate;
 mod intents;
 pub mod keys;
 pub mod lamport;
+mod lengths;
 pub mod measures;
 mod members;
 pub mod memory;
@@ -153,6 +156,8 @@ enum Timer {
     Reconnect,
     /// Look whether queues have grown too long.
     CheckQueues,
+    /// What was missed over a restart has not come.
+    CatchUp,
     /// No more answers to this query of ours.
     OwnQuery(QueryKey),
     /// No more answers of ours to this query of others.
@@ -185,6 +190,8 @@ pub struct Serf {
     event_bytes: usize,
     event_min_time: u64,
     query_min_time: u64,
+    /// User events that wait for those of the time when this node was down.
+    catching_up: Option<catch_up::Waiting>,
     /// The clocks after the last thing that this node itself has said.
     said: Marks,
     queries: Vec<(u64, Vec<u32>)>,
@@ -225,6 +232,7 @@ impl Serf {
             event_bytes: 0,
             event_min_time: 0,
             query_min_time: 0,
+            catching_up: None,
             said: Marks::default(),
             queries: vec![(0, Vec::new()); serf.query_buffer.max(1)],
             own_queries: BTreeMap::new(),
@@ -252,6 +260,7 @@ impl Serf {
                 Timer::Reap => self.reap(now),
                 Timer::Reconnect => self.reconnect(now),
                 Timer::CheckQueues => self.check_queues(now),
+                Timer::CatchUp => self.end_catching_up(),
                 Timer::OwnQuery(key) => self.end_own_query(key),
                 Timer::OpenQuery(key) => drop(self.open_queries.remove(&key)),
                 Timer::Prune(id, ltime) => self.end_prune(now, id, ltime),

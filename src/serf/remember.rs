@@ -106,6 +106,9 @@ impl Serf {
         self.query_clock = LamportClock::from_time(marks.query);
         self.event_min_time = marks.event_floor;
         self.query_min_time = marks.query_floor;
+        if marks.event > 0 {
+            self.begin_catching_up(now);
+        }
         for record in &memory.members {
             self.restore_member(record, now);
         }

@@ -119,16 +119,16 @@ impl Upper for Serf {
         match &message {
             SerfMessage::Leave(intent) => {
                 if self.handle_leave_intent(now, intent) {
-                    self.queues.intents.push(None, verbatim(bytes), None);
+                    self.queue_intent(intent.node, intent.prune, verbatim(bytes), None);
                 }
             }
             SerfMessage::Join(intent) => {
                 if self.handle_join_intent(now, intent) {
-                    self.queues.intents.push(None, verbatim(bytes), None);
+                    self.queue_intent(intent.node, false, verbatim(bytes), None);
                 }
             }
             SerfMessage::UserEvent(event) => {
-                if self.handle_user_event(event) {
+                if !self.waits_for_older(event.ltime, bytes) && self.handle_user_event(event) {
                     self.queues.events.push(None, verbatim(bytes), None);
                 }
             }

@@ -230,6 +230,17 @@ impl Recorder {
         self.progress.borrow().durable
     }
 
+    /// The number of the push that hands over, or has handed over, the last of what has been noted so far.
+    pub fn noted(&self) -> u64 {
+        let gathers = self.pending.len() > 0 || self.whole;
+        self.number + u64::from(gathers || (self.pending.marks, self.pending.left) != self.pushed)
+    }
+
+    /// The number of the last push that is on the disk, all before it included.
+    pub fn settled(&self) -> u64 {
+        self.progress.borrow().settled
+    }
+
     /// Waits until [`durable`](Recorder::durable) has grown, room for another push has come, or the state has
     /// changed. Can be dropped at any time without loss.
     pub async fn progress(&mut self) {
