@@ -142,12 +142,7 @@ impl World {
         None
     }
 
-    fn without_defence(
-        &self,
-        id: HostId,
-        plain: Vec<u8>,
-        strip: Strip,
-    ) -> Option<Vec<u8>> {
+    fn without_defence(&self, id: HostId, plain: Vec<u8>, strip: Strip) -> Option<Vec<u8>> {
         let own = self.hosts[id.0].name();
         strip(plain, &|name, incarnation| name == own && incarnation > 1)
     }
