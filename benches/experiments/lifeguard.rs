@@ -19,8 +19,8 @@ const AFTERMATH: Duration = Duration::from_secs(30);
 
 /// The part of the paper's grid that is run: nodes, milliseconds of each stall, milliseconds between.
 const STALLED: [usize; 4] = [1, 4, 16, 32];
-const STALLS_MS: [u64; 4] = [128, 8192, 16_384, 32_768];
-const GAPS_MS: [u64; 4] = [1, 4, 64, 16_384];
+const STALLS_MS: [u64; 4] = [128, 2048, 8192, 32_768];
+const GAPS_MS: [u64; 4] = [1, 64, 1024, 16_384];
 /// How often the experiment about latencies is repeated for each number of stalled nodes.
 const REPEATS: u64 = 5;
 
