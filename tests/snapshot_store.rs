@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fyrd::addr::RawAddr;
-use fyrd::node::memory::{Marks, MemberRecord, Memory, Record, SeenEvent};
+use fyrd::node::memory::{Keeper, Marks, MemberRecord, Memory, Record, SeenEvent};
 use fyrd::serf::MemberStatus;
 use fyrd::snapshot::{self, Loaded, Recorder, Settings};
 use fyrd::swim::members::Facts;
 use fyrd::time::Time;
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -315,4 +317,323 @@ fn an_import_that_was_interrupted_is_completed_at_the_next_start() {
     assert_eq!(members_of(&loaded), 0);
     assert!(!beside.exists());
     run(recorder.finish(PATIENCE));
+}
+
+/// Copies a snapshot that nobody has open.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.metadata().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn files_below(path: &Path, files: &mut Vec<PathBuf>) {
+    let mut entries: Vec<PathBuf> = fs::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            files_below(&path, files);
+        } else {
+            files.push(path);
+        }
+    }
+}
+
+/// A store that was written in several flushes, the last of them not followed by a clean end, and all
+/// states that it was in.
+fn with_history(path: &Path) -> Vec<Memory> {
+    let mut keeper = Keeper::default();
+    let mut states = vec![Memory::default()];
+    run(async {
+        let (_, mut recorder) = open(path);
+        for step in 1..=40_u64 {
+            let mut records = vec![
+                Record::Member(member(&format!("node-{}", step % 7), step)),
+                Record::Event(event(step, 0, (step * 211 % 7_000) as usize)),
+                Record::Query((step, 9)),
+            ];
+            if step > 10 {
+                records.push(Record::ForgetEvents(step - 10));
+                records.push(Record::ForgetQueries(step - 10));
+                records.push(Record::ForgetMember(format!("node-{}", (step + 3) % 7).into()));
+            }
+            for record in records {
+                keeper.apply(record.clone());
+                recorder.note(record);
+            }
+            keeper.mark(marks(step));
+            store(&mut recorder, marks(step)).await;
+            states.push(sorted(keeper.memory()));
+        }
+        recorder.finish(PATIENCE).await;
+    });
+    states
+}
+
+/// Spoils one file, and says how.
+fn spoil(rng: &mut Xoshiro256PlusPlus, path: &Path) -> String {
+    let mut files = Vec::new();
+    files_below(path, &mut files);
+    let database = files.iter().find(|file| file.ends_with("db")).unwrap();
+    // Most of what there is to spoil is there.
+    let file = if rng.random_bool(0.7) {
+        database
+    } else {
+        &files[rng.random_range(0..files.len())]
+    };
+    let mut bytes = fs::read(file).unwrap();
+    let len = bytes.len();
+    let place = rng.random_range(0..len.max(1));
+    let kind = rng.random_range(0..6);
+    let what = match kind {
+        0 if len > 0 => {
+            bytes[place] ^= 1 << rng.random_range(0..8);
+            "a bit flipped"
+        }
+        1 => {
+            bytes.truncate(place);
+            "cut"
+        }
+        2 => {
+            bytes.clear();
+            "emptied"
+        }
+        3 => {
+            fs::remove_file(file).unwrap();
+            return format!("{} removed", file.display());
+        }
+        4 => {
+            let end = len.min(place + 4096);
+            rng.fill(&mut bytes[place..end]);
+            "4 KiB of noise"
+        }
+        _ => {
+            let end = len.min(place + 4096);
+            bytes[place.min(len)..end].fill(0);
+            "4 KiB of zeros"
+        }
+    };
+    fs::write(file, bytes).unwrap();
+    format!("{} {what} at {place} of {len}", file.display())
+}
+
+/// What any start must give, however the disk was spoiled.
+fn check_start(path: &Path, states: &[Memory], what: &str) -> bool {
+    let started = Instant::now();
+    let (loaded, mut recorder) = open(path);
+    assert!(started.elapsed() < Duration::from_secs(20), "{what}: too long");
+    let memory = sorted(loaded.memory);
+    match &loaded.set_aside {
+        None => assert!(
+            states.contains(&memory),
+            "{what}: a state that never was: {memory:?}"
+        ),
+        Some(aside) => {
+            assert!(aside.is_dir(), "{what}");
+            assert!(!loaded.warnings.is_empty(), "{what}");
+        }
+    }
+    let above = |mark: u64, seen: Option<u64>| seen.is_none_or(|seen| mark > seen);
+    let marks_now = memory.marks;
+    assert!(
+        above(
+            marks_now.event,
+            memory.events.iter().map(|event| event.ltime).max()
+        ) && above(marks_now.query, memory.queries.iter().map(|query| query.0).max())
+            && above(
+                marks_now.member,
+                memory.members.iter().map(|member| member.status_ltime).max()
+            ),
+        "{what}: a clock behind what was seen: {memory:?}"
+    );
+    // And it goes on from there.
+    run(async {
+        recorder.note(Record::Member(member("later", 1)));
+        store(&mut recorder, marks(1_000)).await;
+        recorder.finish(PATIENCE).await;
+    });
+    let (again, recorder) = open(path);
+    assert_eq!(again.set_aside, None, "{what}");
+    assert_eq!(again.memory.marks, marks(1_000), "{what}");
+    assert_eq!(again.memory.members.len(), {
+        let held = memory.members.iter();
+        held.filter(|member| &*member.facts.name != "later").count() + 1
+    });
+    run(recorder.finish(PATIENCE));
+    loaded.set_aside.is_some()
+}
+
+#[test]
+fn no_damage_to_the_files_stops_a_start_or_gives_a_state_that_never_was() {
+    let (keep, path) = scratch();
+    let states = with_history(&path);
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(4);
+    let mut set_aside = 0;
+    let cases = std::env::var("SNAPSHOT_CASES").map_or(120, |cases| cases.parse().unwrap());
+    for case in 0..cases {
+        let spoilt = keep.path().join(format!("case-{case}"));
+        copy(&path, &spoilt);
+        let what = format!("case {case}: {}", spoil(&mut rng, &spoilt));
+        set_aside += u32::from(check_start(&spoilt, &states, &what));
+    }
+    assert!(set_aside > 0, "none was noticed");
+    println!("{set_aside} of {cases} were set aside");
+}
+
+#[test]
+fn a_log_cut_at_any_length_gives_an_earlier_state_or_is_set_aside() {
+    let (keep, path) = scratch();
+    let states = with_history(&path);
+    let database = |path: &Path| path.join("gen-000001").join("db");
+    let len = fs::metadata(database(&path)).unwrap().len();
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(5);
+    for case in 0..30 {
+        let cut = keep.path().join(format!("cut-{case}"));
+        copy(&path, &cut);
+        // The last segment of sled's log, which is where a crash would cut.
+        let to = len - rng.random_range(1..=len.min(512 * 1024));
+        let file = fs::OpenOptions::new().write(true).open(database(&cut)).unwrap();
+        file.set_len(to).unwrap();
+        drop(file);
+        check_start(&cut, &states, &format!("cut to {to} of {len}"));
+    }
+}
+
+#[test]
+fn a_switch_of_generations_may_be_interrupted_anywhere() {
+    let (keep, path) = scratch();
+    let states = with_history(&path);
+    let last = states.last().unwrap();
+    let (first, second) = (path.join("gen-000001"), path.join("gen-000002"));
+    let check = |what: &str, left: &[&str]| {
+        let (loaded, recorder) = open(&path);
+        assert_eq!(loaded.warnings, [] as [&str; 0], "{what}");
+        assert_eq!(&sorted(loaded.memory), last, "{what}");
+        run(recorder.finish(PATIENCE));
+        let mut names: Vec<String> = fs::read_dir(&path)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.starts_with("gen-"))
+            .collect();
+        names.sort();
+        assert_eq!(names, left, "{what}");
+    };
+    fs::create_dir(&second).unwrap();
+    check("the next one is empty", &["gen-000001"]);
+    let other = keep.path().join("other");
+    run(open(&other).1.finish(PATIENCE));
+    copy(&other.join("gen-000001"), &second);
+    check("the next one is written, in part", &["gen-000001"]);
+    copy(&first, &second);
+    fs::write(path.join("current.new"), "gen-0").unwrap();
+    check("the next one is about to count", &["gen-000001"]);
+    copy(&other.join("gen-000001"), &second);
+    fs::rename(&first, keep.path().join("kept")).unwrap();
+    fs::rename(&second, &first).unwrap();
+    fs::rename(keep.path().join("kept"), &second).unwrap();
+    fs::write(path.join("current"), "gen-000002\n").unwrap();
+    check("the one before is still there", &["gen-000002"]);
+    fs::remove_file(path.join("current")).unwrap();
+    check("nothing says which counts", &["gen-000002"]);
+    fs::write(path.join("current"), "\0\0\0").unwrap();
+    fs::create_dir(path.join("gen-000003")).unwrap();
+    check("and another was begun", &["gen-000002"]);
+}
+
+#[test]
+fn a_store_of_schema_0_is_upgraded_and_one_of_the_future_is_refused_untouched() {
+    let (_keep, path) = scratch();
+    run(open(&path).1.finish(PATIENCE));
+    let generation = path.join("gen-000001");
+    let write = |schema: u32| {
+        let db = sled::open(&generation).unwrap();
+        let (clocks, meta) = (db.open_tree("clocks").unwrap(), db.open_tree("meta").unwrap());
+        clocks.clear().unwrap();
+        for (key, value) in [("incarnation", 3_u64), ("member", 7), ("event", 8), ("query", 9)] {
+            clocks.insert(key, &value.to_be_bytes()).unwrap();
+        }
+        meta.insert("schema", &schema.to_be_bytes()).unwrap();
+        db.open_tree("seen")
+            .unwrap()
+            .insert(
+                [&b"q"[..], &5_u64.to_be_bytes(), &1_u32.to_be_bytes()].concat(),
+                "",
+            )
+            .unwrap();
+        db.flush().unwrap();
+    };
+    write(snapshot::SCHEMA + 1);
+    let refused = snapshot::open(settings(&path), NOW).unwrap_err().to_string();
+    let newest = snapshot::SCHEMA;
+    let expected = format!("has schema {}, and this program knows up to {newest}", newest + 1);
+    assert!(refused.contains(&expected), "{refused}");
+    assert_eq!(snapshot::read(&path).unwrap_err().to_string(), refused);
+    assert!(generation.is_dir());
+
+    write(0);
+    let (loaded, recorder) = open(&path);
+    assert_eq!(loaded.warnings, [] as [&str; 0]);
+    let expected = Memory {
+        marks: Marks {
+            incarnation: 3,
+            member: 7,
+            event: 8,
+            query: 9,
+            ..Marks::default()
+        },
+        queries: vec![(5, 1)],
+        ..Memory::default()
+    };
+    assert_eq!(loaded.memory, expected);
+    run(recorder.finish(PATIENCE));
+    let contents = snapshot::read(&path).unwrap();
+    assert_eq!((contents.schema, contents.intact), (snapshot::SCHEMA, true));
+    assert_eq!(contents.memory, expected);
+    assert!(!generation.exists(), "its place is taken");
+}
+
+#[test]
+fn a_store_that_has_grown_is_written_anew() {
+    let (_keep, path) = scratch();
+    run(async {
+        let (_, mut recorder) = open(&path);
+        let watch = recorder.watch();
+        let names: Vec<String> = (0..20_000).map(|number| format!("node-{number:0>100}")).collect();
+        for name in &names {
+            let mut member = member(name, 1);
+            Arc::get_mut(&mut member.facts).unwrap().meta = vec![1; 500].into();
+            recorder.note(Record::Member(member));
+        }
+        store(&mut recorder, marks(5)).await;
+        let full = watch.status().bytes;
+        assert!(full > 12 << 20, "{full} bytes");
+        for name in &names[10..] {
+            recorder.note(Record::ForgetMember(name.as_str().into()));
+        }
+        store(&mut recorder, marks(6)).await;
+        let until = Instant::now() + PATIENCE;
+        let mut step = 7;
+        while watch.status().bytes > 8 << 20 {
+            assert!(Instant::now() < until, "{:?}", watch.status());
+            store(&mut recorder, marks(step)).await;
+            step += 1;
+        }
+        recorder.note(Record::Query((3, 3)));
+        store(&mut recorder, marks(step)).await;
+        recorder.finish(PATIENCE).await;
+        let contents = snapshot::read(&path).unwrap();
+        assert!(contents.intact && contents.bytes <= 8 << 20);
+        assert_eq!(contents.memory.members.len(), 10);
+        assert_eq!(contents.memory.queries, [(3, 3)]);
+        assert_eq!(contents.memory.marks, marks(step));
+    });
 }

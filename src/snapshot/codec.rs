@@ -292,3 +292,138 @@ pub(super) fn decode_ledger(value: &[u8]) -> Option<Ledger> {
         seen: sum()?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bounds::USER_EVENT_HARD_LIMIT;
+
+    fn member() -> MemberRecord {
+        MemberRecord {
+            facts: Arc::new(Facts {
+                name: "node-1".into(),
+                addr: RawAddr::V16([7; 16]),
+                port: 7946,
+                meta: vec![1; META_MAX].into(),
+                vsn: [1, 5, 2, 2, 5, 4],
+            }),
+            incarnation: 9,
+            status: MemberStatus::Failed,
+            status_ltime: 1 << 40,
+            since: Time::from_nanos(77),
+        }
+    }
+
+    #[test]
+    fn a_member_reads_back_with_or_without_later_fields() {
+        let member = member();
+        let mut value = encode_member(&member);
+        let now = Time::from_nanos(100);
+        assert_eq!(decode_member(b"node-1", &value, now).as_ref(), Some(&member));
+        value.extend(b"a later field");
+        assert_eq!(decode_member(b"node-1", &value, now).as_ref(), Some(&member));
+        let clamped = decode_member(b"node-1", &value, Time::from_nanos(50)).unwrap();
+        assert_eq!(clamped.since, Time::from_nanos(50));
+    }
+
+    #[test]
+    fn what_is_no_member_is_refused() {
+        let good = encode_member(&member());
+        let now = Time::from_nanos(100);
+        for len in 0..good.len() {
+            assert_eq!(decode_member(b"n", &good[..len], now), None, "{len} bytes");
+        }
+        for name in [&b""[..], &[b'n'; NAME_MAX + 1], b"\xff"] {
+            assert_eq!(decode_member(name, &good, now), None, "{name:?}");
+        }
+        let spoilt = |place: usize, bytes: &[u8]| {
+            let mut value = good.clone();
+            value[place..place + bytes.len()].copy_from_slice(bytes);
+            decode_member(b"n", &value, now)
+        };
+        assert!(spoilt(0, &[0]).is_some());
+        assert_eq!(spoilt(0, &u32::MAX.to_be_bytes()), None, "incarnation");
+        assert_eq!(spoilt(4, &[5]), None, "status");
+        assert_eq!(spoilt(5, &u64::MAX.to_be_bytes()), None, "status time");
+        assert_eq!(spoilt(29, &[5]), None, "address length");
+    }
+
+    #[test]
+    fn events_come_in_parts_and_read_back() {
+        for len in [0, 1, SNAPSHOT_PART_MAX, USER_EVENT_HARD_LIMIT] {
+            let event = SeenEvent {
+                ltime: 5,
+                place: 3,
+                name: "deploy".into(),
+                payload: vec![4; len].into(),
+            };
+            let parts = encode_event(&event);
+            let mut whole = Vec::new();
+            for ((key, part), number) in parts.iter().zip(0..) {
+                assert!(part.len() <= SNAPSHOT_PART_MAX);
+                assert_eq!(decode_event_key(key), Some((5, 3, number)));
+                assert!(key.starts_with(&seen_prefix(EVENT, 5)));
+                whole.extend(part);
+            }
+            assert_eq!(decode_event(5, 3, &whole), Some(event));
+        }
+        assert_eq!(decode_event(5, 3, &[]), None);
+        assert_eq!(decode_event(5, 3, &[0, 9, b'x']), None);
+        assert_eq!(decode_event_key(&seen_key(EVENT, 5, 3)), None);
+        assert_eq!(decode_query_key(&seen_key(QUERY, 5, 3)), Some((5, 3)));
+        assert_eq!(decode_query_key(&seen_key(QUERY, u64::MAX, 3)), None);
+        assert_eq!(decode_query_key(&seen_key(EVENT, 5, 3)), None);
+    }
+
+    #[test]
+    fn a_ledger_with_times_nobody_accepts_is_none() {
+        let ledger = Ledger {
+            marks: Marks {
+                incarnation: 1,
+                member: 2,
+                event: 3,
+                query: 4,
+                event_floor: 5,
+                query_floor: 6,
+            },
+            written: 7,
+            members: Sum {
+                count: 8,
+                bytes: 9,
+                checks: 10,
+            },
+            seen: Sum {
+                count: 11,
+                bytes: 12,
+                checks: 13,
+            },
+        };
+        let value = encode_ledger(&ledger);
+        assert_eq!(decode_ledger(&value), Some(ledger));
+        for len in 0..value.len() {
+            assert_eq!(decode_ledger(&value[..len]), None, "{len} bytes");
+        }
+        for place in [0, 4, 12, 20, 28, 36] {
+            let mut value = value.clone();
+            value[place] = 0xff;
+            assert_eq!(decode_ledger(&value), None, "at {place}");
+        }
+    }
+
+    #[test]
+    fn a_sum_knows_entries_but_not_their_order() {
+        let mut sum = Sum::default();
+        sum.add(b"a", b"1");
+        sum.add(b"b", b"2");
+        let mut other = Sum::default();
+        other.add(b"b", b"2");
+        other.add(b"c", b"3");
+        other.add(b"a", b"1");
+        assert_ne!(sum, other);
+        other.remove(b"c", b"3");
+        assert_eq!(sum, other);
+        other.remove(b"a", b"1");
+        other.add(b"a1", b"");
+        assert_ne!(sum, other, "where a key ends is told");
+    }
+}

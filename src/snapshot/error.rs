@@ -87,5 +87,13 @@ fn holder(pid: Option<u32>, node: Option<&str>) -> String {
 
 /// The operating system's words: lower case, without the error's number.
 pub(super) fn os_text(error: &io::Error) -> String {
-    crate::agent::files::os_error(error)
+    // sled copies errors, and of a copy only the kind can be relied on.
+    let text = match error.kind() {
+        io::ErrorKind::StorageFull => "no space left on device",
+        io::ErrorKind::ReadOnlyFilesystem => "read-only file system",
+        io::ErrorKind::QuotaExceeded => "disk quota exceeded",
+        io::ErrorKind::PermissionDenied => "permission denied",
+        _ => return crate::agent::files::os_error(error),
+    };
+    text.to_owned()
 }

@@ -12,7 +12,7 @@
 //! start.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{process, thread};
@@ -50,7 +50,12 @@ impl Home {
         let lock = path.join(LOCK);
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false);
-        let file = options.open(&lock).map_err(OpenError::io("open", &lock))?;
+        let file = options.open(&lock).or_else(|error| match error.kind() {
+            // What is there can still be read.
+            ErrorKind::ReadOnlyFilesystem => File::open(&lock),
+            _ => Err(error),
+        });
+        let file = file.map_err(OpenError::io("open", &lock))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(in_use(path)),
@@ -217,6 +222,21 @@ pub(super) fn parent(path: &Path) -> &Path {
 pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     if cfg!(unix) {
         File::open(path)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Copies a directory and those in it.
+pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.metadata()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
     }
     Ok(())
 }

@@ -159,7 +159,8 @@ impl Recorder {
         self.pending.note(record);
         if self.pending.len() > SNAPSHOT_PENDING {
             self.pending.take();
-            self.overflowed = true;
+            // The next room is the time to begin anew.
+            (self.overflowed, self.refused) = (true, true);
         }
     }
 
@@ -344,5 +345,115 @@ impl Drop for Recorder {
         if !mem::take(&mut self.refused) {
             self.push();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    use super::*;
+
+    fn recorder() -> (Recorder, Receiver<Message>, watch::Sender<Progress>) {
+        let (outbox, inbox) = sync_channel(4);
+        let (progress, view) = watch::channel(Progress::new(Marks::default()));
+        (
+            Recorder::new(PathBuf::new(), outbox, view, Arc::default()),
+            inbox,
+            progress,
+        )
+    }
+
+    fn parcel(inbox: &Receiver<Message>) -> Parcel {
+        match inbox.try_recv().unwrap() {
+            Message::Batch(parcel) => *parcel,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn records_gather_while_one_parcel_waits() {
+        let (mut recorder, inbox, progress) = recorder();
+        recorder.push();
+        assert!(inbox.try_recv().is_err(), "nothing to say");
+        recorder.note(Record::Query((1, 1)));
+        recorder.push();
+        for id in 2..5 {
+            recorder.note(Record::Query((1, id)));
+            recorder.push();
+        }
+        recorder.note(Record::ForgetQueries(1));
+        recorder.note(Record::Query((1, 9)));
+        assert_eq!(parcel(&inbox).batch.queries[&1].seen.len(), 1);
+        assert!(inbox.try_recv().is_err());
+        progress.send_modify(|progress| progress.taken = 1);
+        recorder.progress().await;
+        recorder.push();
+        let slot = &parcel(&inbox).batch.queries[&1];
+        assert!(slot.forget && slot.seen.iter().eq([&9]));
+    }
+
+    #[tokio::test]
+    async fn what_gathers_without_bound_is_replaced_by_everything() {
+        let (mut recorder, inbox, progress) = recorder();
+        recorder.note(Record::Query((1, 1)));
+        recorder.push();
+        let names = 0..=SNAPSHOT_PENDING;
+        for name in names {
+            recorder.note(Record::ForgetMember(name.to_string().into()));
+        }
+        assert!(!recorder.is_recording() && recorder.pending.len() == 0);
+        recorder.push();
+        assert!(!recorder.wants_everything(), "the parcel before still waits");
+        progress.send_modify(|progress| progress.taken = 1);
+        recorder.progress().await;
+        assert!(recorder.wants_everything() && !recorder.wants_everything());
+        assert!(!parcel(&inbox).whole);
+        recorder.note(Record::Query((2, 1)));
+        recorder.push();
+        assert!(parcel(&inbox).whole);
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_fails_or_ends_is_not_waited_for() {
+        let (mut recorder, inbox, progress) = recorder();
+        assert!(recorder.is_recording());
+        progress.send_modify(|progress| {
+            progress.trouble = Some((SystemTime::now(), "full".into()));
+            progress.lost = 1;
+        });
+        recorder.progress().await;
+        recorder.note(Record::Query((1, 1)));
+        recorder.push();
+        assert!(!recorder.is_recording() && inbox.try_recv().is_err());
+        progress.send_modify(|progress| progress.beginning = 2);
+        recorder.progress().await;
+        assert!(recorder.wants_everything() && !recorder.is_recording());
+        recorder.push();
+        let whole = parcel(&inbox);
+        assert!(whole.whole && whole.beginning == 2);
+        progress.send_modify(|progress| progress.trouble = None);
+        assert!(recorder.is_recording());
+        let long_ago = std::time::Instant::now().checked_sub(SNAPSHOT_STALL * 2);
+        progress.send_modify(|progress| progress.busy = Some((long_ago.unwrap(), SystemTime::now())));
+        assert!(!recorder.is_recording(), "it hangs");
+        assert!(matches!(recorder.watch().status().state, State::Degraded { .. }));
+        progress.send_modify(|progress| progress.busy = None);
+        drop(progress);
+        assert!(!recorder.is_recording());
+        recorder.finish(Duration::from_secs(60)).await;
+    }
+
+    #[test]
+    fn marks_never_run_backwards() {
+        let (mut recorder, inbox, _progress) = recorder();
+        for member in [5, 3] {
+            recorder.mark(Marks {
+                member,
+                ..Marks::default()
+            });
+        }
+        recorder.push();
+        assert_eq!(parcel(&inbox).batch.marks.member, 5);
     }
 }

@@ -67,8 +67,7 @@ pub(super) fn open(settings: Settings, now: Time) -> Result<(Loaded, Recorder), 
     }
     let store = begin_life(&home, &settings, store, &first);
     if let (Err(trouble), false) = (&store, pick.was_there) {
-        let text = format!("{}", home.path().display());
-        return Err(cannot_begin(trouble, Path::new(&text)));
+        return Err(cannot_begin(trouble, home.path()));
     }
     Ok((loaded, spawn(settings, home, store, first.marks)?))
 }
@@ -127,7 +126,11 @@ fn spawn(
     marks: Marks,
 ) -> Result<Recorder, OpenError> {
     let (outbox, inbox) = sync_channel(CHANNEL);
-    let (progress, view) = watch::channel(Progress::new(marks));
+    let mut begun = Progress::new(marks);
+    if let Err(trouble) = &store {
+        begun.fail(trouble.to_string());
+    }
+    let (progress, view) = watch::channel(begun);
     let hurry = Arc::new(AtomicBool::new(false));
     let path = settings.path;
     let start = Start {
@@ -184,7 +187,10 @@ fn pick(home: &Home, now: Time, loaded: &mut Loaded) -> Result<Pick, OpenError> 
             // Nothing was ever written into it: its beginning was interrupted.
             Err(Trouble::Empty) if Some(generation) != current => home.remove(generation),
             Err(Trouble::Io(error)) if is_refusal(&error) => {
-                return Err(OpenError::io("open", directory)(error));
+                // A disk that takes nothing is no reason to forget, nor to stay away.
+                let copied = read_copy(&directory, now).filter(|_| takes_nothing(&error));
+                pick.found = copied.ok_or_else(|| OpenError::io("open", directory)(error))?;
+                return Ok(pick);
             }
             Err(trouble) => set_aside(home, generation, &trouble.to_string(), None, loaded)?,
         }
@@ -215,6 +221,25 @@ fn is_refusal(error: &std::io::Error) -> bool {
         TimedOut,
     ];
     kinds.contains(&error.kind()) || error.to_string().contains("could not acquire lock")
+}
+
+/// Whether the disk can be read, and only not be written.
+fn takes_nothing(error: &std::io::Error) -> bool {
+    use ErrorKind::*;
+    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
+}
+
+/// Reads a copy of a store in some other place, for sled opens none that it cannot write.
+fn read_copy(directory: &Path, now: Time) -> Option<Found> {
+    let places = [PathBuf::from("/dev/shm"), std::env::temp_dir()];
+    places.iter().find_map(|place| {
+        let scratch = tempfile::tempdir_in(place).ok()?;
+        let copy = scratch.path().join("store");
+        home::copy(directory, &copy).ok()?;
+        let (store, found) = read_store(&copy, now).ok()?;
+        store.close();
+        found.intact.then_some(found)
+    })
 }
 
 fn newer(path: &Path, found: u32) -> OpenError {

@@ -87,6 +87,16 @@ impl Progress {
             last_flush: None,
         }
     }
+
+    /// Nothing is recorded from now on, for this reason.
+    pub fn fail(&mut self, reason: String) {
+        let since = self.trouble.take().map(|(since, _)| since);
+        self.failures += u64::from(since.is_none());
+        self.trouble = Some((since.unwrap_or_else(SystemTime::now), reason));
+        self.lost = self.beginning;
+        self.settled = self.taken;
+        self.busy = None;
+    }
 }
 
 /// What a start hands to the thread.
@@ -269,6 +279,7 @@ impl Worker {
         self.progress.send_modify(|progress| {
             progress.durable = marks;
             progress.settled = number;
+            progress.trouble = None;
             progress.flushes += 1;
             progress.last_flush = Some(SystemTime::now());
             progress.busy = None;
@@ -305,14 +316,13 @@ impl Worker {
             Ok((generation, store)) => {
                 self.switch(generation, store);
                 self.applied = None;
-                self.settle(parcel.number, parcel.batch.marks);
                 let trouble = self.progress.borrow().trouble.clone();
+                self.settle(parcel.number, parcel.batch.marks);
                 if let Some((since, _)) = trouble {
                     let lasted = since.elapsed().unwrap_or_default().as_secs();
                     info!(target: "serf", "snapshot: recording again, after {lasted}s; everything has been written anew");
                     self.last_log = None;
                 }
-                self.progress.send_modify(|progress| progress.trouble = None);
             }
             Err(trouble) => self.fail(&trouble),
         }
@@ -349,14 +359,7 @@ impl Worker {
             self.last_log = Some(Instant::now());
             warn!(target: "serf", "snapshot: {path} cannot be written: {reason}; the node goes on without, and tries again");
         }
-        self.progress.send_modify(|progress| {
-            let since = progress.trouble.take().map(|(since, _)| since);
-            progress.failures += u64::from(since.is_none());
-            progress.trouble = Some((since.unwrap_or_else(SystemTime::now), reason));
-            progress.lost = progress.beginning;
-            progress.settled = progress.taken;
-            progress.busy = None;
-        });
+        self.progress.send_modify(|progress| progress.fail(reason));
     }
 
     /// Tries the disk when it is time, and asks for everything if it works.
