@@ -309,3 +309,7 @@ pub const SNAPSHOT_CACHE: u64 = 1 << 30;
 
 /// Most entries read from a tree of the snapshot: the members, or the events of a ring in their parts.
 pub const SNAPSHOT_ENTRIES_MAX: usize = 1 << 20;
+
+/// Most nodes of `fyrd simulate`: every node holds a list of all, so memory grows with their square, to some
+/// gigabytes here.
+pub const SIMULATED_NODES_MAX: usize = 10_000;

@@ -37,6 +37,16 @@ impl<T> Deadlines<T> {
         self.heap.push(Deadline { at, number, what });
     }
 
+    /// How many are set, those that have lost their meaning included.
+    pub fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    /// Whether none is set.
+    pub fn is_empty(&self) -> bool {
+        self.heap.is_empty()
+    }
+
     /// The earliest deadline.
     pub fn next(&self) -> Option<Time> {
         self.heap.peek().map(|deadline| deadline.at)

@@ -6,6 +6,7 @@
 
 mod door;
 mod leave;
+mod lengths;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -65,7 +65,7 @@ const FILES: &[(&str, Ours)] = &[
         "Serf starts, and then refuses every query")),
     (r#"{"mdns":{"interface":"lo"}}"#, Other(
         "==> mDNS interface specified without enabling mDNS discovery\n", "the key is newer than Serf 0.9.4")),
-    (r#"{"snapshot_path":"/nonexistent/x"}"#, Other("==> snapshot_path (-snapshot) is not supported yet\n", "to come")),
+    (r#"{"snapshot_path":"/nonexistent/x"}"#, Same),
 ];
 
 /// Flags and what is wrong with them. `@` begins the name of a file: `@NAME=CONTENT` makes it.

@@ -11,7 +11,7 @@ use fyrd::addr::RawAddr;
 use fyrd::driver::{Driver, DriverConfig, Ended, Handle, Sockets};
 use fyrd::node::NodeConfig;
 use fyrd::serf::{Answer, Command, Event, JoinTarget, MemberStatus, Tags};
-use fyrd::swim::profile::{Profile, SerfProfile};
+use fyrd::swim::profile::Profile;
 use fyrd_keys::Keyring;
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -69,47 +69,8 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// The values of the profile `local`.
 fn profile() -> Profile {
-    let (ms, s) = (Duration::from_millis, Duration::from_secs);
-    Profile {
-        name: "local".to_owned(),
-        tcp_timeout: s(1),
-        indirect_checks: 1,
-        retransmit_mult: 2,
-        suspicion_mult: 3,
-        suspicion_max_timeout_mult: 6,
-        push_pull_interval: s(15),
-        probe_interval: s(1),
-        probe_timeout: ms(200),
-        awareness_max_multiplier: 8,
-        gossip_interval: ms(100),
-        gossip_nodes: 3,
-        gossip_to_the_dead_time: s(15),
-        udp_buffer_size: 1400,
-        dead_node_reclaim_time: Duration::ZERO,
-        disable_tcp_pings: false,
-        serf: SerfProfile {
-            coalesce_period: s(3),
-            quiescent_period: s(1),
-            user_coalesce_period: s(3),
-            user_quiescent_period: s(1),
-            broadcast_timeout: s(5),
-            leave_propagate_delay: s(1),
-            event_buffer: 512,
-            query_buffer: 512,
-            query_timeout_mult: 16,
-            reap_interval: s(15),
-            reconnect_interval: s(30),
-            reconnect_timeout: s(86_400),
-            tombstone_timeout: s(86_400),
-            recent_intent_timeout: s(300),
-            queue_check_interval: s(30),
-            queue_depth_warning: 128,
-            max_queue_depth: 4096,
-            min_queue_depth: 0,
-        },
-    }
+    Profile::builtin("local").expect("a profile that is compiled in")
 }
 
 async fn driver(name: &str, key: Option<&str>) -> (Driver, Handle) {

@@ -11,6 +11,7 @@ use fyrd_keys::{Key, Keyring, NONCE_LEN};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use socket2::SockRef;
+use support::process::{descriptors, memory, memory_peak};
 use support::{Agent, Kind, PATIENCE, Plan, all_alive, eventually};
 
 /// Far above what honest work takes here, far below what any of the bombs would take.
@@ -537,32 +538,4 @@ fn compressed_of(message: &[u8]) -> Vec<u8> {
 fn compound_of(message: &[u8]) -> Vec<u8> {
     let length = u16::try_from(message.len()).unwrap_or(u16::MAX).to_be_bytes();
     [b"\x07\x01".as_slice(), &length, message].concat()
-}
-
-fn memory(pid: u32) -> u64 {
-    status_bytes(pid, "VmRSS:")
-}
-
-fn memory_peak(pid: u32) -> u64 {
-    status_bytes(pid, "VmHWM:")
-}
-
-fn status_bytes(pid: u32, field: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the state of the process");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix(field))
-        .expect("the field");
-    let kilobytes = line
-        .trim()
-        .trim_end_matches(" kB")
-        .parse::<u64>()
-        .expect("a figure");
-    kilobytes << 10
-}
-
-fn descriptors(pid: u32) -> usize {
-    std::fs::read_dir(format!("/proc/{pid}/fd"))
-        .expect("the descriptors of the process")
-        .count()
 }

@@ -362,12 +362,7 @@ fn count(agent: &Agent, text: &str) -> usize {
 }
 
 fn resident_kb(agent: &Agent) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid())).expect("its status");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .expect("its memory");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
+    support::process::memory(agent.pid()) >> 10
 }
 
 #[track_caller]

@@ -51,20 +51,6 @@ fn clocks(agent: &Agent) -> [u64; 3] {
     ["member_time", "event_time", "query_time"].map(|clock| info["serf"][clock].parse().unwrap())
 }
 
-/// Waits until the file holds what the agent knows, which takes it half a second.
-fn settled(agent: &Agent) {
-    eventually("the snapshot is up to date", PATIENCE, || {
-        let marks = read(agent, true).memory.marks;
-        let written = [marks.member, marks.event, marks.query];
-        let now = clocks(agent);
-        if written == now {
-            Ok(())
-        } else {
-            Err(format!("{written:?}, not {now:?}"))
-        }
-    });
-}
-
 #[test]
 fn what_the_real_agent_writes_is_read() {
     let mut a = serf("a").start();
@@ -79,11 +65,7 @@ fn what_the_real_agent_writes_is_read() {
     assert_eq!(c.ended(), Some(0));
     let after_leave = [("a", "alive"), ("c", "left"), ("two words", "alive")];
     all_see(&[&a, &b], &after_leave);
-    eventually("the leave is written down", PATIENCE, || {
-        let text = fs::read_to_string(a.file("snap")).unwrap();
-        text.contains("not-alive: c\n").then_some(()).ok_or(text)
-    });
-    settled(&a);
+    a.settle_snapshot(&a.file("snap"));
     let before = clocks(&a);
     a.kill();
     let imported = read(&a, false);

@@ -18,9 +18,13 @@ pub const MAX_FILE_LEN: u64 = 256 * 1024;
 
 /// Loads a keyring. A key that is there twice counts once.
 pub fn load(path: &Path) -> Result<Keyring, KeyringFileError> {
-    let text = read(path)?;
+    parse(&read(path)?, path)
+}
+
+/// Reads the content of a keyring file; `path` is what errors name.
+pub fn parse(text: &[u8], path: &Path) -> Result<Keyring, KeyringFileError> {
     let texts: Option<Vec<Option<Zeroizing<String>>>> =
-        serde_json::from_slice(&text).map_err(|error| KeyringFileError::json(path, &error))?;
+        serde_json::from_slice(text).map_err(|error| KeyringFileError::json(path, &error))?;
     let texts = texts.unwrap_or_default();
     if texts.is_empty() {
         return Err(KeyringFileError::NoKeys { path: path.into() });
@@ -171,8 +175,9 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyringFileError> {
     Ok(text)
 }
 
-/// Writes the list by hand, which is easy as no key has a character to escape: so the text never moves.
-fn to_json(ring: &Keyring) -> Zeroizing<String> {
+/// The content of a keyring file. The list is written by hand, which is easy as no key has a character to
+/// escape: so the text never moves.
+pub fn to_json(ring: &Keyring) -> Zeroizing<String> {
     const AROUND_KEY: usize = "  \"\",\n".len();
     let mut json = Zeroizing::new(String::with_capacity(
         4 + ring.len() * (MAX_TEXT_LEN + AROUND_KEY),

@@ -89,7 +89,7 @@ impl Agent {
 }
 
 /// All addresses that a text means.
-async fn resolve(text: &str, default_port: u16) -> Result<Vec<JoinTarget>, String> {
+pub(super) async fn resolve(text: &str, default_port: u16) -> Result<Vec<JoinTarget>, String> {
     let (name, host) = match text.split_once('/') {
         Some(("", _)) => return Err("empty node name provided".to_string()),
         Some((name, host)) => (Some(name.to_string()), host),

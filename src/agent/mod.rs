@@ -17,6 +17,7 @@ pub mod plan;
 mod query_router;
 mod rejoin;
 mod reload;
+mod seeds;
 mod shutdown;
 mod signals;
 mod startup;

@@ -39,6 +39,9 @@ pub(super) async fn watch(mut running: Running, plan: &Plan, console: &Console) 
                 .await
                 .is_ok();
         if joined {
+            let seeds = [&plan.start_join[..], &plan.retry_join].concat();
+            let every = plan.profile.serf.reconnect_interval;
+            agent.watch_seeds(&seeds, every, rand::make_rng()).await;
             std::future::pending::<()>().await;
         }
     };

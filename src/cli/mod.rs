@@ -24,6 +24,7 @@ mod query;
 mod reachability;
 mod rpc;
 mod rtt;
+mod simulate;
 mod snapshot;
 mod table;
 mod tags;
@@ -104,6 +105,10 @@ const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand {
         define: rtt::define,
         run: rtt::run,
+    },
+    Subcommand {
+        define: simulate::define,
+        run: simulate::run,
     },
     Subcommand {
         define: snapshot::define,

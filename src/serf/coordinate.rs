@@ -102,6 +102,16 @@ impl Coordinates {
         self.peers.get(name).map(|peer| &peer.coordinate)
     }
 
+    /// Of how many other nodes the coordinate is known.
+    pub fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+    }
+
     /// How often the own coordinate had become invalid and was reset.
     pub fn resets(&self) -> u64 {
         self.resets

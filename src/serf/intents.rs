@@ -11,7 +11,7 @@ use super::types::{MemberEventKind, MemberStatus};
 use super::{Phase, Serf, Timer, user_message};
 use crate::bounds::MAX_RECENT_INTENTS;
 use crate::names::Id;
-use crate::swim::queue::Token;
+use crate::swim::queue::{Subject, Token};
 use crate::time::Time;
 use crate::wire::{JoinIntent, LeaveIntent, SerfMessage};
 
@@ -33,9 +33,7 @@ impl Serf {
         self.clock.witness(ltime);
         self.said.member = self.clock.time();
         self.take_join(now, &intent);
-        self.queues
-            .intents
-            .push(None, user_message(&SerfMessage::Join(intent)), None);
+        self.queue_intent(&name, false, user_message(&SerfMessage::Join(intent)), None);
     }
 
     /// Begins to leave: from now on leave intents about us are not contradicted. Says whether the
@@ -62,11 +60,25 @@ impl Serf {
         self.handle_leave_intent(now, &intent);
         let heard = self.has_peers();
         if heard {
-            self.queues
-                .intents
-                .push(None, user_message(&SerfMessage::Leave(intent)), Some(token));
+            self.queue_intent(
+                name,
+                prune,
+                user_message(&SerfMessage::Leave(intent)),
+                Some(token),
+            );
         }
         heard
+    }
+
+    /// Queues an intent about `node` that was taken, or is ours. It replaces what waits about the same node,
+    /// which is older: however many come, no more wait than there are nodes. A prune stands for itself, for a
+    /// later leave does not say it again.
+    pub(super) fn queue_intent(&mut self, node: &str, prune: bool, message: Vec<u8>, token: Option<Token>) {
+        let subject = (!prune).then(|| match self.members.by_name(node) {
+            Some(entry) => Subject::Node(Arc::clone(&entry.facts.name)),
+            None => Subject::Node(node.into()),
+        });
+        self.queues.intents.push(subject, message, token);
     }
 
     /// Takes a leave intent; says whether to pass it on.

@@ -12,6 +12,7 @@ pub mod coordinate;
 mod intents;
 pub mod keys;
 pub mod lamport;
+mod lengths;
 pub mod measures;
 mod members;
 pub mod memory;

@@ -96,8 +96,18 @@ impl Serf {
     /// What the state says about members counts like intents. Nothing of it is passed on: whoever
     /// sent the state does that.
     fn merge_intents(&mut self, now: Time, remote: &PushPullState<'_>) {
-        let ltimes: BTreeMap<&str, u64> = remote.status_ltimes.iter().copied().collect();
         let left: BTreeSet<&str> = remote.left_members.iter().copied().collect();
+        // Of a cluster at rest there is nothing to say that is not known, nor a time that was not seen.
+        let is_old = |node: &str, ltime: u64| {
+            let known = self.members.by_name(node);
+            ltime < self.clock.time() && known.is_some_and(|entry| ltime <= entry.status_ltime)
+        };
+        let ltimes: BTreeMap<&str, u64> = remote
+            .status_ltimes
+            .iter()
+            .copied()
+            .filter(|&(node, ltime)| left.contains(node) || !is_old(node, ltime))
+            .collect();
         for &node in &left {
             let ltime = ltimes.get(node).map_or(0, |ltime| *ltime).saturating_add(1);
             self.handle_leave_intent(

@@ -12,6 +12,7 @@ use super::{Output, Serf, Timer, user_message};
 use crate::bounds::{MAX_MEMBERS, MAX_RECONNECTS};
 use crate::names::Id;
 use crate::serf::memory::Record;
+use crate::swim::queue::Subject;
 use crate::time::Time;
 use crate::wire::{LeaveIntent, SerfMessage};
 
@@ -55,7 +56,8 @@ impl Serf {
                 prune: false,
             };
             let message = user_message(&SerfMessage::Leave(intent));
-            self.queues.intents.push(None, message, None);
+            let subject = Subject::Node(Arc::clone(&entry.facts.name));
+            self.queues.intents.push(Some(subject), message, None);
         }
     }
 

@@ -119,12 +119,12 @@ impl Upper for Serf {
         match &message {
             SerfMessage::Leave(intent) => {
                 if self.handle_leave_intent(now, intent) {
-                    self.queues.intents.push(None, verbatim(bytes), None);
+                    self.queue_intent(intent.node, intent.prune, verbatim(bytes), None);
                 }
             }
             SerfMessage::Join(intent) => {
                 if self.handle_join_intent(now, intent) {
-                    self.queues.intents.push(None, verbatim(bytes), None);
+                    self.queue_intent(intent.node, false, verbatim(bytes), None);
                 }
             }
             SerfMessage::UserEvent(event) => {

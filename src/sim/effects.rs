@@ -7,8 +7,9 @@ use crate::serf::{Command, Event, keys};
 
 impl World {
     pub(super) fn input(&mut self, id: HostId, input: Input<'_>) {
+        let now = self.local_time(id);
         if let Some(node) = self.hosts[id.0].node.as_mut() {
-            node.handle(self.now, input);
+            node.handle(now, input);
             self.settle(id);
         }
     }
@@ -16,14 +17,16 @@ impl World {
     /// Carries out what a node wants done, and notes when it wants to be called again.
     pub(super) fn settle(&mut self, id: HostId) {
         while let Some(effect) = self.hosts[id.0].node.as_mut().and_then(Node::poll_effect) {
-            self.carry_out(id, effect);
+            if let Some(effect) = self.bend_effect(id, effect) {
+                self.carry_out(id, effect);
+            }
         }
         let host = &mut self.hosts[id.0];
         if let Some(node) = host.node.as_ref().filter(|_| host.config.records) {
             host.disk.mark(node.marks());
         }
         let deadline = host.node.as_ref().and_then(Node::next_deadline);
-        if let Some(deadline) = deadline
+        if let Some(deadline) = deadline.map(|deadline| deadline - host.clock_ahead)
             && host.wake_at.is_none_or(|wake_at| deadline < wake_at)
         {
             // A deadline that has passed already is served at once, but never in the past.
@@ -33,7 +36,7 @@ impl World {
         }
     }
 
-    fn carry_out(&mut self, id: HostId, effect: Effect) {
+    pub(super) fn carry_out(&mut self, id: HostId, effect: Effect) {
         let now = self.now;
         match effect {
             Effect::Send { to, plain, crc } => self.send(id, to, plain, crc),
@@ -70,6 +73,7 @@ impl World {
             }
             Effect::Keyring { id: change, op, key } => {
                 let result = keys::apply(self.hosts[id.0].ring.as_mut(), op, &key);
+                let now = self.local_time(id);
                 if let Some(node) = self.hosts[id.0].node.as_mut() {
                     node.handle(now, Input::Keyring { id: change, result });
                 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use fyrd_keys::Keyring;
 
@@ -70,6 +71,8 @@ pub struct Host {
     pub(super) inbox: VecDeque<Arrival>,
     pub(super) exchanges: BTreeSet<ExchangeId>,
     pub(super) wake_at: Option<Time>,
+    /// By how much its clock is ahead of the world's.
+    pub(super) clock_ahead: Duration,
     /// What outlives the node, where its configuration asks for records.
     pub(super) disk: Keeper,
 }
@@ -91,6 +94,7 @@ impl Host {
             inbox: VecDeque::new(),
             exchanges: BTreeSet::new(),
             wake_at: None,
+            clock_ahead: Duration::ZERO,
             disk: Keeper::default(),
         }
     }

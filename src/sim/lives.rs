@@ -14,6 +14,7 @@ use crate::node::memory::Memory;
 use crate::node::{Input, Node, NodeConfig};
 use crate::serf::Tags;
 use crate::swim::members::Facts;
+use crate::time::Time;
 
 impl World {
     /// Adds a host with a name and starts its node.
@@ -111,18 +112,32 @@ impl World {
     /// configuration says that it keeps any.
     pub fn start(&mut self, id: HostId) {
         let seed = self.rng.random();
+        let now = self.local_time(id);
         let host = &mut self.hosts[id.0];
         host.config.seed = seed;
         host.config.memory = host.disk.memory();
         host.life += 1;
         host.power = Power::Up;
         host.node = Some(
-            Node::sharing(host.config.clone(), self.now, self.pool.clone())
-                .expect("the configuration is right"),
+            Node::sharing(host.config.clone(), now, self.pool.clone()).expect("the configuration is right"),
         );
         self.trace
             .note(self.now, "start", id.0, host.config.name.as_bytes());
         self.settle(id);
+    }
+
+    /// Moves a host's clock ahead, as when its machine was suspended and nothing came in meanwhile. It cannot
+    /// be moved back: nodes are told the time of a monotonic clock, which no setting of the date moves.
+    pub fn jump_clock(&mut self, id: HostId, by: Duration) {
+        self.hosts[id.0].clock_ahead += by;
+        if self.hosts[id.0].power == Power::Up {
+            self.input(id, Input::Tick);
+        }
+    }
+
+    /// What a host's clock shows.
+    pub(super) fn local_time(&self, id: HostId) -> Time {
+        self.now + self.hosts[id.0].clock_ahead
     }
 
     /// Stops a host's process; packets for it wait.

@@ -11,13 +11,18 @@
 //! ```
 
 mod agenda;
+pub mod campaign;
+pub mod check;
 mod effects;
+pub mod fault;
 pub mod host;
 pub mod link;
 mod lives;
 mod packets;
+pub mod quantiles;
 pub mod trace;
 mod traffic;
+pub mod trial;
 
 pub use traffic::Tapped;
 
@@ -33,6 +38,7 @@ use crate::deadline::Deadlines;
 use crate::node::{CommandId, ExchangeId, Input, Node, StreamId};
 use crate::serf::{Answer, Command, JoinTarget, MemberStatus};
 use crate::sim::agenda::Happening;
+use crate::sim::fault::Fault;
 use crate::sim::host::{Host, Power};
 use crate::sim::link::{Link, Links};
 use crate::sim::trace::Trace;
@@ -95,6 +101,7 @@ pub struct World {
     rng: Xoshiro256PlusPlus,
     trace: Trace,
     tap: Option<Vec<Tapped>>,
+    faults: Vec<Fault>,
 }
 
 impl World {
@@ -113,6 +120,7 @@ impl World {
             rng: Xoshiro256PlusPlus::seed_from_u64(config.seed),
             trace: Trace::default(),
             tap: None,
+            faults: Vec::new(),
             config,
         }
     }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::agenda::Happening;
 use super::host::{INBOX_MAX, Power};
 use super::{HostId, World, packets};
+use crate::bounds::STREAM_MESSAGE_MAX;
 use crate::node::{ExchangeId, Input, StreamId};
 use crate::time::Time;
-use crate::wire::{StreamDecoder, decode_datagram};
+use crate::wire::{decode_datagram, decode_stream};
 
 /// A packet that a tap has seen, as it left its sender.
 #[derive(Clone, Debug)]
@@ -49,6 +50,9 @@ pub(crate) enum Arrival {
 
 impl World {
     pub(super) fn arrive(&mut self, id: HostId, arrival: Arrival) {
+        let Some(arrival) = self.bend_arrival(id, arrival) else {
+            return;
+        };
         let host = &mut self.hosts[id.0];
         match (host.power, arrival) {
             (Power::Up, Arrival::Datagram { from, bytes }) => self.receive_datagram(id, from, bytes),
@@ -89,7 +93,7 @@ impl World {
 
     fn receive_datagram(&mut self, id: HostId, from: SocketAddr, mut bytes: Vec<u8>) {
         self.trace.note(self.now, "datagram", id.0, &bytes);
-        let now = self.now;
+        let now = self.local_time(id);
         let host = &mut self.hosts[id.0];
         let mut scratch = Vec::new();
         let datagram = packets::open_datagram(host.ring.as_ref(), &mut bytes)
@@ -115,13 +119,13 @@ impl World {
         self.trace.note(self.now, "dial", id.0, &bytes);
         self.streams += 1;
         let stream = StreamId(self.streams);
-        let (now, source) = (self.now, self.hosts[from.0].addr());
+        let source = self.links.source(from, self.hosts[from.0].addr());
+        let now = self.local_time(id);
         let host = &mut self.hosts[id.0];
-        let mut decoder = StreamDecoder::default();
-        if let Some(plain) = packets::open_stream(host.ring.as_ref(), &mut bytes) {
-            decoder.push(plain);
-        }
-        let (Ok(message), Some(node)) = (decoder.message(), host.node.as_mut()) else {
+        let mut scratch = Vec::new();
+        let message = packets::open_stream(host.ring.as_ref(), &mut bytes)
+            .and_then(|plain| decode_stream(plain, &mut scratch, STREAM_MESSAGE_MAX).ok());
+        let (Some(message), Some(node)) = (message, host.node.as_mut()) else {
             host.counters.unreadable += 1;
             return self.send_reply(id, from, life, exchange, Err("EOF".to_owned()));
         };
@@ -168,6 +172,7 @@ impl World {
         exchange: ExchangeId,
         result: Result<Vec<u8>, String>,
     ) {
+        let now = self.local_time(id);
         let host = &mut self.hosts[id.0];
         // Late for its deadline, or meant for an earlier life of this host.
         if host.life != life || !host.exchanges.remove(&exchange) {
@@ -177,20 +182,16 @@ impl World {
             .as_ref()
             .map_or_else(|error| error.as_bytes(), Vec::as_slice);
         self.trace.note(self.now, "reply", id.0, noted);
-        let mut decoder = StreamDecoder::default();
-        let opened = result.and_then(|mut bytes| {
+        let (mut bytes, mut scratch) = (Vec::new(), Vec::new());
+        let result = result.and_then(|reply| {
+            bytes = reply;
             let plain =
                 packets::open_stream(host.ring.as_ref(), &mut bytes).ok_or("no key opens the reply")?;
-            decoder.push(plain);
-            Ok(())
+            decode_stream(plain, &mut scratch, STREAM_MESSAGE_MAX).map_err(|error| error.to_string())
         });
-        let result = match opened {
-            Ok(()) => decoder.message().map_err(|error| error.to_string()),
-            Err(reason) => Err(reason),
-        };
         if let Some(node) = host.node.as_mut() {
             let result = result.as_ref().map(Some).map_err(Clone::clone);
-            node.handle(self.now, Input::Exchange { id: exchange, result });
+            node.handle(now, Input::Exchange { id: exchange, result });
             self.settle(id);
         }
     }
@@ -207,13 +208,12 @@ impl World {
         let Some(&target) = self.by_addr.get(&to) else {
             return;
         };
-        let source = self.hosts[from.0].addr();
-        let copies = self.links.datagram(&mut self.rng, from, target);
+        let source = self.links.source(from, self.hosts[from.0].addr());
+        let copies = self.links.datagram(&mut self.rng, from, target, bytes.len());
         for latency in copies.into_iter().flatten() {
-            let arrival = Arrival::Datagram {
-                from: source,
-                bytes: bytes.clone(),
-            };
+            let mut bytes = bytes.clone();
+            self.links.damage(&mut self.rng, from, target, &mut bytes);
+            let arrival = Arrival::Datagram { from: source, bytes };
             self.agenda
                 .set(self.now + latency, Happening::Arrive(target, arrival));
         }

@@ -240,7 +240,7 @@ impl Swim {
             vsn: Some(record.facts.vsn),
             alive: record.state == State::Alive,
         });
-        version::check(&theirs.chain(ours).collect::<Vec<_>>())?;
+        version::check(theirs.chain(ours))?;
         self.note_refused_nodes(&remote.refused);
         for node in &remote.nodes {
             self.merge_node(now, node, upper);

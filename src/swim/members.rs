@@ -129,7 +129,7 @@ impl Members {
     }
 
     /// All records, in an order that depends on the seed alone.
-    pub fn iter(&self) -> impl Iterator<Item = &Record> {
+    pub fn iter(&self) -> impl Iterator<Item = &Record> + Clone {
         self.order.iter().filter_map(|&id| self.table.get(id))
     }
 

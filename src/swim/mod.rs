@@ -8,6 +8,7 @@
 mod exchange;
 pub mod formulas;
 mod gossip;
+mod lengths;
 pub mod measures;
 pub mod members;
 pub mod packet;
@@ -248,7 +249,8 @@ impl Swim {
     /// Does what has become due.
     pub fn handle_tick(&mut self, now: Time, upper: &mut impl Upper) {
         let pause = self.timers.next().map_or(Duration::ZERO, |due| now.since(due));
-        if pause > self.config.profile.probe_interval {
+        let profile = &self.config.profile;
+        if profile.refinements.notices_pauses && pause > profile.probe_interval {
             self.resume(now, pause);
         }
         while let Some(timer) = self.timers.pop_due(now) {

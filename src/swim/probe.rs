@@ -103,7 +103,7 @@ impl Swim {
         let own = Arc::clone(&self.config.facts.name);
         let source = self.config.facts.clone();
         let ping = own_ping(&source, &facts.name, seq_no);
-        if state == State::Alive {
+        if state == State::Alive || !self.config.profile.refinements.buddy {
             self.send_with_gossip(facts.socket(), upper, |out| ping.encode(out));
             return;
         }
@@ -170,7 +170,7 @@ impl Swim {
         let source = self.config.facts.clone();
         let mut expected_nacks = 0;
         for helper in helpers {
-            let nack = helper.pmax() >= PMAX_NACK;
+            let nack = helper.pmax() >= PMAX_NACK && self.config.profile.refinements.nacks;
             expected_nacks += u32::from(nack);
             let ping = IndirectPing {
                 seq_no,

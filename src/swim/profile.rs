@@ -39,8 +39,35 @@ pub struct Profile {
     pub dead_node_reclaim_time: Duration,
     /// Turns the fallback probe over a stream off.
     pub disable_tcp_pings: bool,
+    /// Which refinements of failure detection are on. All are; no profile file can change that.
+    pub refinements: Refinements,
     /// The layer above.
     pub serf: SerfProfile,
+}
+
+/// Refinements of failure detection that can be turned off one by one, so that experiments can tell what
+/// each is worth. Those of Lifeguard (arXiv 1707.00788) that are not listed here are values of a profile:
+/// `awareness_max_multiplier` and `suspicion_max_timeout_mult` at 1 turn local health and dynamic
+/// suspicion off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refinements {
+    /// Whether helpers are asked to say that they got no answer either (Lifeguard, local health probe).
+    pub nacks: bool,
+    /// Whether the ping of a suspected node tells it of the suspicion (Lifeguard, buddy system).
+    pub buddy: bool,
+    /// Whether a node that stood still takes the probe under way for void and gives those it suspects the
+    /// time back. Neither Lifeguard nor Serf does.
+    pub notices_pauses: bool,
+}
+
+impl Default for Refinements {
+    fn default() -> Self {
+        Refinements {
+            nacks: true,
+            buddy: true,
+            notices_pauses: true,
+        }
+    }
 }
 
 /// The Serf layer's share of a profile.

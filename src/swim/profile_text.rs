@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
-use super::profile::{Profile, SerfProfile};
+use super::profile::{Profile, Refinements, SerfProfile};
 
 /// The profiles that are compiled in.
 const BUILTIN: [(&str, &str); 3] = [
@@ -381,6 +381,7 @@ fn blank() -> Profile {
         udp_buffer_size: 0,
         dead_node_reclaim_time: ZERO,
         disable_tcp_pings: false,
+        refinements: Refinements::default(),
         serf: SerfProfile {
             coalesce_period: ZERO,
             quiescent_period: ZERO,

@@ -1,9 +1,10 @@
 //! The compress layer (protocol.md A7): a msgpack struct around LZW data.
 
-use weezl::{BitOrder, LzwStatus, decode::Decoder, encode::Encoder};
+use weezl::{BitOrder, LzwStatus, decode::Decoder};
 
 use super::error::{DecodeError, Fault};
 use super::kind;
+use super::lzw_encode::lzw_encode;
 use super::msgpack::{Fields, Reader, Writer};
 
 const NAME: &str = "compress";
@@ -45,11 +46,12 @@ pub(super) fn inflate(
     max: impl Fn(usize) -> usize,
     out: &mut Vec<u8>,
 ) -> Result<(), DecodeError> {
-    let compressed: Compressed<'_> = Reader::new(body).fields()?;
+    let mut reader = Reader::new(body);
+    let compressed: Compressed<'_> = reader.fields()?;
     let fail = |fault| DecodeError {
         message: NAME,
         field: "Buf",
-        offset: body.len(),
+        offset: reader.offset(),
         fault,
     };
     lzw_decode(compressed.data, max(compressed.data.len()), out).map_err(fail)
@@ -84,11 +86,7 @@ fn lzw_decode(mut data: &[u8], max: usize, out: &mut Vec<u8>) -> Result<(), Faul
 /// The compress message around `plain`, type byte included.
 pub(super) fn deflate(plain: &[u8]) -> Vec<u8> {
     let mut data = Vec::with_capacity(plain.len() / 2 + 16);
-    let result = Encoder::new(BitOrder::Lsb, 8)
-        .into_vec(&mut data)
-        .encode_all(plain);
-    // The encoder's only error is a byte wider than its 8 bits, and there is none.
-    debug_assert!(result.status.is_ok(), "LZW refused a byte");
+    lzw_encode(plain, &mut data);
     let mut out = Vec::with_capacity(data.len() + 20);
     out.push(kind::COMPRESS);
     Writer::new(&mut out)
@@ -142,6 +140,16 @@ mod tests {
         assert_eq!(inflated(&compressed(b"\x00\xc3\x04"), 100), Err(Fault::Lzw));
         assert_eq!(inflated(&compressed(b""), 100), Err(Fault::Lzw));
         assert_eq!(inflated(&compressed(&[0xff; 64]), 100), Err(Fault::Lzw));
+    }
+
+    /// Found by fuzzing: the error said where the input ended, which may be anywhere after the message.
+    #[test]
+    fn bytes_after_the_message_do_not_change_its_error() {
+        let error = |body: &[u8]| inflate(body, |_| 100, &mut Vec::new()).expect_err("no end code");
+        let body = compressed(b"\x00\xc3\x04");
+        let longer = [&body[..], b"junk"].concat();
+        assert_eq!(error(&longer), error(&body));
+        assert_eq!(error(&longer).offset, body.len());
     }
 
     #[test]

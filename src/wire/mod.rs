@@ -17,6 +17,7 @@ mod error;
 mod filter;
 mod label;
 mod lzw;
+mod lzw_encode;
 pub mod message;
 mod message_codec;
 mod msgpack;

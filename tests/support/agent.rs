@@ -244,6 +244,37 @@ impl Agent {
         }
     }
 
+    /// Goes on, once ended, as a program of another kind, with the same flags, ports and folder.
+    pub fn become_kind(&mut self, kind: Kind) {
+        assert!(self.child.is_none(), "{} still runs", self.plan.name);
+        self.plan.kind = kind;
+    }
+
+    /// Waits until this Serf has its clocks in the snapshot at that path. It writes out only when it adds
+    /// something half a second after the last time, so queries give it a reason.
+    #[track_caller]
+    pub fn settle_snapshot(&self, path: &Path) {
+        eventually("the snapshot holds the clocks", PATIENCE, || {
+            self.cli(&["query", "-no-ack", "-timeout=600ms", "settle"])
+                .success();
+            let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+            let info = self.info();
+            let missing = ["clock", "event-clock", "query-clock"].into_iter().find(|clock| {
+                let figure = match *clock {
+                    "clock" => "member_time",
+                    "event-clock" => "event_time",
+                    _ => "query_time",
+                };
+                let time: u64 = info["serf"][figure].parse().unwrap();
+                // Nothing is written of a clock that has not moved.
+                time > 1 && !text.contains(&format!("\n{clock}: {}\n", time - 1))
+            });
+            missing.map_or(Ok(()), |clock| {
+                Err(format!("{clock} of {info:?} is not in {text}"))
+            })
+        });
+    }
+
     /// Runs a command of the agent's own kind against it.
     pub fn cli(&self, args: &[&str]) -> Finished {
         self.cli_of(self.plan.kind, args)

@@ -11,6 +11,8 @@ pub mod agent;
 pub mod disk;
 pub mod network;
 pub mod port;
+pub mod process;
+pub mod rough;
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};

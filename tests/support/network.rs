@@ -1,6 +1,6 @@
-//! A network of a test's own: one private IPv4 address, and no way out.
+//! Networks of a test's own: one private IPv4 address and no way out, or several hosts and a router.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
 /// The only address of the network beside its loopback; private, as RFC 6890 means it.
@@ -27,6 +27,11 @@ pub struct Network {
 impl Network {
     /// Makes one, or says why this machine does not allow it.
     pub fn new() -> Result<Network, String> {
+        Network::set_up(SET_UP)
+    }
+
+    /// Makes one by a script of its own.
+    fn set_up(script: &str) -> Result<Network, String> {
         let uid = Command::new("id")
             .arg("-u")
             .output()
@@ -35,20 +40,26 @@ impl Network {
         let flags: &[&str] = if as_root { &["-n"] } else { &["-n", "-r"] };
         let keeper = Command::new("unshare")
             .args(flags)
-            .args(["sh", "-c", SET_UP])
+            .args(["sh", "-c", script])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| format!("unshare: {error}"))?;
         let mut network = Network { keeper, as_root };
+        network.ready()?;
+        Ok(network)
+    }
+
+    /// Waits until it is set up.
+    fn ready(&mut self) -> Result<(), String> {
         let mut line = String::new();
-        let stdout = network.keeper.stdout.take().ok_or("no output")?;
+        let stdout = self.keeper.stdout.take().ok_or("no output")?;
         let read = BufReader::new(stdout).read_line(&mut line);
         if read.is_ok() && line == "ready\n" {
-            return Ok(network);
+            return Ok(());
         }
-        let stderr = network.keeper.stderr.take().ok_or("no output")?;
+        let stderr = self.keeper.stderr.take().ok_or("no output")?;
         Err(std::io::read_to_string(stderr).unwrap_or_else(|error| error.to_string()))
     }
 
@@ -61,6 +72,130 @@ impl Network {
         }
         words.push("--");
         words.into_iter().map(str::to_owned).collect()
+    }
+}
+
+/// Some hosts, each in a network of its own, with a router between them that can refuse to carry packets.
+#[derive(Debug)]
+pub struct Routed {
+    hosts: Vec<Network>,
+    router: Network,
+    cuts: Vec<String>,
+}
+
+/// What the router does before there are hosts, and afterwards when it is told a batch of commands.
+const ROUTER: &str = "set -e
+ip link set lo up
+echo 1 >/proc/sys/net/ipv4/ip_forward
+echo ready
+exec cat";
+
+/// A host waits for its link, which the router makes.
+const HOST: &str = "ip link set lo up; echo ready; exec cat";
+
+impl Routed {
+    /// Makes so many hosts, or says why this machine does not allow it.
+    pub fn new(count: usize) -> Result<Routed, String> {
+        let router = Network::set_up(ROUTER)?;
+        let mut routed = Routed {
+            hosts: Vec::new(),
+            router,
+            cuts: Vec::new(),
+        };
+        for index in 0..count {
+            let host = routed.router.inner()?;
+            let (pid, number) = (host.keeper.id(), index + 1);
+            let link = format!(
+                "link add to{number} type veth peer name eth0 netns {pid}
+                addr add 10.78.{number}.1/24 dev to{number}
+                link set to{number} up"
+            );
+            routed.router.ip(&link)?;
+            let address = routed.address(index);
+            host.ip(&format!(
+                "addr add {address}/24 dev eth0
+                link set eth0 up
+                route add default via 10.78.{number}.1"
+            ))?;
+            routed.hosts.push(host);
+        }
+        Ok(routed)
+    }
+
+    /// The address of a host, counted from 0.
+    pub fn address(&self, host: usize) -> String {
+        format!("10.78.{}.2", host + 1)
+    }
+
+    /// What to put before a command line so that it runs on that host.
+    pub fn launcher(&self, host: usize) -> Vec<String> {
+        self.hosts[host].launcher()
+    }
+
+    /// Carries nothing more from any of the first hosts to any of the others; the other way round as before.
+    pub fn cut(&mut self, from: &[usize], to: &[usize]) {
+        let mut rules = String::new();
+        for &from in from {
+            for &to in to {
+                let rule = format!("from {} to {} blackhole", self.address(from), self.address(to));
+                rules += &format!("rule add {rule}\n");
+                self.cuts.push(rule);
+            }
+        }
+        self.router.ip(&rules).expect("a rule of the router");
+    }
+
+    /// Carries everything again.
+    pub fn heal(&mut self) {
+        let rules: Vec<String> = self
+            .cuts
+            .drain(..)
+            .map(|rule| format!("rule del {rule}\n"))
+            .collect();
+        self.router.ip(&rules.concat()).expect("a rule of the router");
+    }
+}
+
+impl Network {
+    /// Another network, owned by the same user.
+    fn inner(&self) -> Result<Network, String> {
+        let words = self.launcher();
+        let keeper = Command::new(&words[0])
+            .args(&words[1..])
+            .args(["unshare", "-n", "sh", "-c", HOST])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("unshare: {error}"))?;
+        let mut network = Network {
+            keeper,
+            as_root: self.as_root,
+        };
+        network.ready()?;
+        Ok(network)
+    }
+
+    /// Runs commands of `ip` in it, one a line.
+    fn ip(&self, batch: &str) -> Result<(), String> {
+        let words = self.launcher();
+        let mut ip = Command::new(&words[0])
+            .args(&words[1..])
+            .args(["ip", "-batch", "-"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("ip: {error}"))?;
+        let mut stdin = ip.stdin.take().ok_or("no input")?;
+        stdin
+            .write_all(batch.as_bytes())
+            .map_err(|error| error.to_string())?;
+        drop(stdin);
+        let output = ip.wait_with_output().map_err(|error| error.to_string())?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(format!("{batch}: {}", String::from_utf8_lossy(&output.stderr)))
     }
 }
 

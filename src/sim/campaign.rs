@@ -1,0 +1,536 @@
+//! Worlds drawn from a seed: a cluster, a network, troubles, calm again, and all promises watched.
+//!
+//! One seed is one world and one run of it ([`run`]). First the cluster comes together; then, for a
+//! while, troubles and load strike it at random; then the troubles end, and what must heal has time to;
+//! at last, in a network that loses nothing, there is some load more, and the key changes.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use fyrd_keys::{Key, Keyring};
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+
+use super::check::{Finding, Patience, Sealed, Watch};
+use super::host::Power;
+use super::link::{Link, Map};
+use super::trace::Trace;
+use super::{HostId, World, WorldConfig};
+use crate::node::CommandId;
+use crate::serf::keys::{KeyBytes, KeyOp, key_verdict};
+use crate::serf::{Answer, Command, JoinTarget, MemberStatus, QueryParams, Tags};
+use crate::swim::profile::Profile;
+use crate::time::Time;
+
+/// Stands in every name, tag and payload, so that a leak can be seen.
+const MARK: &str = "hidden";
+
+/// No world is larger at its start; a third more may come.
+const NODES: std::ops::RangeInclusive<usize> = 3..=24;
+
+/// How often a step of a rotation is tried. Queries are passed on a limited number of times, so in a small
+/// cluster every tenth misses somebody; whoever rotates asks again, as `fyrd keys rotate` does.
+const ROTATION_TRIES: usize = 6;
+
+/// Pairs of keys, the one at the start and the one after the rotation.
+const KEYS: [[&str; 2]; 3] = [
+    ["AAECAwQFBgcICQoLDA0ODw==", "EBESExQVFhcYGRobHB0eHw=="],
+    [
+        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+        "ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=",
+    ],
+    [
+        "chacha20poly1305:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+        "chacha20poly1305:ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=",
+    ],
+];
+
+/// Where the hosts of a world stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// One local network.
+    Lan,
+    /// All over the internet.
+    Wan,
+    /// Three regions.
+    Regions,
+}
+
+/// A kind of thing that goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Datagrams are lost.
+    Loss,
+    /// Datagrams come twice, and out of order.
+    Disorder,
+    /// Bits arrive wrong. Only in worlds that seal, for others cannot tell.
+    Damage,
+    /// Long datagrams do not get through.
+    SmallMtu,
+    /// Single directions between two hosts are cut.
+    OneWayCuts,
+    /// The network falls into two parts.
+    Partition,
+    /// Hosts stand still for a while, one or several at a time.
+    Stalls,
+    /// Clocks jump ahead.
+    ClockJumps,
+    /// Hosts crash, and start anew.
+    Crashes,
+    /// Hosts leave, and new ones come.
+    Churn,
+}
+
+const TROUBLES: [Trouble; 10] = [
+    Trouble::Loss,
+    Trouble::Disorder,
+    Trouble::Damage,
+    Trouble::SmallMtu,
+    Trouble::OneWayCuts,
+    Trouble::Partition,
+    Trouble::Stalls,
+    Trouble::ClockJumps,
+    Trouble::Crashes,
+    Trouble::Churn,
+];
+
+/// What a seed stands for.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Hosts at the start.
+    pub nodes: usize,
+    /// The timing of all nodes: a profile that is compiled in.
+    pub profile: &'static str,
+    /// Where the hosts stand.
+    pub network: Network,
+    /// Which of the pairs of keys; `None` for a plain cluster.
+    pub keys: Option<usize>,
+    /// Whether nodes compress.
+    pub compress: bool,
+    /// Whether every third host stands behind an address translator.
+    pub translated: bool,
+    /// Whether nodes remember over a restart, as with a snapshot.
+    pub remembers: bool,
+    /// What goes wrong.
+    pub troubles: Vec<Trouble>,
+    /// For how long.
+    pub trouble_for: Duration,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn draw(rng: &mut Xoshiro256PlusPlus) -> Self {
+        let nodes = rng.random_range(NODES).min(rng.random_range(NODES));
+        let (profile, seconds) = match rng.random_range(0..10) {
+            0..6 => ("lan", 30..150),
+            6..8 => ("wan", 120..480),
+            _ => ("local", 30..150),
+        };
+        let network = match profile {
+            "wan" => *[Network::Wan, Network::Regions]
+                .choose(rng)
+                .unwrap_or(&Network::Wan),
+            _ => *[Network::Lan, Network::Lan, Network::Regions]
+                .choose(rng)
+                .unwrap_or(&Network::Lan),
+        };
+        let keys = rng.random::<bool>().then(|| rng.random_range(0..KEYS.len()));
+        let mut troubles: Vec<Trouble> = TROUBLES
+            .into_iter()
+            .filter(|_| rng.random_range(0..3) == 0)
+            .collect();
+        troubles.retain(|trouble| keys.is_some() || *trouble != Trouble::Damage);
+        Plan {
+            nodes,
+            profile,
+            network,
+            keys,
+            compress: rng.random(),
+            translated: rng.random_range(0..5) == 0,
+            remembers: rng.random(),
+            troubles,
+            trouble_for: Duration::from_secs(rng.random_range(seconds)),
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// What it stood for.
+    pub plan: Plan,
+    /// Promises that were broken.
+    pub findings: Vec<Finding>,
+    /// The fingerprint of all that happened.
+    pub trace: Trace,
+    /// How long it was, in simulated time.
+    pub lasted: Duration,
+}
+
+/// Runs the world of a seed.
+pub fn run(seed: u64) -> Outcome {
+    let mut run = Run::new(seed);
+    run.form();
+    run.trouble();
+    run.calm();
+    run.talk();
+    run.rotate();
+    let mut findings = run.watch.findings().to_vec();
+    findings.extend(run.findings);
+    Outcome {
+        seed,
+        plan: run.plan,
+        findings,
+        trace: run.world.trace(),
+        lasted: run.world.now().since(Time::ZERO),
+    }
+}
+
+struct Run {
+    plan: Plan,
+    rng: Xoshiro256PlusPlus,
+    world: World,
+    watch: Watch,
+    hosts: Vec<HostId>,
+    /// Joins that have not been answered yet, with the life they were asked in.
+    joining: BTreeMap<HostId, (u32, CommandId)>,
+    said: u32,
+    findings: Vec<Finding>,
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let plan = Plan::draw(&mut rng);
+        let keys = plan
+            .keys
+            .map(|pair| KEYS[pair].map(|text| text.parse::<Key>().expect("a key")));
+        let mut config = WorldConfig::new(rng.random());
+        config.profile = Profile::builtin(plan.profile).expect("a profile that is compiled in");
+        config.compress = plan.compress;
+        config.key = keys.as_ref().map(|[first, _]| first.clone());
+        let mut world = World::new(config);
+        let mut watch = Watch::all();
+        if let Some(keys) = keys {
+            let ring = Keyring::from_keys(keys.to_vec()).expect("two keys fit a ring");
+            watch.add(Sealed::new(ring, vec![MARK.as_bytes().to_vec()]));
+            world.tap();
+        }
+        let mut run = Run {
+            plan,
+            rng,
+            world,
+            watch,
+            hosts: Vec::new(),
+            joining: BTreeMap::new(),
+            said: 0,
+            findings: Vec::new(),
+        };
+        run.restore_links();
+        run
+    }
+
+    /// The network as the plan has it, with nothing wrong.
+    fn restore_links(&mut self) {
+        let links = &mut self.world.links;
+        links.heal();
+        links.clear_special();
+        match self.plan.network {
+            Network::Lan => links.set_usual(Link::lan()),
+            Network::Wan => links.set_usual(Link::wan()),
+            Network::Regions => links.set_map(Map::three_regions()),
+        }
+    }
+
+    fn add_host(&mut self) -> HostId {
+        let number = self.hosts.len();
+        let tags = Tags::from([("role".to_owned(), format!("{MARK}-{}", number % 3))]);
+        let remembers = self.plan.remembers;
+        let id = self.world.add_with(&format!("{MARK}-{number}"), |config| {
+            config.tags = tags;
+            config.records = remembers;
+        });
+        self.world.host_mut(id).responder = Some(format!("{MARK} answer").into_bytes());
+        if self.plan.translated && number % 3 == 1 {
+            let source = Ipv4Addr::new(198, 51, 100, number as u8);
+            let port = self.rng.random_range(20_000..60_000);
+            self.world.links.translate(id, SocketAddr::from((source, port)));
+        }
+        self.hosts.push(id);
+        id
+    }
+
+    fn form(&mut self) {
+        for _ in 0..self.plan.nodes {
+            self.add_host();
+        }
+        let limit = self.patience().recover;
+        self.settle(limit);
+    }
+
+    fn patience(&self) -> Patience {
+        Patience::of(&self.world.config.profile, self.hosts.len())
+    }
+
+    /// Runs until nobody waits for anything, for `limit` at most.
+    fn settle(&mut self, limit: Duration) {
+        let end = self.world.now() + limit;
+        loop {
+            self.join_the_lonely();
+            self.watch.run_for(&mut self.world, Duration::from_secs(3));
+            if !self.watch.is_waiting() || !self.watch.findings().is_empty() || self.world.now() >= end {
+                return;
+            }
+            // What was sealed before arrives before the next step.
+            self.watch.run_for(&mut self.world, Duration::from_secs(1));
+        }
+    }
+
+    /// Lets hosts that know nobody join somebody, as agents do that retry their joins.
+    fn join_the_lonely(&mut self) {
+        for host in self.hosts.clone() {
+            let is_up = |world: &World, host| world.host(host).power() == Power::Up;
+            if !is_up(&self.world, host) {
+                continue;
+            }
+            let life = self.world.host(host).life;
+            if let Some((asked_in, command)) = self.joining.get(&host)
+                && *asked_in == life
+                && !self.world.host(host).answers.contains_key(command)
+            {
+                continue;
+            }
+            let members = self.world.node(host).members();
+            let here = members
+                .iter()
+                .filter(|member| member.status == MemberStatus::Alive);
+            let departed =
+                self.world.host(host).status_of(self.world.host(host).name()) != Some(MemberStatus::Alive);
+            if departed || here.count() > 1 {
+                continue;
+            }
+            let command = self.join_command(host);
+            let command = self.world.command(host, command);
+            self.joining.insert(host, (life, command));
+        }
+    }
+
+    /// Names the first host, which is never taken down, and some others, as configurations do.
+    fn join_command(&mut self, host: HostId) -> Command {
+        let mut targets = vec![self.hosts[0]];
+        targets.extend(self.hosts.choose(&mut self.rng));
+        targets.extend(self.hosts.choose(&mut self.rng));
+        targets.retain(|&target| target != host);
+        let target = |id: HostId| JoinTarget {
+            name: None,
+            addr: self.world.host(id).addr(),
+        };
+        Command::Join {
+            targets: targets.into_iter().map(target).collect(),
+            ignore_old: false,
+            announce: true,
+        }
+    }
+
+    fn trouble(&mut self) {
+        let end = self.world.now() + self.plan.trouble_for;
+        while self.world.now() < end && self.watch.findings().is_empty() {
+            if self.rng.random_range(0..3) == 0 {
+                self.say_something();
+            } else if let Some(&trouble) = self.plan.troubles.choose(&mut self.rng) {
+                self.strike(trouble);
+            }
+            self.join_the_lonely();
+            let pause = Duration::from_millis(self.rng.random_range(100..4000));
+            self.watch.run_for(&mut self.world, pause);
+        }
+    }
+
+    fn some_host(&mut self, power: Power) -> Option<HostId> {
+        // The first host is never taken down, so that there is somebody to join.
+        let others = self.hosts.iter().copied().skip(1);
+        let fitting: Vec<HostId> = others
+            .filter(|&host| self.world.host(host).power() == power)
+            .collect();
+        fitting.choose(&mut self.rng).copied()
+    }
+
+    fn strike(&mut self, trouble: Trouble) {
+        match trouble {
+            Trouble::Loss => {
+                let loss = self.rng.random_range(0.0..0.3);
+                self.world.links.change_all(|link| link.loss = loss);
+            }
+            Trouble::Disorder => {
+                let share = self.rng.random_range(0.0..0.3);
+                self.world
+                    .links
+                    .change_all(|link| (link.duplicate, link.reorder) = (share, share));
+            }
+            Trouble::Damage => {
+                let share = self.rng.random_range(0.0..0.1);
+                self.world.links.change_all(|link| link.corrupt = share);
+            }
+            Trouble::SmallMtu => {
+                let mtu = *[700, 1200, usize::MAX]
+                    .choose(&mut self.rng)
+                    .unwrap_or(&usize::MAX);
+                self.world.links.change_all(|link| link.mtu = mtu);
+            }
+            Trouble::OneWayCuts => {
+                let (from, to) = (
+                    self.rng.random_range(0..self.hosts.len()),
+                    self.rng.random_range(0..self.hosts.len()),
+                );
+                match self.rng.random_range(0..3) {
+                    0 => self.world.links.heal(),
+                    _ => self.world.links.cut_one_way(self.hosts[from], self.hosts[to]),
+                }
+            }
+            Trouble::Partition => match self.rng.random_range(0..3) {
+                0 => {
+                    let (one, other) = self.hosts.split_at(self.rng.random_range(1..self.hosts.len()));
+                    self.world.links.partition(one, other);
+                }
+                _ => self.world.links.heal(),
+            },
+            Trouble::Stalls => {
+                let frozen = self
+                    .some_host(Power::Frozen)
+                    .filter(|_| self.rng.random_range(0..3) > 0);
+                if let Some(host) = frozen {
+                    self.world.thaw(host);
+                } else if let Some(host) = self.some_host(Power::Up) {
+                    self.world.freeze(host);
+                }
+            }
+            Trouble::ClockJumps => {
+                let by = Duration::from_millis(self.rng.random_range(100..60_000));
+                if let Some(host) = self.some_host(Power::Up) {
+                    self.world.jump_clock(host, by);
+                }
+            }
+            Trouble::Crashes => {
+                let down = self.some_host(Power::Down).filter(|_| self.rng.random());
+                if let Some(host) = down {
+                    self.world.start(host);
+                } else if let Some(host) = self.some_host(Power::Up) {
+                    self.world.crash(host);
+                }
+            }
+            Trouble::Churn => {
+                if self.rng.random() && self.hosts.len() < self.plan.nodes * 4 / 3 {
+                    self.add_host();
+                } else if let Some(host) = self.some_host(Power::Up) {
+                    self.world.command(host, Command::Leave);
+                }
+            }
+        }
+    }
+
+    /// Lets some host speak, ask or change its tags.
+    fn say_something(&mut self) {
+        let up: Vec<HostId> = self
+            .hosts
+            .iter()
+            .copied()
+            .filter(|&host| self.is_citizen(host))
+            .collect();
+        let Some(&host) = up.choose(&mut self.rng) else {
+            return;
+        };
+        self.said += 1;
+        let text = format!("{MARK} {}", self.said);
+        let command = match self.rng.random_range(0..4) {
+            0 | 1 => Command::UserEvent {
+                name: text,
+                payload: vec![b'x'; self.rng.random_range(0..300)],
+                coalesce: self.rng.random(),
+            },
+            2 => Command::SetTags(Tags::from([("word".to_owned(), text)])),
+            _ => Command::Query(QueryParams {
+                name: text,
+                request_ack: self.rng.random(),
+                relay_factor: self.rng.random_range(0..3),
+                ..QueryParams::default()
+            }),
+        };
+        self.world.command(host, command);
+    }
+
+    fn is_citizen(&self, host: HostId) -> bool {
+        let host = self.world.host(host);
+        host.power() == Power::Up && host.status_of(host.name()) == Some(MemberStatus::Alive)
+    }
+
+    /// Ends all trouble. Of the hosts that are down some start anew; those that have left end.
+    fn calm(&mut self) {
+        self.restore_links();
+        for host in self.hosts.clone() {
+            self.world.thaw(host);
+            if self.world.host(host).power() == Power::Down {
+                if self.rng.random() {
+                    self.world.start(host);
+                }
+            } else if !self.is_citizen(host) {
+                self.world.crash(host);
+            }
+        }
+        let patience = self.patience();
+        self.settle(patience.recover + patience.detect + patience.spread);
+    }
+
+    fn talk(&mut self) {
+        for _ in 0..6 {
+            self.say_something();
+            self.watch.run_for(&mut self.world, Duration::from_millis(300));
+        }
+        let patience = self.patience();
+        self.settle(patience.recover + patience.spread);
+    }
+
+    /// Changes the key in a network that loses nothing, once no suspicion of before is left.
+    fn rotate(&mut self) {
+        let Some(pair) = self.plan.keys.filter(|_| self.watch.findings().is_empty()) else {
+            return;
+        };
+        self.world.links.change_all(|link| link.loss = 0.0);
+        let rest = self.patience().detect + Duration::from_secs(5);
+        self.watch.run_for(&mut self.world, rest);
+        let [old, new] = KEYS[pair].map(|text| text.parse::<Key>().expect("a key"));
+        for (op, key) in [(KeyOp::Install, &new), (KeyOp::Use, &new), (KeyOp::Remove, &old)] {
+            let tries = (0..ROTATION_TRIES).map_while(|_| self.change_key(op, key).err());
+            let failures: Vec<String> = tries.collect();
+            if failures.len() == ROTATION_TRIES {
+                self.findings.push(Finding {
+                    at: self.world.now(),
+                    promise: "in a clean network a rotation succeeds",
+                    what: format!("{op:?}: {}", failures.join("; ")),
+                });
+                return;
+            }
+            // What was sealed before arrives before the next step.
+            self.watch.run_for(&mut self.world, Duration::from_secs(1));
+        }
+        self.watch.run_for(&mut self.world, Duration::from_secs(10));
+        self.talk();
+    }
+
+    /// One step of a rotation; the next may only follow when all have taken it.
+    fn change_key(&mut self, op: KeyOp, key: &Key) -> Result<(), String> {
+        let (asker, key) = (self.hosts[0], KeyBytes(key.to_wire()));
+        let command = self.world.command(asker, Command::Keys { op, key });
+        // A key query ends by itself after its time.
+        while !self.world.host(asker).answers.contains_key(&command) {
+            self.watch.run_for(&mut self.world, Duration::from_millis(100));
+        }
+        match &self.world.host(asker).answers[&command].1 {
+            Answer::Keys(report) => key_verdict(report),
+            other => Err(format!("{other:?}")),
+        }
+    }
+}

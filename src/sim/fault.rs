@@ -1,0 +1,279 @@
+//! Bugs planted on purpose, to prove that the checkers of [`super::check`] bite.
+//!
+//! A fault bends what goes into a node or comes out of it, as a bug inside would; the core itself holds
+//! no code for it. A world without faults pays one comparison an effect.
+
+use std::time::Duration;
+
+use super::agenda::Happening;
+use super::host::Power;
+use super::traffic::Arrival;
+use super::{HostId, World, packets};
+use crate::node::memory::Keeper;
+use crate::node::{Effect, Input, Node};
+use crate::serf::Event;
+use crate::serf::keys::{KeyList, KeyOp};
+use crate::wire::{
+    Ack, Alive, Message, PushNodeState, StreamDecoder, StreamMessage, decode_datagram, encode_compound,
+};
+
+/// Takes a packet without what it says of some nodes, by name and incarnation; `None` when nothing is left.
+type Strip = fn(Vec<u8>, &dyn Fn(&str, u32) -> bool) -> Option<Vec<u8>>;
+
+/// A bug of one host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The next user event is handled, but told to nobody.
+    SwallowEvent(HostId),
+    /// The next user event is told twice.
+    RepeatEvent(HostId),
+    /// What it says in its defence never leaves it, by gossip or by push/pull.
+    DropRefutations(HostId),
+    /// Its pings are answered even after it has crashed.
+    AnswerWhenDead(HostId),
+    /// Of members it knows it hears nothing new.
+    MissUpdates(HostId),
+    /// At once, and unnoticed by itself, it forgets all it knew: its clocks and its incarnation start anew.
+    Forget(HostId),
+    /// At once, what it has recorded for its next life is lost.
+    LoseMemory(HostId),
+    /// The results of its exchanges get lost on their way back to it, failures and time-outs included.
+    SwallowResults(HostId),
+    /// Its next datagram is not sealed.
+    SendPlain(HostId),
+    /// Its next request on a stream is not sealed.
+    DialPlain(HostId),
+    /// It says that it has installed a key, and has not.
+    SkipInstall(HostId),
+}
+
+impl World {
+    /// Plants a bug. It stays, unless it is about the next of something.
+    pub fn plant(&mut self, fault: Fault) {
+        match fault {
+            Fault::Forget(id) => self.forget(id),
+            Fault::LoseMemory(id) => self.hosts[id.0].disk = Keeper::default(),
+            lasting => self.faults.push(lasting),
+        }
+    }
+
+    fn has(&self, fault: Fault) -> bool {
+        self.faults.contains(&fault)
+    }
+
+    /// Whether a fault that strikes once does so now.
+    fn strikes(&mut self, fault: Fault) -> bool {
+        let place = self.faults.iter().position(|planted| *planted == fault);
+        place.is_some_and(|place| {
+            self.faults.remove(place);
+            true
+        })
+    }
+
+    fn forget(&mut self, id: HostId) {
+        let now = self.local_time(id);
+        let host = &mut self.hosts[id.0];
+        if host.node.is_some() {
+            host.node = Some(Node::new(host.config.clone(), now).expect("the configuration is right"));
+            host.wake_at = None;
+            self.settle(id);
+        }
+    }
+
+    /// What is left of an effect once the host's bugs have had it.
+    pub(super) fn bend_effect(&mut self, id: HostId, effect: Effect) -> Option<Effect> {
+        if self.faults.is_empty() {
+            return Some(effect);
+        }
+        match effect {
+            Effect::Event(event @ Event::User { .. }) => {
+                if self.strikes(Fault::SwallowEvent(id)) {
+                    return None;
+                }
+                if self.strikes(Fault::RepeatEvent(id)) {
+                    self.carry_out(id, Effect::Event(event.clone()));
+                }
+                Some(Effect::Event(event))
+            }
+            Effect::Send { .. } if self.strikes(Fault::SendPlain(id)) => self.carry_out_plain(id, effect),
+            Effect::Exchange { .. } if self.strikes(Fault::DialPlain(id)) => self.carry_out_plain(id, effect),
+            Effect::Send { to, plain, crc } if self.has(Fault::DropRefutations(id)) => {
+                let plain = self.without_defence(id, plain, strip_datagram)?;
+                Some(Effect::Send { to, plain, crc })
+            }
+            Effect::Exchange {
+                id: exchange,
+                to,
+                plain,
+                expect_reply,
+                timeout,
+            } if self.has(Fault::DropRefutations(id)) => Some(Effect::Exchange {
+                id: exchange,
+                to,
+                plain: self.without_defence(id, plain, strip_stream)?,
+                expect_reply,
+                timeout,
+            }),
+            Effect::Reply { id: stream, plain } if self.has(Fault::DropRefutations(id)) => {
+                let plain = self.without_defence(id, plain, strip_stream)?;
+                Some(Effect::Reply { id: stream, plain })
+            }
+            Effect::Keyring {
+                id: change,
+                op: KeyOp::Install,
+                ..
+            } if self.has(Fault::SkipInstall(id)) => {
+                let now = self.local_time(id);
+                if let Some(node) = self.hosts[id.0].node.as_mut() {
+                    let result = Ok(KeyList::default());
+                    node.handle(now, Input::Keyring { id: change, result });
+                }
+                None
+            }
+            effect => Some(effect),
+        }
+    }
+
+    /// Carries an effect out as if the host had no keys.
+    fn carry_out_plain(&mut self, id: HostId, effect: Effect) -> Option<Effect> {
+        let ring = self.hosts[id.0].ring.take();
+        self.carry_out(id, effect);
+        self.hosts[id.0].ring = ring;
+        None
+    }
+
+    fn without_defence(&self, id: HostId, plain: Vec<u8>, strip: Strip) -> Option<Vec<u8>> {
+        let own = self.hosts[id.0].name();
+        strip(plain, &|name, incarnation| name == own && incarnation > 1)
+    }
+
+    /// What is left of an arrival once the host's bugs have had it.
+    pub(super) fn bend_arrival(&mut self, id: HostId, arrival: Arrival) -> Option<Arrival> {
+        if self.faults.is_empty() {
+            return Some(arrival);
+        }
+        let is_down = self.hosts[id.0].power == Power::Down;
+        match arrival {
+            Arrival::Datagram { bytes, .. } if is_down && self.has(Fault::AnswerWhenDead(id)) => {
+                self.answer_from_the_grave(id, bytes);
+                None
+            }
+            Arrival::Replied { .. } if self.has(Fault::SwallowResults(id)) => None,
+            arrival if self.has(Fault::MissUpdates(id)) => self.without_news(id, arrival),
+            arrival => Some(arrival),
+        }
+    }
+
+    fn answer_from_the_grave(&mut self, id: HostId, mut bytes: Vec<u8>) {
+        let ring = self.hosts[id.0].ring.clone();
+        let Some(plain) = packets::open_datagram(ring.as_ref(), &mut bytes) else {
+            return;
+        };
+        let mut scratch = Vec::new();
+        let Ok(datagram) = decode_datagram(plain, &mut scratch) else {
+            return;
+        };
+        for message in &datagram.messages {
+            let Message::Ping(ping) = message else { continue };
+            let asker = self
+                .hosts()
+                .find(|&host| self.host(host).name() == ping.source_node);
+            let Some(asker) = asker else { continue };
+            let mut plain = Vec::new();
+            let ack = Ack {
+                seq_no: ping.seq_no,
+                payload: &[],
+            };
+            ack.encode(&mut plain);
+            let bytes = packets::seal_datagram(ring.as_ref(), &mut self.rng, plain, false, false);
+            let from = self.hosts[id.0].addr();
+            let at = self.now + Duration::from_millis(1);
+            self.agenda
+                .set(at, Happening::Arrive(asker, Arrival::Datagram { from, bytes }));
+        }
+    }
+
+    fn without_news(&mut self, id: HostId, arrival: Arrival) -> Option<Arrival> {
+        let ring = self.hosts[id.0].ring.clone();
+        let is_news = |_: &str, incarnation| incarnation > 1;
+        let mut stripped = |mut bytes: Vec<u8>| {
+            let plain = packets::open_stream(ring.as_ref(), &mut bytes)?.to_vec();
+            let plain = strip_stream(plain, &is_news)?;
+            Some(packets::seal_stream(ring.as_ref(), &mut self.rng, plain, false))
+        };
+        match arrival {
+            Arrival::Dial {
+                from,
+                life,
+                exchange,
+                bytes,
+            } => Some(Arrival::Dial {
+                from,
+                life,
+                exchange,
+                bytes: stripped(bytes)?,
+            }),
+            Arrival::Replied {
+                life,
+                exchange,
+                result: Ok(bytes),
+            } => Some(Arrival::Replied {
+                life,
+                exchange,
+                result: Ok(stripped(bytes)?),
+            }),
+            Arrival::Datagram { from, mut bytes } => {
+                let plain = packets::open_datagram(ring.as_ref(), &mut bytes)?.to_vec();
+                let plain = strip_datagram(plain, &is_news)?;
+                let bytes = packets::seal_datagram(ring.as_ref(), &mut self.rng, plain, false, false);
+                Some(Arrival::Datagram { from, bytes })
+            }
+            arrival => Some(arrival),
+        }
+    }
+}
+
+/// A datagram without the alive messages that `unwanted` names by node and incarnation; `None` when
+/// nothing is left.
+fn strip_datagram(plain: Vec<u8>, unwanted: &dyn Fn(&str, u32) -> bool) -> Option<Vec<u8>> {
+    let mut scratch = Vec::new();
+    let Ok(datagram) = decode_datagram(&plain, &mut scratch) else {
+        return Some(plain);
+    };
+    let goes = |message: &&Message<'_>| match message {
+        Message::Alive(Alive {
+            node, incarnation, ..
+        }) => !unwanted(node, *incarnation),
+        _ => true,
+    };
+    let kept: Vec<Vec<u8>> = datagram.messages.iter().filter(goes).map(encoded).collect();
+    match kept.as_slice() {
+        [] => None,
+        [only] => Some(only.clone()),
+        several => {
+            let mut out = Vec::new();
+            encode_compound(several, &mut out);
+            Some(out)
+        }
+    }
+}
+
+fn encoded(message: &Message<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    message.encode(&mut out);
+    out
+}
+
+/// A stream message; a push/pull goes without the nodes that `unwanted` names.
+fn strip_stream(plain: Vec<u8>, unwanted: &dyn Fn(&str, u32) -> bool) -> Option<Vec<u8>> {
+    let mut decoder = StreamDecoder::default();
+    decoder.push(&plain);
+    let Ok(StreamMessage::PushPull(mut state)) = decoder.message() else {
+        return Some(plain);
+    };
+    let stays = |node: &PushNodeState<'_>| !unwanted(node.name, node.incarnation);
+    state.nodes.retain(stays);
+    let mut out = Vec::new();
+    state.encode(&mut out);
+    Some(out)
+}

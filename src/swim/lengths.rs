@@ -1,0 +1,20 @@
+//! How much swim holds, for whoever checks that nothing grows without bound.
+
+use super::Swim;
+
+impl Swim {
+    /// Every table and queue by name, with its length.
+    pub fn lengths(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        [
+            ("swim members", self.members.len()),
+            ("swim broadcasts", self.queue.len()),
+            ("suspicions", self.suspicions.len()),
+            ("relayed pings", self.relays.len()),
+            ("exchanges", self.exchanges.len()),
+            ("running joins", self.joins.len()),
+            ("swim timers", self.timers.len()),
+            ("swim outputs", self.out.len()),
+        ]
+        .into_iter()
+    }
+}

@@ -1,0 +1,132 @@
+//! What a user writes or brings along: configuration, profiles, keyrings, snapshots of Serf.
+
+use std::path::Path;
+
+use fyrd::agent::config::Settings;
+use fyrd::bounds::{MAX_LTIME, MAX_MEMBERS, SNAPSHOT_LINE_SHOWN, SNAPSHOT_WARNINGS};
+use fyrd::node::{Input, Node};
+use fyrd::snapshot::serf_text::{self, Imported, Reading, Warnings};
+use fyrd::swim::profile::Profile;
+use fyrd::time::Time;
+use fyrd_keys::{MAX_KEYS, file};
+
+use super::node::config_of;
+
+/// Timers of a profile that are followed: enough for each of them to come twice.
+const TICKS: usize = 64;
+
+/// A configuration file.
+pub fn config(input: &[u8]) {
+    let settings = match Settings::decode(input) {
+        Ok(settings) => settings,
+        Err(reason) => {
+            assert!(!reason.is_empty());
+            return;
+        }
+    };
+    // Laid over nothing, it is what it was; laid over itself, its lists are there twice and no more.
+    let mut merged = Settings::default();
+    merged.merge(settings.clone());
+    assert_eq!(merged, settings);
+    merged.merge(settings.clone());
+    assert_eq!(merged.start_join.len(), 2 * settings.start_join.len());
+    assert_eq!(merged.tags, settings.tags);
+    for secret in [&settings.encrypt_key, &settings.rpc_auth] {
+        assert!(["none", "***"].contains(&format!("{secret:?}").as_str()));
+    }
+}
+
+/// A profile: whatever is taken must make a node that runs.
+pub fn profile(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    let profile = match Profile::parse("fuzzed.toml", text) {
+        Ok(profile) => profile,
+        Err(error) => {
+            let error = error.to_string();
+            assert!(error.starts_with("profile 'fuzzed.toml': "), "{error}");
+            assert!(!error.contains('\n'), "one line: {error}");
+            return;
+        }
+    };
+    let mut now = Time::ZERO;
+    let Ok(mut node) = Node::new(config_of(profile, 1), now) else {
+        return;
+    };
+    for _ in 0..TICKS {
+        while node.poll_effect().is_some() {}
+        let Some(next) = node.next_deadline() else { return };
+        now = now.max(next);
+        node.handle(now, Input::Tick);
+        let next = node.next_deadline();
+        assert!(
+            next.is_none_or(|next| next > now),
+            "a timer of {now:?} is due again at {next:?}"
+        );
+    }
+}
+
+/// A keyring file.
+pub fn keyring(input: &[u8]) {
+    let path = Path::new("keyring.json");
+    let Ok(ring) = file::parse(input, path) else {
+        return;
+    };
+    assert!((1..=MAX_KEYS).contains(&ring.len()));
+    let json = file::to_json(&ring);
+    let again = file::parse(json.as_bytes(), path).expect("what we write can be read");
+    assert!(again.keys().eq(ring.keys()));
+    assert!(json.len() as u64 <= file::MAX_FILE_LEN);
+    let shown = format!("{ring:?}");
+    for key in ring.keys() {
+        assert!(!shown.contains(key.to_text().as_str()), "a key is shown");
+    }
+}
+
+/// Serf's text snapshot: what is read can be written, and is the same when it is read again.
+pub fn snapshot(input: &[u8]) {
+    for rejoin_after_leave in [false, true] {
+        let reading = Reading {
+            node: Some("self"),
+            rejoin_after_leave,
+            now: Time::from_nanos(1 << 60),
+        };
+        let imported = serf_text::parse(input, reading);
+        check_imported(&imported, input);
+        // A leave that is overlooked now must not forget the members next time either.
+        let exported = serf_text::write(&imported.memory, false);
+        assert!(exported.left_out.is_empty(), "{:?}", exported.left_out);
+        let again = serf_text::parse(exported.text.as_bytes(), reading);
+        assert_eq!(again.warnings, Warnings::default());
+        assert_eq!(again.memory.marks, imported.memory.marks);
+        assert_eq!(places(&again), places(&imported));
+    }
+}
+
+fn check_imported(imported: &Imported, input: &[u8]) {
+    let lines = input.split_inclusive(|byte| *byte == b'\n').count();
+    assert!(imported.known_lines + imported.warnings.texts.len() <= 2 * lines);
+    assert!(imported.warnings.texts.len() <= SNAPSHOT_WARNINGS);
+    for text in &imported.warnings.texts {
+        assert!(
+            !text.contains('\n') && text.len() <= 16 * SNAPSHOT_LINE_SHOWN,
+            "{text}"
+        );
+    }
+    let marks = &imported.memory.marks;
+    for clock in [marks.member, marks.event, marks.query] {
+        assert!((1..=MAX_LTIME + 1).contains(&clock));
+    }
+    let members = &imported.memory.members;
+    assert!(members.len() <= lines.min(MAX_MEMBERS));
+    assert!(members.is_sorted_by(|a, b| a.since > b.since), "newest first");
+    assert!(members.iter().all(|member| &*member.facts.name != "self"));
+}
+
+fn places(imported: &Imported) -> Vec<(String, std::net::SocketAddr)> {
+    let members = imported.memory.members.iter();
+    members
+        .map(|member| (member.facts.name.to_string(), member.facts.socket()))
+        .collect()
+}
