@@ -8,6 +8,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod agent;
+pub mod disk;
 pub mod network;
 pub mod port;
 pub mod process;
