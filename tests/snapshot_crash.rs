@@ -468,7 +468,7 @@ impl World {
         // Serf's own gossip of `local` is not sure to reach everybody.
         let peer = match self.peers[1].0.kind() {
             Kind::Fyrd => self.rng.random_range(0..2),
-            Kind::Serf => 0,
+            Kind::Serf | Kind::Windows => 0,
         };
         let names: Vec<String> = (0..count).map(|_| self.peer_fires(peer)).collect();
         if names.is_empty() {

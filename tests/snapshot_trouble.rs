@@ -128,7 +128,7 @@ fn a_disk_that_fills_up_harms_the_snapshot_alone_and_only_for_a_while() {
     });
     let before = event_time(&subject);
     subject.kill();
-    let (events, members) = stored(&disk.from_outside().join("snapshot"));
+    let (events, members) = stored(&disk.seen_from_outside().join("snapshot"));
     for name in ["before", "full0", "meanwhile", "after"] {
         assert!(events.contains(name), "{name} is missing in {events:?}");
     }
