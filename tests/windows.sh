@@ -17,7 +17,7 @@ export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER=/usr/lib/wine/wine64
 # Speed of the product does not matter here; the time of the build does.
 export CARGO_PROFILE_DEV_OPT_LEVEL=0
 cargo=(/usr/bin/cargo --config 'profile.dev.package."*".opt-level=1' --config 'build.warnings="deny"')
-standard=(--locked --target "$target" -Zbuild-std=std,panic_unwind,test -Zwarnings)
+standard=(--locked --target "$target" "-Zbuild-std=std,panic_unwind,test" -Zwarnings)
 
 export WINEPREFIX=$prefix WINEDEBUG=-all WINEDLLOVERRIDES="mscoree,mshtml="
 unset DISPLAY WAYLAND_DISPLAY
