@@ -156,8 +156,6 @@ fn main() {
         .enable_all()
         .build()
         .expect("a runtime");
-    let (hub, hub_rpc) = (free_addr(), free_addr());
-    let _hub = start("hub", hub, hub_rpc, &[]);
     let (names, meta): (Vec<_>, _) = (invented().collect(), meta());
     let nodes = names.iter().map(|(name, addr)| PushNodeState {
         name,
@@ -169,17 +167,20 @@ fn main() {
         vsn: &VERSIONS,
     });
     let nodes: Vec<_> = nodes.collect();
-    until(|| push(hub, nodes.clone()));
     let members = |rpc: SocketAddr| -> Option<usize> {
         runtime.block_on(async {
             let mut client = Client::connect(&rpc.to_string()).await.ok()?;
             client.members().await.ok().map(|members| members.len())
         })
     };
-    until(|| members(hub_rpc).filter(|count| *count >= MEMBERS));
     let (mut first, mut back) = (Vec::new(), Vec::new());
     let mut size = 0;
     for _ in 0..RUNS {
+        // A fresh one each time, for it soon finds out that the others do not exist.
+        let (hub, hub_rpc) = (free_addr(), free_addr());
+        let _hub = start("hub", hub, hub_rpc, &[]);
+        until(|| push(hub, nodes.clone()));
+        until(|| members(hub_rpc).filter(|count| *count >= MEMBERS));
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("snapshot");
         write_store(&path, hub, &runtime);

@@ -128,7 +128,7 @@ fn a_disk_that_fills_up_harms_the_snapshot_alone_and_only_for_a_while() {
     });
     let before = event_time(&subject);
     subject.kill();
-    let (events, members) = stored(&disk.from_outside().join("snapshot"));
+    let (events, members) = stored(&disk.seen_from_outside().join("snapshot"));
     for name in ["before", "full0", "meanwhile", "after"] {
         assert!(events.contains(name), "{name} is missing in {events:?}");
     }
@@ -165,7 +165,7 @@ fn a_disk_that_is_read_only_at_the_start_keeps_nobody_from_the_cluster() {
     fire(&subject, "after", "");
     subject.info();
     subject.kill();
-    let (events, _) = stored(&disk.from_outside().join("snapshot"));
+    let (events, _) = stored(&disk.seen_from_outside().join("snapshot"));
     assert!(
         events.contains("before") && events.contains("after"),
         "{events:?}"

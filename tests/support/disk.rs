@@ -57,7 +57,7 @@ impl Disk {
     }
 
     /// Where this process finds it.
-    pub fn from_outside(&self) -> PathBuf {
+    pub fn seen_from_outside(&self) -> PathBuf {
         let inside = self.path().strip_prefix("/").unwrap_or(self.path());
         Path::new("/proc")
             .join(self.keeper.id().to_string())
