@@ -31,7 +31,7 @@ const REST: Duration = Duration::from_secs(65);
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["memory-of", count] => return memory_row(count.parse().expect("a number of nodes")),
+        ["memory-of", count] => memory_row(count.parse().expect("a number of nodes")),
         ["memory"] => memory(&MEMORY[..2]),
         ["speed"] => speed(),
         ["all"] => {

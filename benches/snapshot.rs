@@ -153,7 +153,7 @@ fn waiting(path: &Path) {
         .collect();
     waits.sort();
     row(
-        "for comparison: write and fdatasync, median, ms",
+        "for comparison: write and fdatasync of a growing file, median, ms",
         format!("{:.2}", waits[500].as_secs_f64() * 1e3),
     );
 }
@@ -212,11 +212,8 @@ fn open_and_tell(path: &Path) {
     if let (Ok(before), Ok(after)) = (before, resident()) {
         row("its memory beside, KiB", after - before);
     }
-    let status = recorder.watch().status();
     run(recorder.finish(PATIENCE));
     row("its size on the disk, KiB", snapshot_bytes(path) / 1024);
-    let _ = status;
-    drop(loaded);
 }
 
 /// Memory of this process, in KiB.

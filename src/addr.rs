@@ -2,6 +2,16 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+/// Whether a text is a path of Windows, perhaps in quotes: it begins with `C:\`, `C:/` or `\\`. No address, URL
+/// or event filter begins so.
+pub fn is_windows_path(text: &str) -> bool {
+    match text.strip_prefix('"').unwrap_or(text).as_bytes() {
+        [drive, b':', b'\\' | b'/', ..] => drive.is_ascii_alphabetic(),
+        [b'\\', b'\\', ..] => true,
+        _ => false,
+    }
+}
+
 /// 4 or 16 raw bytes, never normalised, because peers compare the bytes (protocol.md A23).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RawAddr {

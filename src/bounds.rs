@@ -140,6 +140,11 @@ pub const LAST_SEND: Duration = Duration::from_millis(50);
 /// Receive errors in a row that mean trouble with the socket itself.
 pub const RECEIVE_ERRORS_IN_ROW: u32 = 64;
 
+/// The same for errors of which each takes one datagram off the queue, as Windows has them: more than an
+/// agent of a large cluster sends to members that are gone before it hears of one that lives, and so few
+/// that, with the pause that follows, a socket that fails without end costs little.
+pub const RECEIVE_RESETS_IN_ROW: u32 = 4096;
+
 /// Pause before a socket in trouble is read again.
 pub const RECEIVE_PAUSE: Duration = Duration::from_millis(50);
 

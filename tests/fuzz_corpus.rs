@@ -296,7 +296,14 @@ fn conversations() -> Vec<Vec<u8>> {
         payload: b"0.5".to_vec(),
         ..QueryRecord::default()
     };
-    let asked: [(u8, &str, Option<&dyn erased::Body>, Vec<&dyn erased::Body>); 9] = [
+    /// The request, the error and the body of its answer, and the records that follow.
+    type Exchange<'a> = (
+        u8,
+        &'a str,
+        Option<&'a dyn erased::Body>,
+        Vec<&'a dyn erased::Body>,
+    );
+    let asked: [Exchange<'_>; 9] = [
         (0, "", Some(&members), vec![]),
         (1, "", Some(&stats), vec![]),
         (2, "", Some(&coordinate), vec![]),

@@ -81,7 +81,7 @@ fn agree(case: &Case) {
 fn start(case: &Case) -> Vec<Agent> {
     let (first, second) = match case.first {
         Kind::Serf => (Kind::Serf, Kind::Fyrd),
-        Kind::Fyrd => (Kind::Fyrd, Kind::Serf),
+        Kind::Fyrd | Kind::Windows => (Kind::Fyrd, Kind::Serf),
     };
     let plan = |kind, name: &str| {
         Plan::new(kind, name)

@@ -249,6 +249,7 @@ impl World {
         let second = match second_peer {
             Kind::Fyrd => peer(Kind::Fyrd, "peer2").arg(&profile_flag),
             Kind::Serf => peer(Kind::Serf, "peer2").arg("-profile=local"),
+            Kind::Windows => unreachable!("wine keeps no pace with kills"),
         };
         let second = second.join(&first).start();
         let peers = [first, second].map(|agent| {
@@ -467,7 +468,7 @@ impl World {
         // Serf's own gossip of `local` is not sure to reach everybody.
         let peer = match self.peers[1].0.kind() {
             Kind::Fyrd => self.rng.random_range(0..2),
-            Kind::Serf => 0,
+            Kind::Serf | Kind::Windows => 0,
         };
         let names: Vec<String> = (0..count).map(|_| self.peer_fires(peer)).collect();
         if names.is_empty() {

@@ -56,7 +56,8 @@ fn row(nodes: usize, changes: usize, loss: f64) -> String {
     config.profile.push_pull_interval = Duration::ZERO;
     let mut world = World::new(config);
     let hosts = world.acquainted(nodes);
-    world.run_for(Duration::from_secs(20));
+    // Each node first says that it is there, a limited number of times.
+    world.run_for(Duration::from_secs(5));
     world.links.change_all(|link| link.loss = loss);
     let mut delays = Samples::default();
     for change in 0..changes {

@@ -65,14 +65,13 @@ const TOPOLOGIES: [Topology; 5] = [
                 let (a, b): (f64, f64) = (1.0 - rng.random::<f64>(), rng.random());
                 (-2.0 * a.ln()).sqrt() * (std::f64::consts::TAU * b).cos()
             };
-            let mut truth = vec![vec![0.0; 25]; 25];
-            for i in 0..25 {
-                for j in 0..i {
-                    let rtt = (0.100 + 0.010 * normal()).max(0.001);
-                    (truth[i][j], truth[j][i]) = (rtt, rtt);
-                }
-            }
-            truth
+            let drawn: Vec<f64> = (0..25 * 24 / 2)
+                .map(|_| (0.100 + 0.010 * normal()).max(0.001))
+                .collect();
+            matrix(25, |i, j| {
+                let (high, low) = (i.max(j), i.min(j));
+                drawn[high * (high - 1) / 2 + low]
+            })
         },
     },
 ];

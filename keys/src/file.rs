@@ -1,11 +1,12 @@
 //! The keyring file: a JSON list of keys as text, the first the primary, as Serf writes it.
 //!
-//! Saving never leaves half a file: the new one is written beside the old, synced, and renamed over it.
-//! Only the owner may read it.
+//! Saving never leaves half a file: the new one is written beside the old, synced, closed, and renamed over it.
+//! Only the owner may read it, and whoever may read everything: root, on Windows the system itself.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::error::Category;
 use zeroize::Zeroizing;
@@ -16,6 +17,17 @@ use crate::ring::{Keyring, RingError};
 /// The longest file that is read: several thousand keys, far more than a ring takes.
 pub const MAX_FILE_LEN: u64 = 256 * 1024;
 
+/// What some editors put before a text in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// How a text of Windows PowerShell begins, which writes UTF-16.
+const UTF_16: [u8; 2] = [0xff, 0xfe];
+
+/// How often to try again when another program holds a file open, as virus scanners and backups do for a
+/// moment, and how long to wait between tries: 2 s in all.
+const HELD_TRIES: u32 = 100;
+const HELD_PAUSE: Duration = Duration::from_millis(20);
+
 /// Loads a keyring. A key that is there twice counts once.
 pub fn load(path: &Path) -> Result<Keyring, KeyringFileError> {
     parse(&read(path)?, path)
@@ -23,8 +35,13 @@ pub fn load(path: &Path) -> Result<Keyring, KeyringFileError> {
 
 /// Reads the content of a keyring file; `path` is what errors name.
 pub fn parse(text: &[u8], path: &Path) -> Result<Keyring, KeyringFileError> {
+    // Windows editors put a mark at the start of a text.
+    let json = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+    if json.starts_with(&UTF_16) {
+        return Err(KeyringFileError::Utf16 { path: path.into() });
+    }
     let texts: Option<Vec<Option<Zeroizing<String>>>> =
-        serde_json::from_slice(text).map_err(|error| KeyringFileError::json(path, &error))?;
+        serde_json::from_slice(json).map_err(|error| KeyringFileError::json(path, &error))?;
     let texts = texts.unwrap_or_default();
     if texts.is_empty() {
         return Err(KeyringFileError::NoKeys { path: path.into() });
@@ -43,7 +60,8 @@ pub fn parse(text: &[u8], path: &Path) -> Result<Keyring, KeyringFileError> {
 /// Saves a keyring so that after a crash at any time the file holds either the old ring or the new one.
 ///
 /// Where `path` is a symbolic link, the file that it leads to is replaced. On Unix the file has mode 0600,
-/// or that of the file before it if that was stricter still.
+/// or that of the file before it if that was stricter still. On Windows its access list names the user of
+/// this process and the system, and takes nothing over from the directory.
 pub fn save(path: &Path, ring: &Keyring) -> Result<(), KeyringFileError> {
     replace(path, |file| file.write_all(to_json(ring).as_bytes()))
 }
@@ -64,6 +82,12 @@ pub enum KeyringFileError {
     /// The file is longer than any keyring.
     #[error("read {}: longer than the {MAX_FILE_LEN} bytes of the largest keyring file", path.display())]
     TooLong {
+        /// The file concerned.
+        path: PathBuf,
+    },
+    /// The file is text in UTF-16.
+    #[error("Failed to decode keyring file: {} is UTF-16, it must be UTF-8", path.display())]
+    Utf16 {
         /// The file concerned.
         path: PathBuf,
     },
@@ -209,13 +233,39 @@ fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Resu
     let mut temporary = builder
         .tempfile_in(dir)
         .map_err(KeyringFileError::io("create a file in", dir))?;
+    restrict(temporary.path()).map_err(KeyringFileError::io("restrict access to", temporary.path()))?;
     write(temporary.as_file_mut())
         .and_then(|()| temporary.as_file().sync_all())
         .map_err(KeyringFileError::io("write", &target))?;
-    temporary
-        .persist(&target)
-        .map_err(|error| KeyringFileError::io("replace", &target)(error.error))?;
+    let mut closed = Some(temporary.into_temp_path());
+    until_free(|| match closed.take().map(|file| file.persist(&target)) {
+        Some(Err(error)) => {
+            closed = Some(error.path);
+            Err(error.error)
+        }
+        Some(Ok(())) | None => Ok(()),
+    })
+    .map_err(KeyringFileError::io("replace", &target))?;
     sync_dir(dir)
+}
+
+/// Does something with a file, again and again for up to 2 s while another program has it open, which on
+/// Windows keeps it from being replaced. Blocks the thread.
+pub fn until_free(mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    for _ in 1..HELD_TRIES {
+        match attempt() {
+            Err(error) if is_held(&error) => std::thread::sleep(HELD_PAUSE),
+            result => return result,
+        }
+    }
+    attempt()
+}
+
+/// A file that is held is refused as one in use, or as one without permission.
+fn is_held(error: &io::Error) -> bool {
+    /// ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATION.
+    const HELD: [i32; 3] = [5, 32, 33];
+    cfg!(windows) && error.raw_os_error().is_some_and(|code| HELD.contains(&code))
 }
 
 /// Lets only the owner at the new file, from its creation on.
@@ -233,9 +283,21 @@ fn owner_only(builder: &mut tempfile::Builder<'_, '_>, old: &Path) {
     builder.permissions(fs::Permissions::from_mode(mode));
 }
 
-/// Windows has no modes: the new file takes over the access list of its directory.
+/// Windows has no modes; see [`restrict`].
 #[cfg(not(unix))]
 fn owner_only(_builder: &mut tempfile::Builder<'_, '_>, _old: &Path) {}
+
+/// The file has been its owner's alone since its creation.
+#[cfg(not(windows))]
+fn restrict(_new: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Lets only the owner at the new file, while it is still empty.
+#[cfg(windows)]
+fn restrict(new: &Path) -> io::Result<()> {
+    crate::access::owner_only(new)
+}
 
 /// Makes the rename itself survive a crash.
 #[cfg(unix)]
@@ -254,6 +316,53 @@ fn sync_dir(_dir: &Path) -> Result<(), KeyringFileError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_of_a_windows_editor_is_read() {
+        let text = format!("\u{feff}[\r\n  \"{K1}\",\r\n  \"{K2}\"\r\n]\r\n");
+        let (_dir, path) = file_with(&text);
+        let ring = load(&path).unwrap();
+        assert_eq!(
+            ring.keys()
+                .map(|key| key.to_text().to_string())
+                .collect::<Vec<_>>(),
+            [K1, K2]
+        );
+        let utf_16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        fs::write(&path, utf_16).unwrap();
+        let error = load(&path).unwrap_err().to_string();
+        assert!(
+            error.ends_with("keyring.json is UTF-16, it must be UTF-8"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_held_is_tried_again_for_a_while() {
+        let held = || io::Error::from_raw_os_error(32);
+        let mut tries = 0;
+        let freed = until_free(|| {
+            tries += 1;
+            if tries < 3 { Err(held()) } else { Ok(()) }
+        });
+        if cfg!(windows) {
+            assert_eq!((freed.is_ok(), tries), (true, 3));
+        } else {
+            // Here the number means something else, and nothing is worth a second try.
+            assert_eq!((freed.is_ok(), tries), (false, 1));
+        }
+        let mut tries = 0;
+        let never = until_free(|| {
+            tries += 1;
+            Err(if cfg!(windows) {
+                held()
+            } else {
+                ErrorKind::NotFound.into()
+            })
+        });
+        assert!(never.is_err());
+        assert_eq!(tries, if cfg!(windows) { HELD_TRIES } else { 1 });
+    }
     use crate::Cipher;
     use crate::testing::{K1, K2, key};
 

@@ -42,6 +42,8 @@
 //! # }
 //! ```
 
+#[cfg(windows)]
+pub mod access;
 mod cipher;
 pub mod file;
 mod key;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAdd
 use if_addrs::Interface;
 
 use super::files::os_error;
+use crate::addr::is_windows_path;
 use crate::serf::RawAddr;
 
 /// The port of an address that names none.
@@ -31,6 +32,9 @@ pub fn parse(text: &str, default_port: Option<u16>) -> Result<SocketAddr, String
 
 /// Splits into host and port, as [`parse`] does, without looking anything up.
 pub fn split(text: &str, default_port: Option<u16>) -> Result<(String, u16), String> {
+    if is_windows_path(text) {
+        return Err(format!("address {text}: it is a path, not a host and a port"));
+    }
     let is_v6 = |host: &str| {
         host.split('%')
             .next()

@@ -45,6 +45,7 @@ pub struct Settings {
     pub retry_max_attempts: i64,
     pub replay_on_join: bool,
     pub event_handlers: Vec<String>,
+    pub handler_shell: String,
     pub handler_timeout: Option<Duration>,
     pub snapshot_path: String,
     pub rejoin_after_leave: bool,
@@ -109,7 +110,7 @@ enum Slot {
 }
 
 /// Every key. Durations stand in the order in which their errors are looked for.
-const KEYS: [(&str, Slot); 46] = [
+const KEYS: [(&str, Slot); 47] = [
     ("node_name", Slot::Text(|s| &mut s.node_name)),
     ("role", Slot::Text(|s| &mut s.role)),
     ("tags", Slot::Tags(|s| &mut s.tags)),
@@ -134,6 +135,7 @@ const KEYS: [(&str, Slot); 46] = [
     ("retry_max_attempts", Slot::Number(|s| &mut s.retry_max_attempts)),
     ("replay_on_join", Slot::Switch(|s| &mut s.replay_on_join)),
     ("event_handlers", Slot::List(|s| &mut s.event_handlers)),
+    ("handler_shell", Slot::Text(|s| &mut s.handler_shell)),
     ("snapshot_path", Slot::Text(|s| &mut s.snapshot_path)),
     ("rejoin_after_leave", Slot::Switch(|s| &mut s.rejoin_after_leave)),
     ("enable_syslog", Slot::Switch(|s| &mut s.enable_syslog)),

@@ -8,7 +8,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::config::{Secret, Settings};
-use super::json;
+use super::{json, text};
 use crate::serf::Tags;
 use crate::swim::profile::Profile;
 
@@ -61,9 +61,11 @@ pub fn read_profile(name: &str) -> Result<Profile, String> {
             "Unknown profile: {name} (there are lan, wan, local, and files that end in .toml)"
         ));
     }
-    let text = fs::read_to_string(name)
-        .map_err(|e| format!("profile '{name}' could not be read: {}", os_error(&e)))?;
-    Profile::parse(name, &text).map_err(|e| e.to_string())
+    let unread = |reason: String| format!("profile '{name}' could not be read: {reason}");
+    let content = fs::read(name).map_err(|e| unread(os_error(&e)))?;
+    let text = std::str::from_utf8(text::of_file(&content).map_err(unread)?)
+        .map_err(|_| unread("it is not valid UTF-8".to_string()))?;
+    Profile::parse(name, text).map_err(|e| e.to_string())
 }
 
 /// Reads the encryption key that stands alone in a file, where neither the list of processes nor the
@@ -75,7 +77,9 @@ pub fn read_secret(path: &str) -> Result<Secret, String> {
             open_error(path, &e)
         )
     })?;
-    match std::str::from_utf8(&content).map(str::trim) {
+    let text =
+        text::of_file(&content).map_err(|e| format!("Error reading encryption key file '{path}': {e}"))?;
+    match std::str::from_utf8(text).map(str::trim) {
         Ok(text) if !text.is_empty() => Ok(Secret::new(text.to_string())),
         Ok(_) => Err(format!(
             "Encryption key file '{path}' is empty, it must hold one key as keygen prints it"
@@ -123,7 +127,7 @@ pub fn write_tags(path: &str, tags: &Tags) -> Result<(), String> {
         if let Ok(old) = fs::metadata(path) {
             fs::set_permissions(&temporary, old.permissions())?;
         }
-        fs::rename(&temporary, path)
+        fyrd_keys::file::until_free(|| fs::rename(&temporary, path))
     };
     write().map_err(|e| {
         // What there is of it only takes room, which is perhaps what was missing.
@@ -171,16 +175,28 @@ fn mismatch(value: &Value, wanted: &str) -> String {
 
 /// A file's error as Serf words it: `open PATH: no such file or directory`.
 pub fn open_error(path: &str, error: &io::Error) -> String {
-    let verb = if error.kind() == io::ErrorKind::IsADirectory {
-        "read"
-    } else {
-        "open"
-    };
-    format!("{verb} {path}: {}", os_error(error))
+    // Windows has no error of its own for this.
+    let is_directory =
+        cfg!(windows) && error.kind() == io::ErrorKind::PermissionDenied && Path::new(path).is_dir();
+    if is_directory || error.kind() == io::ErrorKind::IsADirectory {
+        return format!("read {path}: is a directory");
+    }
+    format!("open {path}: {}", os_error(error))
 }
 
-/// The operating system's words: lower case, without the error's number.
+/// The operating system's words: lower case, without the error's number. Windows speaks the user's language;
+/// what goes wrong most reads there as it does elsewhere.
 pub fn os_error(error: &io::Error) -> String {
+    let known = match error.kind() {
+        io::ErrorKind::NotFound => "no such file or directory",
+        io::ErrorKind::PermissionDenied => "permission denied",
+        io::ErrorKind::AlreadyExists => "file exists",
+        io::ErrorKind::StorageFull => "no space left on device",
+        _ => "",
+    };
+    if cfg!(windows) && !known.is_empty() {
+        return known.to_string();
+    }
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut chars = text.chars();

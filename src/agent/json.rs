@@ -2,12 +2,14 @@
 
 use serde_json::Value;
 
+use super::text;
+
 /// How deep the search for an error descends; serde_json itself stops at 128.
 const MAX_DEPTH: usize = 200;
 
 /// The first JSON value of a text; what follows it is ignored, as Serf does in configuration files.
 pub fn parse_first(bytes: &[u8]) -> Result<Value, String> {
-    let text = String::from_utf8_lossy(bytes);
+    let text = String::from_utf8_lossy(text::of_file(bytes)?);
     match serde_json::Deserializer::from_str(&text)
         .into_iter::<Value>()
         .next()
@@ -24,7 +26,7 @@ pub fn parse_first(bytes: &[u8]) -> Result<Value, String> {
 
 /// The only JSON value of a text.
 pub fn parse_whole(bytes: &[u8]) -> Result<Value, String> {
-    let text = String::from_utf8_lossy(bytes);
+    let text = String::from_utf8_lossy(text::of_file(bytes)?);
     serde_json::from_str(&text).map_err(|error| match syntax_error(&text, true) {
         Some(fault) => fault.to_string(),
         None => error.to_string(),

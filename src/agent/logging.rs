@@ -91,6 +91,13 @@ pub struct LogLine {
     pub text: Arc<str>,
 }
 
+impl LogLine {
+    /// The text without time and level, which logs of the system have from elsewhere.
+    pub fn message(&self) -> &str {
+        self.text.split_once("] ").map_or(&*self.text, |(_, text)| text)
+    }
+}
+
 /// The standard output of an agent; clones share it.
 #[derive(Clone)]
 pub struct Console {

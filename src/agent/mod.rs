@@ -6,6 +6,9 @@
 pub mod address;
 mod backend;
 pub mod config;
+mod delivery;
+#[cfg(windows)]
+pub mod event_log;
 mod event_loop;
 pub mod files;
 mod join;
@@ -19,18 +22,19 @@ mod rejoin;
 mod reload;
 mod seeds;
 mod shutdown;
-mod signals;
+pub mod signals;
 mod startup;
 mod stats;
 mod syslog;
 pub mod telemetry;
+mod text;
 
 use std::cell::Cell;
 use std::rc::Rc;
 
 use tracing::{error, info};
 
-pub use startup::run;
+pub use startup::{run, run_on};
 
 use crate::driver::{Handle, Stopped};
 use crate::events::handlers::Handlers;

@@ -13,6 +13,7 @@ use super::files;
 use super::logging::{Console, Level};
 use super::{mdns, syslog, telemetry};
 use crate::events::filter::HandlerSpec;
+use crate::events::shell::Shell;
 use crate::serf::{RawAddr, Tags};
 use crate::swim::profile::Profile;
 
@@ -248,9 +249,10 @@ pub(super) fn check(settings: &mut Settings, console: &Console) -> Result<Checke
     if settings.node_name.is_empty() {
         settings.node_name = gethostname::gethostname().to_string_lossy().into_owned();
     }
+    let shell = Shell::parse(&settings.handler_shell)?;
     let handlers = settings.event_handlers.iter();
     let handlers = handlers
-        .map(|text| HandlerSpec::parse(text))
+        .map(|text| HandlerSpec::parse(text, shell))
         .collect::<Result<_, _>>()?;
     let on_interface = match settings.interface.as_str() {
         "" => None,

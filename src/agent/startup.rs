@@ -19,7 +19,7 @@ use super::plan::Plan;
 use super::query_router::{self, QueryRouter};
 use super::rejoin::{self, Peer};
 use super::reload::Reload;
-use super::signals::{Signal, Signals};
+use super::signals::{Signal, Signals, Source};
 use super::{Agent, Shared, address, event_loop, files, shutdown, telemetry};
 use crate::driver::{self, BindError, Driver, DriverConfig, Ended, Handle, Sockets};
 use crate::events::handlers::Handlers;
@@ -38,20 +38,23 @@ const THREAD_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs an agent: the files at `paths`, overlaid by what `flags` say. Comes back with the exit code.
 pub fn run(paths: &[String], flags: Settings) -> u8 {
-    let console = Console::stdout();
-    console.receive_log();
-    let code = match start(paths, flags, &console) {
-        Ok(code) => code,
-        Err(line) => {
-            console.headline(&line);
-            FAILED
-        }
-    };
-    console.finish();
-    code
+    let code = run_on(Console::stdout(), Source::Process, paths, flags);
+    code.unwrap_or(FAILED)
 }
 
-fn start(paths: &[String], flags: Settings, console: &Console) -> Result<u8, String> {
+/// Runs an agent that speaks to this console and listens to these signals. The error is why it did not
+/// start, and was said on the console as well.
+pub fn run_on(console: Console, signals: Source, paths: &[String], flags: Settings) -> Result<u8, String> {
+    console.receive_log();
+    let ended = start(paths, flags, signals, &console);
+    if let Err(line) = &ended {
+        console.headline(line);
+    }
+    console.finish();
+    ended
+}
+
+fn start(paths: &[String], flags: Settings, signals: Source, console: &Console) -> Result<u8, String> {
     let mut settings = files::read_settings(paths)?;
     settings.merge(flags.clone());
     let plan = Plan::make(settings, console)?;
@@ -60,7 +63,7 @@ fn start(paths: &[String], flags: Settings, console: &Console) -> Result<u8, Str
         .enable_all()
         .build()
         .map_err(|e| format!("Failed to start the Serf agent: {}", files::os_error(&e)))?;
-    let ended = LocalSet::new().block_on(&runtime, serve(plan, reload, console));
+    let ended = LocalSet::new().block_on(&runtime, serve(plan, reload, signals, console));
     // A name that is still looked up would hold up the end for as long as its servers are silent. A file
     // that is being written is whole either way.
     runtime.shutdown_timeout(THREAD_PATIENCE);
@@ -81,9 +84,9 @@ pub(super) struct Running {
 }
 
 /// Starts everything, and waits for its end.
-async fn serve(mut plan: Plan, reload: Reload, console: &Console) -> Result<u8, String> {
-    let signals =
-        Signals::new().map_err(|e| format!("Failed to start the Serf agent: {}", files::os_error(&e)))?;
+async fn serve(mut plan: Plan, reload: Reload, signals: Source, console: &Console) -> Result<u8, String> {
+    let signals = Signals::new(signals)
+        .map_err(|e| format!("Failed to start the Serf agent: {}", files::os_error(&e)))?;
     info!(target: "agent", "Serf agent starting");
     let encrypted = plan.keyring.is_some();
     let (memory, recorder, past) = remember(&plan)?;

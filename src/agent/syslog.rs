@@ -1,17 +1,18 @@
 //! The system's log beside standard output (surface.md 2.11), local only: records go to the socket of the
-//! log daemon from a thread of their own, so that a stuck daemon holds nobody up.
+//! log daemon, on Windows to the event log.
 
+#[cfg(unix)]
+use super::delivery::Delivery;
+#[cfg(windows)]
+use super::event_log;
 use super::logging::{Level, LogLine, Sink};
 
 /// The socket is looked for at these places.
 #[cfg(unix)]
 const SOCKETS: [&str; 3] = ["/dev/log", "/var/run/syslog", "/var/run/log"];
 
-/// Records that wait for the daemon; those that come on top are lost.
-#[cfg(unix)]
-const WAITING_MAX: usize = 4096;
-
 /// The name under which records appear. It is Serf's, because people's filters look for it.
+#[cfg_attr(windows, allow(dead_code, reason = "the event log has its own"))]
 const TAG: &str = "serf";
 
 /// The facility when none is named.
@@ -47,16 +48,18 @@ const FACILITIES: [(&str, u8); 20] = [
 pub fn connect(facility: &str) -> Result<Box<dyn Sink>, String> {
     let facility = parse_facility(facility)?;
     let socket = unix::Socket::connect(&SOCKETS).ok_or("Unix syslog delivery error")?;
-    Ok(Box::new(unix::Syslog::start(socket, facility)))
+    let time = || chrono::Local::now().format("%b %e %H:%M:%S").to_string();
+    let record = move |line: &LogLine| record(line, facility, &time());
+    Ok(Box::new(Delivery::start(record, unix::deliver(socket))))
 }
 
-/// This system has no such log.
-#[cfg(not(unix))]
-pub fn connect(_facility: &str) -> Result<Box<dyn Sink>, String> {
-    Err("Platform does not support syslog".to_string())
+/// The event log of Windows, which knows no facilities; one that is none is a mistake here too.
+#[cfg(windows)]
+pub fn connect(facility: &str) -> Result<Box<dyn Sink>, String> {
+    parse_facility(facility)?;
+    event_log::connect()
 }
 
-#[cfg_attr(not(unix), allow(dead_code, reason = "there is no log to name one for"))]
 fn parse_facility(name: &str) -> Result<u8, String> {
     let upper = name.to_uppercase();
     FACILITIES
@@ -66,6 +69,7 @@ fn parse_facility(name: &str) -> Result<u8, String> {
         .ok_or_else(|| format!("invalid syslog facility: {name}"))
 }
 
+#[cfg_attr(windows, allow(dead_code, reason = "the event log has its own"))]
 fn severity(level: Level) -> u8 {
     match level {
         Level::Trace => 7,
@@ -78,10 +82,9 @@ fn severity(level: Level) -> u8 {
 
 /// A line as a record: `<PRI>Mon _D hh:mm:ss serf[PID]: component: text`. The daemon has time and
 /// severity from elsewhere, so the line's own are cut off; a line break would begin a forged record.
-#[cfg_attr(not(unix), allow(dead_code, reason = "there is no log to write it to"))]
+#[cfg_attr(windows, allow(dead_code, reason = "the event log has its own"))]
 fn record(line: &LogLine, facility: u8, time: &str) -> String {
-    let text = line.text.split_once("] ").map_or(&*line.text, |(_, text)| text);
-    let text = text.trim_end().replace(['\n', '\r'], " ");
+    let text = line.message().trim_end().replace(['\n', '\r'], " ");
     let priority = facility * 8 + severity(line.level);
     format!("<{priority}>{time} {TAG}[{}]: {text}\n", std::process::id())
 }
@@ -91,10 +94,7 @@ mod unix {
     use std::io::{self, Write};
     use std::os::unix::net::{UnixDatagram, UnixStream};
     use std::path::Path;
-    use std::sync::mpsc;
     use std::time::Duration;
-
-    use super::{Level, LogLine, Sink, WAITING_MAX, record};
 
     /// A daemon that takes no records for so long has lost this one.
     const PATIENCE: Duration = Duration::from_secs(5);
@@ -131,75 +131,11 @@ mod unix {
         }
     }
 
-    /// Gives records to the thread that carries them to the daemon.
-    pub struct Syslog {
-        facility: u8,
-        /// Gone after the end.
-        records: Option<mpsc::SyncSender<String>>,
-        /// Closed by the thread when it has delivered all records.
-        delivered: mpsc::Receiver<()>,
-        lost: u64,
-    }
-
-    impl Syslog {
-        pub fn start(socket: Socket, facility: u8) -> Syslog {
-            let (records, waiting) = mpsc::sync_channel(WAITING_MAX);
-            let (done, delivered) = mpsc::channel();
-            // Without a thread nobody receives, and every record counts as lost.
-            let _ = std::thread::Builder::new()
-                .name("syslog".to_string())
-                .spawn(move || {
-                    deliver(socket, &waiting);
-                    drop(done);
-                });
-            Syslog {
-                facility,
-                records: Some(records),
-                delivered,
-                lost: 0,
-            }
-        }
-
-        fn send(&self, line: &LogLine) -> bool {
-            let time = chrono::Local::now().format("%b %e %H:%M:%S").to_string();
-            let record = record(line, self.facility, &time);
-            self.records
-                .as_ref()
-                .is_some_and(|records| records.try_send(record).is_ok())
-        }
-    }
-
-    impl Sink for Syslog {
-        fn line(&mut self, line: &LogLine) {
-            if self.lost > 0 {
-                let text = format!(
-                    "[WARN] agent: {} records were lost, the log took no more",
-                    self.lost
-                );
-                let notice = LogLine {
-                    level: Level::Warn,
-                    text: text.into(),
-                };
-                if self.send(&notice) {
-                    self.lost = 0;
-                }
-            }
-            if !self.send(line) {
-                self.lost += 1;
-            }
-        }
-
-        fn finish(&mut self, patience: Duration) {
-            self.records = None;
-            let _ = self.delivered.recv_timeout(patience);
-        }
-    }
-
-    /// Delivers records for as long as there are any to come. A daemon that was restarted has a new
-    /// socket; a record that finds the old one is sent again over the new one, once.
-    fn deliver(socket: Socket, waiting: &mpsc::Receiver<String>) {
+    /// Takes records to the daemon. One that was restarted has a new socket; a record that finds the old one
+    /// is sent again over the new one, once.
+    pub fn deliver(socket: Socket) -> impl FnMut(String) {
         let mut socket = Some(socket);
-        for record in waiting {
+        move |record| {
             let sent = socket
                 .as_mut()
                 .is_some_and(|socket| socket.send(record.as_bytes()).is_ok());

@@ -18,7 +18,7 @@ pub(super) fn define() -> Command {
              files, lists are appended. The files are JSON; their keys can set all that flags can, and more. \
              The encryption key can also be given in the environment variable FYRD_ENCRYPT_KEY, where other \
              users of the host cannot see it.\n\nSIGHUP reads the files again. Log level, event handlers, \
-             their time limit (key handler_timeout), tags, leave_on_terminate and skip_leave_on_interrupt take \
+             their shell and time limit (key handler_timeout), tags, leave_on_terminate and skip_leave_on_interrupt take \
              effect at once, all else after a restart. Of the tags, those change that changed in the files; \
              tags set by the command tags stay. After a mistake in a file, all is as before.\n\nEach event \
              handler runs its script once an event, one after the other; different handlers run at the same \
@@ -56,6 +56,14 @@ pub(super) fn define() -> Command {
             flags::string("encrypt-file", "<path>", "File that holds this key alone, so that other users of the host cannot see it."),
             flags::string("keyring-file", "<path>", "File that holds the keys, and is kept up to date as they change."),
             flags::list("event-handler", "<handler>", "Script to run at events: SCRIPT, or FILTERS=SCRIPT. Repeatable."),
+            flags::string(
+                "handler-shell",
+                "system",
+                "What runs handlers: system (sh -c, on Windows cmd /C), or none. Then the script is split into words, \
+                 of which the first is the program, and nothing is expanded: on Unix by the rules for quotes of a \
+                 POSIX shell; on Windows the program ends at a blank or its closing quote, and gets the rest as it \
+                 is.",
+            ),
             flags::list("join", "<address>", "Member to join at the start. Repeatable; one that answers is enough, else the agent ends."),
             flags::list("retry-join", "<address>", "The same, but tried until it works."),
             flags::string("retry-interval", "30s", "How long to wait between these tries."),
@@ -133,6 +141,7 @@ fn settings(flags: &Flags) -> Result<Settings, String> {
         retry_max_attempts: flags.integer("retry-max").unwrap_or_default(),
         replay_on_join: flags.is_set("replay"),
         event_handlers: flags.list("event-handler"),
+        handler_shell: text("handler-shell"),
         snapshot_path: text("snapshot"),
         rejoin_after_leave: flags.is_set("rejoin"),
         enable_syslog: flags.is_set("syslog"),
@@ -177,7 +186,7 @@ mod tests {
             "-node=n", "-role=r", "-tags-file=tf", "-bind=b", "-advertise=a", "-iface=i", "-discover=d", "-mdns-iface=mi",
             "-mdns-disable-ipv4", "-mdns-disable-ipv6", "-encrypt=e", "-encrypt-file=ef", "-keyring-file=k", "-log-level=l", "-profile=p",
             "-protocol=3", "-rpc-addr=ra", "-join=j1", "-join=j2", "-retry-join=rj", "-retry-interval=2s", "-retry-max=4",
-            "-replay", "-event-handler=eh", "-snapshot=s", "-rejoin", "-syslog", "-broadcast-timeout=3s",
+            "-replay", "-event-handler=eh", "-handler-shell=hs", "-snapshot=s", "-rejoin", "-syslog", "-broadcast-timeout=3s",
             "-disable-compression", "-tag=x=1", "-tag=y=a=b", "-tag", "x=2",
         ]);
         let text = str::to_string;
@@ -206,6 +215,7 @@ mod tests {
             retry_max_attempts: 4,
             replay_on_join: true,
             event_handlers: vec![text("eh")],
+            handler_shell: text("hs"),
             snapshot_path: text("s"),
             rejoin_after_leave: true,
             enable_syslog: true,

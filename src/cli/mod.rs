@@ -24,6 +24,7 @@ mod query;
 mod reachability;
 mod rpc;
 mod rtt;
+mod service;
 mod simulate;
 mod snapshot;
 mod table;
@@ -105,6 +106,10 @@ const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand {
         define: rtt::define,
         run: rtt::run,
+    },
+    Subcommand {
+        define: service::define,
+        run: service::run,
     },
     Subcommand {
         define: simulate::define,

@@ -373,7 +373,7 @@ impl<N: Drive> Driver<N> {
                 self.rest_until = self.rest_until.filter(|until| *until > Instant::now());
                 self.feed(Input::Tick);
             }
-            Wake::Datagrams => return self.receive(),
+            Wake::Datagrams => return self.receive(UdpSocket::try_recv_from),
             Wake::Writable => self.send_waiting(),
             Wake::ReceiveError(error) => self.note_receive_error(&error),
             Wake::Stream(news) => self.stream_news(news),
@@ -411,10 +411,13 @@ impl<N: Drive> Driver<N> {
         }
     }
 
-    /// Receives what is there, up to a batch.
-    fn receive(&mut self) -> Fullness {
+    /// Takes what `next` has, up to a batch.
+    fn receive(
+        &mut self,
+        mut next: impl FnMut(&UdpSocket, &mut [u8]) -> io::Result<(usize, SocketAddr)>,
+    ) -> Fullness {
         for _ in 0..bounds::DATAGRAM_BATCH {
-            match self.udp.try_recv_from(&mut self.packet) {
+            match next(&self.udp, &mut self.packet) {
                 Ok((len, from)) => {
                     self.receive_errors_in_row = 0;
                     self.ledger.traffic().udp_received.add(len as f64);
@@ -435,12 +438,17 @@ impl<N: Drive> Driver<N> {
         Fullness::More
     }
 
-    /// Errors tell of a single datagram (of one that we sent, on Windows), not of the socket. Many in
-    /// a row do mean the socket; then it rests a moment between tries.
+    /// Errors tell of a single datagram, not of the socket. Many in a row do mean the socket; then it rests a
+    /// moment between tries. Of those that each stand for one datagram it takes far more to mean that.
     fn note_receive_error(&mut self, error: &io::Error) {
         count(&self.ledger.counters.receive_errors);
         self.receive_errors_in_row += 1;
-        if self.receive_errors_in_row >= bounds::RECEIVE_ERRORS_IN_ROW {
+        let in_row_max = if sockets::is_of_one_datagram(error) {
+            bounds::RECEIVE_RESETS_IN_ROW
+        } else {
+            bounds::RECEIVE_ERRORS_IN_ROW
+        };
+        if self.receive_errors_in_row >= in_row_max {
             self.receive_errors_in_row = 0;
             self.rest_until = Some(Instant::now() + bounds::RECEIVE_PAUSE);
         }

@@ -109,9 +109,19 @@ pub(super) fn plain(addr: SocketAddr) -> SocketAddr {
     }
 }
 
+/// Whether a receive that failed so has taken one datagram off the queue. Only Windows has such errors, and
+/// both are as frequent as peers like: a send to a closed port (a member that was killed) makes a later
+/// receive fail, and so does a datagram larger than the buffer.
+pub(super) fn is_of_one_datagram(error: &io::Error) -> bool {
+    /// No other system has so high a number.
+    const WSAEMSGSIZE: i32 = 10040;
+    error.kind() == io::ErrorKind::ConnectionReset || error.raw_os_error() == Some(WSAEMSGSIZE)
+}
+
 fn open(addr: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), kind, Some(protocol))?;
     if addr.is_ipv6() {
+        // Said in both cases, for systems differ: Windows means IPv6 alone by default.
         socket.set_only_v6(!addr.ip().is_unspecified())?;
     }
     socket.set_nonblocking(true)?;
@@ -121,8 +131,10 @@ fn open(addr: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> 
 fn bind_tcp(addr: SocketAddr) -> Result<TcpListener, BindError> {
     let fail = |step| move |error: io::Error| BindError::new("tcp", addr, step, &error);
     let socket = open(addr, Type::STREAM, Protocol::TCP).map_err(fail("socket"))?;
-    // On Unix this lets a restarted agent have its port back while old connections linger; on
-    // Windows the same option would let two agents share a port.
+    // On Unix this lets a restarted agent have its port back while old connections linger. On Windows it is
+    // to be had back without, and the option would let two agents share a port. What forbids others to use
+    // it against us there, SO_EXCLUSIVEADDRUSE, no safe library offers; without it, Windows refuses them
+    // unless they run as the same user.
     #[cfg(unix)]
     socket.set_reuse_address(true).map_err(fail("setsockopt"))?;
     socket.bind(&addr.into()).map_err(fail("bind"))?;

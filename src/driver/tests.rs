@@ -676,19 +676,38 @@ async fn a_slow_subscriber_loses_events_and_delays_nobody() {
     assert_eq!(agent.handle.counters().events_dropped, 3);
 }
 
-#[tokio::test]
-async fn receive_errors_neither_end_nor_spin_the_loop() {
+/// What Windows reports after a datagram to a closed port.
+fn connection_reset() -> io::Error {
+    if cfg!(windows) {
+        io::Error::from_raw_os_error(10054)
+    } else {
+        io::ErrorKind::ConnectionReset.into()
+    }
+}
+
+/// What Windows reports for a datagram that is larger than the buffer.
+fn message_too_long() -> io::Error {
+    io::Error::from_raw_os_error(10040)
+}
+
+/// A driver of its own that does not run yet.
+async fn assembled() -> (Driver<Echo>, Handle<Echo>, SocketAddr) {
     let sockets = Sockets::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let addr = sockets.local_addr();
     let node = |_| Ok(Echo::default());
-    let (mut driver, handle) = Driver::assemble(sockets, setup(None), Instant::now(), node).unwrap();
-    // What Windows reports after a datagram to a closed port, and for one that is too large.
-    let errors = [io::ErrorKind::ConnectionReset, io::ErrorKind::InvalidInput];
+    let (driver, handle) = Driver::assemble(sockets, setup(None), Instant::now(), node).unwrap();
+    (driver, handle, addr)
+}
+
+#[tokio::test]
+async fn receive_errors_neither_end_nor_spin_the_loop() {
+    let (mut driver, handle, addr) = assembled().await;
+    let other = || io::Error::from(io::ErrorKind::InvalidInput);
     for n in 1..bounds::RECEIVE_ERRORS_IN_ROW {
-        driver.act(Wake::ReceiveError(errors[n as usize % 2].into()));
+        driver.act(Wake::ReceiveError(other()));
         assert_eq!(driver.rest_until, None, "after {n} errors");
     }
-    driver.act(Wake::ReceiveError(errors[0].into()));
+    driver.act(Wake::ReceiveError(other()));
     assert!(
         driver.rest_until.is_some(),
         "a socket that only fails is left alone for a moment"
@@ -704,4 +723,45 @@ async fn receive_errors_neither_end_nor_spin_the_loop() {
     };
     agent.send(addr, b"still here").await;
     assert_eq!(agent.next().await.1, b"still here");
+}
+
+/// On Windows, half of a large cluster gone means one reset for each datagram to it: the living must be heard
+/// nevertheless, at once.
+#[tokio::test]
+async fn errors_of_single_datagrams_do_not_hold_up_the_next() {
+    let (mut driver, handle, addr) = assembled().await;
+    let mut packet = Vec::new();
+    Message::User(b"alive").encode(&mut packet);
+    let mut left = 10 * bounds::DATAGRAM_BATCH;
+    let mut queue = |_: &UdpSocket, buffer: &mut [u8]| {
+        if left == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        left -= 1;
+        match left {
+            n if n % 3 == 0 => Err(message_too_long()),
+            n if n > 1 => Err(connection_reset()),
+            _ => {
+                buffer[..packet.len()].copy_from_slice(&packet);
+                Ok((packet.len(), addr))
+            }
+        }
+    };
+    let mut turns = 1;
+    while driver.receive(&mut queue) == Fullness::More {
+        turns += 1;
+    }
+    // After each batch the loop does other things, and the whole queue was read without a rest.
+    assert_eq!((turns, driver.rest_until, driver.ended), (11, None, None));
+    let counters = handle.counters();
+    assert_eq!(counters.datagrams_received, 1);
+    assert_eq!(counters.receive_errors as usize, 10 * bounds::DATAGRAM_BATCH - 1);
+    // A socket that has nothing else to say, without end, is left alone for a moment.
+    let mut turns = 0;
+    while driver.rest_until.is_none() {
+        driver.receive(|_, _| Err(connection_reset()));
+        turns += 1;
+        assert!(turns <= bounds::RECEIVE_RESETS_IN_ROW, "it spins");
+    }
+    assert_eq!(driver.ended, None);
 }

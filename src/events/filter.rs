@@ -1,5 +1,7 @@
 //! Which events a handler or a stream wants: `[FILTERS=]SCRIPT` (surface.md 3.1).
 
+use super::shell::Shell;
+use crate::addr::is_windows_path;
 use crate::serf::Event;
 
 /// One event filter: a kind of event, for user events and queries also a name.
@@ -20,6 +22,8 @@ pub struct HandlerSpec {
     pub filters: Vec<EventFilter>,
     /// The command line.
     pub script: String,
+    /// What runs it.
+    pub shell: Shell,
 }
 
 impl EventFilter {
@@ -70,20 +74,31 @@ impl EventFilter {
 }
 
 impl HandlerSpec {
-    /// Reads `[FILTERS=]SCRIPT`. The error is a line for the user.
-    pub fn parse(text: &str) -> Result<HandlerSpec, String> {
-        let (filters, script) = text.split_once('=').unwrap_or(("", text));
+    /// Reads `[FILTERS=]SCRIPT`, of which the shell is to run the script. The error is a line for the user.
+    pub fn parse(text: &str, shell: Shell) -> Result<HandlerSpec, String> {
+        // An equals sign in what follows a path is part of the script.
+        let (filters, script) = if is_windows_path(text) {
+            ("", text)
+        } else {
+            text.split_once('=').unwrap_or(("", text))
+        };
         let filters = EventFilter::parse_list(filters);
         match filters.iter().find(|filter| !filter.is_valid()) {
             Some(bad) => Err(format!(
                 "Invalid event script: Event '{}' invoking '{script}'",
                 bad.event
             )),
-            None => Ok(HandlerSpec {
-                text: text.to_string(),
-                filters,
-                script: script.to_string(),
-            }),
+            None => {
+                shell
+                    .check(script)
+                    .map_err(|reason| format!("Invalid event script: '{script}': {reason}"))?;
+                Ok(HandlerSpec {
+                    text: text.to_string(),
+                    filters,
+                    script: script.to_string(),
+                    shell,
+                })
+            }
         }
     }
 }
@@ -104,7 +119,7 @@ mod tests {
     #[test]
     fn specifications() {
         type Entry = (&'static str, &'static str, &'static str);
-        let table: [(&str, &[Entry]); 7] = [
+        let table: [(&str, &[Entry]); 12] = [
             ("script.sh", &[("*", "", "script.sh")]),
             ("=script.sh", &[("*", "", "script.sh")]),
             ("member-join=a=b", &[("member-join", "", "a=b")]),
@@ -115,9 +130,14 @@ mod tests {
             ("user:deploy=x", &[("user", "deploy", "x")]),
             ("query:=x", &[("query", "", "x")]),
             ("user:a:b,query=x", &[("user", "a:b", "x"), ("query", "", "x")]),
+            (r"C:\x y\h.cmd a=b", &[("*", "", r"C:\x y\h.cmd a=b")]),
+            (r#""c:/h.exe" a=b"#, &[("*", "", r#""c:/h.exe" a=b"#)]),
+            (r"\\host\share\h a=b", &[("*", "", r"\\host\share\h a=b")]),
+            (r"query:C:\q=C:\h.cmd a=b", &[("query", r"C:\q", r"C:\h.cmd a=b")]),
+            (r"user=D:\h.cmd", &[("user", "", r"D:\h.cmd")]),
         ];
         for (text, expected) in table {
-            let spec = HandlerSpec::parse(text).unwrap();
+            let spec = HandlerSpec::parse(text, Shell::System).unwrap();
             let parsed: Vec<_> = spec
                 .filters
                 .iter()
@@ -134,8 +154,13 @@ mod tests {
             ),
         ];
         for (text, expected) in bad {
-            assert_eq!(HandlerSpec::parse(text).unwrap_err(), expected);
+            assert_eq!(HandlerSpec::parse(text, Shell::System).unwrap_err(), expected);
         }
+        assert!(HandlerSpec::parse("user=\"x", Shell::System).is_ok());
+        assert_eq!(
+            HandlerSpec::parse("user=\"x", Shell::None).unwrap_err(),
+            "Invalid event script: '\"x': missing closing quote"
+        );
     }
 
     #[test]

@@ -239,6 +239,7 @@ impl Worker {
         let command = self.spec.script.as_str();
         let script = Script {
             command,
+            shell: self.spec.shell,
             variables: environment::variables(event, name, &tags),
             input: environment::input(event),
             time_limit: time_limit.get(),

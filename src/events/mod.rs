@@ -7,5 +7,6 @@ pub mod filter;
 pub mod handlers;
 pub mod hub;
 mod script;
+pub mod shell;
 pub mod user_coalesce;
 mod window;

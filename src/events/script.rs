@@ -1,19 +1,29 @@
-//! Runs one script: the system's shell with input, environment, and one pipe for all output.
+//! Runs one script: the system's shell, or the program itself, with input, environment, and one pipe for all
+//! output.
 //!
 //! A script is over when nobody holds its output open any more and the process has ended, in this order:
 //! until then the process stays unreaped, so its process group's number is its own, and ending the group
-//! hits nobody else.
+//! hits nobody else. On Windows a job object stands for the group.
+
+#[cfg(unix)]
+#[path = "script/unix.rs"]
+mod system;
+#[cfg(windows)]
+#[path = "script/windows.rs"]
+mod system;
 
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tokio::process::{Child, ChildStdin};
+use tokio::process::ChildStdin;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
+use super::shell::Shell;
 use crate::bounds::HANDLER_OUTPUT;
+use system::{Child, Output, as_text, command, signal_name, signal_of};
 
 /// A script that takes longer is worth a line in the log.
 const SLOW: Duration = Duration::from_secs(1);
@@ -26,6 +36,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub(super) struct Script<'a> {
     /// The command line.
     pub command: &'a str,
+    /// What runs it.
+    pub shell: Shell,
     /// Set on top of the agent's own environment.
     pub variables: Vec<(String, String)>,
     /// Its standard input.
@@ -89,7 +101,7 @@ pub(super) async fn run(script: &Script<'_>, stop: impl Future<Output = ()>) -> 
         process.end().await;
     }
     Outcome {
-        output: process.output.tail.into_last(),
+        output: as_text(process.output.tail.into_last()),
         result,
     }
 }
@@ -120,13 +132,14 @@ struct Process {
 impl Process {
     fn start(script: &Script<'_>) -> io::Result<Process> {
         let (output, writer) = io::pipe()?;
-        let mut child = shell(script.command)
+        let mut command = command(script.command, script.shell)?;
+        command
             .envs(script.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(writer.try_clone()?)
-            .stderr(writer)
-            .spawn()?;
-        let stdin = child.stdin.take();
+            .stderr(writer);
+        let mut child = Child::spawn(command)?;
+        let stdin = child.take_stdin();
         Ok(Process {
             child,
             stdin,
@@ -155,10 +168,10 @@ impl Process {
 
     /// Asks the group to end, and then sees to it.
     async fn end(&mut self) {
-        signal_group(&mut self.child, false);
+        self.child.ask_to_end();
         // Whoever still holds the output after this has left the group.
         let _ = timeout(LAST_WORDS, self.output.read_to_end()).await;
-        signal_group(&mut self.child, true);
+        self.child.end();
         let _ = self.child.wait().await;
     }
 }
@@ -186,167 +199,63 @@ impl Tail {
     }
 }
 
-#[cfg(unix)]
-use unix::{Output, shell, signal_group, signal_name, signal_of};
-#[cfg(not(unix))]
-use windows::{Output, shell, signal_group, signal_name, signal_of};
-
-#[cfg(unix)]
-mod unix {
-    use std::io;
-    use std::os::fd::OwnedFd;
-    use std::os::unix::process::ExitStatusExt;
-    use std::process::ExitStatus;
-
-    use nix::sys::signal::{Signal, killpg};
-    use nix::unistd::Pid;
-    use tokio::io::AsyncReadExt;
-    use tokio::net::unix::pipe::Receiver;
-    use tokio::process::{Child, Command};
-
-    use super::Tail;
-
-    /// The reading end of a script's output, and what was read.
-    pub struct Output {
-        pipe: Receiver,
-        pub tail: Tail,
-    }
-
-    impl Output {
-        pub fn new(pipe: io::PipeReader) -> io::Result<Output> {
-            Ok(Output {
-                pipe: Receiver::from_owned_fd(OwnedFd::from(pipe))?,
-                tail: Tail::default(),
-            })
-        }
-
-        pub async fn read_to_end(&mut self) -> io::Result<()> {
-            let mut buffer = [0; 4096];
-            loop {
-                match self.pipe.read(&mut buffer).await? {
-                    0 => return Ok(()),
-                    len => self.tail.push(buffer.get(..len).unwrap_or_default()),
-                }
+/// Makes each CR LF one LF, if all lines end so: output in which some do not is no text of this system, and
+/// stays as it is. Of the first line, which can be the rest of one that was cut off, only the LF may be left.
+#[cfg(any(windows, test))]
+fn unix_line_ends(output: Vec<u8>) -> Vec<u8> {
+    let mut lines: Vec<&[u8]> = output.split(|byte| *byte == b'\n').collect();
+    // What follows the last line's end is no line, or one without an end.
+    let rest = lines.pop().unwrap_or_default();
+    let mut first = true;
+    let lines: Option<Vec<&[u8]>> = lines
+        .into_iter()
+        .map(|line| {
+            let cut_off = std::mem::take(&mut first) && line.is_empty();
+            if cut_off {
+                Some(line)
+            } else {
+                line.strip_suffix(b"\r")
             }
+        })
+        .collect();
+    match lines {
+        None => output,
+        Some(mut lines) => {
+            lines.push(rest);
+            lines.join(&b'\n')
         }
-    }
-
-    /// A shell with a process group of its own.
-    pub fn shell(command: &str) -> Command {
-        let mut shell = Command::new("/bin/sh");
-        shell.arg("-c").arg(command).process_group(0);
-        shell
-    }
-
-    /// Sends SIGTERM or SIGKILL to the group, unless its leader has been reaped.
-    pub fn signal_group(child: &mut Child, kill: bool) {
-        let signal = if kill { Signal::SIGKILL } else { Signal::SIGTERM };
-        if let Some(id) = child.id().and_then(|id| i32::try_from(id).ok()) {
-            // A group that is gone already is as good.
-            let _ = killpg(Pid::from_raw(id), signal);
-        }
-    }
-
-    pub fn signal_of(status: ExitStatus) -> i32 {
-        status.signal().unwrap_or_default()
-    }
-
-    /// Go's names of the usual signals.
-    pub fn signal_name(number: i32) -> String {
-        let name = match Signal::try_from(number) {
-            Ok(Signal::SIGHUP) => "hangup",
-            Ok(Signal::SIGINT) => "interrupt",
-            Ok(Signal::SIGQUIT) => "quit",
-            Ok(Signal::SIGABRT) => "aborted",
-            Ok(Signal::SIGKILL) => "killed",
-            Ok(Signal::SIGSEGV) => "segmentation fault",
-            Ok(Signal::SIGPIPE) => "broken pipe",
-            Ok(Signal::SIGALRM) => "alarm clock",
-            Ok(Signal::SIGTERM) => "terminated",
-            Ok(other) => other.as_str(),
-            Err(_) => return number.to_string(),
-        };
-        name.to_string()
     }
 }
 
-/// Here only the shell itself is ended, not what it started.
-#[cfg(not(unix))]
-mod windows {
-    use std::io::{self, Read};
-    use std::process::ExitStatus;
+#[cfg(test)]
+mod line_ends {
+    use super::unix_line_ends;
 
-    use tokio::process::{Child, Command};
-    use tokio::sync::mpsc;
-
-    use super::Tail;
-
-    /// What a thread reads from a script's output.
-    pub struct Output {
-        chunks: mpsc::Receiver<io::Result<Vec<u8>>>,
-        pub tail: Tail,
-    }
-
-    impl Output {
-        /// The pipe cannot be waited for, so a thread reads it; it ends with the last writer.
-        pub fn new(mut pipe: io::PipeReader) -> io::Result<Output> {
-            let (sender, chunks) = mpsc::channel(1);
-            let read = move || {
-                let mut buffer = [0; 4096];
-                loop {
-                    let chunk = match pipe.read(&mut buffer) {
-                        Ok(0) => return,
-                        Ok(len) => Ok(buffer.get(..len).unwrap_or_default().to_vec()),
-                        Err(e) => Err(e),
-                    };
-                    let failed = chunk.is_err();
-                    if sender.blocking_send(chunk).is_err() || failed {
-                        return;
-                    }
-                }
-            };
-            std::thread::Builder::new()
-                .name("handler-output".to_string())
-                .spawn(read)?;
-            Ok(Output {
-                chunks,
-                tail: Tail::default(),
-            })
+    #[test]
+    fn text_of_windows_loses_its_carriage_returns() {
+        let table = [
+            ("", ""),
+            ("a", "a"),
+            ("a\r\n", "a\n"),
+            ("a\r\n\r\nb", "a\n\nb"),
+            ("a\rb\r\n", "a\rb\n"),
+            // Cut off between the two.
+            ("\na\r\n", "\na\n"),
+            // Not all lines end so.
+            ("a\r\nb\n", "a\r\nb\n"),
+            ("a\n\r\n", "a\n\r\n"),
+            ("a\r", "a\r"),
+        ];
+        for (output, expected) in table {
+            let text = unix_line_ends(output.as_bytes().to_vec());
+            assert_eq!(String::from_utf8_lossy(&text), expected, "{output:?}");
         }
-
-        pub async fn read_to_end(&mut self) -> io::Result<()> {
-            while let Some(chunk) = self.chunks.recv().await {
-                self.tail.push(&chunk?);
-            }
-            Ok(())
-        }
-    }
-
-    pub fn shell(command: &str) -> Command {
-        let mut shell = Command::new("cmd");
-        shell.arg("/C");
-        #[cfg(windows)]
-        shell.raw_arg(command);
-        #[cfg(not(windows))]
-        shell.arg(command);
-        shell
-    }
-
-    pub fn signal_group(child: &mut Child, kill: bool) {
-        if kill {
-            // One that has ended already is as good.
-            let _ = child.start_kill();
-        }
-    }
-
-    pub fn signal_of(_: ExitStatus) -> i32 {
-        0
-    }
-
-    pub fn signal_name(number: i32) -> String {
-        number.to_string()
     }
 }
+
+#[cfg(all(test, windows))]
+#[path = "script/windows_tests.rs"]
+mod windows_tests;
 
 #[cfg(all(test, unix))]
 mod tests {
@@ -358,6 +267,7 @@ mod tests {
     async fn run_for(command: &str, input: &[u8], time_limit: Option<Duration>) -> Outcome {
         let script = Script {
             command,
+            shell: Shell::System,
             variables: vec![("SERF_EVENT".to_string(), "user".to_string())],
             input: input.to_vec(),
             time_limit,
@@ -389,6 +299,34 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread")]
+    async fn without_a_shell_nothing_is_expanded() {
+        let run_without = async |command| {
+            let script = Script {
+                command,
+                shell: Shell::None,
+                variables: vec![("SERF_EVENT".to_string(), "user".to_string())],
+                input: b"in\n".to_vec(),
+                time_limit: None,
+            };
+            run(&script, std::future::pending()).await
+        };
+        let outcome = run_without("printf '%s,' \"a  b\" $SERF_EVENT * ';' true").await;
+        assert_eq!(
+            String::from_utf8_lossy(&outcome.output),
+            "a  b,$SERF_EVENT,*,;,true,"
+        );
+        assert_eq!(run_without("printenv SERF_EVENT").await.output, b"user\n");
+        assert_eq!(run_without("cat").await.output, b"in\n");
+        for bad in ["nosuchprogram x", "'x", ""] {
+            let outcome = run_without(bad).await;
+            assert!(
+                matches!(outcome.result, Err(Failure::NotStarted(_))),
+                "{bad}: {outcome:?}"
+            );
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
     async fn the_end_of_a_long_output_is_kept_while_input_waits() {
         // Far more than pipes hold, both ways: neither side may wait for the other.
         let input = vec![b'x'; 1 << 20];
@@ -406,6 +344,7 @@ mod tests {
     async fn what_cannot_start_is_a_failure() {
         let script = Script {
             command: "true",
+            shell: Shell::System,
             variables: vec![("SERF_USER_EVENT".to_string(), "a\0b".to_string())],
             input: Vec::new(),
             time_limit: None,

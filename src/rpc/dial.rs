@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
+use crate::addr::is_windows_path;
+
 use super::client::Stream;
 
 /// Marks the address of a Unix socket; what follows is its path.
@@ -115,6 +117,9 @@ async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ()> {
 
 /// Splits `host:port`, `[v6]:port` and `:port`; the brackets are not part of the host.
 pub fn split_host_port(address: &str) -> Result<(&str, &str), &'static str> {
+    if is_windows_path(address) {
+        return Err("it is a path, not a host and a port");
+    }
     const MISSING_PORT: &str = "missing port in address";
     const TOO_MANY_COLONS: &str = "too many colons in address";
     let (before, port) = address.rsplit_once(':').ok_or(MISSING_PORT)?;
@@ -203,6 +208,8 @@ mod tests {
             ("ab[c:1", Err("unexpected '[' in address")),
             ("ab]c:1", Err("unexpected ']' in address")),
             ("[a[b]:1", Err("unexpected '[' in address")),
+            (r"C:\fyrd.sock", Err("it is a path, not a host and a port")),
+            ("C:1", Ok(("C", "1"))),
             ("[a]:1]", Err("unexpected ']' in address")),
         ];
         for (address, expected) in cases {

@@ -87,7 +87,10 @@ fn begin_life(
     first: &Batch,
 ) -> Result<(u32, Store), Trouble> {
     let Some((generation, mut store)) = store else {
-        return worker::build(home, &settings.node, |store| store.apply(first, worker::now()));
+        let (generation, store) =
+            worker::build(home, &settings.node, |store| store.apply(first, worker::now()))?;
+        home.clear_except(Some(generation));
+        return Ok((generation, store));
     };
     let begun = store
         .begin(&settings.node)

@@ -210,7 +210,7 @@ impl Swim {
         self.probe = None;
         self.probe_pending = false;
         for (&id, suspicion) in &mut self.suspicions {
-            suspicion.postpone(pause);
+            suspicion.postpone(now, pause);
             self.timers
                 .set(suspicion.deadline().max(now), Timer::Suspicion(id));
         }

@@ -37,9 +37,10 @@ impl Suspicion {
         self.started + suspicion_timeout(self.confirmations(), self.k, self.min, self.max)
     }
 
-    /// Moves the deadline by a time in which nobody could have been heard.
-    pub fn postpone(&mut self, by: Duration) {
-        self.started += by;
+    /// Moves the deadline by a time until `now` in which nobody could have been heard. One that began after
+    /// that time, with what had waited to be heard, has lost nothing.
+    pub fn postpone(&mut self, now: Time, by: Duration) {
+        self.started = (self.started + by).min(now);
     }
 
     /// How many peers have confirmed.
@@ -88,10 +89,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_of_ours_is_given_back() {
+    fn a_pause_of_ours_is_given_back_as_far_as_it_was_lost() {
         let (min, max) = (Duration::from_secs(4), Duration::from_secs(24));
-        let mut suspicion = Suspicion::new(Time::ZERO, 2, min, max, "a");
-        suspicion.postpone(Duration::from_secs(30));
-        assert_eq!(suspicion.deadline(), Time::ZERO + Duration::from_secs(30) + max);
+        let (pause, now) = (Duration::from_secs(30), Time::ZERO + Duration::from_secs(31));
+        let mut before = Suspicion::new(Time::ZERO, 2, min, max, "a");
+        before.postpone(now, pause);
+        assert_eq!(before.deadline(), Time::ZERO + pause + max);
+        let mut after = Suspicion::new(now, 2, min, max, "a");
+        after.postpone(now, pause);
+        assert_eq!(after.deadline(), now + max);
     }
 }

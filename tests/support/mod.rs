@@ -41,6 +41,8 @@ pub enum Kind {
     Serf,
     /// The program under test.
     Fyrd,
+    /// The same, built for Windows; it needs a launcher that runs such programs.
+    Windows,
 }
 
 impl Kind {
@@ -49,6 +51,10 @@ impl Kind {
         match self {
             Kind::Serf => serf_program(),
             Kind::Fyrd => env!("CARGO_BIN_EXE_fyrd"),
+            Kind::Windows => concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/target/windows/x86_64-pc-windows-gnu/debug/fyrd.exe"
+            ),
         }
     }
 
