@@ -28,6 +28,8 @@ const DESCRIPTION: &str = "Keeps the list of living members of a cluster, and ru
 
 /// The service manager's numbers for what goes wrong most.
 const ERROR_SERVICE_DOES_NOT_EXIST: i32 = 1060;
+/// It is stopping already.
+const ERROR_SERVICE_CANNOT_ACCEPT_CTRL: i32 = 1061;
 const ERROR_SERVICE_NOT_ACTIVE: i32 = 1062;
 const ERROR_FAILED_SERVICE_CONTROLLER_CONNECT: i32 = 1063;
 
@@ -97,8 +99,9 @@ pub fn uninstall(name: &str) -> Result<String, String> {
 
 /// Waits until the service has stopped; one that takes too long ends when the system does.
 fn stop(service: &Service) -> windows_service::Result<()> {
+    let needless = [ERROR_SERVICE_CANNOT_ACCEPT_CTRL, ERROR_SERVICE_NOT_ACTIVE];
     if let Err(e) = service.stop()
-        && os_code(&e) != Some(ERROR_SERVICE_NOT_ACTIVE)
+        && !os_code(&e).is_some_and(|code| needless.contains(&code))
     {
         return Err(e);
     }
@@ -183,6 +186,9 @@ fn service_main(_arguments: Vec<OsString>) {
     {
         let _ = event_log::report(Level::Err, &line);
     }
+    // The manager knows that the service has stopped, and there is no other in this process. Not every
+    // system (wine) lets go of the main thread by itself.
+    std::process::exit(0);
 }
 
 fn serve(name: &str, config: &Path) -> Result<(), String> {
