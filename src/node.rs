@@ -409,7 +409,7 @@ impl Node {
                 errors,
             } => {
                 if contacted > 0 {
-                    self.serf.end_catching_up();
+                    self.serf.joined(now);
                 }
                 let Some((command, announce)) = self.joins.remove(&id) else {
                     debug!(target: "serf", "reconnected to {contacted} nodes, {} errors", errors.len());

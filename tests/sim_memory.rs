@@ -290,3 +290,53 @@ fn a_node_that_went_long_ago_is_not_kept_from_coming_back() {
     assert!(world.run_until(secs(60), |world| world.all_alive(&hosts)));
     assert!(world.now() > Time::ZERO + secs(600));
 }
+
+#[test]
+fn who_went_while_a_node_was_away_is_known_as_gone_and_not_looked_for_for_ever() {
+    for seed in SEEDS {
+        let (mut world, hosts) = cluster(seed, 5);
+        let away = hosts[0];
+        world.run_for(secs(60));
+        world.crash(away);
+        assert_eq!(world.ask(hosts[3], Command::Leave), Answer::Done);
+        world.crash(hosts[3]);
+        world.crash(hosts[4]);
+        // Long enough that nobody lists the dead any more.
+        world.run_for(secs(600));
+        let back = world.now();
+        world.start(away);
+        rejoin(&mut world, away, hosts[1]);
+        let known = |world: &World| {
+            let host = world.host(away);
+            host.status_of("n3") == Some(MemberStatus::Left)
+                && host.status_of("n4") == Some(MemberStatus::Failed)
+        };
+        assert!(world.run_until(secs(60), known), "seed {seed}");
+        let told = |kind, name: &str| {
+            let events = world.host(away).member_events(kind, name);
+            events.into_iter().filter(|at| *at > back).count()
+        };
+        assert_eq!(told(MemberEventKind::Leave, "n3"), 1, "seed {seed}");
+        assert_eq!(told(MemberEventKind::Failed, "n4"), 1, "seed {seed}");
+        assert_eq!(
+            told(MemberEventKind::Failed, "n1") + told(MemberEventKind::Failed, "n2"),
+            0
+        );
+        // The one that failed is tried again, and found when it is back.
+        world.start(hosts[4]);
+        let found = |world: &World| world.host(away).status_of("n4") == Some(MemberStatus::Alive);
+        assert!(world.run_until(secs(300), found), "seed {seed}");
+        // Another restart finds what was told, not what was before.
+        world.run_for(secs(DAY / 2));
+        world.crash(away);
+        world.start(away);
+        assert_eq!(
+            world.host(away).status_of("n3"),
+            Some(MemberStatus::Left),
+            "seed {seed}"
+        );
+        let forgotten = |world: &World| world.host(away).status_of("n3").is_none();
+        rejoin(&mut world, away, hosts[1]);
+        assert!(world.run_until(secs(DAY / 2 + 120), forgotten), "seed {seed}");
+    }
+}

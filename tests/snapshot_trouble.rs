@@ -153,19 +153,23 @@ fn a_disk_that_is_read_only_at_the_start_keeps_nobody_from_the_cluster() {
     subject.kill();
     disk.shell(&format!("mount -o remount,ro {}", disk.path().display()))
         .success();
-    let Err(ended) = with_snapshot("subject", &path)
-        .launcher(&disk.launcher())
-        .try_start()
-    else {
-        panic!("what cannot be locked is not safe to be read");
-    };
-    assert_eq!(ended.code, Some(1));
-    assert!(ended.output.contains("read-only file system"), "{}", ended.output);
+    subject.restart();
+    let info = until_state(&subject, "degraded");
+    assert!(info["reason"].contains("read-only file system"), "{info:?}");
+    // What stands there counts all the same: it rejoins, and its clocks go on.
+    all_alive(&[&subject, &peer]);
+    assert!(event_time(&subject) >= 2);
     disk.shell(&format!("mount -o remount,rw {}", disk.path().display()))
         .success();
-    subject.restart();
-    assert_eq!(snapshot_info(&subject)["state"], "recording");
-    all_alive(&[&subject, &peer]);
+    until_state(&subject, "recording");
+    fire(&subject, "after", "");
+    subject.info();
+    subject.kill();
+    let (events, _) = stored(&disk.seen_from_outside().join("snapshot"));
+    assert!(
+        events.contains("before") && events.contains("after"),
+        "{events:?}"
+    );
 }
 
 /// All files below a folder.
@@ -225,7 +229,12 @@ fn a_damaged_store_is_set_aside_with_one_warning_and_a_new_one_begun() {
                 name.to_string_lossy().contains("unreadable")
             })
             .count();
-        assert_eq!((warnings, aside), (1, 1), "{damage}: {log}");
+        assert_eq!(warnings, aside, "{damage}: {log}");
+        // What is left of a log that was cut can be whole, as it was at some earlier time.
+        assert!(
+            aside == 1 || (aside == 0 && damage == "truncated"),
+            "{damage}: {log}"
+        );
         assert_eq!(snapshot_info(&subject)["state"], "recording", "{damage}");
         // The new one is as good as any.
         subject.cli(&["join", &peer.address()]).success();

@@ -174,7 +174,8 @@ impl<R: Keep> Commit<R> {
 
     /// Whether there is a use in waiting.
     fn waits(&self) -> bool {
-        self.overdue.is_none() && self.recorder.is_recording()
+        let caught_up = |marks: Marks| self.recorder.durable().cover(&marks);
+        self.overdue.is_none_or(caught_up) && self.recorder.is_recording()
     }
 
     /// Whether what shows these clocks must wait.

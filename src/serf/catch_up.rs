@@ -6,8 +6,12 @@
 
 use std::collections::BTreeSet;
 
+use tracing::info;
+
+use super::members::Entry;
 use super::{Serf, Timer, verbatim};
-use crate::bounds::{CATCH_UP_EVENTS, CATCH_UP_MAX};
+use crate::bounds::{CATCH_UP_EVENTS, CATCH_UP_MAX, MAX_MEMBERS};
+use crate::serf::types::{MemberEventKind, MemberStatus};
 use crate::time::Time;
 use crate::wire::SerfMessage;
 
@@ -15,6 +19,15 @@ use crate::wire::SerfMessage;
 pub(super) type Waiting = BTreeSet<(u64, Box<[u8]>)>;
 
 impl Serf {
+    /// A join has succeeded, and with it the whole state of a peer has been merged.
+    pub fn joined(&mut self, now: Time) {
+        self.end_catching_up();
+        if !self.unmet.is_empty() {
+            let wait = self.config.profile.serf.reconnect_interval;
+            self.timers.set(now + wait, Timer::Unmet);
+        }
+    }
+
     /// User events by gossip wait from now on.
     pub(super) fn begin_catching_up(&mut self, now: Time) {
         self.catching_up = Some(Waiting::new());
@@ -35,13 +48,47 @@ impl Serf {
 
     /// What was missed has come. Now the events that had to wait are handled, those that came with it
     /// excepted, as they are known by now.
-    pub fn end_catching_up(&mut self) {
+    pub(super) fn end_catching_up(&mut self) {
         for (_, message) in self.catching_up.take().unwrap_or_default() {
             if let Ok(SerfMessage::UserEvent(event)) = SerfMessage::decode(&message)
                 && self.handle_user_event(&event)
             {
                 self.queues.events.push(None, verbatim(&message), None);
             }
+        }
+    }
+
+    /// Who was there in an earlier life, and is unknown to the peers that have been met, went meanwhile. Listeners
+    /// are told, as if this node had not been away, and whoever failed is tried again like all others.
+    pub(super) fn end_unmet(&mut self, now: Time) {
+        for record in std::mem::take(&mut self.unmet) {
+            let name = &record.facts.name;
+            if self.members.find(name).is_some() || self.members.len() >= MAX_MEMBERS {
+                continue;
+            }
+            let (mut left, mut status_ltime) = (record.status == MemberStatus::Leaving, record.status_ltime);
+            if let Some(intent) = self
+                .intents
+                .get(&**name)
+                .filter(|intent| intent.ltime > status_ltime)
+            {
+                (left, status_ltime) = (intent.leaves, intent.ltime);
+            }
+            let (status, kind) = if left {
+                info!(target: "serf", "EventMemberLeave: {name} {} (while this node was away)", record.facts.addr);
+                (MemberStatus::Left, MemberEventKind::Leave)
+            } else {
+                info!(target: "serf", "EventMemberFailed: {name} {} (while this node was away)", record.facts.addr);
+                (MemberStatus::Failed, MemberEventKind::Failed)
+            };
+            let id = self.members.insert(Entry {
+                facts: record.facts,
+                status,
+                status_ltime,
+            });
+            self.gone_since.insert(id, now);
+            self.record_member(id);
+            self.emit_member(kind, id);
         }
     }
 }

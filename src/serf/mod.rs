@@ -46,7 +46,7 @@ use crate::serf::keys::{KeyBytes, KeyOp};
 use crate::serf::lamport::LamportClock;
 use crate::serf::measures::SerfMeasures;
 use crate::serf::members::{Members, count};
-use crate::serf::memory::{Marks, Memory, Record};
+use crate::serf::memory::{Marks, MemberRecord, Memory, Record};
 use crate::serf::queries::{OpenQuery, OwnQuery};
 use crate::serf::user_events::EventSlot;
 use crate::swim::formulas::retransmit_limit;
@@ -158,6 +158,8 @@ enum Timer {
     CheckQueues,
     /// What was missed over a restart has not come.
     CatchUp,
+    /// Whoever was there in an earlier life, and has not been met since, is gone.
+    Unmet,
     /// No more answers to this query of ours.
     OwnQuery(QueryKey),
     /// No more answers of ours to this query of others.
@@ -192,6 +194,8 @@ pub struct Serf {
     query_min_time: u64,
     /// User events that wait for those of the time when this node was down.
     catching_up: Option<catch_up::Waiting>,
+    /// The members that were there in an earlier life, until the first join is over.
+    unmet: Vec<MemberRecord>,
     /// The clocks after the last thing that this node itself has said.
     said: Marks,
     queries: Vec<(u64, Vec<u32>)>,
@@ -233,6 +237,7 @@ impl Serf {
             event_min_time: 0,
             query_min_time: 0,
             catching_up: None,
+            unmet: Vec::new(),
             said: Marks::default(),
             queries: vec![(0, Vec::new()); serf.query_buffer.max(1)],
             own_queries: BTreeMap::new(),
@@ -261,6 +266,7 @@ impl Serf {
                 Timer::Reconnect => self.reconnect(now),
                 Timer::CheckQueues => self.check_queues(now),
                 Timer::CatchUp => self.end_catching_up(),
+                Timer::Unmet => self.end_unmet(now),
                 Timer::OwnQuery(key) => self.end_own_query(key),
                 Timer::OpenQuery(key) => drop(self.open_queries.remove(&key)),
                 Timer::Prune(id, ltime) => self.end_prune(now, id, ltime),

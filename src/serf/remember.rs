@@ -141,6 +141,7 @@ impl Serf {
                 let leaves = record.status == MemberStatus::Leaving;
                 self.remember_intent(now, name, record.status_ltime, leaves);
             }
+            self.unmet.push(record.clone());
         } else if self.members.len() < MAX_MEMBERS {
             let id = self.members.insert(Entry {
                 facts: Arc::clone(&record.facts),
