@@ -242,7 +242,7 @@ pub const RPC_KEEPALIVE: Duration = Duration::from_secs(60);
 /// How long an answer may wait for an RPC client that does not read.
 pub const RPC_WRITE: Duration = Duration::from_secs(10);
 
-/// How long a refused RPC client may take to read why.
+/// How long a refused RPC client may take to read why, and one that made the agent leave to close.
 pub const RPC_LINGER: Duration = Duration::from_secs(1);
 
 /// What an event counts in the ring beyond its name and payload, in memory as on the wire. With it the

@@ -88,7 +88,10 @@ impl<B: Backend> Client<B> {
             losses: Losses::of(&peer),
         };
         match client.converse().await {
-            Ok(true) => left.notify_one(),
+            Ok(true) => {
+                client.wait_for_its_end().await;
+                left.notify_one();
+            }
             Ok(false) => {}
             Err(reason) => error!(target: "agent.ipc", "{reason} client={peer}"),
         }
@@ -197,6 +200,13 @@ impl<B: Backend> Client<B> {
 
     pub(super) async fn send(&self, error: &str, body: Option<&impl Serialize>) -> Result<(), String> {
         self.outbox.answer(self.header.seq, error, body).await
+    }
+
+    /// Lets the client close first, for a moment. To Serf's own client an answer and the end of the connection
+    /// behind it are two pieces of news, and it takes either first.
+    async fn wait_for_its_end(&mut self) {
+        let ended = async { while let Ok(Some(_)) = self.requests.next().await {} };
+        let _ = timeout(bounds::RPC_LINGER, ended).await;
     }
 
     /// Closes the sending side, then reads what the client had under way, for a moment: closing over
