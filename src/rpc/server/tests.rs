@@ -780,8 +780,11 @@ async fn the_real_command_line_understands_this_server() {
     with_server(None, async |server: Server| {
         let run = async |args: &[&str]| real_serf(server.addr, args).await;
         let Some(members) = run(&["members"]).await else {
-            assert!(cfg!(windows), "serf is missing; tests/run installs it");
-            return;
+            // There is none to run under wine.
+            if cfg!(windows) {
+                return;
+            }
+            panic!("serf is missing; tests/run installs it");
         };
         assert_eq!(members, (Some(0), MEMBERS_TABLE.to_owned()));
         let ok = |text: &str| Some((Some(0), text.to_owned()));
