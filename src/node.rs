@@ -248,6 +248,11 @@ impl Node {
         self.collect(now);
     }
 
+    /// See [`Serf::has_merged`].
+    pub fn has_merged(&self) -> bool {
+        self.serf.has_merged()
+    }
+
     /// This node's incarnation.
     pub fn incarnation(&self) -> u32 {
         self.swim.incarnation()

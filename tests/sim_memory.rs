@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use fyrd::addr::RawAddr;
 use fyrd::serf::{Answer, Command, MemberEventKind, MemberStatus, QueryParams};
 use fyrd::sim::{HostId, World, WorldConfig};
 use fyrd::time::Time;
+use fyrd::wire::{Alive, Message};
 
 const SEEDS: [u64; 4] = [31, 32, 33, 34];
 
@@ -339,4 +341,41 @@ fn who_went_while_a_node_was_away_is_known_as_gone_and_not_looked_for_for_ever()
         rejoin(&mut world, away, hosts[1]);
         assert!(world.run_until(secs(DAY / 2 + 120), forgotten), "seed {seed}");
     }
+}
+
+#[test]
+fn who_is_known_by_gossip_alone_has_not_told_what_was_missed() {
+    // The agent looks for a peer until a whole state has come; before, it stopped when it had heard of all.
+    let (mut world, hosts) = cluster(51, 3);
+    let away = hosts[2];
+    world.crash(away);
+    world.ask(hosts[0], event("missed"));
+    world.run_for(secs(2));
+    world.start(away);
+    let heard = |world: &World| {
+        let host = world.host(away);
+        host.status_of("n0").is_some() && host.status_of("n1").is_some()
+    };
+    for (host, name) in [(hosts[0], "n0"), (hosts[1], "n1")] {
+        let RawAddr::V4(addr) = world.host(host).config.addr else {
+            panic!("simulated hosts have IPv4 addresses")
+        };
+        let mut plain = Vec::new();
+        let alive = Alive {
+            incarnation: 9,
+            node: name,
+            addr: &addr,
+            port: world.host(host).config.port,
+            meta: b"\xff\x80",
+            vsn: &[1, 5, 2, 2, 5, 5],
+        };
+        Message::Alive(alive).encode(&mut plain);
+        world.forge(world.host(host).addr(), away, plain);
+    }
+    assert!(world.run_until(secs(1), heard));
+    assert!(!world.node(away).has_merged());
+    assert_eq!(names(&world, away), [""; 0]);
+    rejoin(&mut world, away, hosts[0]);
+    assert!(world.node(away).has_merged());
+    assert_eq!(names(&world, away), ["missed"]);
 }

@@ -174,18 +174,25 @@ impl Rejoin {
         };
         let look = move |node: &Node| {
             let stats = node.stats();
-            (stats, due(stats.members).then(|| node.members()))
+            (
+                stats,
+                node.has_merged(),
+                due(stats.members).then(|| node.members()),
+            )
         };
-        let (stats, members) = self.handle.read(look).await?;
+        let (stats, merged, members) = self.handle.read(look).await?;
         let here = stats.members.saturating_sub(stats.failed + stats.left);
-        self.policy.company(self.now(), here > 1);
+        // Who is known by gossip alone has not told what was missed, so somebody must be dialled nevertheless.
+        self.policy.company(self.now(), merged && here > 1);
         let Some(members) = members else {
             return Ok(true);
         };
-        self.looked = Some((Instant::now(), stats.members));
+        self.looked = merged.then(|| (Instant::now(), stats.members));
         // The list is in the order of names.
         let find = |name: &str| members.binary_search_by(|member| (*member.name).cmp(name));
-        self.policy.met(|name| find(name).is_ok());
+        if merged {
+            self.policy.met(|name| find(name).is_ok());
+        }
         let me = find(&self.name).ok().and_then(|place| members.get(place));
         Ok(me.is_none_or(|me| me.status == MemberStatus::Alive))
     }

@@ -194,6 +194,8 @@ pub struct Serf {
     query_min_time: u64,
     /// User events that wait for those of the time when this node was down.
     catching_up: Option<catch_up::Waiting>,
+    /// Whether a peer's whole state has been merged.
+    merged: bool,
     /// The members that were there in an earlier life, until the first join is over.
     unmet: Vec<MemberRecord>,
     /// The clocks after the last thing that this node itself has said.
@@ -238,6 +240,7 @@ impl Serf {
             query_min_time: 0,
             catching_up: None,
             unmet: Vec::new(),
+            merged: false,
             said: Marks::default(),
             queries: vec![(0, Vec::new()); serf.query_buffer.max(1)],
             own_queries: BTreeMap::new(),
@@ -351,6 +354,12 @@ impl Serf {
     /// What was counted and measured since the last call.
     pub fn take_measures(&mut self) -> SerfMeasures {
         std::mem::take(&mut self.measures)
+    }
+
+    /// Whether a peer's whole state has been merged since the start. Members that gossip alone has told of have
+    /// not told what was missed.
+    pub fn has_merged(&self) -> bool {
+        self.merged
     }
 
     /// Whether this node has begun to leave.
