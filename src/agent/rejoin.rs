@@ -24,6 +24,9 @@ use crate::time::Time;
 /// Dials at the same time while the node is alone.
 const ALONE_AT_ONCE: usize = 3;
 
+/// So many peers are asked for their whole state, even if all are known by then.
+const ENOUGH: usize = 3;
+
 /// Dials of a round, all at the same time, when the node has company.
 const SEARCH_AT_ONCE: usize = 2;
 
@@ -111,6 +114,7 @@ pub async fn run(handle: Handle, peers: Vec<Peer>, settings: Settings) {
         dials: JoinSet::new(),
         looked: None,
         reported: None,
+        reached: 0,
     };
     if let Err(stopped) = rejoin.run().await {
         debug!(target: "serf", "Rejoin ends: {stopped}");
@@ -130,6 +134,8 @@ struct Rejoin {
     looked: Option<(Instant, usize)>,
     /// When a failed round was told last.
     reported: Option<Instant>,
+    /// How many dials have been answered.
+    reached: usize,
 }
 
 impl Rejoin {
@@ -190,9 +196,10 @@ impl Rejoin {
         self.looked = merged.then(|| (Instant::now(), stats.members));
         // The list is in the order of names.
         let find = |name: &str| members.binary_search_by(|member| (*member.name).cmp(name));
-        if merged {
-            self.policy.met(|name| find(name).is_ok());
-        }
+        // Whoever answers first may have been away as well, so a few are asked what was missed.
+        let enough = self.reached >= ENOUGH;
+        self.policy
+            .met(|name, dialled| merged && (enough || dialled) && find(name).is_ok());
         let me = find(&self.name).ok().and_then(|place| members.get(place));
         Ok(me.is_none_or(|me| me.status == MemberStatus::Alive))
     }
@@ -232,6 +239,7 @@ impl Rejoin {
             }
             Answer::Joined { .. } => {
                 info!(target: "serf", "Re-joined to previously known node: {}: {}", peer.name, peer.addr);
+                self.reached += 1;
                 self.policy.reached(&peer);
                 true
             }
@@ -326,17 +334,18 @@ impl Policy {
     }
 
     /// Peers that are in the list of members, in whatever state, are no longer missing: looking after members
-    /// is the node's own work.
-    fn met(&mut self, known: impl Fn(&str) -> bool) {
+    /// is the node's own work. `known` is told whether the peer was dialled before.
+    fn met(&mut self, known: impl Fn(&str, bool) -> bool) {
         let turns = self.round.unwrap_or_default();
         let gone = self
             .missing
             .iter()
             .take(turns)
-            .filter(|(peer, _)| known(&peer.name))
+            .filter(|(peer, dialled)| known(&peer.name, *dialled))
             .count();
         self.round = self.round.map(|turns| turns - gone);
-        self.missing.retain(|(peer, _)| !known(&peer.name));
+        self.missing
+            .retain(|(peer, dialled)| !known(&peer.name, *dialled));
     }
 
     /// A dial has reached its address. If it was not the peer that answered, the peer is no longer there.
@@ -476,7 +485,7 @@ mod tests {
             let end = self.now + Duration::from_secs(seconds);
             while self.now < end {
                 self.policy.company(self.now, self.company);
-                self.policy.met(|name| self.known.contains(name));
+                self.policy.met(|name, _| self.known.contains(name));
                 let mut wake = match self.policy.poll(self.now) {
                     Step::Done => return false,
                     Step::Failed => {
