@@ -146,6 +146,8 @@ fn words_are_serfs() {
         // Flags beat files, so the level is left to the file.
         let flags = ["-config-dir=conf", "-tag=flag=1", "-log-level="];
         let agent = Agent::start(program, "n1", path, &flags);
+        // Before that, Serf does not listen to signals, and ends.
+        agent.wait_for("Received event: member-join");
         configure(path, r#"{"log_level":"bad","retry_interval":"1ms","role":"db"}"#);
         agent.reload("==> Invalid log level: BAD. Valid log levels are: [TRACE DEBUG INFO WARN ERR]\n");
         poll("the rest takes effect", || tags(&agent) == "flag=1 role=db");

@@ -10,6 +10,7 @@ use fyrd::serf::{
 };
 use fyrd::sim::link::Link;
 use fyrd::sim::{HostId, World, WorldConfig};
+use fyrd::swim::profile::Profile;
 use fyrd::wire::{
     Alive, FLAG_ACK, FLAG_NO_BROADCAST, Message, Query, SerfMessage, UserEvent, decode_datagram,
 };
@@ -665,4 +666,27 @@ fn a_peer_without_the_key_cannot_join_and_changes_nothing() {
     };
     run(None);
     run(Some("//////////////////////////////////////////8="));
+}
+
+#[test]
+fn queries_reach_all_of_a_small_cluster_with_the_profile_local() {
+    // memberlist's limit of two sends a node left one of four out in one query of nine.
+    let mut config = WorldConfig::new(61);
+    config.profile = Profile::builtin("local").unwrap();
+    let mut world = World::new(config);
+    let hosts = world.cluster(4);
+    world.run_for(secs(10));
+    for i in 0..40 {
+        let params = named(&format!("q{i}"));
+        world.ask(hosts[i % 4], Command::Query(params));
+        world.run_for(secs(3));
+    }
+    for &host in &hosts {
+        assert_eq!(
+            world.host(host).queries().len(),
+            40,
+            "{}",
+            world.host(host).name()
+        );
+    }
 }
