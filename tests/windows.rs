@@ -7,6 +7,7 @@ mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 
 use support::{Agent, Finished, KEY_32, Kind, PATIENCE, Plan, all_alive, all_see, eventually};
 
@@ -192,6 +193,7 @@ fn events_from_all(members: &[&Mixed], name: &str) {
 /// Two hosts with Linux and one with Windows, all with Fyrd, and one more with Serf: encrypted, wan.
 #[test]
 fn a_mixed_cluster_of_two_systems_and_two_programs() {
+    let _session = Session::begin();
     let mut l1 = mixed(Kind::Fyrd, "l1", None);
     let mut w1 = mixed(Kind::Windows, "w1", Some(&l1.agent));
     let s1 = mixed(Kind::Serf, "s1", Some(&w1.agent));
@@ -258,6 +260,7 @@ fn a_mixed_cluster_of_two_systems_and_two_programs() {
 /// Files as Windows has them, a handler without a shell, tags kept in a file.
 #[test]
 fn files_and_handlers_of_windows() {
+    let _session = Session::begin();
     let folder = tempfile::Builder::new().prefix("c d ").tempdir().unwrap();
     let file = |name: &str| folder.path().join(name);
     let of_windows = |name: &str| windows_path(&file(name));
@@ -303,6 +306,7 @@ fn files_and_handlers_of_windows() {
 /// What Windows has not is refused in so many words.
 #[test]
 fn what_windows_has_not_is_said() {
+    let _session = Session::begin();
     let unix = run_windows(&["members", "-rpc-addr=unix:/run/fyrd.sock"]);
     let text = "Unix sockets are not available on this system";
     assert!(unix.code == Some(1) && unix.stdout.contains(text), "{unix:?}");
@@ -321,22 +325,32 @@ fn what_windows_has_not_is_said() {
     );
 }
 
-/// Keeps wine up: without a program it goes down, and when it comes up again, it starts the services that
-/// start with the system.
+/// Keeps wine up for as long as a test lasts: without a program it goes down, and when it comes up again, it
+/// starts the services that start with the system. Whoever starts wine's server leaves it his output for good, so
+/// that must be nobody whose output is waited for.
 struct Session(std::process::Child);
 
 impl Session {
     fn begin() -> Session {
-        let line = wine();
-        let (launcher, arguments) = line.split_first().unwrap();
-        let mut program = Command::new(launcher);
-        program.args(arguments).args(["ping", "-n", "600", "127.0.0.1"]);
-        // What wine starts with it lives on, and must not hold anybody's pipes open.
-        program
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        Session(program.spawn().unwrap())
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _turn = ONE_AT_A_TIME
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let quiet = |words: &[&str]| {
+            let line = wine();
+            let (launcher, arguments) = line.split_first().unwrap();
+            let mut program = Command::new(launcher);
+            program.args(arguments).args(words);
+            program
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+            program.spawn().unwrap()
+        };
+        let session = Session(quiet(&["ping", "-n", "600", "127.0.0.1"]));
+        // The server is up when a second program has run.
+        quiet(&["cmd", "/c", "exit"]).wait().unwrap();
+        session
     }
 }
 
@@ -350,6 +364,7 @@ impl Drop for Session {
 /// The service manager starts the agent and stops it, which is a leave if the configuration says so; twice.
 #[test]
 fn a_service_is_installed_started_stopped_and_removed() {
+    let _session = Session::begin();
     let folder = tempfile::Builder::new().prefix("e f ").tempdir().unwrap();
     let (gossip, rpc) = (support::port::Port::reserve(), support::port::Port::reserve());
     let (gossip, rpc) = (
@@ -399,7 +414,6 @@ fn a_service_is_installed_started_stopped_and_removed() {
             }
         });
     };
-    let _session = Session::begin();
     let installed = service("install").success();
     assert!(
         installed.contains(&format!("Start it with: sc start {name}")),
