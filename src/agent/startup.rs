@@ -198,6 +198,9 @@ fn remember(plan: &Plan) -> Result<(Memory, Option<Recorder>, Past), String> {
     let (loaded, recorder) = snapshot::open(settings, driver::unix_time()).map_err(|e| {
         format!("Failed to start the Serf agent: Error creating Serf: Failed to setup snapshot: failed to open snapshot: {e}")
     })?;
+    if let Some(kept) = &loaded.imported {
+        info!(target: "serf", "Imported Serf's snapshot, which is kept as {}", kept.display());
+    }
     for warning in &loaded.warnings {
         warn!(target: "serf", "{warning}");
     }
