@@ -74,8 +74,24 @@ fn force_leave_by_either_kind_works_on_either_kind() {
             &and(&[("Fyrd-victim", "left"), ("Serf-victim", "left")]),
         );
 
-        for name in [first, second] {
-            assert_eq!(remover.cli(&["force-leave", "-prune", name]).code, Some(0));
+        let prune = || {
+            for name in [first, second] {
+                assert_eq!(remover.cli(&["force-leave", "-prune", name]).code, Some(0));
+            }
+        };
+        prune();
+        // Nothing but gossip carries a prune, and all four sends of a real Serf may go to the two dead: its
+        // draw of random members now and then overlooks the only one who lives. It is asked until that one
+        // has heard; Fyrd is asked once.
+        if remover.kind() == Kind::Serf {
+            eventually("the witness hears of the prune", PATIENCE, || {
+                let seen = witness.statuses()?;
+                if seen.len() == alive.len() {
+                    return Ok(());
+                }
+                prune();
+                Err(format!("{seen:?}"))
+            });
         }
         all_see(&[&remover, &witness], &alive);
     });

@@ -64,25 +64,52 @@ impl Swim {
             };
             hears && id != me
         });
+        // The dead hear what a living node is told, and it counts as sent once: a few sends spent on
+        // those who most likely hear nothing may be all that a message has.
+        let (living, dead): (Vec<_>, Vec<_>) =
+            (targets.into_iter()).partition(|target| !self.is_gone(&target.name));
+        let (told, overhear) = if living.is_empty() {
+            (dead, living)
+        } else {
+            (living, dead)
+        };
         // Packets are filled only once somebody is there to hear them: whatever is put into one
         // counts as sent, and the news of a node that is still alone must wait for its first peer.
-        let mut full = !targets.is_empty();
-        for target in targets {
+        let mut full = !told.is_empty();
+        let mut first = Vec::new();
+        for target in told {
             let mut packet = PacketBuilder::new(self.config.profile.udp_buffer_size, self.config.overhead);
             self.fill(&mut packet, upper);
             full &= packet.remaining() < FULL_PACKET_ROOM;
             if packet.is_empty() {
                 break;
             }
-            self.out.push_back(Output::Send {
-                to: target.socket(),
-                plain: packet.finish(),
-                crc: target.pmax() >= PMAX_CRC,
-            });
+            let plain = packet.finish();
+            if first.is_empty() && !overhear.is_empty() {
+                first.clone_from(&plain);
+            }
+            self.gossip_to(&target, plain);
+        }
+        if !first.is_empty() {
+            for target in overhear {
+                self.gossip_to(&target, first.clone());
+            }
         }
         let interval = self.config.profile.gossip_interval;
         let pause = if full { interval / HURRY } else { interval };
         self.timers.set(now + pause, Timer::Gossip);
+    }
+
+    fn is_gone(&self, name: &str) -> bool {
+        (self.members.by_name(name)).is_none_or(|record| record.state.is_gone())
+    }
+
+    fn gossip_to(&mut self, target: &Facts, plain: Vec<u8>) {
+        self.out.push_back(Output::Send {
+            to: target.socket(),
+            plain,
+            crc: target.pmax() >= PMAX_CRC,
+        });
     }
 
     /// Fills a packet: membership first, then what the layer above has. In one packet of four it is
@@ -184,6 +211,30 @@ mod tests {
                 assert!(picks.values().all(|&n| n > mean / 3 && n < mean * 3), "{picks:?}");
             }
         }
+    }
+
+    #[test]
+    fn the_dead_overhear_what_the_living_are_told() {
+        let (mut swim, mut upper) = start(1);
+        let now = Time::ZERO;
+        for (i, name) in ["living", "dead", "dead too"].into_iter().enumerate() {
+            swim.handle_alive(now, &alive(name, 10 + i as u8, 1), &mut upper);
+        }
+        for name in ["dead", "dead too"] {
+            swim.dead(now, name, 1, "living", &mut upper);
+        }
+        let mut heard = BTreeMap::new();
+        while !swim.queue.is_empty() {
+            swim.tick_gossip(now, &mut upper);
+            while let Some(output) = swim.out.pop_front() {
+                if let Output::Send { to, .. } = output {
+                    *heard.entry(to.ip().to_string()).or_insert(0) += 1;
+                }
+            }
+        }
+        // Four members: each message is sent four times, all of them to the one who lives.
+        let each = ["10.0.0.10", "10.0.0.11", "10.0.0.12"].map(|ip| heard.get(ip).copied());
+        assert_eq!(each, [Some(4), Some(4), Some(4)], "{heard:?}");
     }
 
     #[test]
