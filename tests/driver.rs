@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::process::{Child, Command as Program, Stdio};
 use std::time::{Duration, Instant};
 
-use fyrd::addr::RawAddr;
 use fyrd::driver::{Driver, DriverConfig, Ended, Handle, Sockets};
 use fyrd::node::NodeConfig;
 use fyrd::serf::{Answer, Command, Event, JoinTarget, MemberStatus, Tags};
@@ -75,25 +74,9 @@ fn profile() -> Profile {
 
 async fn driver(name: &str, key: Option<&str>) -> (Driver, Handle) {
     let sockets = Sockets::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let addr = sockets.local_addr();
     let node = NodeConfig {
-        name: name.to_owned(),
-        addr: RawAddr::from(addr.ip()),
-        port: addr.port(),
-        bind_port: addr.port(),
         tags: Tags::from([("role".to_owned(), "test".to_owned())]),
-        protocol: 5,
-        profile: profile(),
-        seal_overhead: 0,
-        label_overhead: 0,
-        user_event_size_limit: 512,
-        query_size_limit: 1024,
-        query_response_size_limit: 1024,
-        resolve_name_conflicts: true,
-        disable_coordinates: false,
-        memory: fyrd::node::memory::Memory::default(),
-        records: false,
-        seed: 7,
+        ..NodeConfig::new(name, sockets.local_addr(), profile(), 7)
     };
     let keyring = key.map(|key| Keyring::new(key.parse().unwrap()));
     Driver::new(
