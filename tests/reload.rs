@@ -7,6 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use support::{Agent, Kind, Plan, until};
 
+const SETTINGS: &str = "conf/10.json";
+const RELOADED: &str = "Configuration reloaded";
+const REFUSED: &str = "==> Failed to reload configs";
+
 /// An agent that reads its settings from the folder `conf`, and has seen itself join: no line of its log comes
 /// by itself from then on.
 fn start(settings: &str) -> Agent {
@@ -42,7 +46,6 @@ fn tags(agent: &Agent) -> String {
     tags.join(" ")
 }
 
-const SETTINGS: &str = "conf/10.json";
 /// Ends the sending even when the test fails, for its thread is waited for.
 struct End<'a>(&'a AtomicBool);
 
@@ -51,9 +54,6 @@ impl Drop for End<'_> {
         self.0.store(true, Ordering::Relaxed);
     }
 }
-
-const RELOADED: &str = "Configuration reloaded";
-const REFUSED: &str = "==> Failed to reload configs";
 
 #[test]
 fn handlers_change_under_load_and_no_event_is_lost() {
