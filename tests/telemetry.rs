@@ -13,12 +13,16 @@ use support::{Agent, Kind, PATIENCE, Plan, all_alive, eventually};
 /// Every line of a dump.
 const LINE: &str = r"(?m)^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d0 [+-]\d{4} \S+\]\[(?:G\] '([^']+)': -?[\d.]+|[CS]\] '([^']+)': Count: (\d+) (?:Min: [\d.]+ Mean: [\d.]+ Max: [\d.]+ Stddev: [\d.]+ )?Sum: -?[\d.]+ LastUpdated: \d{4}-\d\d-\d\d \d\d:\d\d:\d\d[\d.]* [+-]\d{4} \S+ m=\+\d+\.\d+)$";
 
-/// Asks for the metrics until the text `last` is among them.
+/// Asks for the metrics until the text `last` is among them a second time: what was read may have ended in the
+/// middle of the first.
 fn dump(agent: &Agent, last: &str) -> String {
     eventually(&format!("{} counts {last}", agent.name()), PATIENCE, || {
         agent.signal("USR1");
         let log = agent.log();
-        if log.contains(last) { Ok(log) } else { Err(log) }
+        match log.matches(last).count() {
+            0 | 1 => Err(log),
+            _ => Ok(log),
+        }
     })
 }
 
