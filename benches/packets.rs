@@ -11,9 +11,7 @@ use std::time::{Duration, Instant};
 use aes_gcm::aead::AeadInOut;
 use aes_gcm::{Aes256Gcm, KeyInit};
 use criterion::{Criterion, Throughput};
-use fyrd::addr::RawAddr;
 use fyrd::node::{Input, Node, NodeConfig};
-use fyrd::serf::Tags;
 use fyrd::swim::packet::PacketBuilder;
 use fyrd::swim::profile::Profile;
 use fyrd::swim::queue::{GossipQueue, Subject};
@@ -341,23 +339,8 @@ fn informed_node(from: SocketAddr) -> Node {
 
 fn config() -> NodeConfig {
     NodeConfig {
-        name: "self".to_owned(),
-        addr: RawAddr::V4([127, 0, 0, 1]),
-        port: 7946,
-        bind_port: 7946,
-        tags: Tags::new(),
-        protocol: 5,
-        profile: profile(),
         seal_overhead: OVERHEAD,
-        label_overhead: 0,
-        user_event_size_limit: 512,
-        query_size_limit: 1024,
-        query_response_size_limit: 1024,
-        resolve_name_conflicts: true,
-        disable_coordinates: false,
-        memory: fyrd::node::memory::Memory::default(),
-        records: false,
-        seed: 1,
+        ..NodeConfig::new("self", ([127, 0, 0, 1], 7946).into(), profile(), 1)
     }
 }
 

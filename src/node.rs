@@ -564,33 +564,14 @@ fn check(config: &NodeConfig) -> Result<Facts, String> {
 
 #[cfg(test)]
 mod tests {
-    use crate::serf::memory::Memory;
     use std::time::Duration;
 
     use super::*;
-    use crate::addr::RawAddr;
     use crate::swim::profile::Profile;
 
     fn config() -> NodeConfig {
-        NodeConfig {
-            name: "n".to_owned(),
-            addr: RawAddr::V4([10, 0, 0, 1]),
-            port: 7946,
-            bind_port: 7946,
-            tags: Tags::new(),
-            protocol: 5,
-            profile: Profile::builtin("lan").unwrap(),
-            seal_overhead: 0,
-            label_overhead: 0,
-            user_event_size_limit: 512,
-            query_size_limit: 1024,
-            query_response_size_limit: 1024,
-            resolve_name_conflicts: true,
-            memory: Memory::default(),
-            records: false,
-            disable_coordinates: false,
-            seed: 1,
-        }
+        let bound = ([10, 0, 0, 1], 7946).into();
+        NodeConfig::new("n", bound, Profile::builtin("lan").unwrap(), 1)
     }
 
     #[test]

@@ -804,9 +804,10 @@ fn monitor() {
             monitor.wait_for("agent: Serf agent starting");
             monitor.wait_for("Accepted client");
         }
-        // A stream may still be starting when the first lines of the log come.
+        // A stream may still be starting when the first lines of the log come. Held back for others to come
+        // with it, such an event could come after the one that is looked for.
         poll("both monitors are subscribed", || {
-            agent.run(SERF, &["event", "ready"]);
+            agent.run(SERF, &["event", "-coalesce=false", "ready"]);
             both.iter_mut().all(|monitor| {
                 monitor.seen.extend(monitor.lines.try_iter());
                 monitor.seen.iter().any(|line| line == "\tName: \"ready\"")

@@ -43,24 +43,13 @@ fn plan(network: &Network, kind: Kind, name: &str, cluster: &str) -> Plan {
         .arg(format!("-discover={cluster}"))
 }
 
-fn says(agent: &Agent, text: &str) {
-    eventually(
-        &format!("{} says {text:?}", agent.name()),
-        support::PATIENCE,
-        || {
-            let log = agent.log();
-            if log.contains(text) { Ok(()) } else { Err(log) }
-        },
-    );
-}
-
 /// The second agent asks at its start, so it is the one that finds the first.
 fn finds(second: Kind, first: Kind) {
     let network = network();
     let one = plan(&network, first, "one", "testc").start();
     let two = plan(&network, second, "two", "testc").start();
     all_alive(&[&one, &two]);
-    says(&two, "[INFO] agent.mdns: Joined ");
+    two.says("[INFO] agent.mdns: Joined ");
     // It was the second that found the first, not the other way round a minute later.
     let log = two.log();
     let joining = log.lines().find(|line| line.contains("agent: joining: ["));
@@ -106,7 +95,7 @@ fn many_are_joined_at_once() {
     let last = plan(&network, Kind::Fyrd, "last", "c").start();
     let all: Vec<&Agent> = first.iter().chain([&last]).collect();
     all_alive(&all);
-    says(&last, "[INFO] agent.mdns: Joined 3 hosts");
+    last.says("[INFO] agent.mdns: Joined 3 hosts");
     assert_eq!(
         last.log().matches("agent: joining: [").count(),
         1,
@@ -212,11 +201,8 @@ fn a_failed_join_is_logged() {
     let serf = plan(&network, Kind::Fyrd, "plain", "c").start();
     let key = format!("-encrypt={}", support::KEY_16);
     let two = plan(&network, Kind::Fyrd, "sealed", "c").arg(key).start();
-    says(
-        &two,
-        &format!(
-            "[ERR] agent.mdns: Failed to join: 1 error occurred:\n\t* Failed to join {}: ",
-            serf.address()
-        ),
-    );
+    two.says(&format!(
+        "[ERR] agent.mdns: Failed to join: 1 error occurred:\n\t* Failed to join {}: ",
+        serf.address()
+    ));
 }

@@ -1,72 +1,95 @@
 //! SIGHUP: what takes effect at once, what does not, and what a mistake changes: nothing.
 #![cfg(unix)]
 
-mod agents;
+mod support;
 
-use std::fs;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use agents::{Agent, FYRD, SERF, lines, poll};
+use support::{Agent, Kind, Plan, until};
 
-/// An agent that reads its settings from the folder `conf`.
-fn start(program: &str, directory: &Path, settings: &str) -> Agent {
-    fs::create_dir_all(directory.join("conf")).unwrap();
-    configure(directory, settings);
-    Agent::start(program, "n1", directory, &["-config-dir=conf", "-tag=flag=1"])
+const SETTINGS: &str = "conf/10.json";
+const RELOADED: &str = "Configuration reloaded";
+const REFUSED: &str = "==> Failed to reload configs";
+
+/// An agent that reads its settings from the folder `conf`, and has seen itself join: no line of its log comes
+/// by itself from then on.
+fn start(settings: &str) -> Agent {
+    let agent = plan(Kind::Fyrd, settings).arg("-config-dir=conf").start();
+    agent.says("Received event: member-join");
+    agent
 }
 
-fn configure(directory: &Path, settings: &str) {
-    fs::write(directory.join("conf/10.json"), settings).unwrap();
+fn plan(kind: Kind, settings: &str) -> Plan {
+    Plan::new(kind, "n1")
+        .args(["-profile=local", "-tag=flag=1"])
+        .with_file(SETTINGS, settings)
+}
+
+fn configure(agent: &Agent, settings: &str) {
+    agent.write(SETTINGS, settings);
+}
+
+/// Reloads, and waits until the agent says this once more.
+#[track_caller]
+fn reload(agent: &Agent, until: &str) {
+    let before = agent.times_said(until);
+    agent.signal("HUP");
+    agent.says_times(until, before + 1);
 }
 
 fn tags(agent: &Agent) -> String {
-    let info = agent.run(&["info", "-format=json"]);
-    let info: serde_json::Value = serde_json::from_str(&info).unwrap();
-    let tags = info["tags"].as_object().unwrap().iter();
+    let tags = &agent.info()["tags"];
     let tags: Vec<String> = tags
-        .map(|(name, value)| format!("{name}={}", value.as_str().unwrap()))
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
         .collect();
     tags.join(" ")
 }
 
-const RELOADED: &str = "Configuration reloaded";
-const REFUSED: &str = "==> Failed to reload configs";
+/// Ends the sending even when the test fails, for its thread is waited for.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 #[test]
 fn handlers_change_under_load_and_no_event_is_lost() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path();
     let settings = |generation: usize| {
         format!(
             r#"{{"event_handlers":["user=echo $(cat) {generation} >> changing","user=cat >> constant"]}}"#
         )
     };
-    let agent = start(FYRD, path, &settings(0));
+    let agent = start(&settings(0));
     let done = AtomicBool::new(false);
     let sent = std::thread::scope(|scope| {
+        let end = End(&done);
         let sending = scope.spawn(|| {
             let mut sent: Vec<String> = Vec::new();
             while !done.load(Ordering::Relaxed) {
                 sent.push(sent.len().to_string());
-                agent.run(&["event", "-coalesce=false", "e", &sent[sent.len() - 1]]);
+                agent
+                    .cli(&["event", "-coalesce=false", "e", &sent[sent.len() - 1]])
+                    .success();
             }
             sent
         });
         for generation in 1..=5 {
-            let before = lines(&path.join("changing")).len();
-            poll("events flow", || lines(&path.join("changing")).len() > before);
-            configure(path, &settings(generation));
-            agent.reload(RELOADED);
+            let before = agent.lines("changing").len();
+            until("events flow", || agent.lines("changing").len() > before);
+            configure(&agent, &settings(generation));
+            reload(&agent, RELOADED);
             // From here on the new handler has all events.
             let fence = format!("fence{generation}");
-            agent.run(&["event", "-coalesce=false", "e", &fence]);
+            agent.cli(&["event", "-coalesce=false", "e", &fence]).success();
             let expected = format!("{fence} {generation}");
-            poll("the new handler runs", || {
-                lines(&path.join("changing")).contains(&expected)
+            until("the new handler runs", || {
+                agent.lines("changing").contains(&expected)
             });
         }
-        done.store(true, Ordering::Relaxed);
+        drop(end);
         sending.join().unwrap()
     });
     let without_fences = |lines: Vec<String>| -> Vec<String> {
@@ -75,17 +98,17 @@ fn handlers_change_under_load_and_no_event_is_lost() {
             .filter(|line| !line.starts_with("fence"))
             .collect()
     };
-    let constant = || without_fences(lines(&path.join("constant")));
-    poll("all events are handled", || constant().len() == sent.len());
+    let constant = || without_fences(agent.lines("constant"));
+    until("all events are handled", || constant().len() == sent.len());
     assert_eq!(
         constant(),
         sent,
         "a handler that stays sees each event once, in order"
     );
-    poll("all events are handled", || {
-        without_fences(lines(&path.join("changing"))).len() == sent.len()
+    until("all events are handled", || {
+        without_fences(agent.lines("changing")).len() == sent.len()
     });
-    let mut by: Vec<(usize, usize)> = without_fences(lines(&path.join("changing")))
+    let mut by: Vec<(usize, usize)> = without_fences(agent.lines("changing"))
         .iter()
         .map(|line| {
             let (number, generation) = line.split_once(' ').unwrap();
@@ -111,89 +134,85 @@ fn a_mistake_changes_nothing_and_is_named() {
         (r#"{"interface":"nosuch"}"#, "==> Invalid network interface: route ip+net: no such network interface\n"),
         (large.as_str(), "==> Failed to update tags: Encoded length of tags exceeds limit of 512 bytes\n"),
     ];
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path();
-    let agent = start(FYRD, path, good);
+    let agent = start(good);
     for (number, (bad, line)) in table.into_iter().enumerate() {
-        configure(path, other);
-        fs::write(path.join("conf/20.json"), bad).unwrap();
-        agent.reload(REFUSED);
+        configure(&agent, other);
+        agent.write("conf/20.json", bad);
+        reload(&agent, REFUSED);
         let expected =
             format!("==> Caught signal: hangup\n==> Reloading configuration...\n{line}{REFUSED}\n");
-        assert!(agent.said().ends_with(&expected), "{}", agent.said());
+        assert!(agent.log().ends_with(&expected), "{}", agent.log());
         assert_eq!(tags(&agent), "a=1 flag=1");
-        agent.run(&["event", "-coalesce=false", "e", &number.to_string()]);
-        poll("the old handler runs", || {
-            lines(&path.join("old")).len() == number + 1
-        });
+        agent
+            .cli(&["event", "-coalesce=false", "e", &number.to_string()])
+            .success();
+        until("the old handler runs", || agent.lines("old").len() == number + 1);
     }
-    assert!(lines(&path.join("new")).is_empty());
+    assert!(agent.lines("new").is_empty());
     // What could be read the whole time takes effect once the mistake is gone.
-    fs::remove_file(path.join("conf/20.json")).unwrap();
+    std::fs::remove_file(agent.file("conf/20.json")).unwrap();
     agent.signal("HUP");
-    poll("the tags change", || tags(&agent) == "a=2 flag=1");
-    agent.run(&["event", "-coalesce=false", "e", "x"]);
-    poll("the new handler runs", || lines(&path.join("new")).len() == 1);
+    until("the tags change", || tags(&agent) == "a=2 flag=1");
+    agent.cli(&["event", "-coalesce=false", "e", "x"]).success();
+    until("the new handler runs", || agent.lines("new").len() == 1);
 }
 
 #[test]
 fn words_are_serfs() {
-    for program in [FYRD, SERF] {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path();
-        fs::create_dir_all(path.join("conf")).unwrap();
-        configure(path, "{}");
+    for kind in [Kind::Fyrd, Kind::Serf] {
         // Flags beat files, so the level is left to the file.
-        let flags = ["-config-dir=conf", "-tag=flag=1", "-log-level="];
-        let agent = Agent::start(program, "n1", path, &flags);
+        let agent = plan(kind, "{}").args(["-config-dir=conf", "-log-level="]).start();
         // Before that, Serf does not listen to signals, and ends.
-        agent.wait_for("Received event: member-join");
-        configure(path, r#"{"log_level":"bad","retry_interval":"1ms","role":"db"}"#);
-        agent.reload("==> Invalid log level: BAD. Valid log levels are: [TRACE DEBUG INFO WARN ERR]\n");
-        poll("the rest takes effect", || tags(&agent) == "flag=1 role=db");
-        configure(path, "{");
-        agent.reload(REFUSED);
+        agent.says("Received event: member-join");
+        configure(
+            &agent,
+            r#"{"log_level":"bad","retry_interval":"1ms","role":"db"}"#,
+        );
+        reload(
+            &agent,
+            "==> Invalid log level: BAD. Valid log levels are: [TRACE DEBUG INFO WARN ERR]\n",
+        );
+        until("the rest takes effect", || tags(&agent) == "flag=1 role=db");
+        configure(&agent, "{");
+        reload(&agent, REFUSED);
     }
 }
 
 #[test]
 fn tags_set_by_command_stay() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path();
-    let agent = start(FYRD, path, r#"{"tags":{"a":"1","b":"1","c":"1"}}"#);
-    agent.run(&["tags", "-set=mine=x", "-set=b=mine", "-set=c=mine"]);
-    agent.reload(RELOADED);
+    let agent = start(r#"{"tags":{"a":"1","b":"1","c":"1"}}"#);
+    agent
+        .cli(&["tags", "-set=mine=x", "-set=b=mine", "-set=c=mine"])
+        .success();
+    reload(&agent, RELOADED);
     assert_eq!(tags(&agent), "a=1 b=mine c=mine flag=1 mine=x");
-    configure(path, r#"{"tags":{"a":"2","c":"2","d":"2"}}"#);
+    configure(&agent, r#"{"tags":{"a":"2","c":"2","d":"2"}}"#);
     agent.signal("HUP");
-    poll("what changed in the file changes", || {
+    until("what changed in the file changes", || {
         tags(&agent) == "a=2 b=mine c=2 d=2 flag=1 mine=x"
     });
-    configure(path, "{}");
+    configure(&agent, "{}");
     agent.signal("HUP");
-    poll("what is gone from the file goes", || {
+    until("what is gone from the file goes", || {
         tags(&agent) == "b=mine flag=1 mine=x"
     });
 }
 
 #[test]
 fn a_tags_file_is_kept() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path();
-    fs::write(path.join("c.json"), "{}").unwrap();
-    let flags = ["-config-file=c.json", "-tags-file=tags.json"];
-    let agent = Agent::start(FYRD, "n1", path, &flags);
-    agent.run(&["tags", "-set=mine=x"]);
-    agent.reload(RELOADED);
+    let agent = Plan::new(Kind::Fyrd, "n1")
+        .with_file("c.json", "{}")
+        .args(["-config-file=c.json", "-tags-file=tags.json"])
+        .start();
+    agent.cli(&["tags", "-set=mine=x"]).success();
+    reload(&agent, RELOADED);
     assert_eq!(tags(&agent), "mine=x");
-    let kept = fs::read_to_string(path.join("tags.json")).unwrap();
-    assert_eq!(kept, "{\n  \"mine\": \"x\"\n}");
-    fs::write(path.join("c.json"), r#"{"tags":{"a":"1"}}"#).unwrap();
-    agent.reload(REFUSED);
-    assert!(
-        agent
-            .said()
-            .contains("==> Tags config not allowed while using tag files\n")
+    assert_eq!(agent.read("tags.json"), "{\n  \"mine\": \"x\"\n}");
+    agent.write("c.json", r#"{"tags":{"a":"1"}}"#);
+    reload(&agent, REFUSED);
+    assert_eq!(
+        agent.times_said("==> Tags config not allowed while using tag files\n"),
+        1
     );
     assert_eq!(tags(&agent), "mine=x");
 }
@@ -205,11 +224,10 @@ fn what_signals_mean_is_reloaded() {
         (r#"{"leave_on_terminate":true}"#, "{}", "TERM", 1),
         ("{}", r#"{"skip_leave_on_interrupt":true}"#, "INT", 1),
     ] {
-        let directory = tempfile::tempdir().unwrap();
-        let mut agent = start(FYRD, directory.path(), before);
-        configure(directory.path(), after);
-        agent.reload(RELOADED);
+        let mut agent = start(before);
+        configure(&agent, after);
+        reload(&agent, RELOADED);
         agent.signal(signal);
-        assert_eq!(agent.end(), Some(code), "{before} -> {after}, {signal}");
+        assert_eq!(agent.ended(), Some(code), "{before} -> {after}, {signal}");
     }
 }

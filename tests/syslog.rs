@@ -12,7 +12,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use support::port::Port;
-use support::{Kind, PATIENCE, eventually};
+use support::{Kind, PATIENCE, eventually, until};
 
 /// Runs an agent of a kind with `folder` in the place of `/dev`.
 fn command(kind: Kind, folder: &Path, flags: &[&str]) -> Command {
@@ -59,16 +59,13 @@ fn start(kind: Kind, folder: &Path, rpc: &Port, flags: &[&str]) -> Running {
 }
 
 /// Waits until the agent has started. Before that, Serf does not listen to signals yet, and dies of them
-/// without a word.
-fn await_start(folder: &Path) {
-    eventually("the agent says that it runs", PATIENCE, || {
-        let out = std::fs::read_to_string(folder.join("out")).map_err(|error| error.to_string())?;
-        if out.contains("Log data will now stream") {
-            Ok(())
-        } else {
-            Err(out)
-        }
+/// without a word. It begins to right after its last words, so that it does once it has answered a command.
+fn await_start(kind: Kind, folder: &Path, rpc: &Port) {
+    until("the agent says that it runs", || {
+        std::fs::read_to_string(folder.join("out")).is_ok_and(|out| out.contains("Log data will now stream"))
     });
+    let info = kind.run(&["info", &format!("-rpc-addr=127.0.0.1:{}", rpc.number())]);
+    assert_eq!(info.code, Some(0), "{info:?}");
 }
 
 fn receive(daemon: &UnixDatagram, text: &str) -> String {
@@ -102,7 +99,7 @@ fn records_are_those_of_serf() {
             regex::Regex::new(&form).unwrap().is_match(&record),
             "{kind:?}: {record:?}"
         );
-        await_start(folder.path());
+        await_start(kind, folder.path(), &rpc);
         support::signal(pid, "TERM");
         // The level's number, and the last words before the end.
         let record = receive(&daemon, "Shutdown without a Leave");
@@ -117,14 +114,7 @@ fn the_level_filters() {
     let daemon = UnixDatagram::bind(folder.path().join("log")).unwrap();
     let rpc = Port::reserve();
     let agent = start(Kind::Fyrd, folder.path(), &rpc, &["-log-level=warn"]);
-    eventually("the agent runs", PATIENCE, || {
-        let info = Kind::Fyrd.run(&["info", &format!("-rpc-addr=127.0.0.1:{}", rpc.number())]);
-        if info.code == Some(0) {
-            Ok(())
-        } else {
-            Err(format!("{info:?}"))
-        }
-    });
+    await_start(Kind::Fyrd, folder.path(), &rpc);
     support::signal(agent.0.id(), "TERM");
     let mut buffer = [0; 4096];
     daemon.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -421,10 +421,8 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::addr::RawAddr;
     use crate::driver::{Driver, DriverConfig, Sockets};
     use crate::node::NodeConfig;
-    use crate::serf::Tags;
     use crate::swim::profile::Profile;
 
     const DIAL: Duration = Duration::from_millis(20);
@@ -642,25 +640,7 @@ mod tests {
     async fn node(name: &str) -> (Handle, SocketAddr) {
         let sockets = Sockets::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let addr = sockets.local_addr();
-        let node = NodeConfig {
-            name: name.to_string(),
-            addr: RawAddr::from(addr.ip()),
-            port: addr.port(),
-            bind_port: addr.port(),
-            tags: Tags::default(),
-            protocol: 5,
-            profile: Profile::builtin("local").unwrap(),
-            seal_overhead: 0,
-            label_overhead: 0,
-            user_event_size_limit: 512,
-            query_size_limit: 1024,
-            query_response_size_limit: 1024,
-            resolve_name_conflicts: true,
-            disable_coordinates: false,
-            memory: crate::node::memory::Memory::default(),
-            records: false,
-            seed: 3,
-        };
+        let node = NodeConfig::new(name, addr, Profile::builtin("local").unwrap(), 3);
         let config = DriverConfig {
             node,
             keyring: None,

@@ -240,26 +240,19 @@ async fn create(
         .map_err(|e| format!("Failed to create memberlist: {e}"))?;
     let bound = SocketAddr::new(plan.bind.ip(), sockets.local_addr().port());
     let (addr, port) = plan.announced(bound)?;
+    let seed = SysRng.try_next_u64().map_err(|e| e.to_string())?;
     let node = NodeConfig {
-        name: plan.name.clone(),
         addr,
         port,
-        bind_port: bound.port(),
         tags: plan.tags.clone(),
         protocol: plan.protocol,
-        profile: plan.profile.clone(),
-        // The driver knows its keys and label, and sets these two.
-        seal_overhead: 0,
-        label_overhead: 0,
         user_event_size_limit: plan.user_event_size_limit,
         query_size_limit: plan.query_size_limit,
         query_response_size_limit: plan.query_response_size_limit,
         resolve_name_conflicts: plan.resolve_name_conflicts,
         disable_coordinates: plan.disable_coordinates,
         memory,
-        // The driver knows whether anybody keeps records, and sets this.
-        records: false,
-        seed: SysRng.try_next_u64().map_err(|e| e.to_string())?,
+        ..NodeConfig::new(&plan.name, bound, plan.profile.clone(), seed)
     };
     let config = DriverConfig {
         node,

@@ -169,9 +169,8 @@ mod tests {
 
     use super::super::{DriverConfig, Handle, Sockets};
     use super::*;
-    use crate::addr::RawAddr;
     use crate::node::NodeConfig;
-    use crate::serf::{Answer, Command, KeyReport, Tags};
+    use crate::serf::{Answer, Command, KeyReport};
     use crate::swim::profile::Profile;
 
     const K1: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -203,26 +202,8 @@ mod tests {
 
     async fn agent(keyring: Option<Keyring>, file: Option<PathBuf>) -> Handle {
         let sockets = Sockets::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let port = sockets.local_addr().port();
-        let node = NodeConfig {
-            name: "n1".to_owned(),
-            addr: RawAddr::V4([127, 0, 0, 1]),
-            port,
-            bind_port: port,
-            tags: Tags::new(),
-            protocol: 5,
-            profile: Profile::builtin("local").unwrap(),
-            seal_overhead: 0,
-            label_overhead: 0,
-            user_event_size_limit: 512,
-            query_size_limit: 1024,
-            query_response_size_limit: 1024,
-            resolve_name_conflicts: true,
-            disable_coordinates: false,
-            memory: crate::node::memory::Memory::default(),
-            records: false,
-            seed: 1,
-        };
+        let profile = Profile::builtin("local").unwrap();
+        let node = NodeConfig::new("n1", sockets.local_addr(), profile, 1);
         let config = DriverConfig {
             node,
             keyring,

@@ -49,6 +49,32 @@ pub struct NodeConfig {
     pub seed: u64,
 }
 
+impl NodeConfig {
+    /// A node that has never been before and announces where it is bound: without tags and encryption,
+    /// with the limits of an agent that is told nothing else.
+    pub fn new(name: &str, bound: SocketAddr, profile: Profile, seed: u64) -> Self {
+        Self {
+            name: name.to_owned(),
+            addr: RawAddr::from(bound.ip()),
+            port: bound.port(),
+            bind_port: bound.port(),
+            tags: Tags::new(),
+            protocol: 5,
+            profile,
+            seal_overhead: 0,
+            label_overhead: 0,
+            user_event_size_limit: 512,
+            query_size_limit: 1024,
+            query_response_size_limit: 1024,
+            resolve_name_conflicts: true,
+            disable_coordinates: false,
+            memory: Memory::default(),
+            records: false,
+            seed,
+        }
+    }
+}
+
 /// Names a command until it is answered; chosen by the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandId(pub u64);

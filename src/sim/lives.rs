@@ -1,6 +1,6 @@
 //! How hosts come into the world, stop, go on and end.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +9,7 @@ use rand::RngExt;
 
 use super::host::{Host, Power};
 use super::{HostId, PORT, World};
-use crate::addr::RawAddr;
-use crate::node::memory::Memory;
 use crate::node::{Input, Node, NodeConfig};
-use crate::serf::Tags;
 use crate::swim::members::Facts;
 use crate::time::Time;
 
@@ -27,23 +24,8 @@ impl World {
         let id = HostId(self.hosts.len());
         let ip = Ipv4Addr::from(0x0a00_0001 + id.0 as u32);
         let mut config = NodeConfig {
-            name: name.to_owned(),
-            addr: RawAddr::from(IpAddr::V4(ip)),
-            port: PORT,
-            bind_port: PORT,
-            tags: Tags::new(),
-            protocol: 5,
-            profile: self.config.profile.clone(),
             seal_overhead: self.config.key.as_ref().map_or(0, |_| OVERHEAD),
-            label_overhead: 0,
-            user_event_size_limit: 512,
-            query_size_limit: 1024,
-            query_response_size_limit: 1024,
-            resolve_name_conflicts: true,
-            disable_coordinates: false,
-            memory: Memory::default(),
-            records: false,
-            seed: 0,
+            ..NodeConfig::new(name, (ip, PORT).into(), self.config.profile.clone(), 0)
         };
         change(&mut config);
         let ring = self.config.key.clone().map(Keyring::new);

@@ -15,8 +15,8 @@ use tokio::runtime::Runtime;
 
 use super::history::{Clocks, Handled, Stored};
 use super::observer::{Observer, Sight};
-use super::support::PATIENCE;
-use super::support::port::Port;
+use crate::support::PATIENCE;
+use crate::support::port::Port;
 
 /// Its name.
 pub const SUBJECT: &str = "subject";

@@ -14,6 +14,9 @@ use super::{Finished, Kind, Member, PATIENCE, eventually, parse_members, signal}
 /// Both kinds print this once start-up, joins included, has succeeded.
 const READY: &str = "Log data will now stream in";
 
+/// What the agent prints, in its folder.
+const LOG: &str = "agent.log";
+
 /// How much of each log a failing test prints.
 const TAIL_LINES: usize = 60;
 
@@ -30,6 +33,7 @@ pub struct Plan {
     launcher: Vec<String>,
     token: Option<String>,
     port: Option<u16>,
+    files: Vec<(String, String)>,
 }
 
 impl Plan {
@@ -43,6 +47,7 @@ impl Plan {
             launcher: Vec::new(),
             token: None,
             port: None,
+            files: Vec::new(),
         }
     }
 
@@ -67,6 +72,12 @@ impl Plan {
     /// Adds flags.
     pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Plan {
         self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Puts a file into the agent's own folder, which is where it and its handlers run. A script can be run.
+    pub fn with_file(mut self, name: &str, text: &str) -> Plan {
+        self.files.push((name.to_owned(), text.to_owned()));
         self
     }
 
@@ -115,6 +126,9 @@ impl Plan {
                 folder: tempfile::tempdir().expect("a temporary folder"),
                 child: None,
             };
+            for (name, text) in &self.files {
+                agent.write(name, text);
+            }
             match agent.launch() {
                 Ok(()) => return Ok(agent),
                 Err(ended) if ended.output.contains("address already in use") && tries < START_TRIES => {}
@@ -184,10 +198,58 @@ impl Agent {
         self.folder.path().join(name)
     }
 
+    /// What a file in its folder holds; nothing while there is none.
+    pub fn read(&self, name: &str) -> String {
+        let bytes = std::fs::read(self.file(name)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The lines of a file in its folder.
+    pub fn lines(&self, name: &str) -> Vec<String> {
+        self.read(name).lines().map(str::to_owned).collect()
+    }
+
+    /// Makes or replaces a file in its folder, and folders on the way there. A script can be run.
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.file(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("its folder");
+        std::fs::write(&path, text).expect("a file");
+        #[cfg(unix)]
+        if text.starts_with("#!") {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(&path, mode).expect("its mode");
+        }
+    }
+
     /// All that the agent has printed, over all its restarts.
     pub fn log(&self) -> String {
-        let bytes = std::fs::read(self.log_path()).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
+        self.read(LOG)
+    }
+
+    /// How often it has printed this.
+    pub fn times_said(&self, text: &str) -> usize {
+        self.log().matches(text).count()
+    }
+
+    /// Waits until it has printed this.
+    #[track_caller]
+    pub fn says(&self, text: &str) {
+        self.says_times(text, 1);
+    }
+
+    /// Waits until it has printed this so often.
+    #[track_caller]
+    pub fn says_times(&self, text: &str, times: usize) {
+        let what = format!("{} says {text:?} {times} times", self.name());
+        eventually(&what, PATIENCE, || {
+            let log = self.log();
+            if log.matches(text).count() >= times {
+                Ok(())
+            } else {
+                Err(log)
+            }
+        });
     }
 
     /// Sends a signal by name.
@@ -321,10 +383,6 @@ impl Agent {
         serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error} in {json}"))
     }
 
-    fn log_path(&self) -> PathBuf {
-        self.file("agent.log")
-    }
-
     fn command_line(&self) -> Vec<String> {
         let port = self.gossip_port();
         // Even if this test is killed, the agents it started end with it.
@@ -348,11 +406,11 @@ impl Agent {
     }
 
     fn launch(&mut self) -> Result<(), Ended> {
-        let start = log_length(&self.log_path());
+        let start = self.read(LOG).len();
         let log = File::options()
             .create(true)
             .append(true)
-            .open(self.log_path())
+            .open(self.file(LOG))
             .expect("the log file");
         let line = self.command_line();
         let child = Command::new(&line[0])
@@ -403,8 +461,4 @@ impl Drop for Agent {
             );
         }
     }
-}
-
-fn log_length(path: &Path) -> usize {
-    std::fs::metadata(path).map_or(0, |meta| meta.len() as usize)
 }

@@ -24,6 +24,9 @@ pub use agent::{Agent, Plan};
 /// Long enough for every state change on a machine that is busy with other tests as well.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
+/// Most probes are commands, which shall not keep a machine busy that has better to do.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
 /// A command that has not answered by then never will.
 const COMMAND_SECONDS: &str = "30";
 
@@ -156,15 +159,25 @@ pub fn parse_members(json: &str) -> Result<Vec<Member>, String> {
 #[track_caller]
 pub fn eventually<T>(what: &str, within: Duration, mut probe: impl FnMut() -> Result<T, String>) -> T {
     let start = Instant::now();
+    let mut pause = Duration::from_millis(5);
     loop {
         match probe() {
             Ok(value) => return value,
             Err(last) if start.elapsed() > within => {
                 panic!("not within {within:?}: {what}\nlast state: {last}");
             }
-            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+            Err(_) => std::thread::sleep(pause),
         }
+        pause = (2 * pause).min(LONGEST_PAUSE);
     }
+}
+
+/// Waits until this holds.
+#[track_caller]
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    eventually(what, PATIENCE, || {
+        holds().then_some(()).ok_or_else(|| "it does not hold".to_owned())
+    });
 }
 
 /// Waits until each of `agents`, asked by the command line of its own kind, lists exactly these names

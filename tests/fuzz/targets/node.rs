@@ -5,12 +5,11 @@ use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use fyrd::addr::RawAddr;
 use fyrd::bounds::{MAX_MEMBERS, STREAM_MESSAGE_MAX};
 use fyrd::node::{CommandId, Effect, ExchangeId, Input, Node, NodeConfig, StreamId};
 use fyrd::serf::keys::{self, KeyBytes, KeyOp};
-use fyrd::serf::memory::{Keeper, Marks, Memory};
-use fyrd::serf::{Command, JoinTarget, QueryParams, Tags};
+use fyrd::serf::memory::{Keeper, Marks};
+use fyrd::serf::{Command, JoinTarget, QueryParams};
 use fyrd::swim::profile::Profile;
 use fyrd::time::Time;
 use fyrd::wire::{decode_datagram, decode_stream};
@@ -26,23 +25,8 @@ const LONGEST_STEP: Duration = Duration::from_secs(3600);
 /// The configuration of a node with this profile.
 pub(super) fn config_of(profile: Profile, seed: u64) -> NodeConfig {
     NodeConfig {
-        name: "self".to_owned(),
-        addr: RawAddr::V4([10, 0, 0, 1]),
-        port: 7946,
-        bind_port: 7946,
-        tags: Tags::new(),
-        protocol: 5,
-        profile,
-        seal_overhead: 0,
-        label_overhead: 0,
-        user_event_size_limit: 512,
-        query_size_limit: 1024,
-        query_response_size_limit: 1024,
-        resolve_name_conflicts: true,
-        disable_coordinates: false,
-        memory: Memory::default(),
         records: true,
-        seed,
+        ..NodeConfig::new("self", ([10, 0, 0, 1], 7946).into(), profile, seed)
     }
 }
 
