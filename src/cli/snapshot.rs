@@ -14,8 +14,8 @@ use super::flags::Flags;
 use super::info::Format;
 use super::quote::go_quote;
 use super::{Failure, Terminal, flags, table};
-use crate::agent::files;
 use crate::node::memory::{MemberRecord, Memory};
+use crate::os_error;
 use crate::serf::{Tags, tags};
 use crate::snapshot::serf_text::{self, Reading, Warnings};
 use crate::time::Time;
@@ -136,7 +136,7 @@ fn write(path: &Path, text: &str, replace: bool) -> Result<(), String> {
     write().map_err(|error| {
         // What there is of it only takes room, which is perhaps what was missing.
         let _ = fs::remove_file(&temporary);
-        format!("Error writing '{shown}': {}", files::os_error(&error))
+        format!("Error writing '{shown}': {}", os_error::text(&error))
     })
 }
 
@@ -174,7 +174,7 @@ struct Store {
 impl Snapshot {
     /// A store is a folder, Serf's snapshot a file.
     fn read(path: &Path) -> Result<Snapshot, Failure> {
-        let found = fs::metadata(path).map_err(|error| failed(path, &files::os_error(&error)))?;
+        let found = fs::metadata(path).map_err(|error| failed(path, &os_error::text(&error)))?;
         if found.is_dir() {
             Snapshot::read_store(path)
         } else {
