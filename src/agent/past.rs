@@ -67,8 +67,6 @@ impl Past {
             addrs: vec![bound, addr.socket(port)],
             left: self.left,
             rejoin_after_leave: plan.rejoin_after_leave,
-            reconnect_interval: plan.profile.serf.reconnect_interval,
-            reconnect_timeout: plan.profile.serf.reconnect_timeout,
             seed: SysRng.try_next_u64().map_err(|e| e.to_string())?,
         };
         spawn_local(rejoin::run(handle, self.peers, settings));
