@@ -414,7 +414,7 @@ impl Node {
                 errors,
             } => {
                 if contacted > 0 {
-                    self.serf.joined(now);
+                    self.serf.end_catching_up();
                 }
                 let Some((command, announce)) = self.joins.remove(&id) else {
                     debug!(target: "serf", "reconnected to {contacted} nodes, {} errors", errors.len());

@@ -61,7 +61,7 @@ const BANNED_WORDS: [&str; 13] = [
 /// Those of one row do not know each other.
 const ORDER: [&[&str]; 6] = [
     &["bounds", "time"],
-    &["addr", "deadline", "names", "outbox", "re2"],
+    &["addr", "deadline", "duration", "names", "outbox", "re2"],
     &["wire"],
     &["swim"],
     &["serf"],

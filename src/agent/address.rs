@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAdd
 
 use if_addrs::Interface;
 
-use super::files::os_error;
 use crate::addr::is_windows_path;
+use crate::os_error;
 use crate::serf::RawAddr;
 
 /// The port of an address that names none.
@@ -94,7 +94,7 @@ fn look_up(host: &str, port: u16) -> Result<SocketAddr, String> {
 
 /// Why a name could not be looked up, in Serf's words.
 pub fn lookup_error(host: &str, error: &std::io::Error) -> String {
-    let text = os_error(error);
+    let text = os_error::text(error);
     let reason = text
         .split_once("information: ")
         .map_or(text.as_str(), |(_, reason)| reason);
@@ -117,7 +117,8 @@ fn scope_id(zone: &str) -> Option<u32> {
 
 /// The addresses of an interface; the error is a line for the user.
 pub fn interface_addresses(name: &str) -> Result<Vec<IpAddr>, String> {
-    let all = if_addrs::get_if_addrs().map_err(|e| format!("Invalid network interface: {}", os_error(&e)))?;
+    let all =
+        if_addrs::get_if_addrs().map_err(|e| format!("Invalid network interface: {}", os_error::text(&e)))?;
     let addresses: Vec<IpAddr> = all.iter().filter(|i| i.name == name).map(Interface::ip).collect();
     match addresses.is_empty() {
         // An interface without any address is not in the list.
@@ -158,7 +159,7 @@ pub fn announced(bound: IpAddr) -> Result<RawAddr, String> {
     if bound != IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
         return Ok(RawAddr::from(bound));
     }
-    let interfaces = if_addrs::get_if_addrs().map_err(|e| os_error(&e))?;
+    let interfaces = if_addrs::get_if_addrs().map_err(|e| os_error::text(&e))?;
     let addresses: Vec<IpAddr> = interfaces.iter().map(Interface::ip).collect();
     let private = pick_private(&addresses)
         .ok_or("No private IP address found, and explicit IP not provided; give -bind or -advertise")?;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::json;
-use crate::cli::duration::{DurationError, GoDuration};
+use crate::duration::{DurationError, GoDuration};
 use crate::serf::Tags;
 
 /// What one source says, or all of them together.

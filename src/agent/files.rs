@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::config::{Secret, Settings};
 use super::{json, text};
+use crate::os_error;
 use crate::serf::Tags;
 use crate::swim::profile::Profile;
 
@@ -62,7 +63,7 @@ pub fn read_profile(name: &str) -> Result<Profile, String> {
         ));
     }
     let unread = |reason: String| format!("profile '{name}' could not be read: {reason}");
-    let content = fs::read(name).map_err(|e| unread(os_error(&e)))?;
+    let content = fs::read(name).map_err(|e| unread(os_error::text(&e)))?;
     let text = std::str::from_utf8(text::of_file(&content).map_err(unread)?)
         .map_err(|_| unread("it is not valid UTF-8".to_string()))?;
     Profile::parse(name, text).map_err(|e| e.to_string())
@@ -181,30 +182,7 @@ pub fn open_error(path: &str, error: &io::Error) -> String {
     if is_directory || error.kind() == io::ErrorKind::IsADirectory {
         return format!("read {path}: is a directory");
     }
-    format!("open {path}: {}", os_error(error))
-}
-
-/// The operating system's words: lower case, without the error's number. Windows speaks the user's language;
-/// what goes wrong most reads there as it does elsewhere.
-pub fn os_error(error: &io::Error) -> String {
-    let known = match error.kind() {
-        io::ErrorKind::NotFound => "no such file or directory",
-        io::ErrorKind::PermissionDenied => "permission denied",
-        io::ErrorKind::AlreadyExists => "file exists",
-        io::ErrorKind::StorageFull => "no space left on device",
-        _ => "",
-    };
-    if cfg!(windows) && !known.is_empty() {
-        return known.to_string();
-    }
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut chars = text.chars();
-    let first = chars
-        .next()
-        .map(|c| c.to_lowercase().to_string())
-        .unwrap_or_default();
-    format!("{first}{}", chars.as_str())
+    format!("open {path}: {}", os_error::text(error))
 }
 
 #[cfg(test)]

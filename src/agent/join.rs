@@ -7,8 +7,8 @@ use tokio::net::lookup_host;
 use tracing::{error, info, warn};
 
 use super::{Agent, address};
-use crate::cli::duration::GoDuration;
 use crate::driver::Stopped;
+use crate::duration::GoDuration;
 use crate::serf::{Answer, Command, JoinTarget};
 
 impl Agent {

@@ -23,8 +23,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, error, info};
 
 use super::Agent;
-use super::files::os_error;
 use super::join::list_errors;
+use crate::os_error;
 use crate::serf::{Answer, Command, JoinTarget};
 use records::{PACKET_MAX, Reply, Round, Service};
 
@@ -114,7 +114,7 @@ impl Discovery {
                     discovery.group.push(group);
                     discovery.askers.push((asker, targets));
                 }
-                Some(Err(error)) => reasons.push(os_error(&error)),
+                Some(Err(error)) => reasons.push(os_error::text(&error)),
             }
         }
         for reason in &reasons {
@@ -221,7 +221,7 @@ async fn send_all(askers: &[(Rc<UdpSocket>, Vec<SocketAddr>)], packet: &[u8]) ->
         for target in targets {
             match socket.send_to(packet, target).await {
                 Ok(_) => sent += 1,
-                Err(error) => reasons.push(format!("write udp {target}: {}", os_error(&error))),
+                Err(error) => reasons.push(format!("write udp {target}: {}", os_error::text(&error))),
             }
         }
     }
@@ -278,7 +278,7 @@ async fn listen(socket: Rc<UdpSocket>, service: Rc<Service>, replies: mpsc::Send
         let (len, from) = match socket.recv_from(&mut packet).await {
             Ok(received) => received,
             Err(error) => {
-                debug!(target: "agent.mdns", "cannot receive: {}", os_error(&error));
+                debug!(target: "agent.mdns", "cannot receive: {}", os_error::text(&error));
                 sleep(QUIET_TIME).await;
                 continue;
             }
@@ -358,7 +358,7 @@ type Opened = (UdpSocket, UdpSocket, Vec<SocketAddr>);
 
 impl Links {
     fn find(interface: Option<&str>) -> Result<Links, String> {
-        let all = if_addrs::get_if_addrs().map_err(|e| os_error(&e))?;
+        let all = if_addrs::get_if_addrs().map_err(|e| os_error::text(&e))?;
         let mut links = Links {
             v4: None,
             has_v4: interface.is_none(),

@@ -16,6 +16,7 @@ mod json;
 mod log_writer;
 pub mod logging;
 pub mod mdns;
+mod past;
 pub mod plan;
 mod query_router;
 mod rejoin;

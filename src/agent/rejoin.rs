@@ -1,8 +1,9 @@
 //! Back to the cluster after a restart: dials the members that were there in an earlier life.
 //!
-//! A node that is alone tries all of them, newest first and a few at a time, and again with longer and longer
-//! pauses. When it has met somebody, those that are still missing are looked for now and then: after a crash of
-//! the whole cluster its parts can come together in islands, which know nothing of each other.
+//! They are tried newest first and a few at a time, and again with longer and longer pauses, by a node that is
+//! alone for as long as it takes. A node with company goes on a little: after a crash of the whole cluster its
+//! parts can come together in islands, which know nothing of each other. Who is not met soon becomes a failed
+//! member of the node, and is looked for by the node's own reconnects.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -21,25 +22,25 @@ use crate::node::memory::MemberRecord;
 use crate::serf::{Answer, Command, JoinTarget, MemberStatus};
 use crate::time::Time;
 
-/// Dials at the same time while the node is alone.
-const ALONE_AT_ONCE: usize = 3;
+/// Dials at the same time.
+const AT_ONCE: usize = 3;
 
 /// So many peers are asked for their whole state, even if all are known by then.
 const ENOUGH: usize = 3;
 
-/// Dials of a round, all at the same time, when the node has company.
-const SEARCH_AT_ONCE: usize = 2;
-
 /// The first dial waits for up to this long, so that hosts that start together do not dial together.
 const START_JITTER: Duration = Duration::from_millis(200);
 
-/// Longest pause between two dials of a round; half of it on average. It bounds what a round costs.
-const DIAL_SPACING: Duration = Duration::from_millis(50);
+/// Longest pause between two dials of a node that is alone; half of it on average. It bounds what a round costs.
+const ALONE_SPACING: Duration = Duration::from_millis(50);
+
+/// The same for a node that has company, and no hurry.
+const COMPANY_SPACING: Duration = Duration::from_secs(1);
 
 /// The pause after the first round; it doubles with each one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The longest pause between rounds of a node that is alone.
+/// The longest pause between rounds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Rounds that fail are told no more often than this.
@@ -89,11 +90,6 @@ pub struct Settings {
     pub left: bool,
     /// Whether to rejoin even then.
     pub rejoin_after_leave: bool,
-    /// How often missing peers are looked for when the node has company.
-    pub reconnect_interval: Duration,
-    /// For how long they are looked for. It counts from the start: what became of them while this node was down
-    /// it cannot know.
-    pub reconnect_timeout: Duration,
     /// The seed of all jitter.
     pub seed: u64,
 }
@@ -273,8 +269,7 @@ enum Step {
     Done,
 }
 
-/// Whom to dial, and when. Work comes in rounds: of all missing peers while the node is alone, else of the
-/// next few of them.
+/// Whom to dial, and when. Work comes in rounds of all missing peers, until none is missing.
 #[derive(Debug)]
 struct Policy {
     /// Who is missing and not being dialled, in the order of their turns, with whether they had one before.
@@ -289,10 +284,6 @@ struct Policy {
     next: Time,
     /// The pause after this round, before jitter.
     pause: Duration,
-    /// The longest pause of a node that has company.
-    longest_search_pause: Duration,
-    /// When the search of a node with company ends.
-    end: Time,
     rng: Xoshiro256PlusPlus,
 }
 
@@ -310,8 +301,6 @@ impl Policy {
             alone: true,
             next: Time::ZERO + START_JITTER.mul_f64(rng.random()),
             pause: FIRST_PAUSE,
-            longest_search_pause: settings.reconnect_interval.max(FIRST_PAUSE),
-            end: Time::ZERO + settings.reconnect_timeout,
             rng,
         }
     }
@@ -323,13 +312,8 @@ impl Policy {
         }
         self.alone = !company;
         self.pause = FIRST_PAUSE;
-        match &mut self.round {
-            // A round that has reached its aim needs no more dials.
-            Some(turns) if company => *turns = 0,
-            Some(_) => {}
-            // Who was met has told of others.
-            None if company => self.next = now + self.jittered(FIRST_PAUSE),
-            None => self.next = self.next.min(now + self.jittered(FIRST_PAUSE)),
+        if self.round.is_none() {
+            self.next = self.next.min(now + self.jittered(FIRST_PAUSE));
         }
     }
 
@@ -361,24 +345,18 @@ impl Policy {
 
     /// What to do now.
     fn poll(&mut self, now: Time) -> Step {
-        let over = !self.alone && now >= self.end;
-        if self.dialling.is_empty() && (over || self.missing.is_empty()) {
+        if self.dialling.is_empty() && self.missing.is_empty() {
             return Step::Done;
         }
         // Dials that end wake whoever waits.
         let idle = now + LONGEST_PAUSE;
-        let (all, at_once) = if self.alone {
-            (self.missing.len(), ALONE_AT_ONCE)
-        } else {
-            (SEARCH_AT_ONCE.min(self.missing.len()), SEARCH_AT_ONCE)
-        };
         match self.round {
             Some(0) if self.dialling.is_empty() => self.end_round(now),
             Some(0) => Step::Wait(idle),
-            Some(_) if self.dialling.len() >= at_once => Step::Wait(idle),
+            Some(_) if self.dialling.len() >= AT_ONCE => Step::Wait(idle),
             _ if now < self.next => Step::Wait(self.next),
             Some(turns) => self.take_turn(now, turns),
-            None => self.take_turn(now, all),
+            None => self.take_turn(now, self.missing.len()),
         }
     }
 
@@ -389,19 +367,19 @@ impl Policy {
         };
         self.round = Some(turns.saturating_sub(1));
         self.dialling.push(Arc::clone(&peer.name));
-        self.next = now + DIAL_SPACING.mul_f64(self.rng.random());
+        let spacing = if self.alone {
+            ALONE_SPACING
+        } else {
+            COMPANY_SPACING
+        };
+        self.next = now + spacing.mul_f64(self.rng.random());
         Step::Dial { peer, again }
     }
 
     fn end_round(&mut self, now: Time) -> Step {
         self.round = None;
         self.next = now + self.jittered(self.pause);
-        let longest = if self.alone {
-            LONGEST_PAUSE
-        } else {
-            self.longest_search_pause
-        };
-        self.pause = (self.pause * 2).min(longest);
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         if self.alone {
             Step::Failed
         } else {
@@ -427,14 +405,15 @@ mod tests {
 
     const DIAL: Duration = Duration::from_millis(20);
 
+    /// How long after its first company a node lists those whom it has not met as failed.
+    const UNTIL_LISTED: Duration = Duration::from_secs(30);
+
     fn settings() -> Settings {
         Settings {
             name: "me".to_string(),
             addrs: vec!["10.0.0.99:1".parse().unwrap()],
             left: false,
             rejoin_after_leave: false,
-            reconnect_interval: Duration::from_secs(30),
-            reconnect_timeout: Duration::from_secs(24 * 3600),
             seed: 7,
         }
     }
@@ -457,20 +436,30 @@ mod tests {
         up: BTreeSet<String>,
         /// Whom the node knows beside itself.
         known: BTreeSet<String>,
+        all: BTreeSet<String>,
+        /// When the node lists whom it has not met.
+        listed_at: Option<Time>,
+        /// Of whom the first one met tells.
+        tells: BTreeSet<String>,
         company: bool,
         dials: BTreeMap<Time, Peer>,
         /// What was dialled when, and the ends of failed rounds as "-".
         seen: Vec<(Time, String)>,
         most_at_once: usize,
+        reached: usize,
     }
 
     impl World {
         fn new(peers: Vec<Peer>, settings: &Settings) -> World {
             World {
+                all: peers.iter().map(|peer| peer.name.to_string()).collect(),
+                listed_at: None,
                 policy: Policy::new(peers, settings),
                 now: Time::ZERO,
                 up: BTreeSet::new(),
                 known: BTreeSet::new(),
+                tells: BTreeSet::new(),
+                reached: 0,
                 company: false,
                 dials: BTreeMap::new(),
                 seen: Vec::new(),
@@ -483,7 +472,12 @@ mod tests {
             let end = self.now + Duration::from_secs(seconds);
             while self.now < end {
                 self.policy.company(self.now, self.company);
-                self.policy.met(|name, _| self.known.contains(name));
+                if self.company && self.now >= *self.listed_at.get_or_insert(self.now + UNTIL_LISTED) {
+                    self.known.extend(self.all.iter().cloned());
+                }
+                let enough = self.reached >= ENOUGH;
+                self.policy
+                    .met(|name, dialled| (enough || dialled) && self.known.contains(name));
                 let mut wake = match self.policy.poll(self.now) {
                     Step::Done => return false,
                     Step::Failed => {
@@ -507,7 +501,9 @@ mod tests {
                     let peer = self.dials.remove(&done).unwrap();
                     if self.up.contains(&*peer.name) {
                         self.policy.reached(&peer);
+                        self.reached += 1;
                         self.known.insert(peer.name.to_string());
+                        self.known.append(&mut self.tells);
                         self.company = true;
                     } else {
                         self.policy.failed(peer);
@@ -552,7 +548,7 @@ mod tests {
                 "p0", "p1", "p2", "p3", "p4", "-", "p0", "p1", "p2", "p3", "p4", "-", "p0"
             ]
         );
-        assert_eq!(world.most_at_once, ALONE_AT_ONCE);
+        assert_eq!(world.most_at_once, AT_ONCE);
         let pauses = world.pauses();
         assert!(pauses.len() >= 7, "{pauses:?}");
         for (pause, wanted) in pauses.iter().zip([1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]) {
@@ -575,55 +571,58 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_ends_the_round_and_starts_the_search_for_the_missing() {
+    fn three_are_asked_and_then_only_those_of_whom_nobody_knows() {
         let mut world = World::new(peers(40), &settings());
-        world.up = ["p1".to_string(), "p30".to_string()].into();
-        world.run(1);
-        let first = world.seen.len();
-        assert!((2..6).contains(&first), "{:?}", world.names());
-        assert!(!world.names().contains(&"-"));
-        // The first one met has told of nearly all others.
-        world.known.extend((2..30).chain(33..40).map(|i| format!("p{i}")));
-        world.most_at_once = 0;
-        assert!(world.run(300));
-        let rest: BTreeSet<&str> = world.names()[first..].iter().copied().collect();
-        assert_eq!(rest, ["p0", "p30", "p31", "p32"].into());
-        assert_eq!(world.most_at_once, SEARCH_AT_ONCE);
-        let last = world.pauses().pop().unwrap();
-        assert!((0.75 * 30.0..=1.25 * 30.0 + 0.2).contains(&last), "{last}");
-        assert_eq!(world.names().iter().filter(|name| **name == "p30").count(), 1);
-        // The last ones come by themselves.
-        world.known.extend(["p0", "p31", "p32"].map(str::to_string));
+        world.up = (1..4).chain([30]).map(|i| format!("p{i}")).collect();
+        // The first one met tells of nearly all others.
+        world.tells = (2..30).chain(33..40).map(|i| format!("p{i}")).collect();
+        assert!(world.run(20));
+        let dials = |name: &str| world.names().iter().filter(|dialled| **dialled == name).count();
+        for name in ["p1", "p2", "p3", "p30"] {
+            assert_eq!(dials(name), 1, "{name}");
+        }
+        for name in ["p0", "p31", "p32"] {
+            assert!(dials(name) > 1, "{name}");
+        }
+        let all: BTreeSet<&str> = world.names().into_iter().collect();
+        // Dials may be under way when the third one answers.
+        assert!(all.len() < 7 + AT_ONCE && !all.contains("-"), "{all:?}");
+        // Then they are members that have failed.
         assert!(!world.run(60));
     }
 
     #[test]
-    fn alone_again_it_does_not_wait_for_the_next_search() {
-        let mut world = World::new(peers(3), &settings());
-        world.up = ["p0".to_string()].into();
-        world.run(200);
-        let searched = world.seen.len();
+    fn company_that_comes_and_goes_is_noticed_soon() {
+        let mut world = World::new(peers(4), &settings());
+        assert!(world.run(40));
+        let before = world.seen.len();
+        world.company = true;
+        world.known.extend(["p1", "p2"].map(str::to_string));
+        let came = world.now;
+        assert!(world.run(10));
+        let since = &world.seen[before..];
+        assert!(since[0].0.since(came) < Duration::from_secs(2));
+        assert!(
+            since
+                .iter()
+                .all(|(_, name)| ["p0", "p3"].contains(&name.as_str())),
+            "{since:?}"
+        );
+        // There is no hurry meanwhile.
+        assert!(since.len() <= 10, "{since:?}");
         world.company = false;
-        world.run(20);
-        let soon = &world.names()[searched..];
+        let alone = world.seen.len();
+        assert!(world.run(15));
+        let soon = &world.names()[alone..];
         assert!(soon.len() >= 7 && soon.contains(&"-"), "{soon:?}");
     }
 
     #[test]
-    fn the_search_ends_and_that_of_a_lonely_node_does_not() {
-        for (up, ends) in [(true, true), (false, false)] {
-            let timeout = Duration::from_secs(600);
-            let mut world = World::new(
-                peers(3),
-                &Settings {
-                    reconnect_timeout: timeout,
-                    ..settings()
-                },
-            );
-            world.up.extend(up.then(|| "p2".to_string()));
-            assert!(world.run(590));
-            assert_eq!(!world.run(100), ends);
-        }
+    fn a_lonely_node_never_gives_up() {
+        let mut world = World::new(peers(3), &settings());
+        assert!(world.run(7 * 24 * 3600));
+        let last = world.seen.last().unwrap().0;
+        assert!(world.now.since(last) < 2 * LONGEST_PAUSE, "{last:?}");
     }
 
     #[test]

@@ -9,26 +9,25 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::config::Settings;
 use super::event_loop::EventLoop;
 use super::logging::Console;
-use super::mdns::{self, Discovery};
+use super::mdns::Discovery;
+use super::past::Past;
 use super::plan::Plan;
-use super::query_router::{self, QueryRouter};
-use super::rejoin::{self, Peer};
 use super::reload::Reload;
 use super::signals::{Signal, Signals, Source};
-use super::{Agent, Shared, address, event_loop, files, shutdown, telemetry};
-use crate::driver::{self, BindError, Driver, DriverConfig, Ended, Handle, Sockets};
+use super::{Agent, Shared, address, event_loop, files, query_router, shutdown, telemetry};
+use crate::driver::{BindError, Driver, DriverConfig, Ended, Handle, Sockets};
 use crate::events::handlers::Handlers;
-use crate::events::hub::Hub;
 use crate::node::NodeConfig;
 use crate::node::memory::Memory;
+use crate::os_error;
 use crate::rpc::dial::UNIX_PREFIX;
 use crate::rpc::server::{self, Listener};
-use crate::snapshot::{self, Recorder, Watch};
+use crate::snapshot::Recorder;
 
 /// The exit code of an agent that did not start, or was not allowed to leave.
 pub(super) const FAILED: u8 = 1;
@@ -62,7 +61,7 @@ fn start(paths: &[String], flags: Settings, signals: Source, console: &Console) 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|e| format!("Failed to start the Serf agent: {}", files::os_error(&e)))?;
+        .map_err(|e| format!("Failed to start the Serf agent: {}", os_error::text(&e)))?;
     let ended = LocalSet::new().block_on(&runtime, serve(plan, reload, signals, console));
     // A name that is still looked up would hold up the end for as long as its servers are silent. A file
     // that is being written is whole either way.
@@ -86,71 +85,27 @@ pub(super) struct Running {
 /// Starts everything, and waits for its end.
 async fn serve(mut plan: Plan, reload: Reload, signals: Source, console: &Console) -> Result<u8, String> {
     let signals = Signals::new(signals)
-        .map_err(|e| format!("Failed to start the Serf agent: {}", files::os_error(&e)))?;
+        .map_err(|e| format!("Failed to start the Serf agent: {}", os_error::text(&e)))?;
     info!(target: "agent", "Serf agent starting");
-    let encrypted = plan.keyring.is_some();
-    let (memory, recorder, past) = remember(&plan)?;
-    let (driver, handle, bound) = create(&mut plan, memory, recorder)
+    let (memory, recorder, past) = Past::load(&plan)?;
+    let gossip = create(&mut plan, memory, recorder)
         .await
         .map_err(|e| format!("Failed to start the Serf agent: Error creating Serf: {e}"))?;
-    let discovery = plan
-        .discover
-        .as_ref()
-        .map(|settings| discover(settings, &plan, bound))
-        .transpose()
-        .map_err(|e| format!("Error starting mDNS listener: {e}"))?;
+    let bound = gossip.bound;
+    let discovery = discover(&plan, bound).map_err(|e| format!("Error starting mDNS listener: {e}"))?;
     let rpc = listen_for_rpc(&plan.rpc_addr)
         .await
         .map_err(|e| format!("Error starting RPC listener: {e}"))?;
-    let hub = Rc::new(Hub::default());
-    let queries = Rc::new(QueryRouter::default());
-    let handlers = Rc::new(Handlers::new(handle.clone(), plan.name.clone()));
-    handlers.replace(std::mem::take(&mut plan.handlers), plan.handler_timeout);
-    let telemetry = telemetry::Recorder::new(&plan.telemetry);
-    if let Ok(events) = handle.subscribe(telemetry::EVENT_QUEUE).await {
-        spawn_local(telemetry::run(telemetry.clone(), handle.clone(), events));
-    }
-    let agent = Agent(Rc::new(Shared {
-        hub: Rc::clone(&hub),
-        handlers: Rc::clone(&handlers),
-        queries: Rc::clone(&queries),
-        console: console.clone(),
-        telemetry,
-        driver: handle.clone(),
-        name: plan.name.clone(),
-        rpc_auth: plan.rpc_auth.clone(),
-        tags_file: plan.tags_file.clone(),
-        tags_change: tokio::sync::Mutex::new(()),
-        encrypted,
-        bind_port: bound.port(),
-        left: Cell::new(false),
-        catching_up: Cell::new(past.is_known),
-        snapshot: past.watch,
-    }));
-    let (finish_events, finish) = oneshot::channel();
-    let event_loop = EventLoop::new(&plan.profile.serf, handlers, hub);
-    // The node's first event is its own join, so the subscription comes before the driver runs.
-    let events = match handle.subscribe(event_loop::EVENT_QUEUE).await {
-        Ok(events) => spawn_local(event_loop.run(events, finish)),
-        Err(stopped) => return Err(format!("Failed to start the Serf agent: {stopped}")),
-    };
-    if let Ok(updates) = handle.subscribe_queries(query_router::UPDATE_QUEUE).await {
-        spawn_local(queries.run(updates));
-    }
-    let driver = spawn_local(driver.run());
+    let agent = make_agent(&mut plan, &gossip, &past, console);
+    let (events, finish_events) = start_listeners(&agent, &plan).await?;
+    let driver = spawn_local(gossip.driver.run());
     console.headline("Starting Serf agent RPC...");
     let rpc = spawn_local(server::serve(rpc, agent.clone()));
     if let Some(discovery) = discovery {
         spawn_local(discovery.run(agent.clone()));
     }
-    if !past.peers.is_empty() {
-        spawn_local(rejoin::run(
-            handle.clone(),
-            past.peers,
-            rejoin_settings(&plan, bound, past.left)?,
-        ));
-    }
-    banner(&plan, encrypted, console);
+    past.rejoin(gossip.handle, &plan, bound)?;
+    banner(&plan, agent.0.encrypted, console);
     let mut running = Running {
         agent,
         driver,
@@ -171,68 +126,17 @@ async fn serve(mut plan: Plan, reload: Reload, signals: Source, console: &Consol
     Ok(shutdown::watch(running, &plan, console).await)
 }
 
-/// What an earlier life of this node has left to the agent; nothing without a snapshot.
-#[derive(Default)]
-struct Past {
-    /// Whether it has handled anything, and did not end with a leave.
-    is_known: bool,
-    /// Whether it ended with a leave.
-    left: bool,
-    /// Whom to look for.
-    peers: Vec<Peer>,
-    /// How the snapshot fares.
-    watch: Option<Watch>,
-}
-
-/// Opens the snapshot, if there is to be one. That comes before any socket, so that nothing is heard or
-/// said by a node that does not know its clocks.
-fn remember(plan: &Plan) -> Result<(Memory, Option<Recorder>, Past), String> {
-    let Some(path) = &plan.snapshot else {
-        return Ok(Default::default());
-    };
-    let settings = snapshot::Settings {
-        path: path.clone(),
-        node: plan.name.clone(),
-        forget_left_members: !plan.rejoin_after_leave,
-    };
-    let (loaded, recorder) = snapshot::open(settings, driver::unix_time()).map_err(|e| {
-        format!("Failed to start the Serf agent: Error creating Serf: Failed to setup snapshot: failed to open snapshot: {e}")
-    })?;
-    if let Some(kept) = &loaded.imported {
-        info!(target: "serf", "Imported Serf's snapshot, which is kept as {}", kept.display());
-    }
-    for warning in &loaded.warnings {
-        warn!(target: "serf", "{warning}");
-    }
-    let past = Past {
-        is_known: loaded.memory.marks.event > 0 && !loaded.left,
-        left: loaded.left,
-        peers: Peer::of(&loaded.memory.members),
-        watch: Some(recorder.watch()),
-    };
-    Ok((loaded.memory, Some(recorder), past))
-}
-
-/// What the rejoin has to know of this node.
-fn rejoin_settings(plan: &Plan, bound: SocketAddr, left: bool) -> Result<rejoin::Settings, String> {
-    let (addr, port) = plan.announced(bound)?;
-    Ok(rejoin::Settings {
-        name: plan.name.clone(),
-        addrs: vec![bound, addr.socket(port)],
-        left,
-        rejoin_after_leave: plan.rejoin_after_leave,
-        reconnect_interval: plan.profile.serf.reconnect_interval,
-        reconnect_timeout: plan.profile.serf.reconnect_timeout,
-        seed: SysRng.try_next_u64().map_err(|e| e.to_string())?,
-    })
+/// A node that does not run yet, behind its sockets.
+struct Gossip {
+    driver: Driver,
+    handle: Handle,
+    /// Where it gossips.
+    bound: SocketAddr,
+    encrypted: bool,
 }
 
 /// Opens the gossip sockets and makes the node behind them.
-async fn create(
-    plan: &mut Plan,
-    memory: Memory,
-    recorder: Option<Recorder>,
-) -> Result<(Driver, Handle, SocketAddr), String> {
+async fn create(plan: &mut Plan, memory: Memory, recorder: Option<Recorder>) -> Result<Gossip, String> {
     // Without an address to announce, nothing is bound.
     plan.announced(plan.bind)?;
     let sockets = open_sockets(plan.bind)
@@ -254,6 +158,7 @@ async fn create(
         memory,
         ..NodeConfig::new(&plan.name, bound, plan.profile.clone(), seed)
     };
+    let encrypted = plan.keyring.is_some();
     let config = DriverConfig {
         node,
         keyring: plan.keyring.take(),
@@ -263,13 +168,71 @@ async fn create(
         recorder,
     };
     let (driver, handle) = Driver::new(sockets, config)?;
-    Ok((driver, handle, bound))
+    Ok(Gossip {
+        driver,
+        handle,
+        bound,
+        encrypted,
+    })
 }
 
-/// Discovery announces what the gossip announces.
-fn discover(settings: &mdns::Settings, plan: &Plan, bound: SocketAddr) -> Result<Discovery, String> {
+fn make_agent(plan: &mut Plan, gossip: &Gossip, past: &Past, console: &Console) -> Agent {
+    let handlers = Handlers::new(gossip.handle.clone(), plan.name.clone());
+    handlers.replace(std::mem::take(&mut plan.handlers), plan.handler_timeout);
+    Agent(Rc::new(Shared {
+        driver: gossip.handle.clone(),
+        hub: Rc::default(),
+        queries: Rc::default(),
+        console: console.clone(),
+        handlers: Rc::new(handlers),
+        telemetry: telemetry::Recorder::new(&plan.telemetry),
+        name: plan.name.clone(),
+        rpc_auth: plan.rpc_auth.clone(),
+        tags_file: plan.tags_file.clone(),
+        tags_change: tokio::sync::Mutex::new(()),
+        encrypted: gossip.encrypted,
+        bind_port: gossip.bound.port(),
+        left: Cell::new(false),
+        catching_up: Cell::new(past.is_known),
+        snapshot: past.watch.clone(),
+    }))
+}
+
+/// Starts all that listens to the node. Its first event is its own join, so this comes before the driver runs.
+/// Gives the event loop, and what makes it end.
+async fn start_listeners(
+    agent: &Agent,
+    plan: &Plan,
+) -> Result<(JoinHandle<()>, oneshot::Sender<()>), String> {
+    let shared = &agent.0;
+    let node = &shared.driver;
+    if let Ok(events) = node.subscribe(telemetry::EVENT_QUEUE).await {
+        spawn_local(telemetry::run(shared.telemetry.clone(), node.clone(), events));
+    }
+    let (finish_events, finish) = oneshot::channel();
+    let event_loop = EventLoop::new(
+        &plan.profile.serf,
+        Rc::clone(&shared.handlers),
+        Rc::clone(&shared.hub),
+    );
+    let events = node
+        .subscribe(event_loop::EVENT_QUEUE)
+        .await
+        .map_err(|stopped| format!("Failed to start the Serf agent: {stopped}"))?;
+    let events = spawn_local(event_loop.run(events, finish));
+    if let Ok(updates) = node.subscribe_queries(query_router::UPDATE_QUEUE).await {
+        spawn_local(Rc::clone(&shared.queries).run(updates));
+    }
+    Ok((events, finish_events))
+}
+
+/// Discovery, if it is wanted, announces what the gossip announces.
+fn discover(plan: &Plan, bound: SocketAddr) -> Result<Option<Discovery>, String> {
+    let Some(settings) = &plan.discover else {
+        return Ok(None);
+    };
     let (addr, port) = plan.announced(bound)?;
-    Discovery::open(settings, &plan.name, addr.socket(port), plan.replay)
+    Discovery::open(settings, &plan.name, addr.socket(port), plan.replay).map(Some)
 }
 
 /// Bound to all of IPv4, an agent also takes and reaches IPv6 where there is any, as Serf does: the

@@ -4,7 +4,6 @@
 //! Results and a command's own errors go to the standard output; only help that was asked for and the
 //! flag parser's one-line errors go to the standard error (surface.md 1.1).
 
-pub mod duration;
 pub mod flags;
 pub mod quote;
 

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,9 +14,8 @@ use super::flags::Flags;
 use super::info::Format;
 use super::quote::go_quote;
 use super::{Failure, Terminal, flags, table};
-use crate::agent::files;
-use crate::bounds::SERF_SNAPSHOT_MAX;
 use crate::node::memory::{MemberRecord, Memory};
+use crate::os_error;
 use crate::serf::{Tags, tags};
 use crate::snapshot::serf_text::{self, Reading, Warnings};
 use crate::time::Time;
@@ -137,7 +136,7 @@ fn write(path: &Path, text: &str, replace: bool) -> Result<(), String> {
     write().map_err(|error| {
         // What there is of it only takes room, which is perhaps what was missing.
         let _ = fs::remove_file(&temporary);
-        format!("Error writing '{shown}': {}", files::os_error(&error))
+        format!("Error writing '{shown}': {}", os_error::text(&error))
     })
 }
 
@@ -175,7 +174,7 @@ struct Store {
 impl Snapshot {
     /// A store is a folder, Serf's snapshot a file.
     fn read(path: &Path) -> Result<Snapshot, Failure> {
-        let found = fs::metadata(path).map_err(|error| failed(path, &files::os_error(&error)))?;
+        let found = fs::metadata(path).map_err(|error| failed(path, &os_error::text(&error)))?;
         if found.is_dir() {
             Snapshot::read_store(path)
         } else {
@@ -203,25 +202,12 @@ impl Snapshot {
     }
 
     fn read_text(path: &Path) -> Result<Snapshot, Failure> {
-        let mut text = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(SERF_SNAPSHOT_MAX + 1).read_to_end(&mut text))
-            .map_err(|error| failed(path, &files::os_error(&error)))?;
-        if text.len() as u64 > SERF_SNAPSHOT_MAX {
-            let problem =
-                format!("it is larger than {SERF_SNAPSHOT_MAX} bytes, which no snapshot of Serf is");
-            return Err(failed(path, &problem));
-        }
         // Shown is what stands there; what of it counts depends on how an agent is started.
         let reading = Reading {
             rejoin_after_leave: true,
             ..Reading::default()
         };
-        let imported = serf_text::parse(&text, reading);
-        if imported.known_lines == 0 && !text.is_empty() {
-            let problem = "it is neither a snapshot of Fyrd, which is a folder, nor a text snapshot of Serf";
-            return Err(failed(path, problem));
-        }
+        let imported = serf_text::read(path, reading).map_err(|error| failed(path, &error.to_string()))?;
         Ok(Snapshot {
             kind: Kind::Serf,
             node: None,
@@ -518,9 +504,6 @@ mod tests {
         check("no such file or directory");
         fs::write(&path, "#!/bin/sh\necho alive: a 10.0.0.1:1\n").unwrap();
         check("it is neither a snapshot of Fyrd, which is a folder, nor a text snapshot of Serf");
-        let file = File::options().write(true).open(&path).unwrap();
-        file.set_len(SERF_SNAPSHOT_MAX + 1).unwrap();
-        check("it is larger than 67108864 bytes, which no snapshot of Serf is");
     }
 
     #[test]

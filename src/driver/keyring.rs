@@ -227,7 +227,11 @@ mod tests {
 
     async fn primary(agent: &Handle) -> (usize, Vec<String>) {
         let report = ask(agent, KeyOp::List, KeyBytes::default()).await;
-        (report.keys.len(), report.primary_keys.into_keys().collect())
+        let primaries = report.primary_keys.into_keys();
+        (
+            report.keys.len(),
+            primaries.map(|key| key.0.to_string()).collect(),
+        )
     }
 
     #[tokio::test]

@@ -43,6 +43,7 @@ use tokio::task::JoinSet;
 use crate::bounds;
 use crate::node::memory::Marks;
 use crate::node::{CommandId, Effect, Input, NodeConfig, StreamId};
+use crate::os_error;
 use crate::serf::measures::SerfMeasures;
 use crate::serf::{Answer, Event, QueryUpdate};
 use crate::snapshot::Recorder;
@@ -452,7 +453,7 @@ impl<N: Drive> Driver<N> {
             self.receive_errors_in_row = 0;
             self.rest_until = Some(Instant::now() + bounds::RECEIVE_PAUSE);
         }
-        let reason = error_text::os_text(error);
+        let reason = os_error::text(error);
         self.ledger
             .peer_error(format_args!("Error reading UDP packet: {reason}"));
     }

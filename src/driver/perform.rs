@@ -8,7 +8,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::envelope::Received;
-use super::error_text;
 use super::handle::Request;
 use super::ledger::count;
 use super::sockets::{plain, to_socket_family};
@@ -16,6 +15,7 @@ use super::streams::{Exchange, News, exchange};
 use super::{Drive, Driver, Ended};
 use crate::bounds;
 use crate::node::{CommandId, Effect, ExchangeId, Input, StreamId};
+use crate::os_error;
 use crate::serf::{Answer, Command, Event, QueryUpdate};
 use crate::wire::{self, Fault, StreamMessage};
 
@@ -64,7 +64,7 @@ impl<N: Drive> Driver<N> {
                 let packet = packet.to_vec();
                 self.postpone(target, packet);
             }
-            Err(error) => self.send_failed(to, &error_text::os_text(&error)),
+            Err(error) => self.send_failed(to, &os_error::text(&error)),
         }
     }
 
@@ -87,7 +87,7 @@ impl<N: Drive> Driver<N> {
             match self.udp.try_send_to(packet, to) {
                 Ok(len) => self.ledger.sent(len),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => self.send_failed(plain(to), &error_text::os_text(&error)),
+                Err(error) => self.send_failed(plain(to), &os_error::text(&error)),
             }
             self.unsent.pop_front();
         }

@@ -10,8 +10,8 @@ use std::net::{IpAddr, SocketAddr};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UdpSocket};
 
-use super::error_text::os_text;
 use crate::bounds;
+use crate::os_error;
 
 /// The sockets of one agent.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl BindError {
             transport,
             addr,
             step,
-            reason: os_text(error),
+            reason: os_error::text(error),
             in_use,
         }
     }

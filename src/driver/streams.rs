@@ -23,6 +23,7 @@ use super::ledger::{Ledger, count};
 use super::sockets::plain;
 use crate::bounds;
 use crate::node::ExchangeId;
+use crate::os_error;
 use crate::wire::{DecodeError, Fault, StreamDecoder, StreamPrefix};
 
 /// What a stream's task tells the driver.
@@ -88,7 +89,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Shared) {
                 streams.spawn(serve(stream, from, pass, shared.clone()));
             }
             Err(error) => {
-                let reason = error_text::os_text(&error);
+                let reason = os_error::text(&error);
                 shared
                     .ledger
                     .peer_error(format_args!("Error accepting TCP connection: {reason}"));
@@ -183,7 +184,7 @@ async fn serve(mut stream: TcpStream, from: SocketAddr, mut pass: Pass, shared: 
         // A port check connects and goes.
         Ok(Err(Unread::Nothing)) => return,
         Ok(Err(Unread::Dropped(reason))) => return refuse(ledger, from, &reason),
-        Ok(Err(Unread::Io(error))) => return refuse(ledger, from, &error_text::os_text(&error)),
+        Ok(Err(Unread::Io(error))) => return refuse(ledger, from, &os_error::text(&error)),
         Err(_) => return refuse(ledger, from, "i/o timeout"),
     };
     let answering = async {

@@ -12,9 +12,10 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use zeroize::Zeroizing;
 
 use super::codec::CodecError;
-use super::dial::{dial, os_error_text};
+use super::dial::dial;
 use super::frame::{FrameReader, MAX_RESPONSE_BYTES};
 use super::types::*;
+use crate::os_error;
 
 /// How long connecting may take, and how long the agent may refuse to take a request's bytes.
 /// Answers have no limit: a join or a leave takes as long as it takes.
@@ -289,7 +290,7 @@ impl Client {
         };
         match tokio::time::timeout(DIAL_AND_WRITE_LIMIT, write).await {
             Ok(Ok(())) => Ok(self.last_seq),
-            Ok(Err(error)) => Err(ClientError::Write(os_error_text(&error))),
+            Ok(Err(error)) => Err(ClientError::Write(os_error::text(&error))),
             Err(_) => Err(ClientError::Write("i/o timeout".to_owned())),
         }
     }

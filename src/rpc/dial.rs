@@ -1,13 +1,13 @@
 //! Opening a connection to an agent, at `HOST:PORT` or `unix:PATH`, with the error texts of Go's net
 //! package, which scripts and people know from Serf.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 
 use crate::addr::is_windows_path;
+use crate::os_error;
 
 use super::client::Stream;
 
@@ -58,7 +58,7 @@ pub async fn dial_tcp(address: &str, limit: Duration) -> Result<TcpStream, Strin
 async fn dial_unix(path: &str, limit: Duration) -> Result<Box<dyn Stream>, String> {
     match tokio::time::timeout(limit, tokio::net::UnixStream::connect(path)).await {
         Ok(Ok(stream)) => Ok(Box::new(stream)),
-        Ok(Err(error)) => Err(format!("dial unix {path}: connect: {}", os_error_text(&error))),
+        Ok(Err(error)) => Err(format!("dial unix {path}: connect: {}", os_error::text(&error))),
         Err(_) => Err(format!("dial unix {path}: i/o timeout")),
     }
 }
@@ -90,7 +90,7 @@ async fn dial_any(
     for target in targets {
         let problem = match tokio::time::timeout_at(deadline, TcpStream::connect(target)).await {
             Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => format!("connect: {}", os_error_text(&error)),
+            Ok(Err(error)) => format!("connect: {}", os_error::text(&error)),
             Err(_) => "i/o timeout".to_owned(),
         };
         first.get_or_insert((target.to_string(), problem));
@@ -160,31 +160,6 @@ fn parse_port(text: &str) -> Result<u16, String> {
     text.parse().map_err(|_| format!("address {text}: invalid port"))
 }
 
-/// The system's error text as Go writes it: in lower case, without the number.
-pub fn os_error_text(error: &io::Error) -> String {
-    let known = match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused",
-        io::ErrorKind::ConnectionReset => "connection reset by peer",
-        io::ErrorKind::BrokenPipe => "broken pipe",
-        io::ErrorKind::NetworkUnreachable => "network is unreachable",
-        io::ErrorKind::HostUnreachable => "no route to host",
-        io::ErrorKind::TimedOut => "i/o timeout",
-        io::ErrorKind::AddrInUse => "address already in use",
-        io::ErrorKind::AddrNotAvailable => "cannot assign requested address",
-        io::ErrorKind::PermissionDenied => "permission denied",
-        io::ErrorKind::NotFound => "no such file or directory",
-        _ => "",
-    };
-    if !known.is_empty() {
-        return known.to_owned();
-    }
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut rest = text.chars();
-    rest.next()
-        .map_or_else(String::new, |first| first.to_lowercase().chain(rest).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,15 +218,5 @@ mod tests {
         for (address, expected) in cases {
             assert_eq!(dial_tcp(address, SECOND).await.unwrap_err(), expected);
         }
-    }
-
-    #[test]
-    fn other_system_errors_lose_their_number() {
-        let error = io::Error::from_raw_os_error(95);
-        let text = os_error_text(&error);
-        assert!(
-            text.starts_with(char::is_lowercase) && !text.contains("os error"),
-            "{text}"
-        );
     }
 }

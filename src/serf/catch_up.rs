@@ -19,10 +19,9 @@ use crate::wire::SerfMessage;
 pub(super) type Waiting = BTreeSet<(u64, Box<[u8]>)>;
 
 impl Serf {
-    /// A join has succeeded, and with it the whole state of a peer has been merged.
-    pub fn joined(&mut self, now: Time) {
-        self.end_catching_up();
-        if !self.unmet.is_empty() {
+    /// The whole state of a peer has come, whoever asked for it. The others have a while to be heard of.
+    pub(super) fn note_merge(&mut self, now: Time) {
+        if !std::mem::replace(&mut self.merged, true) && !self.unmet.is_empty() {
             let wait = self.config.profile.serf.reconnect_interval;
             self.timers.set(now + wait, Timer::Unmet);
         }
@@ -48,7 +47,7 @@ impl Serf {
 
     /// What was missed has come. Now the events that had to wait are handled, those that came with it
     /// excepted, as they are known by now.
-    pub(super) fn end_catching_up(&mut self) {
+    pub fn end_catching_up(&mut self) {
         for (_, message) in self.catching_up.take().unwrap_or_default() {
             if let Ok(SerfMessage::UserEvent(event)) = SerfMessage::decode(&message)
                 && self.handle_user_event(&event)

@@ -68,6 +68,34 @@ impl std::fmt::Debug for KeyBytes {
     }
 }
 
+/// A key as text; zeroized when dropped, never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeyText(pub Zeroizing<String>);
+
+impl KeyText {
+    fn of(text: &str) -> KeyText {
+        KeyText(Zeroizing::new(text.to_owned()))
+    }
+}
+
+impl Ord for KeyText {
+    fn cmp(&self, other: &KeyText) -> std::cmp::Ordering {
+        self.0.as_str().cmp(other.0.as_str())
+    }
+}
+
+impl PartialOrd for KeyText {
+    fn partial_cmp(&self, other: &KeyText) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl std::fmt::Debug for KeyText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeyText([hidden])")
+    }
+}
+
 /// The keys of a ring as text, the primary first; never shown by Debug.
 #[derive(Clone, Default)]
 pub struct KeyList(pub Vec<Zeroizing<String>>);
@@ -122,12 +150,12 @@ impl Serf {
                         .insert(from.to_owned(), response.message.to_owned());
                 }
                 for key in &response.keys {
-                    *report.keys.entry((*key).to_owned()).or_default() += 1;
+                    *report.keys.entry(KeyText::of(key)).or_default() += 1;
                 }
                 if !response.primary_key.is_empty() {
                     *report
                         .primary_keys
-                        .entry(response.primary_key.to_owned())
+                        .entry(KeyText::of(response.primary_key))
                         .or_default() += 1;
                 }
             }
@@ -287,9 +315,9 @@ mod tests {
         assert_eq!(key_verdict(&report), Ok(()));
         assert_eq!(
             report.keys,
-            BTreeMap::from([("a".to_owned(), 2), ("b".to_owned(), 2)])
+            BTreeMap::from([(KeyText::of("a"), 2), (KeyText::of("b"), 2)])
         );
-        assert_eq!(report.primary_keys, BTreeMap::from([("a".to_owned(), 2)]));
+        assert_eq!(report.primary_keys, BTreeMap::from([(KeyText::of("a"), 2)]));
         assert_eq!(
             report.messages,
             BTreeMap::from([("n2".to_owned(), "no".to_owned())])
@@ -302,8 +330,17 @@ mod tests {
     fn keys_are_not_shown() {
         let bytes = KeyBytes(Zeroizing::new(b"secretsecret".to_vec()));
         let list = KeyList(vec![Zeroizing::new("secret".to_owned())]);
-        assert!(!format!("{bytes:?}{list:?}").contains("secret"));
+        let mut report = KeyReport::default();
+        let response = KeyResponse {
+            keys: vec!["secret"],
+            primary_key: "secret",
+            ..KeyResponse::default()
+        };
+        answer(&mut report, "n1", response);
+        assert_eq!((report.keys.len(), report.primary_keys.len()), (1, 1));
+        assert!(!format!("{bytes:?}{list:?}{report:?}").contains("secret"));
     }
+
     const K1: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
     const K2: &str = "EBESExQVFhcYGRobHB0eHw==";
     const CHACHA: &str = "chacha20poly1305:ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=";

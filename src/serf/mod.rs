@@ -201,7 +201,7 @@ pub struct Serf {
     catching_up: Option<catch_up::Waiting>,
     /// Whether a peer's whole state has been merged.
     merged: bool,
-    /// The members that were there in an earlier life, until the first join is over.
+    /// The members that were there in an earlier life, until it is clear who of them is there now.
     unmet: Vec<MemberRecord>,
     /// The clocks after the last thing that this node itself has said.
     said: Marks,

@@ -55,7 +55,7 @@ impl Serf {
         if !self.witness_clocks(&remote) {
             return;
         }
-        self.merged = true;
+        self.note_merge(now);
         self.merge_intents(now, &remote);
         if ignore_old {
             self.event_min_time = self.event_min_time.max(remote.event_ltime);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::addr::RawAddr;
-use crate::serf::keys::{KeyBytes, KeyOp};
+use crate::serf::keys::{KeyBytes, KeyOp, KeyText};
 
 /// A member's tags, in name order.
 pub type Tags = BTreeMap<String, String>;
@@ -237,7 +237,7 @@ pub enum Answer {
 }
 
 /// The tally of a key operation over the cluster.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct KeyReport {
     /// Members that were there when it began.
     pub nodes: usize,
@@ -248,21 +248,9 @@ pub struct KeyReport {
     /// What members had to say, by name.
     pub messages: BTreeMap<String, String>,
     /// How many members hold each key (listing only), by its text.
-    pub keys: BTreeMap<String, usize>,
+    pub keys: BTreeMap<KeyText, usize>,
     /// How many members seal with each key (listing only), by its text.
-    pub primary_keys: BTreeMap<String, usize>,
-}
-
-impl std::fmt::Debug for KeyReport {
-    /// Key texts are left out.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KeyReport")
-            .field("nodes", &self.nodes)
-            .field("responses", &self.responses)
-            .field("errors", &self.errors)
-            .field("messages", &self.messages)
-            .finish_non_exhaustive()
-    }
+    pub primary_keys: BTreeMap<KeyText, usize>,
 }
 
 /// What comes in for a query that this node asked.

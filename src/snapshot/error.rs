@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::os_error;
+
 /// Why a snapshot cannot be opened. Shown after Serf's prefix `Failed to setup snapshot: failed to open
 /// snapshot: `, and in the words of Go's runtime where the operating system is the reason.
 #[derive(Debug, thiserror::Error)]
@@ -85,15 +87,7 @@ fn holder(pid: Option<u32>, node: Option<&str>) -> String {
     }
 }
 
-/// The operating system's words: lower case, without the error's number.
+/// The operating system's words. sled copies errors, and of a copy only the kind can be relied on.
 pub(super) fn os_text(error: &io::Error) -> String {
-    // sled copies errors, and of a copy only the kind can be relied on.
-    let text = match error.kind() {
-        io::ErrorKind::StorageFull => "no space left on device",
-        io::ErrorKind::ReadOnlyFilesystem => "read-only file system",
-        io::ErrorKind::QuotaExceeded => "disk quota exceeded",
-        io::ErrorKind::PermissionDenied => "permission denied",
-        _ => return crate::agent::files::os_error(error),
-    };
-    text.to_owned()
+    os_error::of_kind(error.kind()).map_or_else(|| os_error::text(error), str::to_owned)
 }

@@ -10,11 +10,10 @@ use std::path::{Path, PathBuf};
 
 use super::error::OpenError;
 use super::home::{self, Home};
-use super::serf_text::{self, Reading};
+use super::serf_text::{self, Reading, Unreadable};
 use super::start::write_memory;
 use super::store::Trouble;
 use super::{Loaded, Settings};
-use crate::bounds::SERF_SNAPSHOT_MAX;
 use crate::time::Time;
 
 const KEPT: &str = "serf-imported";
@@ -47,24 +46,19 @@ pub(super) fn finish(path: &Path) -> Result<(), OpenError> {
 /// Imports the text at the path.
 pub(super) fn import(settings: &Settings, now: Time, loaded: &mut Loaded) -> Result<(), OpenError> {
     let path = &settings.path;
-    let text = read_text(path)?;
     // Who has left is forgotten when the store is opened, or not, as everywhere.
-    let imported = serf_text::parse(
-        &text,
-        Reading {
-            node: Some(&settings.node),
-            rejoin_after_leave: !settings.forget_left_members,
-            now,
-        },
-    );
-    if imported.known_lines == 0 && !text.is_empty() {
-        return Err(OpenError::NoSnapshot {
+    let reading = Reading {
+        node: Some(&settings.node),
+        rejoin_after_leave: !settings.forget_left_members,
+        now,
+    };
+    let imported = serf_text::read(path, reading).map_err(|error| match error {
+        Unreadable::Io { what, source } => OpenError::io(what, path)(source),
+        refusal => OpenError::NoSnapshot {
             path: path.clone(),
-            reason:
-                "this file is no snapshot, neither of Fyrd nor of Serf; name another path, or move it away"
-                    .to_owned(),
-        });
-    }
+            reason: format!("{refusal}; name another path, or move it away"),
+        },
+    })?;
     let beside = beside(path);
     match fs::create_dir(&beside) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -106,22 +100,4 @@ fn kept_name(path: &Path) -> PathBuf {
         Err(_) => plain,
         Ok(_) => home::free_name(path, &format!("{KEPT}-{}", home::stamp())),
     }
-}
-
-fn read_text(path: &Path) -> Result<Vec<u8>, OpenError> {
-    use std::io::Read;
-    let file = fs::File::open(path).map_err(OpenError::io("open", path))?;
-    let mut text = Vec::new();
-    file.take(SERF_SNAPSHOT_MAX + 1)
-        .read_to_end(&mut text)
-        .map_err(OpenError::io("read", path))?;
-    if text.len() as u64 > SERF_SNAPSHOT_MAX {
-        return Err(OpenError::NoSnapshot {
-            path: path.to_owned(),
-            reason: format!(
-                "this file has more than {SERF_SNAPSHOT_MAX} bytes, which no snapshot of Serf needs"
-            ),
-        });
-    }
-    Ok(text)
 }

@@ -5,12 +5,18 @@
 //! with a warning. Writing gives what Serf rejoins from, and drops the events that were handled before.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::error::os_text;
 use crate::addr::RawAddr;
-use crate::bounds::{MAX_LTIME, MAX_MEMBERS, NAME_MAX, SNAPSHOT_LINE_SHOWN, SNAPSHOT_WARNINGS};
+use crate::bounds::{
+    MAX_LTIME, MAX_MEMBERS, NAME_MAX, SERF_SNAPSHOT_MAX, SNAPSHOT_LINE_SHOWN, SNAPSHOT_WARNINGS,
+};
 use crate::node::memory::{Marks, MemberRecord, Memory};
 use crate::serf::{MemberStatus, Tags, tags};
 use crate::swim::members::Facts;
@@ -68,7 +74,47 @@ impl Warnings {
     }
 }
 
-/// Reads a snapshot. Nothing in it is an error: lines that mean nothing are skipped with a warning, and a
+/// Why a file is not read as a text snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// The operating system refuses.
+    #[error("{}", os_text(source))]
+    Io {
+        /// What was tried, as a verb: `open` or `read`.
+        what: &'static str,
+        /// Its reason.
+        source: io::Error,
+    },
+    /// It has more than [`SERF_SNAPSHOT_MAX`] bytes.
+    #[error("it is larger than {SERF_SNAPSHOT_MAX} bytes, which no snapshot of Serf is")]
+    TooLarge,
+    /// It has something in it, and not a single line of a known kind.
+    #[error("it is neither a snapshot of Fyrd, which is a folder, nor a text snapshot of Serf")]
+    Foreign,
+}
+
+/// Reads the snapshot in a file, which can be empty. No more of it is read than a snapshot can have.
+///
+/// # Errors
+/// When the file cannot be read, is too large, or is no snapshot at all.
+pub fn read(path: &Path, reading: Reading<'_>) -> Result<Imported, Unreadable> {
+    let failed = |what| move |source| Unreadable::Io { what, source };
+    let file = File::open(path).map_err(failed("open"))?;
+    let mut text = Vec::new();
+    file.take(SERF_SNAPSHOT_MAX + 1)
+        .read_to_end(&mut text)
+        .map_err(failed("read"))?;
+    if text.len() as u64 > SERF_SNAPSHOT_MAX {
+        return Err(Unreadable::TooLarge);
+    }
+    let imported = parse(&text, reading);
+    if imported.known_lines == 0 && !text.is_empty() {
+        return Err(Unreadable::Foreign);
+    }
+    Ok(imported)
+}
+
+/// Reads a snapshot's text. Nothing in it is an error: lines that mean nothing are skipped with a warning, and a
 /// last line without its end was being written when Serf was killed.
 pub fn parse(text: &[u8], reading: Reading<'_>) -> Imported {
     let mut reader = Reader::default();
@@ -253,7 +299,7 @@ mod tests {
 
     const NOW: Time = Time::from_nanos(1_000_000);
 
-    fn read(text: &str, rejoin_after_leave: bool) -> Imported {
+    fn parsed(text: &str, rejoin_after_leave: bool) -> Imported {
         let reading = Reading {
             node: Some("me"),
             rejoin_after_leave,
@@ -282,11 +328,45 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_read_only_if_it_can_be_a_snapshot() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("snapshot");
+        let refusal = || match read(&path, Reading::default()) {
+            Err(Unreadable::Io { what, source }) => format!("{what}: {}", os_text(&source)),
+            Err(error) => error.to_string(),
+            Ok(imported) => panic!("{imported:?}"),
+        };
+        assert_eq!(refusal(), "open: no such file or directory");
+        for text in ["", "# a comment\nalive: b 10.0.0.2:7946\n", BY_SERF] {
+            std::fs::write(&path, text).unwrap();
+            let imported = read(&path, Reading::default()).unwrap();
+            assert_eq!(imported, parse(text.as_bytes(), Reading::default()), "{text:?}");
+        }
+        for text in ["#!/bin/sh\n", "\n", "clock: 5"] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(
+                refusal(),
+                "it is neither a snapshot of Fyrd, which is a folder, nor a text snapshot of Serf",
+                "{text:?}"
+            );
+        }
+        // One long line that says nothing, up to the bound and beyond it.
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_len(SERF_SNAPSHOT_MAX).unwrap();
+        assert!(refusal().starts_with("it is neither"));
+        file.set_len(SERF_SNAPSHOT_MAX + 1).unwrap();
+        assert_eq!(
+            refusal(),
+            "it is larger than 67108864 bytes, which no snapshot of Serf is"
+        );
+    }
+
+    #[test]
     fn a_leave_forgets_all_before_it_unless_it_is_overlooked() {
-        let left = read(BY_SERF, false);
+        let left = parsed(BY_SERF, false);
         assert!(left.left && left.memory.members.is_empty());
         assert_eq!(clocks(&left), [3, 1, 1, 1, 1]);
-        let back = read(BY_SERF, true);
+        let back = parsed(BY_SERF, true);
         assert!(back.left);
         assert_eq!(members(&back), ["a b@127.0.0.9:17911", "b@127.0.0.9:17913"]);
         assert_eq!(clocks(&back), [3, 3, 2, 3, 2]);
@@ -295,7 +375,7 @@ mod tests {
         }
         // What follows the leave counts, and whoever has come back has not left.
         let again = format!("{BY_SERF}alive: me 10.0.0.9:1\nalive: c 10.0.0.1:1\nevent-clock: 9\n");
-        let again = read(&again, false);
+        let again = parsed(&again, false);
         assert!(!again.left);
         assert_eq!(members(&again), ["c@10.0.0.1:1"]);
         assert_eq!(clocks(&again), [3, 10, 1, 10, 1]);
@@ -306,7 +386,7 @@ mod tests {
         let text = "alive: a 10.0.0.1:1\nalive: b [fd00::1]:2\nalive: c 10.0.0.3:3\nalive: me 10.0.0.4:4\n\
                     not-alive: b\nalive: a 10.0.0.9:9\nnot-alive: nobody\nalive: d x 10.0.0.5:5\n\
                     alive: b [fd00::2]:2\n";
-        let imported = read(text, false);
+        let imported = parsed(text, false);
         let expected = ["b@[fd00::2]:2", "d x@10.0.0.5:5", "a@10.0.0.9:9", "c@10.0.0.3:3"];
         assert_eq!(members(&imported), expected);
         let since: Vec<Time> = imported
@@ -327,7 +407,7 @@ mod tests {
             ("", 1),
             ("clock: 7\n", 8),
         ] {
-            let imported = read(text, false);
+            let imported = parsed(text, false);
             assert_eq!(clocks(&imported)[0], clock, "{text:?}");
             assert_eq!(imported.warnings, Warnings::default(), "{text:?}");
         }
@@ -367,14 +447,14 @@ mod tests {
             assert_eq!(members(&imported), ["ok@1.2.3.4:5"], "{line:?}");
             assert_eq!(clocks(&imported), [4, 1, 1, 1, 1], "{line:?}");
         }
-        let imported = read(&format!("alive: {name} 1.2.3.4:5\n"), false);
+        let imported = parsed(&format!("alive: {name} 1.2.3.4:5\n"), false);
         assert!(imported.memory.members.is_empty() && imported.warnings.texts.len() == 1);
         for quiet in ["# junk\n", "coordinate: junk\n", "not-alive: x\n"] {
-            assert_eq!(read(quiet, false).warnings, Warnings::default(), "{quiet}");
+            assert_eq!(parsed(quiet, false).warnings, Warnings::default(), "{quiet}");
         }
-        assert_eq!(read("# junk\nx\n", false).known_lines, 0);
+        assert_eq!(parsed("# junk\nx\n", false).known_lines, 0);
         // The highest time that is believed.
-        let highest = read(&format!("event-clock: {MAX_LTIME}\n"), false);
+        let highest = parsed(&format!("event-clock: {MAX_LTIME}\n"), false);
         assert_eq!(clocks(&highest)[1], MAX_LTIME + 1);
     }
 
@@ -386,7 +466,7 @@ mod tests {
         }
         // A member that is known may still move.
         text.push_str("alive: n0 9.9.9.9:9\n");
-        let imported = read(&text, false);
+        let imported = parsed(&text, false);
         assert_eq!(imported.memory.members.len(), MAX_MEMBERS);
         assert_eq!(members(&imported)[0], "n0@9.9.9.9:9");
         assert_eq!(imported.warnings.texts.len(), SNAPSHOT_WARNINGS);

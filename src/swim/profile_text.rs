@@ -5,6 +5,7 @@ use std::time::Duration;
 use toml::{Table, Value};
 
 use super::profile::{Profile, Refinements, SerfProfile};
+use crate::duration::GoDuration;
 
 /// The profiles that are compiled in.
 const BUILTIN: [(&str, &str); 3] = [
@@ -321,45 +322,8 @@ fn excess(key: &str, value: Duration, bound: &str, limit: Duration) -> String {
 
 /// A duration in the notation of Go, without sign: numbers with units, as in `1m30.5s`.
 fn parse_duration(text: &str) -> Option<Duration> {
-    const UNITS: [(&str, u128); 8] = [
-        ("ns", 1),
-        ("us", 1_000),
-        ("µs", 1_000),
-        ("μs", 1_000),
-        ("ms", 1_000_000),
-        ("s", 1_000_000_000),
-        ("m", 60_000_000_000),
-        ("h", 3_600_000_000_000),
-    ];
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut rest = text;
-    let mut nanos: u128 = 0;
-    while !rest.is_empty() || text.is_empty() {
-        let unit_at = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, tail) = rest.split_at(unit_at);
-        let unit_end = tail
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(tail.len());
-        let (unit, after) = tail.split_at(unit_end);
-        let scale = UNITS.iter().find(|(name, _)| *name == unit)?.1;
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if whole.is_empty() && fraction.is_empty() || whole.len() > 18 || fraction.len() > 18 {
-            return None;
-        }
-        let digits = |text: &str| {
-            if text.is_empty() {
-                Some(0)
-            } else {
-                text.parse::<u128>().ok()
-            }
-        };
-        nanos += digits(whole)? * scale;
-        nanos += digits(fraction)? * scale / 10u128.pow(u32::try_from(fraction.len()).ok()?);
-        rest = after;
-    }
-    u64::try_from(nanos).ok().map(Duration::from_nanos)
+    let duration: GoDuration = text.parse().ok().filter(|_| !text.starts_with(['-', '+']))?;
+    u64::try_from(duration.nanos).ok().map(Duration::from_nanos)
 }
 
 /// All zero; a complete file fills every field.

@@ -56,10 +56,7 @@ fn key_response(report: KeyReport, listing: bool) -> KeyResponse {
     let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     let keys = report.keys.into_iter();
     KeyResponse {
-        keys: listing.then(|| {
-            keys.map(|(key, count)| (Zeroizing::new(key), number(count)))
-                .collect()
-        }),
+        keys: listing.then(|| keys.map(|(key, count)| (key.0, number(count))).collect()),
         messages: report.messages,
         num_err: number(report.errors),
         num_nodes: number(report.nodes),
