@@ -70,6 +70,14 @@ impl Serf {
                     .iter()
                     .flat_map(|(ltime, ids)| ids.iter().map(|id| Record::Query((*ltime, *id)))),
             )
+            // No members yet, but the next life has to look for them as well.
+            .chain(
+                self.unmet
+                    .iter()
+                    .filter(|record| self.members.find(&record.facts.name).is_none())
+                    .cloned()
+                    .map(Record::Member),
+            )
             .collect();
         for record in records {
             self.record(|| record);
