@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fyrd::addr::RawAddr;
+use fyrd::bounds::{MAX_INCARNATION, MAX_INCARNATION_STEP, MAX_LTIME, MAX_LTIME_STEP};
 use fyrd::node::memory::{Keeper, Marks, MemberRecord, Memory, Record, SeenEvent};
 use fyrd::serf::MemberStatus;
 use fyrd::snapshot::{self, Loaded, Recorder, Settings};
@@ -254,6 +255,42 @@ fn a_graceful_leave_forgets_the_members_unless_the_next_life_rejoins() {
         assert_eq!(loaded.memory.members, [], "and they stay forgotten");
         recorder.finish(PATIENCE).await;
     });
+}
+
+/// Peers that are up to it push clocks beyond the highest that is taken in one jump, and the cluster goes on
+/// there, so a restart has to go on from there as well.
+#[test]
+fn clocks_that_peers_have_pushed_far_ahead_are_read_again() {
+    let (_keep, path) = scratch();
+    let far = MAX_LTIME + MAX_LTIME_STEP;
+    let (mut peer, seen) = (member("b", far), event(far, 0, 10));
+    peer.incarnation = MAX_INCARNATION + 2 * MAX_INCARNATION_STEP;
+    let marks = Marks {
+        incarnation: MAX_INCARNATION + 2 * MAX_INCARNATION_STEP,
+        member: far + 1,
+        event: far + MAX_LTIME_STEP,
+        query: far + 1,
+        event_floor: far,
+        query_floor: far,
+    };
+    run(async {
+        let (_, mut recorder) = open(&path);
+        recorder.note(Record::Member(peer.clone()));
+        recorder.note(Record::Event(seen.clone()));
+        recorder.note(Record::Query((far, 1)));
+        store(&mut recorder, marks).await;
+        recorder.finish(PATIENCE).await;
+    });
+    let (loaded, recorder) = open(&path);
+    assert_eq!(loaded.warnings, [] as [&str; 0]);
+    let expected = Memory {
+        marks,
+        members: vec![peer],
+        events: vec![seen],
+        queries: vec![(far, 1)],
+    };
+    assert_eq!(loaded.memory, expected);
+    run(recorder.finish(PATIENCE));
 }
 
 const SERF: &str = "alive: a 10.0.0.1:7946\nalive: b 10.0.0.2:7946\nalive: c 10.0.0.3:7946\n\
