@@ -7,6 +7,8 @@ pub mod cli;
 pub mod deadline;
 pub mod driver;
 pub mod events;
+#[cfg(test)]
+mod logged;
 pub mod names;
 pub mod node;
 pub mod outbox;
