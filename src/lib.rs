@@ -8,6 +8,8 @@ pub mod deadline;
 pub mod driver;
 pub mod duration;
 pub mod events;
+#[cfg(test)]
+mod logged;
 pub mod names;
 pub mod node;
 pub mod os_error;

@@ -567,6 +567,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::addr::RawAddr;
     use crate::swim::profile::Profile;
 
     fn config() -> NodeConfig {
@@ -611,6 +612,45 @@ mod tests {
             let refused = Node::new(config, Time::ZERO).err();
             assert_eq!(refused.as_deref(), Some(text));
         }
+    }
+
+    /// A store that fails at the start and works later is told everything. Without those that have not been met
+    /// again, the life after the next restart would look for nobody.
+    #[test]
+    fn everything_that_must_be_remembered_includes_who_has_not_been_met_again() {
+        let member = |name: &str, status| MemberRecord {
+            facts: Arc::new(Facts {
+                name: name.into(),
+                addr: RawAddr::V4([10, 0, 0, 2]),
+                port: 7946,
+                meta: Default::default(),
+                vsn: [1, 5, 2, 2, 5, 5],
+            }),
+            incarnation: 7,
+            status,
+            status_ltime: 3,
+            since: Time::from_nanos(5),
+        };
+        let members = vec![
+            member("alive", MemberStatus::Alive),
+            member("failed", MemberStatus::Failed),
+            member("leaving", MemberStatus::Leaving),
+            member("left", MemberStatus::Left),
+        ];
+        let mut config = config();
+        config.records = true;
+        config.memory.members = members.clone();
+        let now = Time::from_nanos(9);
+        let mut node = Node::new(config, now).expect("the configuration is right");
+        while node.poll_effect().is_some() {}
+        node.record_everything(now);
+        let mut keeper = memory::Keeper::default();
+        while let Some(effect) = node.poll_effect() {
+            if let Effect::Record(record) = effect {
+                keeper.apply(record);
+            }
+        }
+        assert_eq!(keeper.memory().members, members);
     }
 
     /// Runs a node by its own deadlines until it answers `command`, and says when that was.

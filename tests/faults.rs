@@ -6,7 +6,7 @@
 
 mod support;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -218,6 +218,41 @@ fn two_sides_that_forgot_each_other_meet_again_through_their_seeds() {
     std::thread::sleep(Duration::from_secs(8));
     network.heal();
     all_agree_again(&all);
+}
+
+/// A seed that is gone for good costs less and less: a dial after one interval, then after two, four and so on.
+#[test]
+fn a_seed_that_does_not_answer_is_dialled_less_and_less() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let profile = folder.path().join("forgetful.toml");
+    std::fs::write(&profile, FORGETFUL).expect("a profile");
+    let forgetful = |name: &str| plan(Kind::Fyrd, name).arg(format!("-profile={}", profile.display()));
+    let mut seed = forgetful("seed").start();
+    let agent = forgetful("agent")
+        .arg(format!("-join={}", seed.address()))
+        .start();
+    all_alive(&[&seed, &agent]);
+    seed.kill();
+    let listener = TcpListener::bind(seed.address()).expect("the seed's address");
+    listener.set_nonblocking(true).expect("a listener");
+    all_see(&[&agent], &[("agent", "alive")]);
+    // Nobody else dials it now.
+    let count = |seconds: u64| {
+        let mut dials = 0;
+        let end = Instant::now() + Duration::from_secs(seconds);
+        while Instant::now() < end {
+            match listener.accept() {
+                Ok(_) => dials += 1,
+                Err(_) => std::thread::sleep(Duration::from_millis(10)),
+            }
+        }
+        dials
+    };
+    // What came before is taken out.
+    while listener.accept().is_ok() {}
+    let (first, later) = (count(10), count(10));
+    assert!((1..=5).contains(&first), "{first} dials");
+    assert!(later <= 2, "{first} dials, then {later}");
 }
 
 #[test]

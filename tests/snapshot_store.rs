@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fyrd::addr::RawAddr;
+use fyrd::bounds::{MAX_INCARNATION, MAX_INCARNATION_STEP, MAX_LTIME, MAX_LTIME_STEP, SERF_SNAPSHOT_MAX};
 use fyrd::node::memory::{Keeper, Marks, MemberRecord, Memory, Record, SeenEvent};
 use fyrd::serf::MemberStatus;
 use fyrd::snapshot::{self, Loaded, Recorder, Settings};
@@ -138,7 +139,10 @@ fn what_was_recorded_is_there_in_the_next_life() {
         recorder.note(Record::ForgetEvents(7));
         recorder.note(Record::ForgetQueries(8));
         recorder.mark(marks(20));
+        let watch = recorder.watch();
+        let flushes = watch.status().flushes;
         recorder.finish(PATIENCE).await;
+        assert_eq!(watch.status().flushes, flushes + 1, "an end is no crash");
 
         let (loaded, recorder) = open(&path);
         let expected = Memory {
@@ -204,6 +208,12 @@ fn paths_that_cannot_work_are_refused_with_the_reason() {
     }
     let foreign = text(keep.path());
     assert!(foreign.contains("holds 'file'"), "{foreign}");
+    let huge = keep.path().join("huge");
+    fs::write(&huge, "alive: b 10.0.0.2:7946\n").unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&huge).unwrap();
+    file.set_len(SERF_SNAPSHOT_MAX + 1).unwrap();
+    let refused = text(&huge);
+    assert!(refused.contains("which no snapshot of Serf needs"), "{refused}");
     fs::create_dir(&path).unwrap();
     let empty = snapshot::read(&path).unwrap_err().to_string();
     assert!(empty.ends_with("this directory is empty"), "{empty}");
@@ -214,7 +224,7 @@ fn paths_that_cannot_work_are_refused_with_the_reason() {
 
 #[test]
 fn a_graceful_leave_forgets_the_members_unless_the_next_life_rejoins() {
-    let (_keep, path) = scratch();
+    let (keep, path) = scratch();
     run(async {
         let (_, mut recorder) = open(&path);
         recorder.note(Record::Member(member("b", 3)));
@@ -247,13 +257,52 @@ fn a_graceful_leave_forgets_the_members_unless_the_next_life_rejoins() {
         assert_eq!(loaded.memory.members, []);
         assert_eq!(loaded.memory.events, [event(5, 0, 1)]);
         assert_eq!(loaded.memory.marks, marks(11));
+        // What a kill at this very moment would leave.
+        let killed = keep.path().join("killed");
+        copy(&path, &killed);
         recorder.finish(PATIENCE).await;
 
-        let (loaded, recorder) = open(&path);
+        let (loaded, recorder) = open(&killed);
         assert!(!loaded.left, "the life before was killed");
         assert_eq!(loaded.memory.members, [], "and they stay forgotten");
         recorder.finish(PATIENCE).await;
     });
+}
+
+/// Peers that are up to it push clocks beyond the highest that is taken in one jump, and the cluster goes on
+/// there, so a restart has to go on from there as well.
+#[test]
+fn clocks_that_peers_have_pushed_far_ahead_are_read_again() {
+    let (_keep, path) = scratch();
+    let far = MAX_LTIME + MAX_LTIME_STEP;
+    let (mut peer, seen) = (member("b", far), event(far, 0, 10));
+    peer.incarnation = MAX_INCARNATION + 2 * MAX_INCARNATION_STEP;
+    let marks = Marks {
+        incarnation: MAX_INCARNATION + 2 * MAX_INCARNATION_STEP,
+        member: far + 1,
+        event: far + MAX_LTIME_STEP,
+        query: far + 1,
+        event_floor: far,
+        query_floor: far,
+    };
+    run(async {
+        let (_, mut recorder) = open(&path);
+        recorder.note(Record::Member(peer.clone()));
+        recorder.note(Record::Event(seen.clone()));
+        recorder.note(Record::Query((far, 1)));
+        store(&mut recorder, marks).await;
+        recorder.finish(PATIENCE).await;
+    });
+    let (loaded, recorder) = open(&path);
+    assert_eq!(loaded.warnings, [] as [&str; 0]);
+    let expected = Memory {
+        marks,
+        members: vec![peer],
+        events: vec![seen],
+        queries: vec![(far, 1)],
+    };
+    assert_eq!(loaded.memory, expected);
+    run(recorder.finish(PATIENCE));
 }
 
 const SERF: &str = "alive: a 10.0.0.1:7946\nalive: b 10.0.0.2:7946\nalive: c 10.0.0.3:7946\n\
@@ -524,6 +573,16 @@ fn trees_that_do_not_belong_together_are_set_aside() {
         let (loaded, recorder) = open(&path);
         assert!(loaded.set_aside.is_some(), "{tree}: {loaded:?}");
         assert_eq!(loaded.warnings.len(), 1, "{tree}: {:?}", loaded.warnings);
+        // What was handled is not all known any more, so nothing of that time is handled again.
+        let marks = loaded.memory.marks;
+        assert!(
+            marks.event_floor >= marks.event && marks.event > 40,
+            "{tree}: {marks:?}"
+        );
+        assert!(
+            marks.query_floor >= marks.query && marks.query > 40,
+            "{tree}: {marks:?}"
+        );
         run(recorder.finish(PATIENCE));
     }
 }
@@ -562,8 +621,9 @@ fn a_switch_of_generations_may_be_interrupted_anywhere() {
     fs::rename(keep.path().join("kept"), &second).unwrap();
     fs::write(path.join("current"), "gen-000002\n").unwrap();
     check("the one before is still there", &["gen-000002"]);
+    copy(&other.join("gen-000001"), &first);
     fs::remove_file(path.join("current")).unwrap();
-    check("nothing says which counts", &["gen-000002"]);
+    check("nothing says which counts, so the newest", &["gen-000002"]);
     fs::write(path.join("current"), "\0\0\0").unwrap();
     fs::create_dir(path.join("gen-000003")).unwrap();
     check("and another was begun", &["gen-000002"]);

@@ -399,7 +399,9 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+    use crate::addr::RawAddr;
     use crate::driver::{Driver, DriverConfig, Sockets};
+    use crate::logged::Lines;
     use crate::node::NodeConfig;
     use crate::swim::profile::Profile;
 
@@ -635,6 +637,30 @@ mod tests {
         assert!(!none.run(1));
     }
 
+    #[test]
+    fn only_those_that_were_there_are_looked_for() {
+        use MemberStatus::*;
+        let members = [Alive, Leaving, Left, Failed].map(|status| MemberRecord {
+            facts: Arc::new(crate::swim::members::Facts {
+                name: status.as_str().into(),
+                addr: RawAddr::V4([10, 0, 0, 1]),
+                port: 7946,
+                meta: Box::default(),
+                vsn: [0; 6],
+            }),
+            incarnation: 1,
+            status,
+            status_ltime: 1,
+            since: Time::from_nanos(5),
+        });
+        let there = Peer {
+            name: "alive".into(),
+            addr: SocketAddr::from(([10, 0, 0, 1], 7946)),
+            heard: Time::from_nanos(5),
+        };
+        assert_eq!(Peer::of(&members), [there]);
+    }
+
     /// A node of its own on a free port, running.
     async fn node(name: &str) -> (Handle, SocketAddr) {
         let sockets = Sockets::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
@@ -712,6 +738,54 @@ mod tests {
             }
         };
         live(test);
+    }
+
+    /// The first to answer tells of all others, but may have missed the same events.
+    #[test]
+    fn a_few_peers_are_asked_for_their_state_though_the_first_knows_all() {
+        let reached = Lines::with("Re-joined to previously known node");
+        let test = async {
+            let (a, own) = node("a").await;
+            let mut peers = Vec::new();
+            let mut others = Vec::new();
+            for name in ["b", "c", "d", "e", "f"] {
+                let (handle, addr) = node(name).await;
+                let targets = others.first().map(|(_, addr)| JoinTarget {
+                    name: None,
+                    addr: *addr,
+                });
+                let join = Command::Join {
+                    targets: targets.into_iter().collect(),
+                    ignore_old: false,
+                    announce: false,
+                };
+                handle.command(join).await.unwrap();
+                peers.push(Peer {
+                    name: name.into(),
+                    addr,
+                    heard: Time::ZERO,
+                });
+                others.push((handle, addr));
+            }
+            // All are known to those that are asked first.
+            for (handle, _) in &others {
+                while names(handle).await.len() < others.len() {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+            let settings = Settings {
+                name: "a".to_string(),
+                addrs: vec![own],
+                ..settings()
+            };
+            run(a.clone(), peers, settings).await;
+            assert_eq!(names(&a).await.len(), 1 + others.len());
+            for handle in others.into_iter().map(|(handle, _)| handle).chain([a]) {
+                handle.stop().await;
+            }
+        };
+        live(test);
+        assert!(reached.count() >= ENOUGH, "{} of 5", reached.count());
     }
 
     #[test]

@@ -91,3 +91,116 @@ impl Serf {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serf::Output;
+    use crate::serf::memory::{Marks, Memory, Record};
+    use crate::serf::remember::tests::{NOW, member, restarted};
+    use crate::serf::types::Event;
+    use crate::wire::{LeaveIntent, UserEvent};
+
+    fn message(ltime: u64) -> Vec<u8> {
+        let name = format!("event-{ltime}");
+        let event = UserEvent {
+            ltime,
+            name: &name,
+            payload: b"",
+            coalesce: false,
+        };
+        let mut out = Vec::new();
+        SerfMessage::UserEvent(event).encode(&mut out);
+        out
+    }
+
+    /// A node that was here before, with members of that time.
+    fn back(members: &[(&str, MemberStatus)]) -> Serf {
+        let marks = Marks {
+            event: 5,
+            ..Marks::default()
+        };
+        let members = members.iter().map(|(name, status)| member(name, *status));
+        restarted(&Memory {
+            marks,
+            members: members.collect(),
+            ..Memory::default()
+        })
+    }
+
+    /// The Lamport times of the events handled since the last call.
+    fn handled(serf: &mut Serf) -> Vec<u64> {
+        let outputs = std::iter::from_fn(|| serf.poll_output());
+        outputs
+            .filter_map(|output| match output {
+                Output::Event(Event::User { ltime, .. }) => Some(ltime),
+                _ => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_join_lets_go_in_order_what_has_waited_and_passes_it_on() {
+        let mut serf = back(&[]);
+        for ltime in [7, 6, 7] {
+            assert!(serf.waits_for_older(ltime, &message(ltime)));
+        }
+        assert_eq!(handled(&mut serf), [0; 0]);
+        serf.end_catching_up();
+        assert_eq!(handled(&mut serf), [6, 7]);
+        assert_eq!(serf.queues.events.len(), 2);
+        assert!(!serf.waits_for_older(8, &message(8)));
+    }
+
+    #[test]
+    fn no_more_waits_than_may() {
+        let mut serf = back(&[]);
+        let end = 5 + CATCH_UP_EVENTS as u64;
+        for ltime in 5..end {
+            assert!(serf.waits_for_older(ltime, &message(ltime)));
+        }
+        assert_eq!(handled(&mut serf), [0; 0]);
+        assert!(serf.waits_for_older(end, &message(end)));
+        assert_eq!(handled(&mut serf).len(), CATCH_UP_EVENTS + 1);
+        assert!(!serf.waits_for_older(end + 1, &message(end + 1)));
+    }
+
+    /// Only the peers that are met first can tell who is still there, so nobody is missed at once.
+    #[test]
+    fn who_is_not_met_in_time_went_while_this_node_was_away() {
+        let gone = [
+            ("crashed", MemberStatus::Alive, MemberStatus::Failed),
+            ("leaving", MemberStatus::Leaving, MemberStatus::Left),
+            ("left", MemberStatus::Alive, MemberStatus::Left),
+        ];
+        let mut serf = back(&gone.map(|(name, before, _)| (name, before)));
+        let wait = serf.config.profile.serf.reconnect_interval;
+        serf.note_merge(NOW);
+        let leave = LeaveIntent {
+            ltime: 11,
+            node: "left",
+            prune: false,
+        };
+        assert!(serf.handle_leave_intent(NOW, &leave));
+        let almost = NOW + wait - std::time::Duration::from_nanos(1);
+        serf.handle_tick(almost);
+        assert_eq!(serf.known(), 0);
+        handled(&mut serf);
+        let end = NOW + wait;
+        serf.handle_tick(end);
+        let mut recorded = Vec::new();
+        while let Some(output) = serf.poll_output() {
+            match output {
+                Output::RecordMember(name) => recorded.push(name.to_string()),
+                Output::Record(Record::ForgetMember(name)) => panic!("{name} is forgotten"),
+                _ => {}
+            }
+        }
+        recorded.sort();
+        assert_eq!(recorded, gone.map(|(name, ..)| name));
+        for (name, _, after) in gone {
+            let record = serf.member_record(end, name).unwrap();
+            assert_eq!((record.status, record.since), (after, end), "{name}");
+        }
+    }
+}

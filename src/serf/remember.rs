@@ -70,6 +70,14 @@ impl Serf {
                     .iter()
                     .flat_map(|(ltime, ids)| ids.iter().map(|id| Record::Query((*ltime, *id)))),
             )
+            // No members yet, but the next life has to look for them as well.
+            .chain(
+                self.unmet
+                    .iter()
+                    .filter(|record| self.members.find(&record.facts.name).is_none())
+                    .cloned()
+                    .map(Record::Member),
+            )
             .collect();
         for record in records {
             self.record(|| record);
@@ -196,5 +204,186 @@ impl Serf {
             }
         }
         true
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::addr::RawAddr;
+    use crate::serf::SerfConfig;
+    use crate::swim::members::Facts;
+    use crate::swim::profile::Profile;
+    use crate::swim::upper::Upper;
+    use crate::wire::{JoinIntent, LeaveIntent, Query, UserEvent};
+
+    /// The time of a restart.
+    pub const NOW: Time = Time::from_nanos(100);
+
+    /// As many Lamport times as the windows hold here.
+    const WINDOW: u64 = 4;
+
+    pub fn facts(name: &str) -> Facts {
+        Facts {
+            name: name.into(),
+            addr: RawAddr::V4([10, 0, 0, 2]),
+            port: 7946,
+            meta: Box::default(),
+            vsn: [1, 5, 2, 2, 5, 5],
+        }
+    }
+
+    pub fn member(name: &str, status: MemberStatus) -> MemberRecord {
+        MemberRecord {
+            facts: Arc::new(facts(name)),
+            incarnation: 0,
+            status,
+            status_ltime: 10,
+            since: Time::from_nanos(5),
+        }
+    }
+
+    /// Node "me" after a restart.
+    pub fn restarted(memory: &Memory) -> Serf {
+        let mut profile = Profile::builtin("lan").unwrap();
+        profile.serf.event_buffer = WINDOW as usize;
+        profile.serf.query_buffer = WINDOW as usize;
+        let config = SerfConfig {
+            facts: facts("me"),
+            profile,
+            user_event_size_limit: 512,
+            query_size_limit: 1024,
+            query_response_size_limit: 1024,
+            resolve_name_conflicts: true,
+            disable_coordinates: true,
+            records: true,
+            seed: 1,
+        };
+        Serf::new(config, memory, NOW)
+    }
+
+    fn records(serf: &mut Serf) -> Vec<Record> {
+        let outputs = std::iter::from_fn(|| serf.poll_output());
+        outputs
+            .filter_map(|output| match output {
+                Output::Record(record) => Some(record),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn event(ltime: u64) -> UserEvent<'static> {
+        UserEvent {
+            ltime,
+            name: "deploy",
+            payload: b"v2",
+            coalesce: false,
+        }
+    }
+
+    fn query(ltime: u64, id: u32) -> Query<'static> {
+        Query {
+            ltime,
+            id,
+            addr: &[10, 0, 0, 3],
+            port: 7946,
+            source_node: "asker",
+            filters: Vec::new(),
+            flags: 0,
+            relay_factor: 0,
+            timeout_ns: 1_000_000_000,
+            name: "uptime",
+            payload: b"",
+        }
+    }
+
+    /// Both windows hold the same before and after, and what has left them leaves the store as well.
+    #[test]
+    fn what_is_in_the_windows_is_known_and_what_is_not_is_forgotten_for_good() {
+        let seen = |ltime| SeenEvent {
+            ltime,
+            place: 0,
+            name: "deploy".into(),
+            payload: b"v2"[..].into(),
+        };
+        let memory = Memory {
+            marks: Marks {
+                event: WINDOW + 2,
+                query: WINDOW + 2,
+                ..Marks::default()
+            },
+            events: (1..=WINDOW + 1).rev().map(seen).collect(),
+            queries: (1..=WINDOW + 1).rev().map(|ltime| (ltime, 9)).collect(),
+            ..Memory::default()
+        };
+        let mut serf = restarted(&memory);
+        let gone = [Record::ForgetEvents(1), Record::ForgetQueries(1)];
+        assert_eq!(records(&mut serf), gone);
+        for ltime in 1..=WINDOW + 1 {
+            assert!(!serf.handle_user_event(&event(ltime)), "event {ltime}");
+            assert!(!serf.handle_query(NOW, &query(ltime, 9)), "query {ltime}");
+        }
+        assert_eq!(serf.event_bytes, WINDOW as usize * size_of_event("deploy", b"v2"));
+        serf.record_everything();
+        let mut held = records(&mut serf);
+        held.sort_by_key(|record| match record {
+            Record::Event(event) => (0, event.ltime),
+            Record::Query((ltime, _)) => (1, *ltime),
+            other => panic!("{other:?}"),
+        });
+        let events = (2..=WINDOW + 1).map(|ltime| Record::Event(seen(ltime)));
+        let queries = (2..=WINDOW + 1).map(|ltime| Record::Query((ltime, 9)));
+        assert!(held.iter().cloned().eq(events.chain(queries)), "{held:?}");
+        assert!(serf.handle_query(NOW, &query(2, 8)), "another one of that time");
+    }
+
+    #[test]
+    fn the_clocks_go_on_and_what_is_below_the_floors_is_of_no_interest() {
+        let marks = Marks {
+            incarnation: 0,
+            member: 7,
+            event: 8,
+            query: 9,
+            event_floor: 7,
+            query_floor: 8,
+        };
+        let mut serf = restarted(&Memory {
+            marks,
+            ..Memory::default()
+        });
+        assert_eq!(serf.marks(), marks);
+        assert!(!serf.handle_user_event(&event(6)) && serf.handle_user_event(&event(7)));
+        assert!(!serf.handle_query(NOW, &query(7, 1)) && serf.handle_query(NOW, &query(8, 1)));
+    }
+
+    /// An old leave that is still gossiped must not make one that is there seem to go.
+    #[test]
+    fn the_last_word_about_who_was_there_counts_when_it_is_met() {
+        let members = vec![
+            member("here", MemberStatus::Alive),
+            member("going", MemberStatus::Leaving),
+            // A store that another node began may list this one.
+            member("me", MemberStatus::Failed),
+        ];
+        let mut serf = restarted(&Memory {
+            members,
+            ..Memory::default()
+        });
+        assert_eq!(serf.known(), 0);
+        let old = LeaveIntent {
+            ltime: 10,
+            node: "here",
+            prune: false,
+        };
+        assert!(!serf.handle_leave_intent(NOW, &old));
+        let join = JoinIntent {
+            ltime: 10,
+            node: "going",
+        };
+        assert!(!serf.handle_join_intent(NOW, &join));
+        for (name, status) in [("here", MemberStatus::Alive), ("going", MemberStatus::Leaving)] {
+            serf.member_joined(NOW, &Arc::new(facts(name)));
+            assert_eq!(serf.status_of(name), Some(status));
+        }
     }
 }

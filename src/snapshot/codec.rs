@@ -16,9 +16,7 @@
 use std::sync::Arc;
 
 use crate::addr::RawAddr;
-use crate::bounds::{
-    MAX_INCARNATION, MAX_INCARNATION_STEP, MAX_LTIME, MAX_LTIME_STEP, META_MAX, NAME_MAX, SNAPSHOT_PART_MAX,
-};
+use crate::bounds::{MAX_INCARNATION, MAX_LTIME, META_MAX, NAME_MAX, SNAPSHOT_PART_MAX};
 use crate::node::memory::{Marks, MemberRecord, SeenEvent};
 use crate::serf::{MemberStatus, QueryKey};
 use crate::swim::members::Facts;
@@ -108,14 +106,18 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Whether a Lamport time can have been accepted from anybody.
+/// Whether a node can hold a Lamport time. Peers can push a clock beyond [`MAX_LTIME`], a [`MAX_LTIME_STEP`]
+/// at a time; nobody gets as far beyond it as it is from the beginning.
+///
+/// [`MAX_LTIME_STEP`]: crate::bounds::MAX_LTIME_STEP
 pub(super) fn believable_ltime(ltime: u64) -> bool {
-    ltime <= MAX_LTIME + MAX_LTIME_STEP
+    ltime <= 2 * MAX_LTIME
 }
 
-/// Whether an incarnation can have been accepted from anybody.
+/// Whether a node can hold an incarnation. They grow beyond [`MAX_INCARNATION`] likewise, and half of what is
+/// left of the range stays for what comes later.
 pub(super) fn believable_incarnation(incarnation: u32) -> bool {
-    incarnation <= MAX_INCARNATION + MAX_INCARNATION_STEP
+    incarnation <= MAX_INCARNATION + MAX_INCARNATION / 2
 }
 
 /// The value of a member; its key is its name.

@@ -445,15 +445,60 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_wakes_the_thread_once() {
+        let (mut recorder, inbox, progress) = recorder();
+        recorder.hurry();
+        assert!(inbox.try_recv().is_err(), "the next push says it");
+        recorder.note(Record::Query((1, 1)));
+        recorder.push();
+        assert!(parcel(&inbox).hurry);
+        recorder.hurry();
+        recorder.hurry();
+        assert!(matches!(inbox.try_recv(), Ok(Message::Wake)));
+        assert!(inbox.try_recv().is_err());
+        assert!(recorder.hurry.swap(false, Ordering::AcqRel));
+        progress.send_modify(|progress| (progress.taken, progress.settled) = (1, 1));
+        recorder.hurry();
+        assert!(inbox.try_recv().is_err(), "all is on the disk");
+    }
+
+    #[test]
+    fn a_leave_is_flushed_at_once_and_a_store_begun_anew_after_it_still_holds_the_members() {
+        let (mut recorder, inbox, progress) = recorder();
+        recorder.leave();
+        let left = parcel(&inbox);
+        assert!(left.batch.left && left.hurry);
+        progress.send_modify(|progress| (progress.taken, progress.beginning) = (1, 2));
+        assert!(recorder.wants_everything());
+        recorder.note(Record::ForgetMember("b".into()));
+        recorder.push();
+        let whole = parcel(&inbox);
+        assert!(whole.whole && whole.batch.left);
+        assert_eq!(whole.batch.members.len(), 1);
+    }
+
+    #[test]
+    fn what_has_gathered_is_handed_over_in_the_end() {
+        let (mut recorder, inbox, _progress) = recorder();
+        recorder.note(Record::Query((1, 1)));
+        drop(recorder);
+        assert_eq!(parcel(&inbox).batch.queries.len(), 1);
+    }
+
+    #[test]
     fn marks_never_run_backwards() {
         let (mut recorder, inbox, _progress) = recorder();
-        for member in [5, 3] {
-            recorder.mark(Marks {
-                member,
-                ..Marks::default()
-            });
-        }
+        let all = |at: u32| Marks {
+            incarnation: at,
+            member: at.into(),
+            event: at.into(),
+            query: at.into(),
+            event_floor: at.into(),
+            query_floor: at.into(),
+        };
+        recorder.mark(all(5));
+        recorder.mark(all(3));
         recorder.push();
-        assert_eq!(parcel(&inbox).batch.marks.member, 5);
+        assert_eq!(parcel(&inbox).batch.marks, all(5));
     }
 }

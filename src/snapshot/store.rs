@@ -502,3 +502,26 @@ impl Reading<'_> {
         sum
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    /// What sled has written is not safe from a power cut before that.
+    #[test]
+    fn a_flush_without_a_sync_of_the_file_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path()).unwrap();
+        store.begin("a").unwrap();
+        store.flush().unwrap();
+        // A socket cannot be synced.
+        let (socket, _other) = UnixStream::pair().unwrap();
+        let database = store.file.replace(File::from(OwnedFd::from(socket)));
+        assert!(matches!(store.flush(), Err(Trouble::Io(_))));
+        store.file = database;
+        store.flush().unwrap();
+    }
+}

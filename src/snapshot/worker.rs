@@ -461,3 +461,192 @@ pub(super) fn now() -> Time {
     let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     Time::ZERO + since
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::mpsc::{SyncSender, sync_channel};
+
+    use super::*;
+
+    /// A worker over a new store, with both ends of what goes in and out.
+    struct Bench {
+        worker: Worker,
+        outbox: SyncSender<Message>,
+        progress: watch::Receiver<Progress>,
+        folder: tempfile::TempDir,
+    }
+
+    impl Bench {
+        fn new() -> Bench {
+            let folder = tempfile::tempdir().unwrap();
+            let home = Home::lock(folder.path(), "a").unwrap();
+            let store = build(&home, "a", |store| store.apply(&Batch::default(), now()));
+            let (outbox, inbox) = sync_channel(4);
+            let (sender, progress) = watch::channel(Progress::new(Marks::default()));
+            let worker = Worker::new(Start {
+                home,
+                node: "a".to_owned(),
+                store,
+                inbox,
+                hurry: Arc::default(),
+                progress: sender,
+            });
+            Bench {
+                worker,
+                outbox,
+                progress,
+                folder,
+            }
+        }
+
+        fn progress(&self) -> Progress {
+            self.progress.borrow().clone()
+        }
+
+        fn generations(&self) -> usize {
+            self.worker.home.generations().unwrap().len()
+        }
+
+        /// The pause before the next try.
+        fn pause(&self) -> Duration {
+            match &self.worker.disk {
+                Disk::Works(_) => panic!("it works"),
+                Disk::Failed { pause, .. } => *pause,
+            }
+        }
+    }
+
+    fn marks(event: u64) -> Marks {
+        Marks {
+            event,
+            ..Marks::default()
+        }
+    }
+
+    /// A parcel whose event clock is its number.
+    fn parcel(number: u64, beginning: u64, whole: bool) -> Message {
+        let batch = Batch {
+            marks: marks(number),
+            ..Batch::default()
+        };
+        Message::Batch(Box::new(Parcel {
+            batch,
+            number,
+            beginning,
+            whole,
+            hurry: false,
+        }))
+    }
+
+    #[test]
+    fn a_parcel_is_durable_only_after_the_flush() {
+        let mut bench = Bench::new();
+        bench.worker.take(parcel(1, 1, false));
+        let seen = bench.progress();
+        assert_eq!((seen.taken, seen.settled, seen.durable), (1, 0, marks(0)));
+        bench.worker.flush();
+        let seen = bench.progress();
+        assert_eq!((seen.settled, seen.durable), (1, marks(1)));
+    }
+
+    #[test]
+    fn what_replaces_the_store_is_not_followed_by_what_was_in_the_one_before() {
+        let mut bench = Bench::new();
+        bench.worker.take(parcel(1, 1, false));
+        bench.worker.take(parcel(2, 1, true));
+        bench.worker.flush();
+        let seen = bench.progress();
+        assert_eq!((seen.settled, seen.durable), (2, marks(2)));
+        assert_eq!(bench.generations(), 1);
+    }
+
+    /// A disk that fails again while everything is under way would otherwise seem to work from then on, though
+    /// the driver's end throws away all that it is told.
+    #[test]
+    fn everything_that_was_asked_for_before_the_last_failure_is_not_taken() {
+        let mut bench = Bench::new();
+        bench.worker.fail(&"full");
+        bench.worker.take(parcel(1, 1, true));
+        let seen = bench.progress();
+        assert!(seen.trouble.is_some());
+        assert_eq!((seen.taken, seen.settled, seen.durable), (1, 1, marks(0)));
+        // What is asked for anew is.
+        let Disk::Failed { next, .. } = &mut bench.worker.disk else {
+            panic!("it works")
+        };
+        *next = Instant::now();
+        bench.worker.retry();
+        assert_eq!(bench.progress().beginning, 2);
+        assert_eq!(bench.generations(), 1, "the try has left nothing");
+        bench.worker.take(parcel(2, 2, true));
+        let seen = bench.progress();
+        assert!(seen.trouble.is_none());
+        assert_eq!((seen.settled, seen.durable, seen.failures), (2, marks(2), 1));
+    }
+
+    #[test]
+    fn a_disk_that_stays_full_is_tried_less_and_less_and_told_once() {
+        let mut bench = Bench::new();
+        // The directory is gone, so no try can succeed.
+        fs::remove_dir_all(bench.folder.path()).unwrap();
+        bench.worker.fail(&"full");
+        let told = bench.worker.last_log;
+        assert_eq!(bench.pause(), SNAPSHOT_RETRY.0);
+        let mut pause = SNAPSHOT_RETRY.0;
+        for _ in 0..8 {
+            bench.worker.retry();
+            assert_eq!(bench.pause(), pause, "it was not due");
+            let Disk::Failed { next, .. } = &mut bench.worker.disk else {
+                panic!("it works")
+            };
+            *next = Instant::now();
+            bench.worker.retry();
+            pause = (pause * 2).min(SNAPSHOT_RETRY.1);
+            assert_eq!(bench.pause(), pause);
+        }
+        assert_eq!(pause, SNAPSHOT_RETRY.1);
+        assert_eq!(bench.worker.last_log, told);
+        assert_eq!(bench.progress().failures, 1);
+    }
+
+    #[test]
+    fn a_store_counts_only_when_it_is_written_and_a_failed_one_leaves_nothing() {
+        let bench = Bench::new();
+        let home = &bench.worker.home;
+        let before = home.current();
+        let failed = build(home, "a", |_| {
+            assert_eq!(home.current(), before);
+            assert_eq!(bench.generations(), 2);
+            Err(Trouble::Empty)
+        });
+        assert!(failed.is_err());
+        assert_eq!((home.current(), bench.generations()), (before, 1));
+        assert!(!home.path().join("current.new").exists());
+    }
+
+    #[test]
+    fn who_waits_does_not_wait_until_a_flush_is_due() {
+        let mut bench = Bench::new();
+        // No flush is due for as long as the test takes.
+        bench.worker.last_flush = Instant::now().checked_add(Duration::from_secs(3600));
+        let Bench {
+            worker,
+            outbox,
+            mut progress,
+            folder: _folder,
+        } = bench;
+        let hurry = Arc::clone(&worker.hurry);
+        let thread = std::thread::spawn(move || worker.run());
+        outbox.send(parcel(1, 1, false)).unwrap();
+        hurry.store(true, Ordering::Release);
+        outbox.send(Message::Wake).unwrap();
+        let until = Instant::now() + Duration::from_secs(20);
+        while progress.borrow_and_update().settled < 1 {
+            assert!(Instant::now() < until, "never flushed");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        drop(outbox);
+        thread.join().unwrap();
+    }
+}

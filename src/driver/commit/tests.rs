@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::driver::gate::Limits;
 use crate::driver::{Handle, Setup, Sockets};
+use crate::logged::Lines;
 use crate::node::{ExchangeId, Input};
 use crate::serf::{Answer, Command, JoinTarget};
 use crate::time::Time;
@@ -380,8 +381,19 @@ async fn the_word_that_all_is_stored_counts_records_that_move_no_clock() {
     );
 }
 
+/// A disk that hangs says nothing, so there is nothing but the time to tell.
+#[tokio::test]
+async fn the_word_is_given_in_the_end_though_nothing_else_happens() {
+    let scene = Scene::new(Duration::from_millis(100)).await;
+    scene.order(Command::SetTags(Default::default())).await;
+    let begun = Instant::now();
+    assert_eq!(timeout(PATIENCE, scene.handle.settled()).await.unwrap(), Ok(()));
+    assert!(begun.elapsed() >= Duration::from_millis(100));
+}
+
 #[tokio::test]
 async fn a_slow_disk_is_waited_for_once() {
+    let told = Lines::with("the snapshot's disk is slow");
     let scene = Scene::new(Duration::from_millis(100)).await;
     let begun = Instant::now();
     scene.say("one").await;
@@ -394,6 +406,7 @@ async fn a_slow_disk_is_waited_for_once() {
     assert_eq!(scene.heard().await, "two");
     assert_eq!(reply(&mut asked, PATIENCE).await, Some(2));
     assert_eq!(scene.handle.settled().await, Ok(()));
+    assert_eq!(told.count(), 1);
     // It has caught up, and counts again.
     scene.disk.store_all();
     let mut asked = scene.ask().await;
@@ -402,6 +415,7 @@ async fn a_slow_disk_is_waited_for_once() {
     scene.say("three").await;
     assert_eq!(scene.heard().await, "three");
     assert!(begun.elapsed() >= Duration::from_millis(100));
+    assert_eq!(told.count(), 2, "slow once more");
 }
 
 #[tokio::test]
