@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use fyrd::serf::keys::{KeyBytes, KeyOp};
-use fyrd::serf::{Answer, Command, Tags};
+use fyrd::serf::{Answer, Command, MemberStatus, Tags};
 use fyrd::sim::check::{
     Checker, DeadFail, ExactlyOnce, LivingStay, NeverBack, QuietRotation, Sealed, ViewsAgree, Watch,
     WithinBounds,
@@ -95,6 +95,19 @@ fn a_living_node_that_cannot_refute_is_noticed() {
         },
     );
     assert!(found.contains("sees n2 as Some(Failed)"), "{found}");
+}
+
+/// The others are right to think it failed, for as long as it takes.
+#[test]
+fn a_living_node_whose_packets_wait_is_no_bug() {
+    let (mut world, hosts) = cluster(None);
+    let mut watch = Watch::with(vec![Box::new(LivingStay::default())]);
+    world.block_io(hosts[2]);
+    watch.run_for(&mut world, secs(900));
+    assert_eq!(world.host(hosts[0]).status_of("n2"), Some(MemberStatus::Failed));
+    world.unblock_io(hosts[2]);
+    watch.run_for(&mut world, secs(900));
+    assert!(watch.findings().is_empty(), "{:?}", watch.findings());
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The experiments of the Lifeguard paper (arXiv 1707.00788, section V): some of 100 nodes stand still
-//! again and again, and what the others make of it.
+//! The experiments of the Lifeguard paper (arXiv 1707.00788, section V): of 100 nodes some are slow again and
+//! again, and what the others make of it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,55 +12,111 @@ use fyrd::swim::profile::{Profile, Refinements};
 use fyrd::time::Time;
 
 const NODES: usize = 100;
-/// For how long nodes stand still again and again, at least.
+/// For how long nodes are slow again and again, at least.
 const TROUBLE: Duration = Duration::from_secs(120);
 /// How long is waited for the verdicts afterwards.
 const AFTERMATH: Duration = Duration::from_secs(30);
+/// What a node needs for each datagram, slow or not: what memberlist was measured to take for a full one.
+const A_DATAGRAM: Duration = Duration::from_micros(31);
 
-/// The part of the paper's grid that is run: nodes, milliseconds of each stall, milliseconds between.
-const STALLED: [usize; 4] = [1, 4, 16, 32];
-const STALLS_MS: [u64; 4] = [128, 2048, 8192, 32_768];
+/// The part of the paper's grid that is run: slow nodes, milliseconds of each stall, milliseconds between.
+const SLOW: [usize; 4] = [1, 4, 16, 32];
+const STALLS_MS: [u64; 6] = [128, 512, 2048, 8192, 16_384, 32_768];
 const GAPS_MS: [u64; 4] = [1, 64, 1024, 16_384];
-/// How often the experiment about latencies is repeated for each number of stalled nodes.
+/// How often the experiment about latencies is repeated for each number of slow nodes.
 const REPEATS: u64 = 5;
+
+/// What is wrong with a slow node.
+#[derive(Clone, Copy, PartialEq)]
+enum Stall {
+    /// What it sends and receives waits, as in the paper; its timers go on.
+    Blocked,
+    /// Its process stands still, timers and all.
+    Frozen,
+}
+
+impl Stall {
+    fn begin(self, world: &mut World, host: HostId) {
+        match self {
+            Stall::Blocked => world.block_io(host),
+            Stall::Frozen => world.freeze(host),
+        }
+    }
+
+    fn end(self, world: &mut World, host: HostId) {
+        match self {
+            Stall::Blocked => world.unblock_io(host),
+            Stall::Frozen => world.thaw(host),
+        }
+    }
+}
 
 /// What is compared.
 #[derive(Clone, Copy)]
 struct Variant {
     name: &'static str,
-    /// Local health, dynamic suspicion, nacks and the buddy system.
-    lifeguard: bool,
+    /// Local health, with nacks (LHA-Probe).
+    probe: bool,
+    /// Suspicions that are long until others confirm them (LHA-Suspicion).
+    suspicion: bool,
+    buddy: bool,
     notices_pauses: bool,
 }
 
-const VARIANTS: [Variant; 3] = [
+const SWIM: Variant = Variant {
+    name: "SWIM",
+    probe: false,
+    suspicion: false,
+    buddy: false,
+    notices_pauses: false,
+};
+const SERF: Variant = Variant {
+    name: "all of Lifeguard, as Serf",
+    probe: true,
+    suspicion: true,
+    buddy: true,
+    notices_pauses: false,
+};
+const FYRD: Variant = Variant {
+    name: "Fyrd as shipped",
+    notices_pauses: true,
+    ..SERF
+};
+/// Lifeguard's parts one by one, between nothing and everything.
+const PARTS: [Variant; 6] = [
+    SWIM,
     Variant {
-        name: "SWIM",
-        lifeguard: false,
-        notices_pauses: false,
+        name: "LHA-Probe",
+        probe: true,
+        ..SWIM
     },
     Variant {
-        name: "SWIM with Lifeguard, as Serf",
-        lifeguard: true,
-        notices_pauses: false,
+        name: "LHA-Suspicion",
+        suspicion: true,
+        ..SWIM
     },
     Variant {
-        name: "Fyrd as shipped",
-        lifeguard: true,
-        notices_pauses: true,
+        name: "buddy system",
+        buddy: true,
+        ..SWIM
     },
+    SERF,
+    FYRD,
 ];
+const WHOLES: [Variant; 3] = [SWIM, SERF, FYRD];
 
 impl Variant {
     fn profile(self) -> Profile {
         let mut profile = Profile::builtin("lan").expect("a profile that is compiled in");
         profile.refinements = Refinements {
-            nacks: self.lifeguard,
-            buddy: self.lifeguard,
+            nacks: self.probe,
+            buddy: self.buddy,
             notices_pauses: self.notices_pauses,
         };
-        if !self.lifeguard {
+        if !self.probe {
             profile.awareness_max_multiplier = 1;
+        }
+        if !self.suspicion {
             profile.suspicion_max_timeout_mult = 1;
         }
         profile
@@ -70,34 +126,64 @@ impl Variant {
 /// What one run of stalls brought.
 #[derive(Default)]
 struct Mistakes {
-    /// Failures declared of nodes that did not stand still, anywhere.
+    /// Failures declared of nodes that were not slow, anywhere.
     all: usize,
-    /// Those of them at nodes that did not stand still either.
+    /// Those of them at nodes that were not slow either.
     at_healthy: usize,
 }
 
 /// One cell of the grid.
-type Cell = (Variant, usize, u64, u64);
+#[derive(Clone, Copy)]
+struct Cell {
+    variant: Variant,
+    stall: Stall,
+    slow: usize,
+    stall_ms: u64,
+    gap_ms: u64,
+}
 
 pub fn print() {
-    println!("\n### False positives: {NODES} nodes, some standing still again and again\n");
+    println!("\n### False positives: {NODES} nodes, packets of some waiting again and again\n");
+    print_grid(&PARTS, Stall::Blocked, true);
+    println!("### False positives: {NODES} nodes, some standing still again and again\n");
+    print_grid(&WHOLES, Stall::Frozen, false);
+    print_latencies();
+}
+
+fn print_grid(variants: &[Variant], stall: Stall, in_detail: bool) {
     let mut cells: Vec<Cell> = Vec::new();
-    for variant in VARIANTS {
-        for stalled in STALLED {
-            for stall in STALLS_MS {
-                cells.extend(GAPS_MS.map(|gap| (variant, stalled, stall, gap)));
+    for &variant in variants {
+        for slow in SLOW {
+            for stall_ms in STALLS_MS {
+                cells.extend(GAPS_MS.map(|gap_ms| Cell {
+                    variant,
+                    stall,
+                    slow,
+                    stall_ms,
+                    gap_ms,
+                }));
             }
         }
     }
     let mistakes = super::in_parallel(&cells, |cell| stall_again_and_again(*cell));
-    print_mistakes("nodes", &cells, &mistakes, |cell| cell.1.to_string());
-    print_mistakes("stall", &cells, &mistakes, |cell| format!("{} ms", cell.2));
-    print_mistakes("gap", &cells, &mistakes, |cell| format!("{} ms", cell.3));
-    print_latencies();
+    let by = |what: &str, label: &dyn Fn(&Cell) -> String| {
+        print_mistakes(what, variants, &cells, &mistakes, label);
+    };
+    by("slow nodes", &|cell| cell.slow.to_string());
+    if in_detail {
+        by("stall", &|cell| format!("{} ms", cell.stall_ms));
+        by("gap", &|cell| format!("{} ms", cell.gap_ms));
+    }
 }
 
 /// One table: what falls on each value of one of the grid's dimensions.
-fn print_mistakes(what: &str, cells: &[Cell], mistakes: &[Mistakes], label: impl Fn(&Cell) -> String) {
+fn print_mistakes(
+    what: &str,
+    variants: &[Variant],
+    cells: &[Cell],
+    mistakes: &[Mistakes],
+    label: &dyn Fn(&Cell) -> String,
+) {
     let mut rows: Vec<String> = Vec::new();
     for cell in cells {
         if !rows.contains(&label(cell)) {
@@ -105,17 +191,24 @@ fn print_mistakes(what: &str, cells: &[Cell], mistakes: &[Mistakes], label: impl
         }
     }
     rows.push("all".to_owned());
-    let names = VARIANTS.map(|variant| variant.name).join(" | ");
-    println!("| {what} | {names} |\n|---|---:|---:|---:|");
+    let names: Vec<&str> = variants.iter().map(|variant| variant.name).collect();
+    println!(
+        "| {what} | {} |\n|---|{}",
+        names.join(" | "),
+        "---:|".repeat(names.len())
+    );
     for row in rows {
-        let sums = VARIANTS.map(|variant| {
-            let fits = |cell: &Cell| cell.0.name == variant.name && (row == "all" || label(cell) == row);
-            let fitting = cells.iter().zip(mistakes).filter(|(cell, _)| fits(cell));
-            let (all, healthy) = fitting.fold((0, 0), |sum, (_, found)| {
-                (sum.0 + found.all, sum.1 + found.at_healthy)
-            });
-            format!("{all} / {healthy}")
-        });
+        let sums: Vec<String> = names
+            .iter()
+            .map(|name| {
+                let fits = |cell: &Cell| cell.variant.name == *name && (row == "all" || label(cell) == row);
+                let fitting = cells.iter().zip(mistakes).filter(|(cell, _)| fits(cell));
+                let (all, healthy) = fitting.fold((0, 0), |sum, (_, found)| {
+                    (sum.0 + found.all, sum.1 + found.at_healthy)
+                });
+                format!("{all} / {healthy}")
+            })
+            .collect();
         println!("| {row} | {} |", sums.join(" | "));
     }
     println!();
@@ -128,6 +221,9 @@ fn cluster(variant: Variant, seed: u64) -> (World, Vec<HostId>) {
     config.compress = false;
     let mut world = World::new(config);
     let hosts = world.cluster(NODES);
+    for &host in &hosts {
+        world.set_pace(host, A_DATAGRAM);
+    }
     world.run_for(Duration::from_secs(15));
     for &host in &hosts {
         world.take_events(host);
@@ -147,15 +243,22 @@ fn failures(world: &mut World, host: HostId) -> Vec<(Time, String)> {
     found
 }
 
-/// The paper's interval experiment: the stalled nodes stand still together, go on together, and so on.
-fn stall_again_and_again((variant, stalled, stall_ms, gap_ms): Cell) -> Mistakes {
-    let (mut world, hosts) = cluster(variant, 1_000_000 + stall_ms * 64 + gap_ms + stalled as u64);
-    let (sick, healthy) = hosts.split_at(stalled);
+/// The paper's interval experiment: the slow nodes stall together, go on together, and so on.
+fn stall_again_and_again(cell: Cell) -> Mistakes {
+    let Cell {
+        stall,
+        stall_ms,
+        gap_ms,
+        ..
+    } = cell;
+    let seed = 1_000_000 + stall_ms * 64 + gap_ms + cell.slow as u64;
+    let (mut world, hosts) = cluster(cell.variant, seed);
+    let (slow, healthy) = hosts.split_at(cell.slow);
     let end = world.now() + TROUBLE;
     while world.now() < end {
-        sick.iter().for_each(|&host| world.freeze(host));
+        slow.iter().for_each(|&host| stall.begin(&mut world, host));
         world.run_for(Duration::from_millis(stall_ms));
-        sick.iter().for_each(|&host| world.thaw(host));
+        slow.iter().for_each(|&host| stall.end(&mut world, host));
         world.run_for(Duration::from_millis(gap_ms));
     }
     world.run_for(AFTERMATH);
@@ -173,21 +276,20 @@ fn stall_again_and_again((variant, stalled, stall_ms, gap_ms): Cell) -> Mistakes
     mistakes
 }
 
-/// The paper's threshold experiment: nodes stand still once, for so long that they count as failed.
+/// The paper's threshold experiment: nodes stall once, for so long that they count as failed.
 fn print_latencies() {
-    println!("### Detection: {NODES} nodes, 1 to 32 of them standing still for 32.768 s, seconds\n");
+    println!("### Detection: {NODES} nodes, packets of 1 to 32 of them waiting for 32.768 s, seconds\n");
     println!(
         "| | first detection: median | 99 % | 99.9 % | known to all healthy nodes: median | 99 % | 99.9 % |"
     );
     println!("|---|---:|---:|---:|---:|---:|---:|");
-    for variant in VARIANTS {
-        let runs: Vec<(usize, u64)> = STALLED
+    for variant in WHOLES {
+        let runs: Vec<(usize, u64)> = SLOW
             .iter()
-            .flat_map(|&stalled| (0..REPEATS).map(move |repeat| (stalled, repeat)))
+            .flat_map(|&slow| (0..REPEATS).map(move |repeat| (slow, repeat)))
             .collect();
         let (mut first, mut last) = (Samples::default(), Samples::default());
-        for (one, all) in super::in_parallel(&runs, |&(stalled, repeat)| stall_once(variant, stalled, repeat))
-        {
+        for (one, all) in super::in_parallel(&runs, |&(slow, repeat)| stall_once(variant, slow, repeat)) {
             first.merge(one);
             last.merge(all);
         }
@@ -202,11 +304,12 @@ fn print_latencies() {
     }
 }
 
-fn stall_once(variant: Variant, stalled: usize, repeat: u64) -> (Samples, Samples) {
-    let (mut world, hosts) = cluster(variant, 77 + repeat * 1000 + stalled as u64);
-    let (sick, healthy) = hosts.split_at(stalled);
+fn stall_once(variant: Variant, slow: usize, repeat: u64) -> (Samples, Samples) {
+    let (mut world, hosts) = cluster(variant, 77 + repeat * 1000 + slow as u64);
+    let (slow, healthy) = hosts.split_at(slow);
     let start = world.now();
-    sick.iter().for_each(|&host| world.freeze(host));
+    slow.iter()
+        .for_each(|&host| Stall::Blocked.begin(&mut world, host));
     world.run_for(Duration::from_millis(32_768));
     let mut told: BTreeMap<String, Vec<Time>> = BTreeMap::new();
     for &host in healthy {
@@ -215,7 +318,7 @@ fn stall_once(variant: Variant, stalled: usize, repeat: u64) -> (Samples, Sample
         }
     }
     let (mut first, mut last) = (Samples::default(), Samples::default());
-    for &host in sick {
+    for &host in slow {
         let Some(times) = told.get(world.host(host).name()) else {
             continue;
         };

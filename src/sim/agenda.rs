@@ -12,6 +12,8 @@ use crate::time::Time;
 pub(super) enum Happening {
     Arrive(HostId, Arrival),
     Wake(HostId),
+    /// The host's time for one datagram is over.
+    Finished(HostId),
 }
 
 impl World {
@@ -48,6 +50,7 @@ impl World {
         self.now = at;
         match happening {
             Happening::Arrive(id, arrival) => self.arrive(id, arrival),
+            Happening::Finished(id) => self.finish_reading(id),
             Happening::Wake(id) => {
                 // A wake-up that was overtaken by an earlier one means nothing any more.
                 if self.hosts[id.0].wake_at == Some(at) {

@@ -158,7 +158,7 @@ impl World {
                 self.answer_from_the_grave(id, bytes);
                 None
             }
-            Arrival::Replied { .. } if self.has(Fault::SwallowResults(id)) => None,
+            Arrival::Replied { .. } | Arrival::TimedOut { .. } if self.has(Fault::SwallowResults(id)) => None,
             arrival if self.has(Fault::MissUpdates(id)) => self.without_news(id, arrival),
             arrival => Some(arrival),
         }

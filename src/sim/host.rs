@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use fyrd_keys::Keyring;
 
+use super::sockets::Sockets;
 use super::traffic::Arrival;
 use crate::node::memory::Keeper;
 use crate::node::{CommandId, ExchangeId, Node, NodeConfig};
 use crate::serf::{Answer, Event, MemberEventKind, MemberStatus, QueryUpdate, QueryUpdateKind};
 use crate::time::Time;
 
-/// Most packets that wait for a frozen host, as in a socket's receive buffer; later ones are lost.
+/// Most packets that wait for a host that does not read them, as in a socket's receive buffer; later ones
+/// are lost.
 pub(super) const INBOX_MAX: usize = 4096;
 
 /// Whether a host runs.
@@ -69,6 +71,7 @@ pub struct Host {
     /// Grows with each start, so that what was meant for an earlier life is told apart.
     pub(super) life: u32,
     pub(super) inbox: VecDeque<Arrival>,
+    pub(super) sockets: Sockets,
     pub(super) exchanges: BTreeSet<ExchangeId>,
     pub(super) wake_at: Option<Time>,
     /// By how much its clock is ahead of the world's.
@@ -92,6 +95,7 @@ impl Host {
             power: Power::Down,
             life: 0,
             inbox: VecDeque::new(),
+            sockets: Sockets::default(),
             exchanges: BTreeSet::new(),
             wake_at: None,
             clock_ahead: Duration::ZERO,
@@ -112,6 +116,11 @@ impl Host {
     /// Whether it runs.
     pub fn power(&self) -> Power {
         self.power
+    }
+
+    /// Whether what it sends and receives is held up.
+    pub fn is_blocked(&self) -> bool {
+        self.sockets.is_blocked()
     }
 
     /// Its node; `None` while the host is down.

@@ -85,6 +85,7 @@ impl World {
         host.node = None;
         host.power = Power::Down;
         host.inbox.clear();
+        host.sockets.clear();
         host.exchanges.clear();
         host.wake_at = None;
         self.trace.note(self.now, "crash", id.0, &[]);
@@ -145,6 +146,7 @@ impl World {
         for arrival in waited {
             self.arrive(id, arrival);
         }
+        self.read(id);
         self.input(id, Input::Tick);
     }
 }

@@ -20,6 +20,7 @@ pub mod link;
 mod lives;
 mod packets;
 pub mod quantiles;
+mod sockets;
 pub mod trace;
 mod traffic;
 pub mod trial;

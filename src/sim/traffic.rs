@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::agenda::Happening;
 use super::host::{INBOX_MAX, Power};
+use super::sockets::Departure;
 use super::{HostId, World, packets};
 use crate::bounds::STREAM_MESSAGE_MAX;
 use crate::node::{ExchangeId, Input, StreamId};
@@ -46,6 +47,12 @@ pub(crate) enum Arrival {
         exchange: ExchangeId,
         result: Result<Vec<u8>, String>,
     },
+    /// Not from the network: the dialler has waited for as long as it wanted to.
+    TimedOut {
+        life: u32,
+        exchange: ExchangeId,
+        to: SocketAddr,
+    },
 }
 
 impl World {
@@ -55,24 +62,7 @@ impl World {
         };
         let host = &mut self.hosts[id.0];
         match (host.power, arrival) {
-            (Power::Up, Arrival::Datagram { from, bytes }) => self.receive_datagram(id, from, bytes),
-            (
-                Power::Up,
-                Arrival::Dial {
-                    from,
-                    life,
-                    exchange,
-                    bytes,
-                },
-            ) => self.receive_dial(id, from, life, exchange, bytes),
-            (
-                Power::Up,
-                Arrival::Replied {
-                    life,
-                    exchange,
-                    result,
-                },
-            ) => self.receive_reply(id, life, exchange, result),
+            (Power::Up, arrival) => self.take_in(id, arrival),
             (Power::Frozen, arrival) => {
                 if host.inbox.len() < INBOX_MAX {
                     host.inbox.push_back(arrival);
@@ -88,6 +78,27 @@ impl World {
                 self.send_reply(id, from, life, exchange, Err(refused));
             }
             (Power::Down, _) => {}
+        }
+    }
+
+    /// Hands an arrival to the node of a host that is up.
+    pub(super) fn receive(&mut self, id: HostId, arrival: Arrival) {
+        match arrival {
+            Arrival::Datagram { from, bytes } => self.receive_datagram(id, from, bytes),
+            Arrival::Dial {
+                from,
+                life,
+                exchange,
+                bytes,
+            } => self.receive_dial(id, from, life, exchange, bytes),
+            Arrival::Replied {
+                life,
+                exchange,
+                result,
+            } => self.receive_reply(id, life, exchange, result),
+            Arrival::TimedOut { life, exchange, to } => {
+                self.receive_reply(id, life, exchange, Err(format!("dial tcp {to}: i/o timeout")));
+            }
         }
     }
 
@@ -205,13 +216,30 @@ impl World {
         counters.bytes_sent += bytes.len() as u64;
         counters.datagram_max = counters.datagram_max.max(bytes.len());
         self.note_tapped(from, to, true, kept, &bytes);
+        self.depart(from, Departure::Datagram { to, bytes });
+    }
+
+    /// Puts on its way what leaves a host.
+    pub(super) fn transmit(&mut self, from: HostId, departure: Departure) {
+        match departure {
+            Departure::Datagram { to, bytes } => self.transmit_datagram(from, to, &bytes),
+            Departure::Dial {
+                to,
+                life,
+                exchange,
+                bytes,
+            } => self.transmit_dial(from, to, life, exchange, bytes),
+        }
+    }
+
+    fn transmit_datagram(&mut self, from: HostId, to: SocketAddr, bytes: &[u8]) {
         let Some(&target) = self.by_addr.get(&to) else {
             return;
         };
         let source = self.links.source(from, self.hosts[from.0].addr());
         let copies = self.links.datagram(&mut self.rng, from, target, bytes.len());
         for latency in copies.into_iter().flatten() {
-            let mut bytes = bytes.clone();
+            let mut bytes = bytes.to_vec();
             self.links.damage(&mut self.rng, from, target, &mut bytes);
             let arrival = Arrival::Datagram { from: source, bytes };
             self.agenda
@@ -236,16 +264,33 @@ impl World {
         host.exchanges.insert(exchange);
         let life = host.life;
         self.note_tapped(from, to, false, kept, &bytes);
-        let given_up = Arrival::Replied {
+        let timed_out = Arrival::TimedOut { life, exchange, to };
+        self.agenda
+            .set(self.now + timeout, Happening::Arrive(from, timed_out));
+        let dial = Departure::Dial {
+            to,
             life,
             exchange,
-            result: Err(format!("dial tcp {to}: i/o timeout")),
+            bytes,
         };
-        self.agenda
-            .set(self.now + timeout, Happening::Arrive(from, given_up));
+        self.depart(from, dial);
+    }
+
+    fn transmit_dial(
+        &mut self,
+        from: HostId,
+        to: SocketAddr,
+        life: u32,
+        exchange: ExchangeId,
+        bytes: Vec<u8>,
+    ) {
         let Some(&target) = self.by_addr.get(&to) else {
             return;
         };
+        // It has waited for too long to set out.
+        if !self.hosts[from.0].exchanges.contains(&exchange) {
+            return;
+        }
         // A connection needs both directions.
         if self.links.is_cut(from, target) || self.links.is_cut(target, from) {
             return;

@@ -296,7 +296,8 @@ impl Watch {
             }
         }
         let is_frozen = |standing: &Standing| standing.power == Power::Frozen;
-        if !world.links.is_calm() || self.standings.iter().any(is_frozen) {
+        let is_blocked = |id| world.host(id).is_blocked();
+        if !world.links.is_calm() || self.standings.iter().any(is_frozen) || world.hosts().any(is_blocked) {
             self.calm_since = None;
         } else {
             self.calm_since.get_or_insert(now);
