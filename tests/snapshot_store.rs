@@ -192,11 +192,12 @@ fn paths_that_cannot_work_are_refused_with_the_reason() {
     assert_eq!(snapshot::read(&below).unwrap_err().to_string(), expected);
     let file = keep.path().join("file");
     fs::write(&file, "some text\n").unwrap();
-    let refused = text(&file);
-    assert!(
-        refused.contains("no snapshot, neither of Fyrd nor of Serf"),
-        "{refused}"
+    let expected = format!(
+        "open {}: it is neither a snapshot of Fyrd, which is a folder, nor a text snapshot of Serf; \
+         name another path, or move it away",
+        file.display()
     );
+    assert_eq!(text(&file), expected);
     assert_eq!(fs::read_to_string(&file).unwrap(), "some text\n");
     #[cfg(unix)]
     {

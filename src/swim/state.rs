@@ -178,7 +178,8 @@ impl Swim {
         }
         if let Some(suspicion) = self.suspicions.get_mut(&id) {
             if suspicion.confirm(from) {
-                let deadline = suspicion.deadline();
+                // It may have run out just now. An end in the past would look as if nothing had run since then.
+                let deadline = suspicion.deadline().max(now);
                 self.timers.set(deadline, Timer::Suspicion(id));
                 self.broadcast_suspect(node, incarnation, from);
             }
@@ -462,6 +463,28 @@ mod tests {
             assert_eq!(may_claim(current, claimed), claim, "{current} {claimed}");
             assert_eq!(may_accuse(current, claimed), accuse, "{current} {claimed}");
         }
+    }
+
+    #[test]
+    fn a_suspicion_that_is_confirmed_late_ends_at_once_and_delays_no_other() {
+        let (mut swim, mut upper) = start(1);
+        for (host, name) in (2..).zip(["b", "c", "d", "e"]) {
+            swim.handle_alive(T, &alive(name, host, 1), &mut upper);
+        }
+        // Only the suspicions are of interest.
+        swim.timers = Default::default();
+        swim.suspect(T, "b", 1, "c");
+        swim.suspect(T + Duration::from_secs(2), "d", 1, "c");
+        let now = T + Duration::from_secs(10);
+        let others_end = swim.suspicions.values().map(Suspicion::deadline).max();
+        for from in ["d", "e"] {
+            swim.suspect(now, "b", 1, from);
+        }
+        swim.handle_tick(now, &mut upper);
+        assert_eq!(state(&swim, "b"), Some((State::Dead, 1)));
+        assert_eq!(state(&swim, "d"), Some((State::Suspect, 1)));
+        let left: Vec<Time> = swim.suspicions.values().map(Suspicion::deadline).collect();
+        assert_eq!(Some(left), others_end.map(|end| vec![end]));
     }
 
     #[test]
