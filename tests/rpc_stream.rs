@@ -60,12 +60,18 @@ fn both_command_lines_find_both_agents_alike() {
         let agents = BOTH.map(start);
         let commands = COMMANDS.iter().chain(&sizes);
         support::side_by_side(&commands.collect::<Vec<_>>(), |command| {
-            let outcomes = agents.each_ref().map(|agent| {
-                let outcomes = BOTH.map(|asking| normal(agent.cli_of(asking, command)));
-                assert_eq!(outcomes[0], outcomes[1], "{command:?} at {:?}", agent.kind());
-                outcomes[0].clone()
+            let at = |agent: &Agent| BOTH.map(|asking| normal(agent.cli_of(asking, command)));
+            let [fyrd, serf] = &agents;
+            let outcomes = at(fyrd);
+            assert_eq!(outcomes[0], outcomes[1], "{command:?} at Fyrd");
+            // A real Serf may give two queries that come at the same moment one Lamport time, and then loses what
+            // is answered to one of them.
+            eventually(&format!("{command:?} at Serf is as at Fyrd"), PATIENCE, || {
+                let theirs = at(serf);
+                (theirs == outcomes)
+                    .then_some(())
+                    .ok_or_else(|| format!("{theirs:#?}, not {:#?}", outcomes[0]))
             });
-            assert_eq!(outcomes[0], outcomes[1], "{command:?} at both agents");
         });
     }
 }

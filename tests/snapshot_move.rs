@@ -111,6 +111,8 @@ fn killed_agents_are_replaced_without_anybody_noticing() {
             .unwrap()
             .contains("alive: ")
     );
+    // It tells how it is once all it has handled is stored. What is not would be handled again.
+    mover.info();
     mover.kill();
     s.cli(&["event", "e4"]).success();
     mover.restart();
@@ -186,6 +188,8 @@ fn a_lonely_agent_goes_on_trying() {
     let mut b = plan(Kind::Fyrd, "b").start();
     a.cli(&["join", &b.address()]).success();
     all_alive(&[&a, &b]);
+    // With this it has stored whom it knows.
+    a.info();
     a.kill();
     b.kill();
     // Somebody who accepts and never answers.

@@ -228,6 +228,8 @@ fn a_mixed_cluster_of_two_systems_and_two_programs() {
     events_from_all(&all, "second");
 
     // Killed and started again, with the keyring as it was left; whom to join, it has from its snapshot.
+    // It tells how it is once all it has handled is stored.
+    w1.agent.info();
     w1.agent.kill();
     all_see(
         &[&l1.agent],
