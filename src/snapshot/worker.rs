@@ -588,8 +588,8 @@ mod tests {
     #[test]
     fn a_disk_that_stays_full_is_tried_less_and_less_and_told_once() {
         let mut bench = Bench::new();
-        // The directory is gone, so no try can succeed.
-        fs::remove_dir_all(bench.folder.path()).unwrap();
+        // The next number is the highest there is, and a file has it, so no try can succeed.
+        fs::write(bench.worker.home.directory(u32::MAX), "").unwrap();
         bench.worker.fail(&"full");
         let told = bench.worker.last_log;
         assert_eq!(bench.pause(), SNAPSHOT_RETRY.0);
