@@ -125,6 +125,7 @@ const TABLE: &[(&str, &[&str])] = &[
         "serf#269, consul#916: one half-detached node makes others flap",
         &[
             "tests/sim_membership.rs: a_half_detached_node_makes_no_healthy_one_fail",
+            "tests/sim_silence.rs: hosts_whose_packets_are_held_up_keep_their_verdicts_to_themselves",
             "tests/faults.rs: cuts_in_one_direction_fail_nobody_and_a_deaf_member_comes_back",
         ],
     ),

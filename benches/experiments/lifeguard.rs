@@ -61,6 +61,7 @@ struct Variant {
     suspicion: bool,
     buddy: bool,
     notices_pauses: bool,
+    minds_silence: bool,
 }
 
 const SWIM: Variant = Variant {
@@ -69,6 +70,7 @@ const SWIM: Variant = Variant {
     suspicion: false,
     buddy: false,
     notices_pauses: false,
+    minds_silence: false,
 };
 const SERF: Variant = Variant {
     name: "all of Lifeguard, as Serf",
@@ -76,10 +78,12 @@ const SERF: Variant = Variant {
     suspicion: true,
     buddy: true,
     notices_pauses: false,
+    minds_silence: false,
 };
 const FYRD: Variant = Variant {
     name: "Fyrd as shipped",
     notices_pauses: true,
+    minds_silence: true,
     ..SERF
 };
 /// Lifeguard's parts one by one, between nothing and everything.
@@ -112,6 +116,7 @@ impl Variant {
             nacks: self.probe,
             buddy: self.buddy,
             notices_pauses: self.notices_pauses,
+            minds_silence: self.minds_silence,
         };
         if !self.probe {
             profile.awareness_max_multiplier = 1;

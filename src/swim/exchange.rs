@@ -140,6 +140,9 @@ impl Swim {
         result: Result<Option<&StreamMessage<'_>>, String>,
         upper: &mut impl Upper,
     ) {
+        if let Ok(Some(_)) = result {
+            self.hear(now);
+        }
         match self.exchanges.remove(&id) {
             Some(Exchange::StreamPing { seq_no }) => self.stream_ping_answered(seq_no, &result),
             Some(Exchange::PushPull { peer }) => {

@@ -145,6 +145,8 @@ pub struct Swim {
     out: Outbox<Output>,
     queue: GossipQueue,
     suspicions: BTreeMap<Id, Suspicion>,
+    /// When anything was heard from anybody.
+    heard: Time,
     /// Local health score (Lifeguard): 0 is healthy; stretches the probe interval.
     awareness: u32,
     seq_no: u32,
@@ -186,6 +188,7 @@ impl Swim {
             out: Outbox::default(),
             queue: GossipQueue::new(config.seed),
             suspicions: BTreeMap::new(),
+            heard: now,
             awareness: 0,
             seq_no: 0,
             probe: None,
@@ -215,6 +218,7 @@ impl Swim {
         message: &Message<'_>,
         upper: &mut impl Upper,
     ) {
+        self.hear(now);
         match message {
             Message::Ping(ping) => self.handle_ping(from, ping, upper),
             Message::IndirectPing(ping) => self.handle_indirect_ping(now, from, ping, upper),
@@ -236,6 +240,7 @@ impl Swim {
         message: &StreamMessage<'_>,
         upper: &mut impl Upper,
     ) {
+        self.hear(now);
         match message {
             StreamMessage::PushPull(remote) => self.accept_push_pull(now, from, stream, remote, upper),
             StreamMessage::Ping(ping) => self.accept_stream_ping(from, stream, ping),

@@ -58,6 +58,9 @@ pub struct Refinements {
     /// Whether a node that stood still takes the probe under way for void and gives those it suspects the
     /// time back. Neither Lifeguard nor Serf does.
     pub notices_pauses: bool,
+    /// Whether a node that hears nothing from anybody keeps its verdicts to itself for a while: it may be the
+    /// one that is cut off. Neither Lifeguard nor Serf does.
+    pub minds_silence: bool,
 }
 
 impl Default for Refinements {
@@ -66,6 +69,7 @@ impl Default for Refinements {
             nacks: true,
             buddy: true,
             notices_pauses: true,
+            minds_silence: true,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a claim about a node does: the table of protocol.md A17, and refutation (A18).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::RngExt;
 use tracing::{debug, error, info, warn};
@@ -228,6 +229,13 @@ impl Swim {
         else {
             return;
         };
+        let patience_ends = suspicion.deadline() + suspicion.patience();
+        if now < patience_ends && self.is_deaf(now) {
+            let look_again = now + self.config.profile.probe_interval;
+            self.timers
+                .set(look_again.min(patience_ends), Timer::Suspicion(id));
+            return;
+        }
         let confirmations = suspicion.confirmations();
         self.measures.degraded_timeouts += u64::from(confirmations < suspicion.hoped_for());
         let Some(record) = self.members.get(id) else {
@@ -237,6 +245,36 @@ impl Swim {
         info!(target: "memberlist", "Marking {name} as failed, suspect timeout reached ({confirmations} peer confirmations)");
         let me = Arc::clone(&self.config.facts.name);
         self.dead(now, &name, incarnation, &me, upper);
+    }
+
+    /// Something was heard. If that was the first for long, silence was ours: whoever is suspected gets the
+    /// time back, for a refutation could not come through, and may be on its way.
+    pub(super) fn hear(&mut self, now: Time) {
+        let silence = now.since(self.heard);
+        self.heard = now;
+        if self.suspicions.is_empty() || !self.is_long(silence) {
+            return;
+        }
+        warn!(target: "memberlist", "Heard nothing from anybody for {silence:?}; giving those under suspicion time");
+        for (&id, suspicion) in &mut self.suspicions {
+            suspicion.hold_up(now, silence);
+            self.timers
+                .set(suspicion.deadline().max(now), Timer::Suspicion(id));
+        }
+    }
+
+    /// Whether nothing is heard although there should be somebody: then it may be this node that is cut off,
+    /// and silence says nothing about the others.
+    fn is_deaf(&self, now: Time) -> bool {
+        let me = &self.config.facts.name;
+        let somebody = |record: &Record| record.state == State::Alive && record.facts.name != *me;
+        self.is_long(now.since(self.heard)) && self.members.iter().any(somebody)
+    }
+
+    /// A node hears an answer to its own probes once an interval, and about one ping of others.
+    fn is_long(&self, silence: Duration) -> bool {
+        let profile = &self.config.profile;
+        profile.refinements.minds_silence && silence > 2 * profile.probe_interval
     }
 
     pub(super) fn dead(
@@ -471,8 +509,9 @@ mod tests {
         for (host, name) in (2..).zip(["b", "c", "d", "e"]) {
             swim.handle_alive(T, &alive(name, host, 1), &mut upper);
         }
-        // Only the suspicions are of interest.
+        // Only the suspicions are of interest, and there is no silence.
         swim.timers = Default::default();
+        swim.config.profile.refinements.minds_silence = false;
         swim.suspect(T, "b", 1, "c");
         swim.suspect(T + Duration::from_secs(2), "d", 1, "c");
         let now = T + Duration::from_secs(10);
@@ -485,6 +524,59 @@ mod tests {
         assert_eq!(state(&swim, "d"), Some((State::Suspect, 1)));
         let left: Vec<Time> = swim.suspicions.values().map(Suspicion::deadline).collect();
         assert_eq!(Some(left), others_end.map(|end| vec![end]));
+    }
+
+    /// Runs the suspicions alone until `end`.
+    fn run_suspicions(swim: &mut Swim, upper: &mut impl Upper, end: Time) {
+        while let Some(due) = swim.next_deadline().filter(|due| *due <= end) {
+            swim.handle_tick(due, upper);
+        }
+    }
+
+    #[test]
+    fn a_node_that_hears_nobody_waits_with_its_verdict_and_not_for_ever() {
+        let secs = |secs| T + Duration::from_secs(secs);
+        // With five members an unconfirmed suspicion takes 24 s, and is held up for as long again at most.
+        for (others, hears_at, ends_at) in [
+            // Nobody else is suspected, so somebody should be heard.
+            (3, None, 48),
+            // There is no silence.
+            (3, Some(1), 24),
+            // The silence ends, and what it has taken is given back, as far as may be.
+            (3, Some(20), 44),
+            (3, Some(30), 48),
+            // Of the others it expects nothing.
+            (0, None, 24),
+        ] {
+            let (mut swim, mut upper) = start(1);
+            let names = ["b", "c", "d", "e"];
+            for (host, name) in (2..).zip(names) {
+                swim.handle_alive(T, &alive(name, host, 1), &mut upper);
+            }
+            for name in &names[1 + others..] {
+                swim.dead(T, name, 1, "me", &mut upper);
+            }
+            // Only the suspicion is of interest.
+            swim.timers = Default::default();
+            swim.suspect(T, "b", 1, "me");
+            if let Some(at) = hears_at {
+                run_suspicions(&mut swim, &mut upper, secs(at));
+                swim.hear(secs(at));
+            }
+            // From then on it hears somebody each second, or nobody as before.
+            let first = hears_at.unwrap_or(100);
+            let mut ended = None;
+            for second in 1..100 {
+                run_suspicions(&mut swim, &mut upper, secs(second));
+                if second > first {
+                    swim.hear(secs(second));
+                }
+                if ended.is_none() && state(&swim, "b") == Some((State::Dead, 1)) {
+                    ended = Some(second);
+                }
+            }
+            assert_eq!(ended, Some(ends_at), "{others} others, hears at {hears_at:?}");
+        }
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub struct Suspicion {
     max: Duration,
     /// How many confirmations bring the timeout to its minimum.
     k: u32,
+    /// For how long silence has held it up.
+    held: Duration,
     /// Who has suspected, the initiator first; never more than k + 1.
     accusers: Vec<Box<str>>,
 }
@@ -28,6 +30,7 @@ impl Suspicion {
             min,
             max,
             k,
+            held: Duration::ZERO,
             accusers: vec![initiator.into()],
         }
     }
@@ -41,6 +44,19 @@ impl Suspicion {
     /// that time, with what had waited to be heard, has lost nothing.
     pub fn postpone(&mut self, now: Time, by: Duration) {
         self.started = (self.started + by).min(now);
+    }
+
+    /// As [`Suspicion::postpone`], for a time in which nobody was heard: that may be the fault of the others as
+    /// well, so in all it is held up for no longer than its longest timeout.
+    pub fn hold_up(&mut self, now: Time, by: Duration) {
+        let by = by.min(self.patience());
+        self.held += by;
+        self.postpone(now, by);
+    }
+
+    /// For how much longer silence may hold it up.
+    pub fn patience(&self) -> Duration {
+        self.max.saturating_sub(self.held)
     }
 
     /// How many peers have confirmed.
@@ -98,5 +114,19 @@ mod tests {
         let mut after = Suspicion::new(now, 2, min, max, "a");
         after.postpone(now, pause);
         assert_eq!(after.deadline(), now + max);
+    }
+
+    #[test]
+    fn silence_holds_it_up_for_no_longer_than_its_longest_timeout_in_all() {
+        let (min, max) = (Duration::from_secs(4), Duration::from_secs(24));
+        let at = |secs| Time::ZERO + Duration::from_secs(secs);
+        let mut suspicion = Suspicion::new(Time::ZERO, 2, min, max, "a");
+        suspicion.hold_up(at(20), Duration::from_secs(10));
+        assert_eq!(suspicion.deadline(), at(10) + max);
+        suspicion.hold_up(at(100), Duration::from_secs(30));
+        assert_eq!(suspicion.deadline(), at(24) + max);
+        assert_eq!(suspicion.patience(), Duration::ZERO);
+        suspicion.hold_up(at(200), Duration::from_secs(30));
+        assert_eq!(suspicion.deadline(), at(24) + max);
     }
 }

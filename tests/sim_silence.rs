@@ -1,0 +1,133 @@
+//! A node that hears nothing from anybody cannot tell whether it is the others who are gone.
+
+use std::time::Duration;
+
+use fyrd::serf::{MemberEventKind, MemberStatus};
+use fyrd::sim::{HostId, World, WorldConfig};
+use fyrd::swim::formulas::suspicion_bounds;
+
+const SEEDS: [u64; 4] = [1, 2, 3, 4];
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn world(seed: u64, minds_silence: bool) -> World {
+    let mut config = WorldConfig::new(seed);
+    config.profile.refinements.minds_silence = minds_silence;
+    World::new(config)
+}
+
+/// How often any of `hosts` declared any of `subjects` failed.
+fn failures(world: &World, hosts: &[HostId], subjects: &[HostId]) -> usize {
+    let of = |host: HostId, subject: HostId| {
+        let name = world.host(subject).name();
+        world
+            .host(host)
+            .member_events(MemberEventKind::Failed, name)
+            .len()
+    };
+    hosts
+        .iter()
+        .flat_map(|&host| subjects.iter().map(move |&subject| (host, subject)))
+        .map(|(host, subject)| of(host, subject))
+        .sum()
+}
+
+/// Twelve of sixty hosts have their packets held up for 32 s again and again. What comes through in between is too
+/// little to hear all refutations. How often a healthy host is declared failed anywhere, and at a healthy one.
+fn mistakes(seed: u64, minds_silence: bool) -> [usize; 2] {
+    let mut world = world(seed, minds_silence);
+    let hosts = world.acquainted(60);
+    let (slow, healthy) = hosts.split_at(12);
+    for &host in &hosts {
+        world.set_pace(host, Duration::from_micros(31));
+    }
+    world.run_for(secs(5));
+    for _ in 0..4 {
+        for &host in slow {
+            world.block_io(host);
+        }
+        world.run_for(secs(32));
+        for &host in slow {
+            world.unblock_io(host);
+        }
+        world.run_for(secs(1));
+    }
+    world.run_for(secs(30));
+    [
+        failures(&world, &hosts, healthy),
+        failures(&world, healthy, healthy),
+    ]
+}
+
+#[test]
+fn hosts_whose_packets_are_held_up_keep_their_verdicts_to_themselves() {
+    for seed in SEEDS {
+        let [without, with] = [false, true].map(|minds_silence| mistakes(seed, minds_silence));
+        assert!(
+            without[0] > 100,
+            "seed {seed}: only {without:?}, which shows nothing"
+        );
+        for (with, without) in with.iter().zip(without) {
+            assert!(with * 20 < without, "seed {seed}: {with} of {without}");
+        }
+    }
+}
+
+/// The others may be gone indeed, so the verdicts come in the end, and not later than twice the longest timeout
+/// after the last of them is suspected.
+#[test]
+fn a_host_that_is_cut_off_learns_that_it_is_alone() {
+    for seed in SEEDS {
+        let mut world = world(seed, true);
+        let hosts = world.cluster(12);
+        let (lonely, others) = (hosts[0], &hosts[1..]);
+        world.links.partition(&[lonely], others);
+        let profile = WorldConfig::new(seed).profile;
+        let (_, longest) = suspicion_bounds(
+            profile.suspicion_mult,
+            profile.suspicion_max_timeout_mult,
+            hosts.len(),
+            profile.probe_interval,
+        );
+        // Each of its probes fails, so they slow down with its local health.
+        let probes = profile.probe_interval * profile.awareness_max_multiplier * others.len() as u32;
+        let alone = |world: &World| {
+            others
+                .iter()
+                .all(|&other| world.all_see(&[lonely], other, MemberStatus::Failed))
+        };
+        assert!(world.run_until(probes + 2 * longest, alone), "seed {seed}");
+        // They took no longer than ever to notice.
+        assert!(world.all_see(others, lonely, MemberStatus::Failed), "seed {seed}");
+    }
+}
+
+/// Few are left who could be heard. What has died is noticed all the same, and no later if it is not nearly all.
+#[test]
+fn survivors_of_a_disaster_notice_it() {
+    let worlds = SEEDS
+        .into_iter()
+        .flat_map(|seed| [1, 2, 5, 10, 20].map(|left| (seed, left)));
+    for (seed, left) in worlds {
+        let [without, with] = [false, true].map(|minds_silence| {
+            let mut world = world(seed, minds_silence);
+            let hosts = world.acquainted(40);
+            world.run_for(secs(5));
+            let (stay, go) = hosts.split_at(left);
+            for &host in go {
+                world.crash(host);
+            }
+            let before = world.now();
+            let gone = |world: &World| {
+                go.iter()
+                    .all(|&host| world.all_see(stay, host, MemberStatus::Failed))
+            };
+            assert!(world.run_until(secs(1200), gone), "seed {seed}, {left} left");
+            world.now().since(before)
+        });
+        let bound = if left < 10 { without * 2 } else { without + secs(5) };
+        assert!(with <= bound, "seed {seed}, {left} left: {without:?}, {with:?}");
+    }
+}
