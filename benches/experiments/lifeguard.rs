@@ -1,4 +1,4 @@
-//! The experiments of the Lifeguard paper (arXiv 1707.00788, section V): of 100 nodes some are slow again and
+//! The experiments of the Lifeguard paper (arXiv 1707.00788): of 100 nodes some are slow again and
 //! again, and what the others make of it.
 
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ const REPEATS: u64 = 5;
 /// What is wrong with a slow node.
 #[derive(Clone, Copy, PartialEq)]
 enum Stall {
-    /// What it sends and receives waits, as in the paper; its timers go on.
+    /// What it sends and receives waits, while its timers go on.
     Blocked,
     /// Its process stands still, timers and all.
     Frozen,

@@ -1,7 +1,7 @@
 //! What stands between a host's process and the network: a host whose packets wait while its clock and timers
 //! go on, and one that takes time for each packet it reads.
 //!
-//! This is how the Lifeguard paper (arXiv 1707.00788, section V) makes members slow: what they send and
+//! This is how, as far as we know, the Lifeguard paper (arXiv 1707.00788) makes members slow: what they send and
 //! receive is held up, so answers, refutations and accusations come late, while timeouts pass unheard. A
 //! frozen host ([`World::freeze`]) is another matter: its timers stand still too, and it can notice.
 
