@@ -94,7 +94,7 @@ fn spoiled_but_for(fault: impl FnOnce(&mut World), counts: impl Fn(&Broken) -> b
     world.restart(false, true);
     let lost = |promise: &Promise| expected.contains(promise);
     let patience = |in_vain| if in_vain { NO_REJOIN } else { REJOIN };
-    world.meet(patience(lost(&Promise::Rejoined)));
+    world.rejoin(patience(lost(&Promise::Rejoined)));
     world.hear(
         true,
         patience(lost(&Promise::Rejoined) || lost(&Promise::Delivered)),

@@ -80,9 +80,25 @@ impl World {
 
     /// Waits until the subject and its peers see each other, with the same tags, and notes whether they do.
     pub fn meet(&mut self, patience: Duration) {
+        self.meet_if(patience, |_| Ok(()));
+    }
+
+    /// The same, but it counts only if the subject itself has looked for its peers: one of them may come upon it
+    /// by chance, if it was not missed.
+    pub fn rejoin(&mut self, patience: Duration) {
+        self.meet_if(patience, |world| {
+            let line = "Re-joined to previously known node";
+            let rejoined = world.subject.log().contains(line);
+            rejoined
+                .then_some(())
+                .ok_or_else(|| format!("{SUBJECT} has rejoined nobody"))
+        });
+    }
+
+    fn meet_if(&mut self, patience: Duration, more: impl Fn(&World) -> Result<(), String>) {
         let begun = Instant::now();
         let agreed = loop {
-            match self.views() {
+            match self.views().and_then(|()| more(self)) {
                 Ok(()) => break Ok(()),
                 Err(views) if begun.elapsed() > patience => {
                     break Err(format!("not together after {patience:?}: {views}"));
