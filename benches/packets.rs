@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use aes_gcm::aead::AeadInOut;
 use aes_gcm::{Aes256Gcm, KeyInit};
 use criterion::{Criterion, Throughput};
-use fyrd::node::{Input, Node, NodeConfig};
-use fyrd::swim::packet::PacketBuilder;
-use fyrd::swim::profile::Profile;
-use fyrd::swim::queue::{GossipQueue, Subject};
-use fyrd::time::Time;
-use fyrd::wire::{Alive, Message, decode_datagram, encode_tags, finish_datagram};
+use fyrd_core::node::{Input, Node, NodeConfig};
+use fyrd_core::swim::packet::PacketBuilder;
+use fyrd_core::swim::profile::Profile;
+use fyrd_core::swim::queue::{GossipQueue, Subject};
+use fyrd_core::time::Time;
+use fyrd_core::wire::{Alive, Message, decode_datagram, encode_tags, finish_datagram};
 use fyrd_keys::{HEADROOM, Key, Keyring, NONCE_LEN, OVERHEAD, TAG_LEN};
 
 /// How many messages a datagram holds when each is about 76 bytes long.

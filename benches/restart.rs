@@ -12,14 +12,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fyrd::addr::RawAddr;
-use fyrd::node::memory::{Marks, MemberRecord, Record};
 use fyrd::rpc::client::Client;
-use fyrd::serf::MemberStatus;
 use fyrd::snapshot::{self, Settings};
-use fyrd::swim::members::Facts;
-use fyrd::time::Time;
-use fyrd::wire::{PushNodeState, PushPull, PushPullState, SerfMessage, StreamMessage, encode_tags};
+use fyrd_core::addr::RawAddr;
+use fyrd_core::node::memory::{Marks, MemberRecord, Record};
+use fyrd_core::serf::MemberStatus;
+use fyrd_core::swim::members::Facts;
+use fyrd_core::time::Time;
+use fyrd_core::wire::{PushNodeState, PushPull, PushPullState, SerfMessage, StreamMessage, encode_tags};
 
 const MEMBERS: usize = 5_000;
 const RUNS: usize = 5;

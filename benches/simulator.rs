@@ -12,11 +12,11 @@
 use std::process::Command;
 use std::time::Duration;
 
-use fyrd::sim::link::Link;
-use fyrd::sim::{World, WorldConfig};
-use fyrd::swim::formulas::push_pull_interval;
-use fyrd::swim::profile::Profile;
+use fyrd_core::swim::formulas::push_pull_interval;
+use fyrd_core::swim::profile::Profile;
 use fyrd_keys::{Cipher, Key};
+use fyrd_sim::link::Link;
+use fyrd_sim::{World, WorldConfig};
 
 /// Nodes and profile of the worlds whose speed is measured.
 const SPEED: [(usize, &str); 4] = [(100, "wan"), (100, "lan"), (1000, "wan"), (1000, "lan")];

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{env, fs, io};
 
-use fyrd::addr::RawAddr;
-use fyrd::node::memory::{Marks, MemberRecord, Record, SeenEvent};
-use fyrd::serf::MemberStatus;
 use fyrd::snapshot::{self, Loaded, Recorder, Settings};
-use fyrd::swim::members::Facts;
-use fyrd::time::Time;
+use fyrd_core::addr::RawAddr;
+use fyrd_core::node::memory::{Marks, MemberRecord, Record, SeenEvent};
+use fyrd_core::serf::MemberStatus;
+use fyrd_core::swim::members::Facts;
+use fyrd_core::time::Time;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const MEMBERS: u32 = 5_000;

@@ -8,9 +8,9 @@ use std::process::{Child, Command as Program, Stdio};
 use std::time::{Duration, Instant};
 
 use fyrd::driver::{Driver, DriverConfig, Ended, Handle, Sockets};
-use fyrd::node::NodeConfig;
-use fyrd::serf::{Answer, Command, Event, JoinTarget, MemberStatus, Tags};
-use fyrd::swim::profile::Profile;
+use fyrd_core::node::NodeConfig;
+use fyrd_core::serf::{Answer, Command, Event, JoinTarget, MemberStatus, Tags};
+use fyrd_core::swim::profile::Profile;
 use fyrd_keys::Keyring;
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use fyrd::rpc::codec::encode_into;
 use fyrd::rpc::types::*;
-use fyrd::wire::{StreamPrefix, split_label};
+use fyrd_core::wire::{StreamPrefix, split_label};
 use serde::Serialize;
 use serde_json::Value;
 use targets::TARGETS;

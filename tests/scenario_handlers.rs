@@ -12,7 +12,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use fyrd::wire::message::{PushNodeState, PushPull, StreamMessage};
+use fyrd_core::wire::message::{PushNodeState, PushPull, StreamMessage};
 use support::{Agent, Kind, PATIENCE, Plan, all_alive, eventually, side_by_side};
 
 /// The kinds of the three agents of a cluster.

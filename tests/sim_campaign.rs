@@ -15,7 +15,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use fyrd::sim::campaign::{self, Outcome};
+use fyrd_sim::campaign::{self, Outcome};
 
 const FIXED_SEEDS: u64 = 200;
 

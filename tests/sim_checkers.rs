@@ -3,16 +3,16 @@
 
 use std::time::Duration;
 
-use fyrd::serf::keys::{KeyBytes, KeyOp};
-use fyrd::serf::{Answer, Command, MemberStatus, Tags};
-use fyrd::sim::check::{
+use fyrd_core::serf::keys::{KeyBytes, KeyOp};
+use fyrd_core::serf::{Answer, Command, MemberStatus, Tags};
+use fyrd_core::wire::Suspect;
+use fyrd_keys::{Key, Keyring};
+use fyrd_sim::check::{
     Checker, DeadFail, ExactlyOnce, LivingStay, NeverBack, QuietRotation, Sealed, ViewsAgree, Watch,
     WithinBounds,
 };
-use fyrd::sim::fault::Fault;
-use fyrd::sim::{HostId, World, WorldConfig};
-use fyrd::wire::Suspect;
-use fyrd_keys::{Key, Keyring};
+use fyrd_sim::fault::Fault;
+use fyrd_sim::{HostId, World, WorldConfig};
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 const NEW_KEY: &str = "ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=";

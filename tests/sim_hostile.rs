@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use fyrd::bounds::{EVENT_RING_BYTES_MAX, MAX_INCARNATION, MAX_MEMBERS, MAX_OPEN_QUERIES, MAX_RELAYS};
-use fyrd::node::{Input, Node};
-use fyrd::serf::{Answer, Command, MemberEventKind, MemberStatus};
-use fyrd::sim::{HostId, World, WorldConfig};
-use fyrd::wire::{
+use fyrd_core::bounds::{EVENT_RING_BYTES_MAX, MAX_INCARNATION, MAX_MEMBERS, MAX_OPEN_QUERIES, MAX_RELAYS};
+use fyrd_core::node::{Input, Node};
+use fyrd_core::serf::{Answer, Command, MemberEventKind, MemberStatus};
+use fyrd_core::wire::{
     Alive, Dead, IndirectPing, JoinIntent, LeaveIntent, Message, PushNodeState, PushPull, PushPullState,
     Query, Relay, SerfMessage, StreamMessage, Suspect, UserEvent, decode_datagram,
 };
+use fyrd_sim::{HostId, World, WorldConfig};
 
 const SEEDS: [u64; 3] = [31, 32, 33];
 const VSN: [u8; 6] = [1, 5, 2, 2, 5, 5];
@@ -228,7 +228,7 @@ fn no_lamport_time_silences_a_cluster() {
                 coalesce: false,
             };
             assert_eq!(world.ask(host, event), Answer::Done);
-            let query = Command::Query(fyrd::serf::QueryParams {
+            let query = Command::Query(fyrd_core::serf::QueryParams {
                 name: "after".to_owned(),
                 ..Default::default()
             });
@@ -470,7 +470,7 @@ fn a_flood_of_events_and_endless_queries_leaves_room_for_new_ones() {
         );
         let mut events = 0;
         while let Some(effect) = node.poll_effect() {
-            events += usize::from(matches!(effect, fyrd::node::Effect::Event(_)));
+            events += usize::from(matches!(effect, fyrd_core::node::Effect::Event(_)));
         }
         events
     };

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use fyrd::serf::{Answer, Command, JoinTarget, MemberEventKind, MemberStatus, Tags};
-use fyrd::sim::link::Link;
-use fyrd::sim::{HostId, World, WorldConfig};
-use fyrd::swim::formulas::suspicion_bounds;
-use fyrd::wire::{Message, decode_datagram};
+use fyrd_core::serf::{Answer, Command, JoinTarget, MemberEventKind, MemberStatus, Tags};
+use fyrd_core::swim::formulas::suspicion_bounds;
+use fyrd_core::wire::{Message, decode_datagram};
+use fyrd_sim::link::Link;
+use fyrd_sim::{HostId, World, WorldConfig};
 
 const SEEDS: [u64; 4] = [1, 2, 3, 4];
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use fyrd::addr::RawAddr;
-use fyrd::serf::{Answer, Command, MemberEventKind, MemberStatus, QueryParams};
-use fyrd::sim::{HostId, World, WorldConfig};
-use fyrd::time::Time;
-use fyrd::wire::{Alive, Message};
+use fyrd_core::addr::RawAddr;
+use fyrd_core::serf::{Answer, Command, MemberEventKind, MemberStatus, QueryParams};
+use fyrd_core::time::Time;
+use fyrd_core::wire::{Alive, Message};
+use fyrd_sim::{HostId, World, WorldConfig};
 
 const SEEDS: [u64; 4] = [31, 32, 33, 34];
 
@@ -48,7 +48,7 @@ fn cluster(seed: u64, count: usize) -> (World, Vec<HostId>) {
 
 /// A join that wants to hear what it has missed.
 fn rejoin(world: &mut World, host: HostId, to: HostId) {
-    let target = fyrd::serf::JoinTarget {
+    let target = fyrd_core::serf::JoinTarget {
         name: None,
         addr: world.host(to).addr(),
     };
@@ -257,12 +257,12 @@ fn an_old_leave_does_not_count_after_a_restart_of_who_hears_it() {
     // The first thing that it hears is the old leave, at the Lamport time that it had.
     let plain = {
         let mut plain = vec![8];
-        let intent = fyrd::wire::LeaveIntent {
+        let intent = fyrd_core::wire::LeaveIntent {
             ltime: 4,
             node: "n2",
             prune: false,
         };
-        fyrd::wire::SerfMessage::Leave(intent).encode(&mut plain);
+        fyrd_core::wire::SerfMessage::Leave(intent).encode(&mut plain);
         plain
     };
     world.forge(world.host(hosts[1]).addr(), hosts[0], plain);

@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use fyrd::addr::RawAddr;
-use fyrd::serf::coordinate::distance;
-use fyrd::serf::{
+use fyrd_core::addr::RawAddr;
+use fyrd_core::serf::coordinate::distance;
+use fyrd_core::serf::{
     Answer, Command, JoinTarget, MemberEventKind, MemberStatus, QueryParams, QueryUpdateKind, Tags,
 };
-use fyrd::sim::link::Link;
-use fyrd::sim::{HostId, World, WorldConfig};
-use fyrd::swim::profile::Profile;
-use fyrd::wire::{
+use fyrd_core::swim::profile::Profile;
+use fyrd_core::wire::{
     Alive, FLAG_ACK, FLAG_NO_BROADCAST, Message, Query, SerfMessage, UserEvent, decode_datagram,
 };
+use fyrd_sim::link::Link;
+use fyrd_sim::{HostId, World, WorldConfig};
 
 const SEEDS: [u64; 4] = [11, 12, 13, 14];
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";

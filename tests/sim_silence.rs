@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use fyrd::serf::{MemberEventKind, MemberStatus};
-use fyrd::sim::{HostId, World, WorldConfig};
-use fyrd::swim::formulas::suspicion_bounds;
+use fyrd_core::serf::{MemberEventKind, MemberStatus};
+use fyrd_core::swim::formulas::suspicion_bounds;
+use fyrd_sim::{HostId, World, WorldConfig};
 
 const SEEDS: [u64; 4] = [1, 2, 3, 4];
 

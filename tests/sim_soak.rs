@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use fyrd::serf::{Command, MemberStatus};
-use fyrd::sim::host::Power;
-use fyrd::sim::link::Link;
-use fyrd::sim::{HostId, World, WorldConfig};
+use fyrd_core::serf::{Command, MemberStatus};
+use fyrd_sim::host::Power;
+use fyrd_sim::link::Link;
+use fyrd_sim::{HostId, World, WorldConfig};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 

@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use fyrd::wire::{PushPull, SerfMessage, StreamMessage, decode_stream};
+use fyrd_core::wire::{PushPull, SerfMessage, StreamMessage, decode_stream};
 use fyrd_keys::{Key, Keyring, STREAM_HEADER_LEN};
 use support::{Agent, KEY_32, Kind, PATIENCE, Plan, all_alive, eventually};
 

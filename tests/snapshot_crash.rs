@@ -15,9 +15,9 @@ use std::time::Duration;
 use crash::history::{Broken, Promise, Stored};
 use crash::subject::{SUBJECT, copy_folder};
 use crash::world::{LastWord, REJOIN, World};
-use fyrd::node::memory::{Marks, Record};
 use fyrd::snapshot::{self, Recorder};
-use fyrd::time::Time;
+use fyrd_core::node::memory::{Marks, Record};
+use fyrd_core::time::Time;
 use support::{Kind, PATIENCE, eventually};
 
 /// Rounds of each of the four worlds: together the promised 200.

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use fyrd::node::memory::{Keeper, Marks, Record, SeenEvent};
 use fyrd::snapshot::{self, Recorder, Settings, State};
-use fyrd::time::Time;
+use fyrd_core::node::memory::{Keeper, Marks, Record, SeenEvent};
+use fyrd_core::time::Time;
 
 const PATIENCE: Duration = Duration::from_secs(90);
 const NOW: Time = Time::from_nanos(1_700_000_000_000_000_000);

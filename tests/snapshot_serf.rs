@@ -7,12 +7,12 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use fyrd::addr::RawAddr;
-use fyrd::node::memory::{Marks, MemberRecord, Memory, SeenEvent};
-use fyrd::serf::MemberStatus;
 use fyrd::snapshot::serf_text::{self, Imported, Reading, Warnings};
-use fyrd::swim::members::Facts;
-use fyrd::time::Time;
+use fyrd_core::addr::RawAddr;
+use fyrd_core::node::memory::{Marks, MemberRecord, Memory, SeenEvent};
+use fyrd_core::serf::MemberStatus;
+use fyrd_core::swim::members::Facts;
+use fyrd_core::time::Time;
 use support::{Agent, Kind, PATIENCE, Plan, all_alive, all_see, eventually};
 
 /// Writes down each user event with its Lamport time.

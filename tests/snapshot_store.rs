@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fyrd::addr::RawAddr;
-use fyrd::bounds::{MAX_INCARNATION, MAX_INCARNATION_STEP, MAX_LTIME, MAX_LTIME_STEP, SERF_SNAPSHOT_MAX};
-use fyrd::node::memory::{Keeper, Marks, MemberRecord, Memory, Record, SeenEvent};
-use fyrd::serf::MemberStatus;
 use fyrd::snapshot::{self, Loaded, Recorder, Settings};
-use fyrd::swim::members::Facts;
-use fyrd::time::Time;
+use fyrd_core::addr::RawAddr;
+use fyrd_core::bounds::{
+    MAX_INCARNATION, MAX_INCARNATION_STEP, MAX_LTIME, MAX_LTIME_STEP, SERF_SNAPSHOT_MAX,
+};
+use fyrd_core::node::memory::{Keeper, Marks, MemberRecord, Memory, Record, SeenEvent};
+use fyrd_core::serf::MemberStatus;
+use fyrd_core::swim::members::Facts;
+use fyrd_core::time::Time;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 

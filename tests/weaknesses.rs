@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use fyrd::bounds::MAX_RECENT_INTENTS;
-use fyrd::serf::{Answer, Command, MemberStatus};
-use fyrd::sim::{HostId, World, WorldConfig};
-use fyrd::wire::{Dead, JoinIntent, LeaveIntent, Message, SerfMessage};
+use fyrd_core::bounds::MAX_RECENT_INTENTS;
+use fyrd_core::serf::{Answer, Command, MemberStatus};
+use fyrd_core::wire::{Dead, JoinIntent, LeaveIntent, Message, SerfMessage};
+use fyrd_sim::{HostId, World, WorldConfig};
 
 /// What hurt, and the tests against it, as `file: test`.
 const TABLE: &[(&str, &[&str])] = &[
@@ -52,7 +52,7 @@ const TABLE: &[(&str, &[&str])] = &[
         "a Lamport time near 2^64 makes all later events too old",
         &[
             "tests/sim_hostile.rs: no_lamport_time_silences_a_cluster",
-            "src/serf/lamport.rs: a_leap_to_the_end_of_time_is_not_believed",
+            "core/src/serf/lamport.rs: a_leap_to_the_end_of_time_is_not_believed",
         ],
     ),
     (
@@ -67,7 +67,7 @@ const TABLE: &[(&str, &[&str])] = &[
         "mb#370: a forged leave takes another node's address",
         &[
             "tests/weaknesses.rs: a_forged_leave_moves_no_name_to_another_address",
-            "src/swim/state.rs: only_a_left_name_moves_to_another_address",
+            "core/src/swim/state.rs: only_a_left_name_moves_to_another_address",
         ],
     ),
     (
@@ -87,7 +87,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ),
     (
         "mb#350: in clusters of three the helper of a probe is missed now and then",
-        &["src/swim/gossip.rs: nodes_are_picked_without_repetition_and_nobody_is_missed"],
+        &["core/src/swim/gossip.rs: nodes_are_picked_without_repetition_and_nobody_is_missed"],
     ),
     (
         "serf#684, #315, #72: IPv6",
@@ -325,7 +325,7 @@ fn a_forged_leave_moves_no_name_to_another_address() {
             node: &name,
             from: &name,
         }));
-        let claim = plain(&Message::Alive(fyrd::wire::Alive {
+        let claim = plain(&Message::Alive(fyrd_core::wire::Alive {
             incarnation: 2,
             node: &name,
             addr: &[10, 66, 6, 6],

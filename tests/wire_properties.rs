@@ -3,11 +3,11 @@
 
 use std::borrow::Cow;
 
-use fyrd::bounds::{
+use fyrd_core::bounds::{
     COMPOUND_BODIES_MAX, DATAGRAM_PLAIN_MAX, PUSH_PULL_NODES_MAX, STREAM_INFLATE_RATIO_MAX,
     STREAM_MESSAGE_MAX,
 };
-use fyrd::wire::{
+use fyrd_core::wire::{
     Ack, Alive, Dead, Fault, Filter, IndirectPing, JoinIntent, KeyRequest, KeyResponse, LeaveIntent, Message,
     Nack, Ping, PushNodeState, PushPull, PushPullState, Query, QueryResponse, Relay, SerfMessage,
     StreamDecoder, StreamMessage, StreamPrefix, Suspect, UserEvent, UserEvents, WireCoordinate, WireMember,

@@ -8,8 +8,8 @@
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes128Gcm, Aes256Gcm};
 use base64::Engine;
-use fyrd::bounds::STREAM_MESSAGE_MAX;
-use fyrd::wire::{self, Filter, Message, SerfMessage, StreamDecoder, StreamMessage, StreamPrefix};
+use fyrd_core::bounds::STREAM_MESSAGE_MAX;
+use fyrd_core::wire::{self, Filter, Message, SerfMessage, StreamDecoder, StreamMessage, StreamPrefix};
 use serde_json::{Map, Value, json};
 
 /// Captured from the newer codec, which writes signed integers in another way than we do.

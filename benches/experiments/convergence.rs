@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use fyrd::serf::{Command, Event, MemberEventKind, Tags};
-use fyrd::sim::link::Link;
-use fyrd::sim::quantiles::Samples;
-use fyrd::sim::{World, WorldConfig};
-use fyrd::swim::profile::Profile;
+use fyrd_core::serf::{Command, Event, MemberEventKind, Tags};
+use fyrd_core::swim::profile::Profile;
+use fyrd_sim::link::Link;
+use fyrd_sim::quantiles::Samples;
+use fyrd_sim::{World, WorldConfig};
 
 const LOSSES: [f64; 3] = [0.0, 0.05, 0.25];
 /// Cluster sizes, with the number of changes made in each.

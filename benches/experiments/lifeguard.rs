@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fyrd::serf::{Event, MemberEventKind};
-use fyrd::sim::link::Link;
-use fyrd::sim::quantiles::{Quantiles, Samples};
-use fyrd::sim::{HostId, World, WorldConfig};
-use fyrd::swim::profile::{Profile, Refinements};
-use fyrd::time::Time;
+use fyrd_core::serf::{Event, MemberEventKind};
+use fyrd_core::swim::profile::{Profile, Refinements};
+use fyrd_core::time::Time;
+use fyrd_sim::link::Link;
+use fyrd_sim::quantiles::{Quantiles, Samples};
+use fyrd_sim::{HostId, World, WorldConfig};
 
 const NODES: usize = 100;
 /// For how long nodes are slow again and again, at least.

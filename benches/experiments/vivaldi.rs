@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use fyrd::serf::coordinate::distance;
-use fyrd::sim::link::Link;
-use fyrd::sim::{HostId, World, WorldConfig};
+use fyrd_core::serf::coordinate::distance;
+use fyrd_sim::link::Link;
+use fyrd_sim::{HostId, World, WorldConfig};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 

@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAdd
 
 use if_addrs::Interface;
 
-use crate::addr::is_windows_path;
 use crate::os_error;
-use crate::serf::RawAddr;
+use fyrd_core::addr::is_windows_path;
+use fyrd_core::serf::RawAddr;
 
 /// The port of an address that names none.
 pub const DEFAULT_PORT: u16 = 7946;

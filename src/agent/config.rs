@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::json;
-use crate::duration::{DurationError, GoDuration};
-use crate::serf::Tags;
+use fyrd_core::duration::{DurationError, GoDuration};
+use fyrd_core::serf::Tags;
 
 /// What one source says, or all of them together.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -8,14 +8,14 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
-use crate::bounds;
 use crate::events::coalesce::MemberCoalescer;
 use crate::events::handlers::Handlers;
 use crate::events::hub::Hub;
 use crate::events::user_coalesce::UserCoalescer;
-use crate::serf::Event;
-use crate::swim::profile::SerfProfile;
-use crate::time::Time;
+use fyrd_core::bounds;
+use fyrd_core::serf::Event;
+use fyrd_core::swim::profile::SerfProfile;
+use fyrd_core::time::Time;
 
 /// How many events may wait for this loop: all that one exchange of states can bring, a join of every
 /// member and a full ring of events, for the loop has its turn only after that.

@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 use super::config::{Secret, Settings};
 use super::{json, text};
 use crate::os_error;
-use crate::serf::Tags;
-use crate::swim::profile::Profile;
+use fyrd_core::serf::Tags;
+use fyrd_core::swim::profile::Profile;
 
 /// Reads configuration files and directories, each path either, and merges them in order.
 /// The error is a line for the user, or several when a file has several mistakes.

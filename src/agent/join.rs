@@ -8,8 +8,8 @@ use tracing::{error, info, warn};
 
 use super::{Agent, address};
 use crate::driver::Stopped;
-use crate::duration::GoDuration;
-use crate::serf::{Answer, Command, JoinTarget};
+use fyrd_core::duration::GoDuration;
+use fyrd_core::serf::{Answer, Command, JoinTarget};
 
 impl Agent {
     /// Joins the cluster through these members: `[NAME/]HOST[:PORT]`, by default at our own bind port. A name is

@@ -25,7 +25,7 @@ use tracing::{debug, error, info};
 use super::Agent;
 use super::join::list_errors;
 use crate::os_error;
-use crate::serf::{Answer, Command, JoinTarget};
+use fyrd_core::serf::{Answer, Command, JoinTarget};
 use records::{PACKET_MAX, Reply, Round, Service};
 
 const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);

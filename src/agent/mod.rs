@@ -40,8 +40,8 @@ pub use startup::{run, run_on};
 use crate::driver::{Handle, Stopped};
 use crate::events::handlers::Handlers;
 use crate::events::hub::Hub;
-use crate::serf::{Answer, Command};
 use config::Secret;
+use fyrd_core::serf::{Answer, Command};
 use logging::Console;
 use query_router::QueryRouter;
 

@@ -10,8 +10,8 @@ use tracing::{info, warn};
 use super::plan::Plan;
 use super::rejoin::{self, Peer};
 use crate::driver::{self, Handle};
-use crate::node::memory::Memory;
 use crate::snapshot::{self, Recorder, Watch};
+use fyrd_core::node::memory::Memory;
 
 /// What the agent has to know of an earlier life; nothing without a snapshot.
 #[derive(Default)]

@@ -14,8 +14,8 @@ use super::logging::{Console, Level};
 use super::{mdns, syslog, telemetry};
 use crate::events::filter::HandlerSpec;
 use crate::events::shell::Shell;
-use crate::serf::{RawAddr, Tags};
-use crate::swim::profile::Profile;
+use fyrd_core::serf::{RawAddr, Tags};
+use fyrd_core::swim::profile::Profile;
 
 /// The environment variable that holds the encryption key when neither flag nor file gives one; unlike
 /// a flag, other users of the host cannot see it.

@@ -11,10 +11,10 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::STOPPED;
-use crate::bounds;
 use crate::driver::{Handle, Stopped};
 use crate::rpc::server::QueryAnswers;
-use crate::serf::{Answer, Command, QueryKey, QueryParams, QueryUpdate, QueryUpdateKind};
+use fyrd_core::bounds;
+use fyrd_core::serf::{Answer, Command, QueryKey, QueryParams, QueryUpdate, QueryUpdateKind};
 
 /// How many updates may wait for this task: all that one batch of full datagrams can bring.
 pub const UPDATE_QUEUE: usize = 64 * 255;

@@ -17,10 +17,10 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
 use crate::driver::{Handle, Stopped};
-use crate::node::Node;
-use crate::node::memory::MemberRecord;
-use crate::serf::{Answer, Command, JoinTarget, MemberStatus};
-use crate::time::Time;
+use fyrd_core::node::Node;
+use fyrd_core::node::memory::MemberRecord;
+use fyrd_core::serf::{Answer, Command, JoinTarget, MemberStatus};
+use fyrd_core::time::Time;
 
 /// Dials at the same time.
 const AT_ONCE: usize = 3;
@@ -399,11 +399,11 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::addr::RawAddr;
     use crate::driver::{Driver, DriverConfig, Sockets};
     use crate::logged::Lines;
-    use crate::node::NodeConfig;
-    use crate::swim::profile::Profile;
+    use fyrd_core::addr::RawAddr;
+    use fyrd_core::node::NodeConfig;
+    use fyrd_core::swim::profile::Profile;
 
     const DIAL: Duration = Duration::from_millis(20);
 
@@ -641,7 +641,7 @@ mod tests {
     fn only_those_that_were_there_are_looked_for() {
         use MemberStatus::*;
         let members = [Alive, Leaving, Left, Failed].map(|status| MemberRecord {
-            facts: Arc::new(crate::swim::members::Facts {
+            facts: Arc::new(fyrd_core::swim::members::Facts {
                 name: status.as_str().into(),
                 addr: RawAddr::V4([10, 0, 0, 1]),
                 port: 7946,

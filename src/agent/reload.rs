@@ -15,7 +15,7 @@ use super::logging::{Console, Level};
 use super::plan::{self, Plan};
 use super::{Agent, files};
 use crate::rpc::server::Backend;
-use crate::serf::{Tags, tags};
+use fyrd_core::serf::{Tags, tags};
 
 /// What can be reloaded, and from where.
 #[derive(Debug)]

@@ -14,8 +14,8 @@ use tracing::{debug, info};
 use super::join::resolve;
 use super::{Agent, STOPPED};
 use crate::driver::Stopped;
-use crate::node::Node;
-use crate::serf::{Answer, Command, JoinTarget, MemberStatus};
+use fyrd_core::node::Node;
+use fyrd_core::serf::{Answer, Command, JoinTarget, MemberStatus};
 
 /// The longest pause between two dials of one seed, in reconnect intervals. A seed whose member announces
 /// another address than the one dialled answers each time, and costs an exchange of the whole state.

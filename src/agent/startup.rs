@@ -22,12 +22,12 @@ use super::signals::{Signal, Signals, Source};
 use super::{Agent, Shared, address, event_loop, files, query_router, shutdown, telemetry};
 use crate::driver::{BindError, Driver, DriverConfig, Ended, Handle, Sockets};
 use crate::events::handlers::Handlers;
-use crate::node::NodeConfig;
-use crate::node::memory::Memory;
 use crate::os_error;
 use crate::rpc::dial::UNIX_PREFIX;
 use crate::rpc::server::{self, Listener};
 use crate::snapshot::Recorder;
+use fyrd_core::node::NodeConfig;
+use fyrd_core::node::memory::Memory;
 
 /// The exit code of an agent that did not start, or was not allowed to leave.
 pub(super) const FAILED: u8 = 1;

@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use chrono::{DateTime, Utc};
 
 use super::Agent;
-use crate::serf::Stats;
 use crate::snapshot::{State, Status};
+use fyrd_core::serf::Stats;
 
 impl Agent {
     /// All groups of figures.

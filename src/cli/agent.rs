@@ -8,7 +8,7 @@ use super::flags::{self, FlagError, Flags};
 use super::{Failure, Terminal, help};
 use crate::agent;
 use crate::agent::config::{Secret, Settings, TimeError, parse_time};
-use crate::serf::Tags;
+use fyrd_core::serf::Tags;
 
 pub(super) fn define() -> Command {
     Command::new("agent")

@@ -10,7 +10,7 @@ use std::num::IntErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::quote::go_quote;
-use crate::duration::{DurationError, GoDuration};
+use fyrd_core::duration::{DurationError, GoDuration};
 
 /// A flag that is true when given; a value can only be attached with `=`.
 pub fn boolean(name: &'static str, help: &'static str) -> Arg {

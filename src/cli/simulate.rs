@@ -10,9 +10,9 @@ use super::info::Format;
 use super::quote::go_quote;
 use super::{Failure, Terminal, flags};
 use crate::agent::files::read_profile;
-use crate::bounds::SIMULATED_NODES_MAX;
-use crate::sim::quantiles::Quantiles;
-use crate::sim::trial::{Network, Progress, Report, Traffic, Trial};
+use fyrd_core::bounds::SIMULATED_NODES_MAX;
+use fyrd_sim::quantiles::Quantiles;
+use fyrd_sim::trial::{Network, Progress, Report, Traffic, Trial};
 
 /// How often the progress bar moves.
 const REDRAW: Duration = Duration::from_millis(200);

@@ -14,11 +14,11 @@ use super::flags::Flags;
 use super::info::Format;
 use super::quote::go_quote;
 use super::{Failure, Terminal, flags, table};
-use crate::node::memory::{MemberRecord, Memory};
 use crate::os_error;
-use crate::serf::{Tags, tags};
 use crate::snapshot::serf_text::{self, Reading, Warnings};
-use crate::time::Time;
+use fyrd_core::node::memory::{MemberRecord, Memory};
+use fyrd_core::serf::{Tags, tags};
+use fyrd_core::time::Time;
 
 pub(super) fn define() -> Command {
     Command::new("snapshot")

@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::{Drive, Driver};
-use crate::bounds;
-use crate::node::Effect;
-use crate::node::memory::{Marks, Record};
 use crate::snapshot::Recorder;
+use fyrd_core::bounds;
+use fyrd_core::node::Effect;
+use fyrd_core::node::memory::{Marks, Record};
 
 /// Who keeps records: [`Recorder`], whose methods these are, or in tests something that can be slow at will.
 pub trait Keep {

@@ -7,8 +7,8 @@ use fyrd_keys::{HEADROOM, Keyring, NONCE_LEN, OpenError, PeerKeys};
 use rand::rngs::{StdRng, SysRng};
 use rand::{Rng, SeedableRng};
 
-use crate::bounds;
-use crate::wire::{self, DecodeError, StreamDecoder, StreamMessage};
+use fyrd_core::bounds;
+use fyrd_core::wire::{self, DecodeError, StreamDecoder, StreamMessage};
 
 /// Seals and opens for one node.
 pub(super) struct Envelope {

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::bounds;
+use fyrd_core::bounds;
 
 /// The limits of a [`Gate`].
 #[derive(Clone, Copy, Debug)]

@@ -6,10 +6,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Node;
 use super::ledger::{DriverCounters, Ledger, Traffic};
-use crate::bounds;
-use crate::serf::measures::SerfMeasures;
-use crate::serf::{Answer, Command, Event, QueryUpdate};
-use crate::swim::measures::SwimMeasures;
+use fyrd_core::bounds;
+use fyrd_core::serf::measures::SerfMeasures;
+use fyrd_core::serf::{Answer, Command, Event, QueryUpdate};
+use fyrd_core::swim::measures::SwimMeasures;
 
 /// The driver is gone, so nothing can be asked of it any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

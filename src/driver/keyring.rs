@@ -12,8 +12,8 @@ use tokio::task::JoinHandle;
 use tracing::info;
 
 use super::{Drive, Driver};
-use crate::node::{Input, KeyringId};
-use crate::serf::keys::{self, KeyBytes, KeyList, KeyOp, KeyringResult};
+use fyrd_core::node::{Input, KeyringId};
+use fyrd_core::serf::keys::{self, KeyBytes, KeyList, KeyOp, KeyringResult};
 
 /// The changes under way.
 pub(super) struct KeyringDesk {
@@ -169,9 +169,9 @@ mod tests {
 
     use super::super::{DriverConfig, Handle, Sockets};
     use super::*;
-    use crate::node::NodeConfig;
-    use crate::serf::{Answer, Command, KeyReport};
-    use crate::swim::profile::Profile;
+    use fyrd_core::node::NodeConfig;
+    use fyrd_core::serf::{Answer, Command, KeyReport};
+    use fyrd_core::swim::profile::Profile;
 
     const K1: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
     const K2: &str = "EBESExQVFhcYGRobHB0eHw==";

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::bounds;
-use crate::swim::measures::Tally;
+use fyrd_core::bounds;
+use fyrd_core::swim::measures::Tally;
 
 /// Declares the counters once, as atomics for the driver's tasks and as plain numbers for readers.
 macro_rules! counters {

@@ -40,18 +40,18 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::bounds;
-use crate::node::memory::Marks;
-use crate::node::{CommandId, Effect, Input, NodeConfig, StreamId};
 use crate::os_error;
-use crate::serf::measures::SerfMeasures;
-use crate::serf::{Answer, Event, QueryUpdate};
 use crate::snapshot::Recorder;
-use crate::swim::measures::SwimMeasures;
-use crate::time::Time;
-use crate::wire;
+use fyrd_core::bounds;
+use fyrd_core::node::memory::Marks;
+use fyrd_core::node::{CommandId, Effect, Input, NodeConfig, StreamId};
+use fyrd_core::serf::measures::SerfMeasures;
+use fyrd_core::serf::{Answer, Event, QueryUpdate};
+use fyrd_core::swim::measures::SwimMeasures;
+use fyrd_core::time::Time;
+use fyrd_core::wire;
 
-pub use crate::node::Node;
+pub use fyrd_core::node::Node;
 pub use handle::{Handle, Stopped};
 pub use ledger::{DriverCounters, Traffic};
 pub use sockets::{BindError, Sockets};

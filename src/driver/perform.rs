@@ -13,11 +13,11 @@ use super::ledger::count;
 use super::sockets::{plain, to_socket_family};
 use super::streams::{Exchange, News, exchange};
 use super::{Drive, Driver, Ended};
-use crate::bounds;
-use crate::node::{CommandId, Effect, ExchangeId, Input, StreamId};
 use crate::os_error;
-use crate::serf::{Answer, Command, Event, QueryUpdate};
-use crate::wire::{self, Fault, StreamMessage};
+use fyrd_core::bounds;
+use fyrd_core::node::{CommandId, Effect, ExchangeId, Input, StreamId};
+use fyrd_core::serf::{Answer, Command, Event, QueryUpdate};
+use fyrd_core::wire::{self, Fault, StreamMessage};
 
 impl<N: Drive> Driver<N> {
     pub(super) fn perform(&mut self, effect: Effect) {

@@ -10,8 +10,8 @@ use std::net::{IpAddr, SocketAddr};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UdpSocket};
 
-use crate::bounds;
 use crate::os_error;
+use fyrd_core::bounds;
 
 /// The sockets of one agent.
 #[derive(Debug)]

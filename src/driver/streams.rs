@@ -21,10 +21,10 @@ use super::error_text;
 use super::gate::{Gate, Pass};
 use super::ledger::{Ledger, count};
 use super::sockets::plain;
-use crate::bounds;
-use crate::node::ExchangeId;
 use crate::os_error;
-use crate::wire::{DecodeError, Fault, StreamDecoder, StreamPrefix};
+use fyrd_core::bounds;
+use fyrd_core::node::ExchangeId;
+use fyrd_core::wire::{DecodeError, Fault, StreamDecoder, StreamPrefix};
 
 /// What a stream's task tells the driver.
 pub(super) enum News {

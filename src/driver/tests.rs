@@ -8,9 +8,9 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
-use crate::node::ExchangeId;
-use crate::serf::{Command, JoinTarget, QueryParams};
-use crate::wire::{Ack, Message, Ping, StreamDecoder, StreamMessage};
+use fyrd_core::node::ExchangeId;
+use fyrd_core::serf::{Command, JoinTarget, QueryParams};
+use fyrd_core::wire::{Ack, Message, Ping, StreamDecoder, StreamMessage};
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 const OTHER_KEY: &str = "EBESExQVFhcYGRobHB0eHw==";

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::window::Window;
-use crate::serf::{Event, Member, MemberEventKind};
-use crate::time::Time;
+use fyrd_core::serf::{Event, Member, MemberEventKind};
+use fyrd_core::time::Time;
 
 /// Holds member events back for a while.
 #[derive(Debug)]
@@ -75,8 +75,8 @@ impl MemberCoalescer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serf::{MemberStatus, RawAddr, Tags};
     use MemberEventKind::{Failed, Join, Leave, Reap, Update};
+    use fyrd_core::serf::{MemberStatus, RawAddr, Tags};
 
     fn at(ms: u64) -> Time {
         Time::ZERO + Duration::from_millis(ms)

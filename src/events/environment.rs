@@ -1,7 +1,7 @@
 //! What a script is told about an event: environment variables and standard input (surface.md 3.3, 3.4).
 
 use super::filter::kind;
-use crate::serf::{Event, Member, Tags};
+use fyrd_core::serf::{Event, Member, Tags};
 
 /// The variables of one event, given this node's name and present tags.
 pub fn variables(event: &Event, name: &str, tags: &Tags) -> Vec<(String, String)> {
@@ -77,7 +77,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::serf::{MemberEventKind, MemberStatus, RawAddr};
+    use fyrd_core::serf::{MemberEventKind, MemberStatus, RawAddr};
 
     fn tags(pairs: &[(&str, &str)]) -> Tags {
         pairs

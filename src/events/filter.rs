@@ -1,8 +1,8 @@
 //! Which events a handler or a stream wants: `[FILTERS=]SCRIPT` (surface.md 3.1).
 
 use super::shell::Shell;
-use crate::addr::is_windows_path;
-use crate::serf::Event;
+use fyrd_core::addr::is_windows_path;
+use fyrd_core::serf::Event;
 
 /// One event filter: a kind of event, for user events and queries also a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,7 +179,7 @@ mod tests {
             source: "n1".to_string(),
         };
         let join = Event::Member {
-            kind: crate::serf::MemberEventKind::Join,
+            kind: fyrd_core::serf::MemberEventKind::Join,
             members: Vec::new(),
         };
         let table: [(&str, [bool; 5]); 8] = [

@@ -16,9 +16,9 @@ use tracing::{debug, error, warn};
 use super::environment;
 use super::filter::{HandlerSpec, kind};
 use super::script::{self, Failure, Script};
-use crate::bounds::HANDLER_QUEUE;
 use crate::driver::Handle;
-use crate::serf::{Answer, Command, Event};
+use fyrd_core::bounds::HANDLER_QUEUE;
+use fyrd_core::serf::{Answer, Command, Event};
 
 /// How often at most one handler's drops are logged.
 const DROP_LOG_INTERVAL: Duration = Duration::from_secs(10);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use crate::serf::Event;
+use fyrd_core::serf::Event;
 
 /// Where events are published.
 #[derive(Debug, Default)]

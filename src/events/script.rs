@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use super::shell::Shell;
-use crate::bounds::HANDLER_OUTPUT;
+use fyrd_core::bounds::HANDLER_OUTPUT;
 use system::{Child, Output, as_text, command, signal_name, signal_of};
 
 /// A script that takes longer is worth a line in the log.

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::window::Window;
-use crate::bounds::USER_EVENTS_HELD_BACK;
-use crate::serf::Event;
-use crate::time::Time;
+use fyrd_core::bounds::USER_EVENTS_HELD_BACK;
+use fyrd_core::serf::Event;
+use fyrd_core::time::Time;
 
 /// Holds user events back for a while.
 #[derive(Debug)]

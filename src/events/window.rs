@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::time::Time;
+use fyrd_core::time::Time;
 
 /// The period and the quiet time of one kind of event.
 #[derive(Debug)]

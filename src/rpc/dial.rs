@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-use crate::addr::is_windows_path;
 use crate::os_error;
+use fyrd_core::addr::is_windows_path;
 
 use super::client::Stream;
 

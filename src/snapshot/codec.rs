@@ -15,12 +15,12 @@
 
 use std::sync::Arc;
 
-use crate::addr::RawAddr;
-use crate::bounds::{MAX_INCARNATION, MAX_LTIME, META_MAX, NAME_MAX, SNAPSHOT_PART_MAX};
-use crate::node::memory::{Marks, MemberRecord, SeenEvent};
-use crate::serf::{MemberStatus, QueryKey};
-use crate::swim::members::Facts;
-use crate::time::Time;
+use fyrd_core::addr::RawAddr;
+use fyrd_core::bounds::{MAX_INCARNATION, MAX_LTIME, META_MAX, NAME_MAX, SNAPSHOT_PART_MAX};
+use fyrd_core::node::memory::{Marks, MemberRecord, SeenEvent};
+use fyrd_core::serf::{MemberStatus, QueryKey};
+use fyrd_core::swim::members::Facts;
+use fyrd_core::time::Time;
 
 /// First byte of the keys of events.
 pub(super) const EVENT: u8 = b'e';
@@ -109,7 +109,7 @@ impl<'a> Fields<'a> {
 /// Whether a node can hold a Lamport time. Peers can push a clock beyond [`MAX_LTIME`], a [`MAX_LTIME_STEP`]
 /// at a time; nobody gets as far beyond it as it is from the beginning.
 ///
-/// [`MAX_LTIME_STEP`]: crate::bounds::MAX_LTIME_STEP
+/// [`MAX_LTIME_STEP`]: fyrd_core::bounds::MAX_LTIME_STEP
 pub(super) fn believable_ltime(ltime: u64) -> bool {
     ltime <= 2 * MAX_LTIME
 }
@@ -298,7 +298,7 @@ pub(super) fn decode_ledger(value: &[u8]) -> Option<Ledger> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bounds::USER_EVENT_HARD_LIMIT;
+    use fyrd_core::bounds::USER_EVENT_HARD_LIMIT;
 
     fn member() -> MemberRecord {
         MemberRecord {

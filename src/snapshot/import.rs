@@ -14,7 +14,7 @@ use super::serf_text::{self, Reading, Unreadable};
 use super::start::write_memory;
 use super::store::Trouble;
 use super::{Loaded, Settings};
-use crate::time::Time;
+use fyrd_core::time::Time;
 
 const KEPT: &str = "serf-imported";
 

@@ -21,8 +21,8 @@ mod worker;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::node::memory::Memory;
-use crate::time::Time;
+use fyrd_core::node::memory::Memory;
+use fyrd_core::time::Time;
 
 pub use error::OpenError;
 pub use recorder::{Recorder, State, Status, Watch};

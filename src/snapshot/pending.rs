@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem;
 use std::sync::Arc;
 
-use crate::node::memory::{Marks, MemberRecord, Memory, Record, SeenEvent};
+use fyrd_core::node::memory::{Marks, MemberRecord, Memory, Record, SeenEvent};
 
 /// What changes in the store at once.
 #[derive(Clone, Debug, Default)]

@@ -12,8 +12,8 @@ use tokio::time::timeout;
 
 use super::pending::Batch;
 use super::worker::{Message, Parcel, Progress};
-use crate::bounds::{SNAPSHOT_PENDING, SNAPSHOT_STALL};
-use crate::node::memory::{Marks, Record};
+use fyrd_core::bounds::{SNAPSHOT_PENDING, SNAPSHOT_STALL};
+use fyrd_core::node::memory::{Marks, Record};
 
 /// Whether what the node tells is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]

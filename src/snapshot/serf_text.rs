@@ -13,14 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::os_text;
-use crate::addr::RawAddr;
-use crate::bounds::{
+use fyrd_core::addr::RawAddr;
+use fyrd_core::bounds::{
     MAX_LTIME, MAX_MEMBERS, NAME_MAX, SERF_SNAPSHOT_MAX, SNAPSHOT_LINE_SHOWN, SNAPSHOT_WARNINGS,
 };
-use crate::node::memory::{Marks, MemberRecord, Memory};
-use crate::serf::{MemberStatus, Tags, tags};
-use crate::swim::members::Facts;
-use crate::time::Time;
+use fyrd_core::node::memory::{Marks, MemberRecord, Memory};
+use fyrd_core::serf::{MemberStatus, Tags, tags};
+use fyrd_core::swim::members::Facts;
+use fyrd_core::time::Time;
 
 /// Serf's protocol version in which tags are written.
 const NEWEST_PROTOCOL: u8 = 5;
@@ -291,7 +291,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::node::memory::SeenEvent;
+    use fyrd_core::node::memory::SeenEvent;
 
     /// Copied from a file that the real agent wrote: two members, two events, a query, then its leave.
     const BY_SERF: &str = "alive: b 127.0.0.9:17913\nalive: a b 127.0.0.9:17911\nclock: 1\nevent-clock: 1\n\

@@ -17,9 +17,9 @@ use super::recorder::Recorder;
 use super::store::{Found, Store, Trouble, guarded};
 use super::worker::{self, Progress, Start, Worker};
 use super::{Contents, Loaded, SCHEMA, Settings, import};
-use crate::bounds::SNAPSHOT_READ;
-use crate::node::memory::{Marks, Memory, Record};
-use crate::time::Time;
+use fyrd_core::bounds::SNAPSHOT_READ;
+use fyrd_core::node::memory::{Marks, Memory, Record};
+use fyrd_core::time::Time;
 
 /// Messages to the thread that may wait: one parcel, two that wake it, and the end.
 const CHANNEL: usize = 4;

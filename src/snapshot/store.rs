@@ -22,9 +22,9 @@ use super::codec::{self, Ledger, Sum};
 use super::error::os_text;
 use super::pending::Batch;
 use super::{SCHEMA, home};
-use crate::bounds::{MAX_LTIME, MAX_MEMBERS, NAME_MAX, SNAPSHOT_CACHE, SNAPSHOT_ENTRIES_MAX};
-use crate::node::memory::{Marks, Memory};
-use crate::time::Time;
+use fyrd_core::bounds::{MAX_LTIME, MAX_MEMBERS, NAME_MAX, SNAPSHOT_CACHE, SNAPSHOT_ENTRIES_MAX};
+use fyrd_core::node::memory::{Marks, Memory};
+use fyrd_core::time::Time;
 
 /// Why a store does not work.
 #[derive(Debug)]

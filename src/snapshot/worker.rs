@@ -17,9 +17,9 @@ use tracing::{info, warn};
 use super::home::{self, Home};
 use super::pending::Batch;
 use super::store::{Store, Trouble};
-use crate::bounds::{SNAPSHOT_FLUSH, SNAPSHOT_GROWTH, SNAPSHOT_LOG, SNAPSHOT_RETRY, SNAPSHOT_SMALL};
-use crate::node::memory::Marks;
-use crate::time::Time;
+use fyrd_core::bounds::{SNAPSHOT_FLUSH, SNAPSHOT_GROWTH, SNAPSHOT_LOG, SNAPSHOT_RETRY, SNAPSHOT_SMALL};
+use fyrd_core::node::memory::Marks;
+use fyrd_core::time::Time;
 
 /// What the driver's end says.
 #[derive(Debug)]

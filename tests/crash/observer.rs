@@ -5,8 +5,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use fyrd::bounds::STREAM_MESSAGE_MAX;
-use fyrd::wire::{PushPull, PushPullState, SerfMessage, StreamMessage, decode_stream, finish_stream};
+use fyrd_core::bounds::STREAM_MESSAGE_MAX;
+use fyrd_core::wire::{PushPull, PushPullState, SerfMessage, StreamMessage, decode_stream, finish_stream};
 use fyrd_keys::{Keyring, NONCE_LEN, STREAM_HEADER_LEN};
 
 use super::history::Clocks;

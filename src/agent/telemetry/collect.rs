@@ -10,9 +10,9 @@ use tokio::time::MissedTickBehavior;
 
 use super::Recorder;
 use crate::driver::{Handle, Stopped, Traffic};
-use crate::serf::measures::SerfMeasures;
-use crate::serf::{Event, Member, MemberEventKind};
-use crate::swim::measures::{SwimMeasures, Tally};
+use fyrd_core::serf::measures::SerfMeasures;
+use fyrd_core::serf::{Event, Member, MemberEventKind};
+use fyrd_core::swim::measures::{SwimMeasures, Tally};
 
 /// How often counts are fetched.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -216,7 +216,7 @@ impl Asked {
 mod tests {
     use super::super::Sinks;
     use super::*;
-    use crate::serf::{MemberStatus, RawAddr, Tags};
+    use fyrd_core::serf::{MemberStatus, RawAddr, Tags};
 
     #[test]
     fn events_are_counted_and_flapping_members_noticed() {

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use chrono::{DateTime, Local};
 
-use crate::swim::measures::Tally;
+use fyrd_core::swim::measures::Tally;
 use statsd::Outlet;
 use windows::Windows;
 

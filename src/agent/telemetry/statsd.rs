@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use super::Kind;
 use crate::os_error;
-use crate::swim::measures::Tally;
+use fyrd_core::swim::measures::Tally;
 
 /// Most bytes of lines sent at once; they fit any usual network's datagram.
 const PACKET_MAX: usize = 1400;

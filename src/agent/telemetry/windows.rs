@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Local};
 
 use super::Kind;
-use crate::swim::measures::Tally;
+use fyrd_core::swim::measures::Tally;
 
 /// Seconds of a window.
 const WINDOW: i64 = 10;

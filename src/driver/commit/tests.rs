@@ -11,10 +11,10 @@ use super::*;
 use crate::driver::gate::Limits;
 use crate::driver::{Handle, Setup, Sockets};
 use crate::logged::Lines;
-use crate::node::{ExchangeId, Input};
-use crate::serf::{Answer, Command, JoinTarget};
-use crate::time::Time;
-use crate::wire::{Ack, Message, Ping, StreamDecoder, StreamMessage};
+use fyrd_core::node::{ExchangeId, Input};
+use fyrd_core::serf::{Answer, Command, JoinTarget};
+use fyrd_core::time::Time;
+use fyrd_core::wire::{Ack, Message, Ping, StreamDecoder, StreamMessage};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -16,9 +16,9 @@ use super::listener::{Connection, Reader};
 use super::loss::Loss;
 use super::outbox::Outbox;
 use super::stream::PendingQueries;
-use crate::bounds;
 use crate::rpc::frame::{FrameReader, MAX_REQUEST_BYTES};
 use crate::rpc::types::{Request, RequestHeader};
+use fyrd_core::bounds;
 
 /// What follows a request.
 #[derive(Debug, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 use super::Backend;
 use super::client::Client;
 use crate::rpc::types::KeyResponse;
-use crate::serf::KeyReport;
-use crate::serf::keys::{KeyBytes, KeyOp, key_verdict};
+use fyrd_core::serf::KeyReport;
+use fyrd_core::serf::keys::{KeyBytes, KeyOp, key_verdict};
 
 impl<B: Backend> Client<B> {
     /// Installs, uses or removes the key that is written so.

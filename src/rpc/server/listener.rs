@@ -7,8 +7,8 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
-use crate::bounds;
 use crate::os_error;
+use fyrd_core::bounds;
 
 /// What a client sends.
 pub(super) type Reader = Box<dyn AsyncRead + Unpin>;

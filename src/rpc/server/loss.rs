@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tracing::warn;
 
-use crate::bounds;
+use fyrd_core::bounds;
 
 /// One kind of loss, at one client.
 #[derive(Debug)]

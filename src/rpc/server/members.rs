@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use regex::Regex;
 
-use crate::bounds;
-use crate::re2;
 use crate::rpc::types::{Coordinate, CoordinateResponse, Member, MembersFilteredRequest, MembersResponse};
-use crate::serf;
-use crate::wire::WireCoordinate;
+use fyrd_core::bounds;
+use fyrd_core::re2;
+use fyrd_core::serf;
+use fyrd_core::wire::WireCoordinate;
 
 /// A compiled `members-filtered` request.
 pub(super) struct MemberFilter {
@@ -107,7 +107,7 @@ pub(super) fn coordinate_response(coordinate: Option<WireCoordinate>) -> Coordin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serf::{MemberStatus, RawAddr};
+    use fyrd_core::serf::{MemberStatus, RawAddr};
 
     fn member(name: &str, addr: RawAddr, status: MemberStatus, tags: &[(&str, &str)]) -> Arc<serf::Member> {
         Arc::new(serf::Member {

@@ -33,11 +33,11 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::sleep;
 use tracing::{error, info};
 
-use crate::bounds;
 use crate::events::hub::Subscription;
-use crate::serf::keys::{KeyBytes, KeyOp};
-use crate::serf::{self, KeyReport, QueryKey, QueryParams, Tags};
-use crate::wire::WireCoordinate;
+use fyrd_core::bounds;
+use fyrd_core::serf::keys::{KeyBytes, KeyOp};
+use fyrd_core::serf::{self, KeyReport, QueryKey, QueryParams, Tags};
+use fyrd_core::wire::WireCoordinate;
 
 pub use listener::Listener;
 pub use monitor::LogTap;

@@ -7,8 +7,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Backend;
 use super::client::Client;
-use crate::bounds;
 use crate::rpc::types::LogRecord;
+use fyrd_core::bounds;
 
 /// Lines of the agent's log.
 #[derive(Debug)]

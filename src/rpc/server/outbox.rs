@@ -12,9 +12,9 @@ use zeroize::Zeroizing;
 
 use super::listener::Writer;
 use super::loss::Loss;
-use crate::bounds;
 use crate::rpc::codec::encode_into;
 use crate::rpc::types::ResponseHeader;
+use fyrd_core::bounds;
 
 /// Clones write to the same connection, in the order in which they ask to.
 #[derive(Clone)]

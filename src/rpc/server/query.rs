@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::Backend;
 use super::client::Client;
 use crate::rpc::types::{QueryRecord, QueryRecordKind, QueryRequest, RespondRequest};
-use crate::serf::{QueryParams, QueryUpdateKind};
+use fyrd_core::serf::{QueryParams, QueryUpdateKind};
 
 /// Names that begin so belong to the protocol itself.
 const INTERNAL_PREFIX: &str = "_serf_";

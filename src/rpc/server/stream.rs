@@ -10,11 +10,11 @@ use tokio::sync::{mpsc, oneshot};
 use super::Backend;
 use super::client::Client;
 use super::members::rpc_member;
-use crate::bounds;
 use crate::events::filter::EventFilter;
 use crate::events::hub::Subscription;
 use crate::rpc::types::{EventRecord, MemberEventRecord, QueryEventRecord, UserEventRecord};
-use crate::serf::{Event, QueryKey};
+use fyrd_core::bounds;
+use fyrd_core::serf::{Event, QueryKey};
 
 impl<B: Backend> Client<B> {
     /// Each stream has a queue of its own, and gets its own copy of each event.
@@ -178,7 +178,7 @@ impl PendingQueries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serf::MemberEventKind;
+    use fyrd_core::serf::MemberEventKind;
 
     #[test]
     fn filters_choose_by_kind_and_name() {

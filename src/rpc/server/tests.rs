@@ -15,7 +15,7 @@ use super::outbox::write_in_time;
 use super::*;
 use crate::events::hub::Hub;
 use crate::rpc::codec::encode_into;
-use crate::serf::{Event, MemberStatus, QueryUpdateKind, RawAddr};
+use fyrd_core::serf::{Event, MemberStatus, QueryUpdateKind, RawAddr};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const GREETING: &str = "82a7436f6d6d616e64a968616e647368616b65a3536571 01 81a756657273696f6e01";

@@ -10,7 +10,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixListener;
 
 use super::listener::Connection;
-use crate::bounds;
+use fyrd_core::bounds;
 
 /// A listening socket and its file.
 #[derive(Debug)]

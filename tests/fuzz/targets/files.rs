@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use fyrd::agent::config::Settings;
-use fyrd::bounds::{MAX_LTIME, MAX_MEMBERS, SNAPSHOT_LINE_SHOWN, SNAPSHOT_WARNINGS};
-use fyrd::node::{Input, Node};
 use fyrd::snapshot::serf_text::{self, Imported, Reading, Warnings};
-use fyrd::swim::profile::Profile;
-use fyrd::time::Time;
+use fyrd_core::bounds::{MAX_LTIME, MAX_MEMBERS, SNAPSHOT_LINE_SHOWN, SNAPSHOT_WARNINGS};
+use fyrd_core::node::{Input, Node};
+use fyrd_core::swim::profile::Profile;
+use fyrd_core::time::Time;
 use fyrd_keys::{MAX_KEYS, file};
 
 use super::node::config_of;

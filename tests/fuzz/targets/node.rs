@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use fyrd::bounds::{MAX_MEMBERS, STREAM_MESSAGE_MAX};
-use fyrd::node::{CommandId, Effect, ExchangeId, Input, Node, NodeConfig, StreamId};
-use fyrd::serf::keys::{self, KeyBytes, KeyOp};
-use fyrd::serf::memory::{Keeper, Marks};
-use fyrd::serf::{Command, JoinTarget, QueryParams};
-use fyrd::swim::profile::Profile;
-use fyrd::time::Time;
-use fyrd::wire::{decode_datagram, decode_stream};
+use fyrd_core::bounds::{MAX_MEMBERS, STREAM_MESSAGE_MAX};
+use fyrd_core::node::{CommandId, Effect, ExchangeId, Input, Node, NodeConfig, StreamId};
+use fyrd_core::serf::keys::{self, KeyBytes, KeyOp};
+use fyrd_core::serf::memory::{Keeper, Marks};
+use fyrd_core::serf::{Command, JoinTarget, QueryParams};
+use fyrd_core::swim::profile::Profile;
+use fyrd_core::time::Time;
+use fyrd_core::wire::{decode_datagram, decode_stream};
 use fyrd_keys::{Cipher, Key, Keyring};
 
 /// Nothing makes a node do more than this at once: a full datagram of indirect pings or suspicions, each

@@ -1,10 +1,10 @@
 //! What a peer sends: datagrams and streams.
 
-use fyrd::bounds::{
+use fyrd_core::bounds::{
     COMPOUND_BODIES_MAX, DATAGRAM_PLAIN_MAX, PUSH_PULL_NODES_MAX, QUERY_FILTERS_MAX, RING_EVENTS_MAX,
     STREAM_INFLATE_FLOOR, STREAM_INFLATE_RATIO_MAX, STREAM_MESSAGE_MAX, TAGS_MAX,
 };
-use fyrd::wire::{
+use fyrd_core::wire::{
     DecodeError, Filter, KeyRequest, Message, PushPull, SerfMessage, StreamDecoder, StreamMessage,
     StreamPrefix, WireCoordinate, decode_datagram, decode_stream, decode_tags, encode_compound, encode_tags,
     finish_datagram, finish_stream, put_label, split_label,

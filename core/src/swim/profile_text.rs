@@ -9,9 +9,9 @@ use crate::duration::GoDuration;
 
 /// The profiles that are compiled in.
 const BUILTIN: [(&str, &str); 3] = [
-    ("lan", include_str!("../../profiles/lan.toml")),
-    ("wan", include_str!("../../profiles/wan.toml")),
-    ("local", include_str!("../../profiles/local.toml")),
+    ("lan", include_str!("../../../profiles/lan.toml")),
+    ("wan", include_str!("../../../profiles/wan.toml")),
+    ("local", include_str!("../../../profiles/local.toml")),
 ];
 
 /// No duration of a profile is longer, so that deadlines cannot overflow.

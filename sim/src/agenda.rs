@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::host::Power;
 use super::traffic::Arrival;
 use super::{HostId, World};
-use crate::node::Input;
-use crate::time::Time;
+use fyrd_core::node::Input;
+use fyrd_core::time::Time;
 
 #[derive(Debug)]
 pub(super) enum Happening {

@@ -2,8 +2,8 @@
 
 use super::agenda::Happening;
 use super::{HostId, World};
-use crate::node::{Effect, Input, Node};
-use crate::serf::{Command, Event, keys};
+use fyrd_core::node::{Effect, Input, Node};
+use fyrd_core::serf::{Command, Event, keys};
 
 impl World {
     pub(super) fn input(&mut self, id: HostId, input: Input<'_>) {

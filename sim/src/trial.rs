@@ -17,9 +17,9 @@ use super::check::Patience;
 use super::link::{Link, Map};
 use super::quantiles::{Quantiles, Samples};
 use super::{HostId, World, WorldConfig};
-use crate::serf::{Command, Event, MemberEventKind};
-use crate::swim::profile::Profile;
-use crate::time::Time;
+use fyrd_core::serf::{Command, Event, MemberEventKind};
+use fyrd_core::swim::profile::Profile;
+use fyrd_core::time::Time;
 
 /// Where the nodes stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

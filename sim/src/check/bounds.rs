@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::lasting::Lasting;
 use super::{Checker, Sight};
-use crate::bounds::{EVENT_RING_BYTES_MAX, MAX_OWN_QUERIES, MAX_RECENT_INTENTS, MAX_RELAYS};
-use crate::sim::HostId;
+use crate::HostId;
+use fyrd_core::bounds::{EVENT_RING_BYTES_MAX, MAX_OWN_QUERIES, MAX_RECENT_INTENTS, MAX_RELAYS};
 
 /// Every table and queue of a node stays within its bound, and none that should be empty at times is
 /// never so in a calm network.

@@ -13,8 +13,8 @@ use super::agenda::Happening;
 use super::host::{INBOX_MAX, Power};
 use super::traffic::Arrival;
 use super::{HostId, World};
-use crate::bounds::UNSENT_DATAGRAMS;
-use crate::node::ExchangeId;
+use fyrd_core::bounds::UNSENT_DATAGRAMS;
+use fyrd_core::node::ExchangeId;
 
 /// A host's sockets.
 #[derive(Debug, Default)]
@@ -159,9 +159,9 @@ impl World {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serf::{MemberEventKind, MemberStatus};
-    use crate::sim::WorldConfig;
-    use crate::wire::Ack;
+    use crate::WorldConfig;
+    use fyrd_core::serf::{MemberEventKind, MemberStatus};
+    use fyrd_core::wire::Ack;
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)

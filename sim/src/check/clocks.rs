@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Checker, Sight};
-use crate::sim::HostId;
+use crate::HostId;
 
 /// Incarnation and Lamport times of a node never run back.
 ///

@@ -9,9 +9,9 @@ use rand::RngExt;
 
 use super::host::{Host, Power};
 use super::{HostId, PORT, World};
-use crate::node::{Input, Node, NodeConfig};
-use crate::swim::members::Facts;
-use crate::time::Time;
+use fyrd_core::node::{Input, Node, NodeConfig};
+use fyrd_core::swim::members::Facts;
+use fyrd_core::time::Time;
 
 impl World {
     /// Adds a host with a name and starts its node.

@@ -3,8 +3,8 @@
 use fyrd_keys::{Fingerprint, Keyring};
 
 use super::{Checker, Sight};
-use crate::sim::HostId;
-use crate::time::Time;
+use crate::HostId;
+use fyrd_core::time::Time;
 
 /// While keys change in a clean network, no packet is unreadable and no suspicion begins.
 #[derive(Debug, Default)]

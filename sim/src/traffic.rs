@@ -7,10 +7,10 @@ use super::agenda::Happening;
 use super::host::{INBOX_MAX, Power};
 use super::sockets::Departure;
 use super::{HostId, World, packets};
-use crate::bounds::STREAM_MESSAGE_MAX;
-use crate::node::{ExchangeId, Input, StreamId};
-use crate::time::Time;
-use crate::wire::{decode_datagram, decode_stream};
+use fyrd_core::bounds::STREAM_MESSAGE_MAX;
+use fyrd_core::node::{ExchangeId, Input, StreamId};
+use fyrd_core::time::Time;
+use fyrd_core::wire::{decode_datagram, decode_stream};
 
 /// A packet that a tap has seen, as it left its sender.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use fyrd_keys::Keyring;
 
 use super::{Checker, Sight};
-use crate::sim::packets;
+use crate::packets;
 
 /// Every packet is sealed with one of the cluster's keys, and shows none of the marks that stand in names,
 /// tags and payloads.

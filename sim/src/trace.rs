@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, Hasher};
 
 use foldhash::fast::FixedState;
 
-use crate::time::Time;
+use fyrd_core::time::Time;
 
 /// Sums up a run: each step counts, with its time, its place and its bytes, and so does their order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -35,18 +35,18 @@ use fyrd_keys::Key;
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 
-use crate::deadline::Deadlines;
-use crate::node::{CommandId, ExchangeId, Input, Node, StreamId};
-use crate::serf::{Answer, Command, JoinTarget, MemberStatus};
-use crate::sim::agenda::Happening;
-use crate::sim::fault::Fault;
-use crate::sim::host::{Host, Power};
-use crate::sim::link::{Link, Links};
-use crate::sim::trace::Trace;
-use crate::sim::traffic::Arrival;
-use crate::swim::pool::FactsPool;
-use crate::swim::profile::Profile;
-use crate::time::Time;
+use crate::agenda::Happening;
+use crate::fault::Fault;
+use crate::host::{Host, Power};
+use crate::link::{Link, Links};
+use crate::trace::Trace;
+use crate::traffic::Arrival;
+use fyrd_core::deadline::Deadlines;
+use fyrd_core::node::{CommandId, ExchangeId, Input, Node, StreamId};
+use fyrd_core::serf::{Answer, Command, JoinTarget, MemberStatus};
+use fyrd_core::swim::pool::FactsPool;
+use fyrd_core::swim::profile::Profile;
+use fyrd_core::time::Time;
 
 /// The port of every simulated node.
 const PORT: u16 = 7946;

@@ -18,11 +18,11 @@ use super::host::Power;
 use super::link::{Link, Map};
 use super::trace::Trace;
 use super::{HostId, World, WorldConfig};
-use crate::node::CommandId;
-use crate::serf::keys::{KeyBytes, KeyOp, key_verdict};
-use crate::serf::{Answer, Command, JoinTarget, MemberStatus, QueryParams, Tags};
-use crate::swim::profile::Profile;
-use crate::time::Time;
+use fyrd_core::node::CommandId;
+use fyrd_core::serf::keys::{KeyBytes, KeyOp, key_verdict};
+use fyrd_core::serf::{Answer, Command, JoinTarget, MemberStatus, QueryParams, Tags};
+use fyrd_core::swim::profile::Profile;
+use fyrd_core::time::Time;
 
 /// Stands in every name, tag and payload, so that a leak can be seen.
 const MARK: &str = "hidden";

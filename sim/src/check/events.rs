@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::lasting::Lasting;
 use super::{Checker, Sight};
-use crate::serf::Event;
-use crate::sim::HostId;
-use crate::time::Time;
+use crate::HostId;
+use fyrd_core::serf::Event;
+use fyrd_core::time::Time;
 
 /// Lamport time, name and payload: together they name an event.
 type Key = (u64, String, Vec<u8>);

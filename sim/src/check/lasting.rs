@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::time::Time;
+use fyrd_core::time::Time;
 
 /// Conditions, each with the time since which it has held at every glance.
 #[derive(Debug)]

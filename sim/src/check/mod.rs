@@ -26,10 +26,10 @@ use std::time::Duration;
 use super::host::Power;
 use super::traffic::Tapped;
 use super::{HostId, World};
-use crate::serf::{Member, MemberStatus};
-use crate::swim::formulas::{push_pull_interval, suspicion_bounds};
-use crate::swim::profile::Profile;
-use crate::time::Time;
+use fyrd_core::serf::{Member, MemberStatus};
+use fyrd_core::swim::formulas::{push_pull_interval, suspicion_bounds};
+use fyrd_core::swim::profile::Profile;
+use fyrd_core::time::Time;
 
 /// How often the world is looked at.
 const GLANCE: Duration = Duration::from_millis(500);

@@ -9,10 +9,10 @@ use fyrd_keys::Keyring;
 
 use super::sockets::Sockets;
 use super::traffic::Arrival;
-use crate::node::memory::Keeper;
-use crate::node::{CommandId, ExchangeId, Node, NodeConfig};
-use crate::serf::{Answer, Event, MemberEventKind, MemberStatus, QueryUpdate, QueryUpdateKind};
-use crate::time::Time;
+use fyrd_core::node::memory::Keeper;
+use fyrd_core::node::{CommandId, ExchangeId, Node, NodeConfig};
+use fyrd_core::serf::{Answer, Event, MemberEventKind, MemberStatus, QueryUpdate, QueryUpdateKind};
+use fyrd_core::time::Time;
 
 /// Most packets that wait for a host that does not read them, as in a socket's receive buffer; later ones
 /// are lost.

@@ -9,11 +9,11 @@ use super::agenda::Happening;
 use super::host::Power;
 use super::traffic::Arrival;
 use super::{HostId, World, packets};
-use crate::node::memory::Keeper;
-use crate::node::{Effect, Input, Node};
-use crate::serf::Event;
-use crate::serf::keys::{KeyList, KeyOp};
-use crate::wire::{
+use fyrd_core::node::memory::Keeper;
+use fyrd_core::node::{Effect, Input, Node};
+use fyrd_core::serf::Event;
+use fyrd_core::serf::keys::{KeyList, KeyOp};
+use fyrd_core::wire::{
     Ack, Alive, Message, PushNodeState, StreamDecoder, StreamMessage, decode_datagram, encode_compound,
 };
 

@@ -4,7 +4,7 @@ use fyrd_keys::{Keyring, STREAM_HEADER_LEN};
 use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus;
 
-use crate::wire::{finish_datagram, finish_stream};
+use fyrd_core::wire::{finish_datagram, finish_stream};
 
 /// Puts all layers around a datagram's plain message.
 pub(super) fn seal_datagram(

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::lasting::Lasting;
 use super::{Checker, Sight, Standing};
-use crate::serf::{Member, MemberStatus};
-use crate::sim::HostId;
-use crate::sim::host::Power;
+use crate::HostId;
+use crate::host::Power;
+use fyrd_core::serf::{Member, MemberStatus};
 
 /// A living, connected node is not failed for good anywhere.
 #[derive(Debug, Default)]
