@@ -16,7 +16,7 @@ use fyrd_core::serf::Tags;
 #[derive(Clone, Debug, Default, PartialEq)]
 #[allow(
     missing_docs,
-    reason = "the names are those of the keys; surface.md 2.2 explains them"
+    reason = "the names are those of the keys; docs/compatibility.md#flags-and-config-keys explains them"
 )]
 pub struct Options {
     pub node_name: String,

@@ -1,4 +1,4 @@
-//! Reload at SIGHUP (surface.md 2.8): the files are read again, and what can change while running does:
+//! Reload at SIGHUP (docs/compatibility.md#signals): the files are read again, and what can change while running does:
 //! log level, event handlers, tags, and what signals mean. All else is ignored until a restart.
 //!
 //! Of the tags, only those change that changed in the configuration since it was last loaded, so that

@@ -1,4 +1,4 @@
-//! The end of an agent: by signal, by RPC, by losing its name (surface.md 2.8).
+//! The end of an agent: by signal, by RPC, by losing its name (docs/compatibility.md#signals).
 
 use std::time::Duration;
 
