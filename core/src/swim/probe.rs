@@ -1,10 +1,11 @@
 //! Failure detection: the probe cycle of SWIM with Lifeguard's nacks and local health
 //! (docs/protocol.md#a15-probe-cycle).
 //!
-//! One node is probed at a time. It is pinged directly; when it does not answer in time, helpers
-//! ping it for us and a stream is tried; when nothing has answered at the end, it is suspected.
-//! Helpers that stay silent, instead of saying that they got no answer either, suggest that the
-//! fault is ours, and make us slower to judge.
+//! One node is probed at a time: first by a direct ping, then, when no ack comes within the probe
+//! timeout, by indirect pings through a few other members and by a ping over a stream. A target that
+//! has answered none of them by the end of the probe interval becomes suspect. A member that was asked
+//! for an indirect ping owes an ack or a nack; each missing one suggests that the fault is ours, and
+//! raises the local health score, which stretches the next probe interval.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,20 +40,20 @@ pub(super) struct Probe {
     target: Id,
     facts: Arc<Facts>,
     sent: Time,
-    /// When the answer is too late for the direct ping, and helpers are asked.
+    /// When the direct ping has failed, and indirect pings are sent.
     helpers_at: Time,
     helpers_asked: bool,
-    /// When the probe has failed.
+    /// The end of the probe: without an ack until then the target becomes suspect.
     ends_at: Time,
     expected_nacks: u32,
     nacks: u32,
     stream_answered: bool,
 }
 
-/// A ping sent on behalf of a peer.
+/// An indirect ping that a peer has asked for.
 #[derive(Debug)]
 pub(super) struct Relay {
-    /// Where the peer wants its answer.
+    /// Where the peer wants its ack or nack.
     reply_to: SocketAddr,
     /// The peer's own sequence number.
     seq_no: u32,
@@ -108,7 +109,7 @@ impl Swim {
             self.send_with_gossip(facts.socket(), upper, |out| ping.encode(out));
             return;
         }
-        // A suspected node hears of it in the same packet, so that it can refute at once.
+        // A suspect hears of the suspicion in the same packet, so that it can refute at once.
         let mut packet = PacketBuilder::new(self.config.profile.udp_buffer_size, self.config.overhead);
         packet.push_base(|out| ping.encode(out));
         packet.push_base(|out| {
@@ -127,8 +128,8 @@ impl Swim {
         });
     }
 
-    /// The next node in the probe order that is not gone. At the end of each round the order is
-    /// shuffled, which bounds the time until a given node is probed (SWIM, section 4.3).
+    /// The next node in the probe order that is neither dead nor left. The order is shuffled at the end
+    /// of each round, which bounds the time until a given node is probed (SWIM paper, section 4.3).
     fn next_target(&mut self, now: Time) -> Option<Id> {
         for _ in 0..=self.members.len() {
             let Some(id) = self.members.at(self.probe_index) else {
@@ -153,7 +154,7 @@ impl Swim {
         self.probe_index = 0;
     }
 
-    /// The direct ping was in vain: ask others, and try a stream.
+    /// No ack of the direct ping in time: sends the indirect pings, and one over a stream.
     pub(super) fn ask_helpers(&mut self, now: Time, seq_no: u32, upper: &mut impl Upper) {
         let Some(probe) = self
             .probe
@@ -195,7 +196,8 @@ impl Swim {
         }
     }
 
-    /// A datagram could not even be sent: there is no point in waiting for its answer.
+    /// A datagram could not be sent. If it was the ping of the probe, no ack will come, so the indirect
+    /// pings go out at once.
     pub fn handle_send_failed(&mut self, now: Time, to: SocketAddr, upper: &mut impl Upper) {
         if let Some(probe) = self.probe.as_ref().filter(|probe| probe.facts.socket() == to) {
             let seq_no = probe.seq_no;
@@ -203,8 +205,9 @@ impl Swim {
         }
     }
 
-    /// This process did not run for `pause`: it was stopped, or its machine slept. Silence in that
-    /// time was ours, so the probe under way proves nothing, and whoever is suspected gets the time back.
+    /// This process did not run for `pause`: it was stopped, or its machine slept. Acks and refutations
+    /// of that time were missed, so the probe under way proves nothing, and each suspicion is extended by
+    /// the pause.
     pub(super) fn resume(&mut self, now: Time, pause: Duration) {
         warn!(target: "memberlist", "Nothing ran for {pause:?}; giving up the probe under way");
         self.change_awareness(1);
@@ -259,7 +262,7 @@ impl Swim {
         }
     }
 
-    /// Nothing has answered in time, or only the stream has.
+    /// The end of a probe that got no ack by datagram.
     pub(super) fn end_probe(&mut self, now: Time, seq_no: u32, upper: &mut impl Upper) {
         let Some(probe) = self.probe.take_if(|probe| probe.seq_no == seq_no) else {
             return;
@@ -357,8 +360,8 @@ impl Swim {
         );
         self.timers
             .set(now + self.config.profile.probe_timeout, Timer::Relay(seq_no));
-        // Only a known member is pinged for others, at the address we know: this node does not send
-        // packets to whatever address a stranger names. For anyone else the nack says it all.
+        // Only a known member is pinged for others, at the address known here: otherwise anybody could
+        // make this node send packets to any address. For others the nack is the whole answer.
         let known = self
             .members
             .by_name(ping.node)
