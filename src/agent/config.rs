@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::json;
-use fyrd_core::duration::{DurationError, GoDuration};
+use crate::go;
 use fyrd_core::serf::Tags;
 
 /// What one source says, or all of them together.
@@ -318,9 +318,7 @@ pub enum TimeError {
 
 /// Reads a duration; zero is "not said".
 pub fn parse_time(text: &str) -> Result<Option<Duration>, TimeError> {
-    let time: GoDuration = text
-        .parse()
-        .map_err(|e: DurationError| TimeError::Syntax(e.to_string()))?;
+    let time: go::Duration = text.parse().map_err(TimeError::Syntax)?;
     match u64::try_from(time.nanos) {
         Err(_) => Err(TimeError::Negative),
         Ok(0) => Ok(None),

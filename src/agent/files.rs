@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::config::{Secret, Settings};
 use super::{json, text};
-use crate::os_error;
+use crate::go;
 use fyrd_core::serf::Tags;
 use fyrd_core::swim::profile::Profile;
 
@@ -18,7 +18,7 @@ use fyrd_core::swim::profile::Profile;
 pub fn read_settings(paths: &[String]) -> Result<Settings, String> {
     let mut settings = Settings::default();
     for path in paths {
-        let reading = |e: io::Error| format!("Error reading '{path}': {}", open_error(path, &e));
+        let reading = |e: io::Error| format!("Error reading '{path}': {}", go::open_error(path, &e));
         if !fs::metadata(path).map_err(reading)?.is_dir() {
             settings.merge(read_one(path)?);
             continue;
@@ -45,7 +45,8 @@ pub fn read_settings(paths: &[String]) -> Result<Settings, String> {
 }
 
 fn read_one(path: &str) -> Result<Settings, String> {
-    let content = fs::read(path).map_err(|e| format!("Error reading '{path}': {}", open_error(path, &e)))?;
+    let content =
+        fs::read(path).map_err(|e| format!("Error reading '{path}': {}", go::open_error(path, &e)))?;
     // The file may hold the encryption key.
     let content = Zeroizing::new(content);
     Settings::decode(&content).map_err(|e| format!("Error decoding '{path}': {e}"))
@@ -63,7 +64,7 @@ pub fn read_profile(name: &str) -> Result<Profile, String> {
         ));
     }
     let unread = |reason: String| format!("profile '{name}' could not be read: {reason}");
-    let content = fs::read(name).map_err(|e| unread(os_error::text(&e)))?;
+    let content = fs::read(name).map_err(|e| unread(go::os_error(&e)))?;
     let text = std::str::from_utf8(text::of_file(&content).map_err(unread)?)
         .map_err(|_| unread("it is not valid UTF-8".to_string()))?;
     Profile::parse(name, text).map_err(|e| e.to_string())
@@ -75,7 +76,7 @@ pub fn read_secret(path: &str) -> Result<Secret, String> {
     let content = fs::read(path).map(Zeroizing::new).map_err(|e| {
         format!(
             "Error reading encryption key file '{path}': {}",
-            open_error(path, &e)
+            go::open_error(path, &e)
         )
     })?;
     let text =
@@ -96,7 +97,7 @@ pub fn read_tags(path: &str) -> Result<Option<Tags>, String> {
     let content = match fs::read(path) {
         Ok(content) => content,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(format!("Failed to read tags file: {}", open_error(path, &e))),
+        Err(e) => return Err(format!("Failed to read tags file: {}", go::open_error(path, &e))),
     };
     let decoding = |what: String| format!("Failed to decode tags file: {what}");
     let object = match json::parse_whole(&content).map_err(decoding)? {
@@ -120,9 +121,9 @@ pub fn read_tags(path: &str) -> Result<Option<Tags>, String> {
 pub fn write_tags(path: &str, tags: &Tags) -> Result<(), String> {
     let temporary = format!("{path}.tmp");
     let write = || -> io::Result<()> {
-        let text = serde_json::to_string_pretty(tags).map_err(io::Error::other)?;
+        let text = go::json(tags)?;
         let mut file = private_file(&temporary)?;
-        file.write_all(escape_html(&text).as_bytes())?;
+        file.write_all(text.as_bytes())?;
         file.sync_all()?;
         drop(file);
         if let Ok(old) = fs::metadata(path) {
@@ -133,7 +134,7 @@ pub fn write_tags(path: &str, tags: &Tags) -> Result<(), String> {
     write().map_err(|e| {
         // What there is of it only takes room, which is perhaps what was missing.
         let _ = fs::remove_file(&temporary);
-        format!("Failed to write tags file: {}", open_error(path, &e))
+        format!("Failed to write tags file: {}", go::open_error(path, &e))
     })
 }
 
@@ -153,36 +154,11 @@ fn private_file(path: &str) -> io::Result<fs::File> {
     fs::File::create(path)
 }
 
-/// JSON for people who paste it into web pages, as Serf writes it.
-fn escape_html(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                escaped.push_str(&format!("\\u{:04x}", u32::from(c)))
-            }
-            c => escaped.push(c),
-        }
-    }
-    escaped
-}
-
 fn mismatch(value: &Value, wanted: &str) -> String {
     format!(
         "json: cannot unmarshal {} into Go value of type {wanted}",
         json::json_kind(value)
     )
-}
-
-/// A file's error as Serf words it: `open PATH: no such file or directory`.
-pub fn open_error(path: &str, error: &io::Error) -> String {
-    // Windows has no error of its own for this.
-    let is_directory =
-        cfg!(windows) && error.kind() == io::ErrorKind::PermissionDenied && Path::new(path).is_dir();
-    if is_directory || error.kind() == io::ErrorKind::IsADirectory {
-        return format!("read {path}: is a directory");
-    }
-    format!("open {path}: {}", os_error::text(error))
 }
 
 #[cfg(test)]

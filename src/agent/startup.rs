@@ -22,7 +22,7 @@ use super::signals::{Signal, Signals, Source};
 use super::{Agent, Shared, address, event_loop, files, query_router, shutdown, telemetry};
 use crate::driver::{BindError, Driver, DriverConfig, Ended, Handle, Sockets};
 use crate::events::handlers::Handlers;
-use crate::os_error;
+use crate::go;
 use crate::rpc::dial::UNIX_PREFIX;
 use crate::rpc::server::{self, Listener};
 use crate::snapshot::Recorder;
@@ -61,7 +61,7 @@ fn start(paths: &[String], flags: Settings, signals: Source, console: &Console) 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|e| format!("Failed to start the Serf agent: {}", os_error::text(&e)))?;
+        .map_err(|e| format!("Failed to start the Serf agent: {}", go::os_error(&e)))?;
     let ended = LocalSet::new().block_on(&runtime, serve(plan, reload, signals, console));
     // A name that is still looked up would hold up the end for as long as its servers are silent. A file
     // that is being written is whole either way.
@@ -84,8 +84,8 @@ pub(super) struct Running {
 
 /// Starts everything, and waits for its end.
 async fn serve(mut plan: Plan, reload: Reload, signals: Source, console: &Console) -> Result<u8, String> {
-    let signals = Signals::new(signals)
-        .map_err(|e| format!("Failed to start the Serf agent: {}", os_error::text(&e)))?;
+    let signals =
+        Signals::new(signals).map_err(|e| format!("Failed to start the Serf agent: {}", go::os_error(&e)))?;
     info!(target: "agent", "Serf agent starting");
     let (memory, recorder, past) = Past::load(&plan)?;
     let gossip = create(&mut plan, memory, recorder)

@@ -5,7 +5,6 @@
 //! flag parser's one-line errors go to the standard error (surface.md 1.1).
 
 pub mod flags;
-pub mod quote;
 
 mod agent;
 mod event;
@@ -13,7 +12,6 @@ mod force_leave;
 mod help;
 mod info;
 mod join;
-mod json;
 mod keygen;
 mod keys;
 mod leave;

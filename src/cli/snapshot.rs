@@ -12,9 +12,8 @@ use serde::Serialize;
 
 use super::flags::Flags;
 use super::info::Format;
-use super::quote::go_quote;
 use super::{Failure, Terminal, flags, table};
-use crate::os_error;
+use crate::go;
 use crate::snapshot::serf_text::{self, Reading, Warnings};
 use fyrd_core::node::memory::{MemberRecord, Memory};
 use fyrd_core::serf::{Tags, tags};
@@ -83,7 +82,7 @@ fn export(terminal: &mut Terminal<'_>, flags: &Flags, path: &Path) -> Result<(),
         Some(other) => {
             return Err(Failure::Error(format!(
                 "Error: Unknown format {} of an export; there is 'serf'",
-                go_quote(other)
+                go::quote(other)
             )));
         }
     }
@@ -103,7 +102,7 @@ fn export(terminal: &mut Terminal<'_>, flags: &Flags, path: &Path) -> Result<(),
     }
     let exported = serf_text::write(&snapshot.memory, snapshot.left);
     for name in &exported.left_out {
-        let name = go_quote(name);
+        let name = go::quote(name);
         terminal.help(&format!(
             "Warning: Serf's form has no place for the member {name}\n"
         ));
@@ -136,7 +135,7 @@ fn write(path: &Path, text: &str, replace: bool) -> Result<(), String> {
     write().map_err(|error| {
         // What there is of it only takes room, which is perhaps what was missing.
         let _ = fs::remove_file(&temporary);
-        format!("Error writing '{shown}': {}", os_error::text(&error))
+        format!("Error writing '{shown}': {}", go::os_error(&error))
     })
 }
 
@@ -174,7 +173,7 @@ struct Store {
 impl Snapshot {
     /// A store is a folder, Serf's snapshot a file.
     fn read(path: &Path) -> Result<Snapshot, Failure> {
-        let found = fs::metadata(path).map_err(|error| failed(path, &os_error::text(&error)))?;
+        let found = fs::metadata(path).map_err(|error| failed(path, &go::os_error(&error)))?;
         if found.is_dir() {
             Snapshot::read_store(path)
         } else {

@@ -14,7 +14,7 @@ use super::ledger::count;
 use super::sockets::{plain, to_socket_family};
 use super::streams::{Exchange, News, exchange};
 use super::{Drive, Driver, Ended};
-use crate::os_error;
+use crate::go;
 use fyrd_core::bounds;
 use fyrd_core::node::{CommandId, Effect, ExchangeId, Input, StreamId};
 use fyrd_core::serf::{Answer, Command, Event, QueryUpdate};
@@ -65,7 +65,7 @@ impl<N: Drive> Driver<N> {
                 let packet = packet.to_vec();
                 self.postpone(target, packet);
             }
-            Err(error) => self.send_failed(to, &os_error::text(&error)),
+            Err(error) => self.send_failed(to, &go::os_error(&error)),
         }
     }
 
@@ -88,7 +88,7 @@ impl<N: Drive> Driver<N> {
             match self.udp.try_send_to(packet, to) {
                 Ok(len) => self.ledger.sent(len),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => self.send_failed(plain(to), &os_error::text(&error)),
+                Err(error) => self.send_failed(plain(to), &go::os_error(&error)),
             }
             self.unsent.pop_front();
         }
