@@ -7,7 +7,8 @@ use std::path::{Component, Path, PathBuf};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::config::{Secret, Settings};
+use super::options::Options;
+use super::secret::Secret;
 use super::{json, text};
 use crate::go;
 use fyrd_core::serf::Tags;
@@ -16,12 +17,12 @@ use fyrd_keys::replace::{Access, replace};
 
 /// Reads configuration files and directories, each path either, and merges them in order.
 /// The error is a line for the user, or several when a file has several mistakes.
-pub fn read_settings(paths: &[String]) -> Result<Settings, String> {
-    let mut settings = Settings::default();
+pub fn read_options(paths: &[String]) -> Result<Options, String> {
+    let mut options = Options::default();
     for path in paths {
         let reading = |e: io::Error| format!("Error reading '{path}': {}", go::open_error(path, &e));
         if !fs::metadata(path).map_err(reading)?.is_dir() {
-            settings.merge(read_one(path)?);
+            options.merge(read_one(path)?);
             continue;
         }
         let mut names = Vec::new();
@@ -39,18 +40,18 @@ pub fn read_settings(paths: &[String]) -> Result<Settings, String> {
                 .components()
                 .filter(|part| *part != Component::CurDir)
                 .collect();
-            settings.merge(read_one(&file.to_string_lossy())?);
+            options.merge(read_one(&file.to_string_lossy())?);
         }
     }
-    Ok(settings)
+    Ok(options)
 }
 
-fn read_one(path: &str) -> Result<Settings, String> {
+fn read_one(path: &str) -> Result<Options, String> {
     let content =
         fs::read(path).map_err(|e| format!("Error reading '{path}': {}", go::open_error(path, &e)))?;
     // The file may hold the encryption key.
     let content = Zeroizing::new(content);
-    Settings::decode(&content).map_err(|e| format!("Error decoding '{path}': {e}"))
+    Options::decode(&content).map_err(|e| format!("Error decoding '{path}': {e}"))
 }
 
 /// The profile of this name, or in this file.
@@ -184,13 +185,13 @@ mod tests {
         fs::write(sub.join("x.json.bak"), "not read").unwrap();
         let last = path_of(&directory, "last");
         fs::write(&last, r#"{"start_join":["c"],"node_name":"last"}"#).unwrap();
-        let settings = read_settings(&[path_of(&directory, "conf"), last]).unwrap();
-        assert_eq!(settings.start_join, ["a", "b", "c"]);
+        let options = read_options(&[path_of(&directory, "conf"), last]).unwrap();
+        assert_eq!(options.start_join, ["a", "b", "c"]);
         assert_eq!(
-            (settings.node_name.as_str(), settings.bind.as_str()),
+            (options.node_name.as_str(), options.bind.as_str()),
             ("last", "ten")
         );
-        assert_eq!(settings.advertise, "hidden");
+        assert_eq!(options.advertise, "hidden");
     }
 
     #[test]
@@ -198,13 +199,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let missing = path_of(&directory, "missing.json");
         assert_eq!(
-            read_settings(std::slice::from_ref(&missing)).unwrap_err(),
+            read_options(std::slice::from_ref(&missing)).unwrap_err(),
             format!("Error reading '{missing}': open {missing}: no such file or directory")
         );
         let broken = path_of(&directory, "broken.json");
         fs::write(&broken, "{").unwrap();
         assert_eq!(
-            read_settings(&[path_of(&directory, "./")]).unwrap_err(),
+            read_options(&[path_of(&directory, "./")]).unwrap_err(),
             format!("Error decoding '{broken}': unexpected EOF")
         );
     }
