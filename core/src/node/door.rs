@@ -37,7 +37,7 @@ pub struct NodeConfig {
     pub query_size_limit: usize,
     /// Limit of an encoded query response.
     pub query_response_size_limit: usize,
-    /// Whether to give way when another node holds our name by majority (B11).
+    /// Whether to give way when another node holds our name by majority.
     pub resolve_name_conflicts: bool,
     /// Whether network coordinates are off.
     pub disable_coordinates: bool,

@@ -1,4 +1,4 @@
-//! A node that was here before hears first what it has missed (design.md section 7).
+//! A node that was here before hears first what it has missed (docs/design.md#the-snapshot).
 //!
 //! Peers that have not noticed its absence gossip to it from its first moment on, so the newest events would
 //! come before those of the time when it was down. They wait until a join has brought a peer's ring of recent

@@ -27,7 +27,7 @@ pub enum Effect {
         to: SocketAddr,
         /// What.
         plain: Vec<u8>,
-        /// Whether the receiver understands a CRC frame, and the path uses one (A6).
+        /// Whether the receiver understands a CRC frame, and the path uses one (docs/protocol.md#a6-crc).
         crc: bool,
     },
     /// Dial a stream, send `plain` (compressed and sealed by the driver), read the reply if one is
@@ -73,6 +73,6 @@ pub enum Effect {
     },
     /// Remember this over a restart. [`Node::marks`](crate::node::Node::marks) goes with the records.
     Record(Record),
-    /// The node lost its name to another (B11) and must end without leaving.
+    /// The node lost its name to another and must end without leaving.
     LostName,
 }

@@ -1,4 +1,4 @@
-//! What this layer tells to be remembered, and what it starts from when it was before (design.md section 7).
+//! What this layer has recorded, and how it starts again from that (docs/design.md#the-snapshot).
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What is forgotten, retried and trimmed as time passes (protocol.md B7, A20).
+//! What is forgotten, retried and trimmed as time passes (docs/protocol.md#b7-reaping-and-reconnecting).
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -318,7 +318,7 @@ impl Swim {
     }
 
     /// Sends one message, filled up with gossip. No CRC: that is what memberlist does on all paths
-    /// but gossip (A6).
+    /// but gossip (docs/protocol.md#a6-crc).
     fn send_with_gossip(
         &mut self,
         to: SocketAddr,
