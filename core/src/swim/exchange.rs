@@ -30,7 +30,7 @@ pub(super) enum Exchange {
         /// Whom with.
         peer: Arc<Facts>,
     },
-    /// A message of the delegate, which is not answered.
+    /// A message of the delegate, which has no answer.
     UserMessage {
         /// Whom for.
         to: SocketAddr,
@@ -55,7 +55,7 @@ pub(super) struct Join {
 }
 
 impl Swim {
-    /// Exchanges states with every target, several at a time; ends with [`Delegate::join_ended`].
+    /// Starts a push/pull with every target, several at a time; ends with [`Delegate::join_ended`].
     pub fn join(
         &mut self,
         now: Time,
@@ -283,7 +283,7 @@ impl Swim {
                 self.handle_alive(now, &alive, delegate);
             }
             3 => self.dead(now, node.name, node.incarnation, node.name, delegate),
-            // A death is never taken on a peer's word alone: the node gets its chance to refute.
+            // Suspect, or dead: never taken over as dead, so that the node has time to refute.
             _ => self.suspect(now, node.name, node.incarnation, &me),
         }
     }

@@ -23,7 +23,7 @@ const FULL_PACKET_ROOM: usize = 64;
 /// While all packets of a round are full, the next follows after this fraction of the gossip interval.
 const HURRY: u32 = 4;
 
-/// Every how many packets the delegate comes first.
+/// In one packet of so many, the delegate's broadcasts come first.
 const DELEGATE_FIRST_EVERY: u32 = 4;
 
 impl Swim {
@@ -49,7 +49,7 @@ impl Swim {
     }
 
     pub(super) fn tick_gossip(&mut self, now: Time, delegate: &mut impl Delegate) {
-        // A round without news is the common one.
+        // In a cluster at rest there is nothing to send.
         if self.queue.is_empty() && delegate.is_quiet() {
             let interval = self.config.profile.gossip_interval;
             self.timers.set(now + interval, Timer::Gossip);

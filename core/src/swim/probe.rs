@@ -41,8 +41,8 @@ pub(super) struct Probe {
     facts: Arc<Facts>,
     sent: Time,
     /// When the direct ping has failed, and indirect pings are sent.
-    helpers_at: Time,
-    helpers_asked: bool,
+    indirect_at: Time,
+    indirect_sent: bool,
     /// The end of the probe: without an ack until then the target becomes suspect.
     ends_at: Time,
     expected_nacks: u32,
@@ -87,16 +87,16 @@ impl Swim {
             .profile
             .probe_interval
             .saturating_mul(self.awareness + 1);
-        let helpers_at = now + self.config.profile.probe_timeout;
-        self.timers.set(helpers_at, Timer::ProbeTimeout(seq_no));
+        let indirect_at = now + self.config.profile.probe_timeout;
+        self.timers.set(indirect_at, Timer::ProbeTimeout(seq_no));
         self.timers.set(now + interval, Timer::ProbeDeadline(seq_no));
         self.probe = Some(Probe {
             seq_no,
             target,
             facts: Arc::clone(&facts),
             sent: now,
-            helpers_at,
-            helpers_asked: false,
+            indirect_at,
+            indirect_sent: false,
             ends_at: now + interval,
             expected_nacks: 0,
             nacks: 0,
@@ -151,24 +151,24 @@ impl Swim {
     }
 
     /// The direct ping was in vain: ask others, and try a stream.
-    pub(super) fn ask_helpers(&mut self, now: Time, seq_no: u32, delegate: &mut impl Delegate) {
+    pub(super) fn ping_indirectly(&mut self, now: Time, seq_no: u32, delegate: &mut impl Delegate) {
         let Some(probe) = self
             .probe
             .as_mut()
-            .filter(|probe| probe.seq_no == seq_no && !probe.helpers_asked)
+            .filter(|probe| probe.seq_no == seq_no && !probe.indirect_sent)
         else {
             return;
         };
-        probe.helpers_asked = true;
+        probe.indirect_sent = true;
         let (facts, ends_at, target) = (Arc::clone(&probe.facts), probe.ends_at, probe.target);
         let me = self.me;
-        let helpers = self.pick_members(self.config.profile.indirect_checks, |id, record| {
+        let peers = self.pick_members(self.config.profile.indirect_checks, |id, record| {
             id != target && id != me && record.state == State::Alive
         });
         let source = self.config.facts.clone();
         let mut expected_nacks = 0;
-        for helper in helpers {
-            let nack = helper.pmax() >= PMAX_NACK && self.config.profile.refinements.nacks;
+        for peer in peers {
+            let nack = peer.pmax() >= PMAX_NACK && self.config.profile.refinements.nacks;
             expected_nacks += u32::from(nack);
             let ping = IndirectPing {
                 seq_no,
@@ -180,7 +180,7 @@ impl Swim {
                 source_port: source.port,
                 source_node: &source.name,
             };
-            self.send_with_gossip(helper.socket(), delegate, |out| ping.encode(out));
+            self.send_with_gossip(peer.socket(), delegate, |out| ping.encode(out));
         }
         if let Some(probe) = self.probe.as_mut() {
             probe.expected_nacks = expected_nacks;
@@ -202,7 +202,7 @@ impl Swim {
     pub fn handle_send_failed(&mut self, now: Time, to: SocketAddr, delegate: &mut impl Delegate) {
         if let Some(probe) = self.probe.as_ref().filter(|probe| probe.facts.socket() == to) {
             let seq_no = probe.seq_no;
-            self.ask_helpers(now, seq_no, delegate);
+            self.ping_indirectly(now, seq_no, delegate);
         }
     }
 
@@ -250,7 +250,7 @@ impl Swim {
         let Some(probe) = self.probe.take_if(|probe| probe.seq_no == ack.seq_no) else {
             return;
         };
-        if now < probe.helpers_at && !probe.helpers_asked {
+        if now < probe.indirect_at && !probe.indirect_sent {
             delegate.ping_answered(now, &probe.facts, now.since(probe.sent), ack.payload);
         }
         self.change_awareness(-1);
