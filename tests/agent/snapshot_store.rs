@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,21 @@ fn settings(path: &Path) -> Settings {
 
 fn open(path: &Path) -> (Loaded, Recorder) {
     snapshot::open(settings(path), NOW).unwrap()
+}
+
+/// Opens the database below a snapshot. sled's threads may hold its lock for a moment after the recorder has
+/// let go of it.
+fn open_generation(path: &Path) -> sled::Db {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match sled::open(path) {
+            Err(sled::Error::Io(error)) if Instant::now() < until => {
+                assert!(error.to_string().contains("could not acquire lock"), "{error}");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            result => return result.unwrap(),
+        }
+    }
 }
 
 fn member(name: &str, status_ltime: u64) -> MemberRecord {
@@ -182,6 +198,19 @@ fn a_second_opener_is_told_who_has_the_snapshot() {
         assert!(contents.intact && contents.written.is_some() && contents.bytes > 0);
         open(&path).1.finish(PATIENCE).await;
     });
+}
+
+/// A handler that was being started when its agent was killed has what the agent had open.
+#[test]
+fn the_lock_of_who_is_about_to_end_is_waited_for() {
+    let (_keep, path) = scratch();
+    run(open(&path).1.finish(PATIENCE));
+    let lock = fs::File::open(path.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let mut child = Command::new("sleep").arg("0.3").stdin(lock).spawn().unwrap();
+    run(open(&path).1.finish(PATIENCE));
+    let ended = child.wait();
+    assert!(ended.unwrap().success());
 }
 
 #[test]
@@ -571,7 +600,7 @@ fn trees_that_do_not_belong_together_are_set_aside() {
     for tree in ["members", "seen", "clocks"] {
         let (_keep, path) = scratch();
         with_history(&path);
-        let database = sled::open(path.join("gen-000001")).unwrap();
+        let database = open_generation(&path.join("gen-000001"));
         let behind = database.open_tree(tree).unwrap();
         let (key, _) = behind.first().unwrap().unwrap();
         behind.remove(key).unwrap();
@@ -643,7 +672,7 @@ fn a_store_of_schema_0_is_upgraded_and_one_of_the_future_is_refused_untouched() 
     run(open(&path).1.finish(PATIENCE));
     let generation = path.join("gen-000001");
     let write = |schema: u32| {
-        let db = sled::open(&generation).unwrap();
+        let db = open_generation(&generation);
         let (clocks, meta) = (db.open_tree("clocks").unwrap(), db.open_tree("meta").unwrap());
         clocks.clear().unwrap();
         for (key, value) in [("incarnation", 3_u64), ("member", 7), ("event", 8), ("query", 9)] {
