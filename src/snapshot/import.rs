@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 
 use super::error::OpenError;
 use super::home::{self, Home};
+use super::pending::Batch;
 use super::serf_text::{self, Reading, Unreadable};
-use super::start::write_memory;
 use super::store::Trouble;
+use super::worker;
 use super::{Loaded, Settings};
 use fyrd_core::time::Time;
 
@@ -66,15 +67,17 @@ pub(super) fn import(settings: &Settings, now: Time, loaded: &mut Loaded) -> Res
     }
     let home = Home::lock(&beside, &settings.node)?;
     home.clear_except(None);
-    write_memory(&home, &settings.node, &imported.memory, imported.left).map_err(
-        |trouble| match trouble {
+    let mut batch = Batch::of(&imported.memory);
+    batch.left = imported.left;
+    let (_, store) = worker::build(&home, &settings.node, |store| store.apply(&batch, worker::now()))
+        .map_err(|trouble| match trouble {
             Trouble::Io(error) => OpenError::io("write", &beside)(error),
             other => OpenError::Damaged {
                 path: beside.clone(),
                 reason: other.to_string(),
             },
-        },
-    )?;
+        })?;
+    store.close();
     // Windows renames no directory with an open file in it.
     drop(home);
     let kept = kept_name(path);

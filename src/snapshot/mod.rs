@@ -27,7 +27,7 @@ use fyrd_core::time::Time;
 pub use error::OpenError;
 pub use recorder::{Recorder, State, Status, Watch};
 
-/// The newest schema of the store that this program knows, and the one it writes.
+/// The schema of the store that this program knows.
 pub const SCHEMA: u32 = 1;
 
 /// Which snapshot, and whose.

@@ -18,7 +18,7 @@ use super::store::{Found, Store, Trouble, guarded};
 use super::worker::{self, Progress, Start, Worker};
 use super::{Contents, Loaded, SCHEMA, Settings, import};
 use fyrd_core::bounds::SNAPSHOT_READ;
-use fyrd_core::node::memory::{Marks, Memory, Record};
+use fyrd_core::node::memory::{Marks, Record};
 use fyrd_core::time::Time;
 use fyrd_keys::replace;
 
@@ -174,11 +174,7 @@ fn pick(home: &Home, now: Time, loaded: &mut Loaded) -> Result<Pick, OpenError> 
         let directory = home.directory(generation);
         match read_store(&directory, now) {
             Ok((store, found)) if found.intact => {
-                if found.schema == SCHEMA {
-                    pick.store = Some((generation, store));
-                } else {
-                    store.close();
-                }
+                pick.store = Some((generation, store));
                 pick.found = found;
                 break;
             }
@@ -360,19 +356,10 @@ fn contents(found: Found, bytes: u64) -> Contents {
         memory: found.memory,
         left: found.left,
         node: found.node,
-        schema: found.schema,
+        schema: SCHEMA,
         written: std::time::SystemTime::UNIX_EPOCH.checked_add(written),
         bytes,
         unreadable: found.unreadable,
         intact: found.intact,
     }
-}
-
-/// A memory to begin a store with, as an import makes it.
-pub(super) fn write_memory(home: &Home, node: &str, memory: &Memory, left: bool) -> Result<(), Trouble> {
-    let mut batch = Batch::of(memory);
-    batch.left = left;
-    let (_, store) = worker::build(home, node, |store| store.apply(&batch, worker::now()))?;
-    store.close();
-    Ok(())
 }

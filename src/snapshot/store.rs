@@ -23,7 +23,7 @@ use super::error::os_text;
 use super::pending::Batch;
 use super::{SCHEMA, home};
 use fyrd_core::bounds::{MAX_LTIME, MAX_MEMBERS, NAME_MAX, SNAPSHOT_CACHE, SNAPSHOT_ENTRIES_MAX};
-use fyrd_core::node::memory::{Marks, Memory};
+use fyrd_core::node::memory::Memory;
 use fyrd_core::time::Time;
 use fyrd_keys::replace::sync_directory;
 
@@ -85,7 +85,6 @@ pub(super) struct Found {
     pub memory: Memory,
     pub left: bool,
     pub node: String,
-    pub schema: u32,
     /// When it was written last, in nanoseconds from the Unix epoch.
     pub written: u64,
     /// Entries that could not be read.
@@ -262,23 +261,17 @@ impl Store {
     /// Reads everything. Times after `now` are taken for `now`.
     pub fn read(&mut self, now: Time) -> Result<Found, Trouble> {
         guarded(|| {
-            let mut found = Found {
-                schema: self.schema()?,
-                ..Found::default()
-            };
-            if found.schema > SCHEMA {
-                return Err(Trouble::Newer(found.schema));
-            }
-            let ledger = self.read_ledger(found.schema)?;
+            self.check_schema()?;
+            let mut found = Found::default();
+            let ledger = self.trees.clocks.get(LEDGER)?;
+            let ledger = ledger.and_then(|value| codec::decode_ledger(&value));
             let mut reading = Reading {
                 found: &mut found,
                 now,
             };
             let members = reading.members(&self.trees.members);
             let seen = reading.seen(&self.trees.seen);
-            let whole = ledger.is_some_and(|ledger| members == ledger.members && seen == ledger.seen);
-            // Before schema 1 there was no ledger to hold the trees against.
-            found.intact = whole || (found.schema == 0 && found.unreadable == 0);
+            found.intact = ledger.is_some_and(|ledger| members == ledger.members && seen == ledger.seen);
             self.ledger = Ledger {
                 members,
                 seen,
@@ -302,9 +295,8 @@ impl Store {
         })
     }
 
-    fn schema(&self) -> Result<u32, Trouble> {
+    fn check_schema(&self) -> Result<(), Trouble> {
         let value = self.trees.meta.get("schema")?;
-        let number = value.and_then(|value| codec::Fields(&value).u32());
         let Trees {
             members,
             clocks,
@@ -312,36 +304,12 @@ impl Store {
             ..
         } = &self.trees;
         let is_empty = || members.is_empty() && clocks.is_empty() && seen.is_empty();
-        match number {
-            Some(schema) => Ok(schema),
+        match value.and_then(|value| codec::Fields(&value).u32()) {
+            Some(SCHEMA) => Ok(()),
+            Some(schema) if schema > SCHEMA => Err(Trouble::Newer(schema)),
             None if is_empty() => Err(Trouble::Empty),
-            None => Err(Trouble::Damaged("it does not say its schema".into())),
+            _ => Err(Trouble::Damaged("it does not say its schema".into())),
         }
-    }
-
-    /// Schema 0 kept the clocks apart, and had no ledger.
-    fn read_ledger(&self, schema: u32) -> Result<Option<Ledger>, Trouble> {
-        let clocks = &self.trees.clocks;
-        if schema > 0 {
-            let value = clocks.get(LEDGER)?;
-            return Ok(value.and_then(|value| codec::decode_ledger(&value)));
-        }
-        let clock = |key: &str| -> Result<u64, Trouble> {
-            let value = clocks.get(key)?;
-            let number = value.and_then(|value| codec::Fields(&value).u64());
-            Ok(number.filter(|it| codec::believable_ltime(*it)).unwrap_or(0))
-        };
-        let marks = Marks {
-            incarnation: u32::try_from(clock("incarnation")?).unwrap_or(0),
-            member: clock("member")?,
-            event: clock("event")?,
-            query: clock("query")?,
-            ..Marks::default()
-        };
-        Ok(Some(Ledger {
-            marks,
-            ..Ledger::default()
-        }))
     }
 
     /// Bytes of what it holds.
