@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fyrd::snapshot::{self, Loaded, Recorder, Settings};
+use fyrd::snapshot::{self, Loaded, Recorder, SnapshotConfig};
 use fyrd_core::addr::RawAddr;
 use fyrd_core::bounds::{
     MAX_INCARNATION, MAX_INCARNATION_STEP, MAX_LTIME, MAX_LTIME_STEP, SERF_SNAPSHOT_MAX,
@@ -23,8 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A time of day that lies in the past of the system's clock.
 const NOW: Time = Time::from_nanos(1_700_000_000_000_000_000);
 
-fn settings(path: &Path) -> Settings {
-    Settings {
+fn settings(path: &Path) -> SnapshotConfig {
+    SnapshotConfig {
         path: path.to_owned(),
         node: "a".to_owned(),
         forget_left_members: true,
@@ -244,7 +244,7 @@ fn a_graceful_leave_forgets_the_members_unless_the_next_life_rejoins() {
         recorder.mark(marks(11));
         recorder.finish(PATIENCE).await;
 
-        let rejoining = Settings {
+        let rejoining = SnapshotConfig {
             forget_left_members: false,
             ..settings(&path)
         };

@@ -14,7 +14,7 @@ use super::pending::Batch;
 use super::serf_text::{self, Reading, Unreadable};
 use super::store::Trouble;
 use super::worker;
-use super::{Loaded, Settings};
+use super::{Loaded, SnapshotConfig};
 use fyrd_core::time::Time;
 
 const KEPT: &str = "serf-imported";
@@ -45,12 +45,12 @@ pub(super) fn finish(path: &Path) -> Result<(), OpenError> {
 }
 
 /// Imports the text at the path.
-pub(super) fn import(settings: &Settings, now: Time, loaded: &mut Loaded) -> Result<(), OpenError> {
-    let path = &settings.path;
+pub(super) fn import(config: &SnapshotConfig, now: Time, loaded: &mut Loaded) -> Result<(), OpenError> {
+    let path = &config.path;
     // Who has left is forgotten when the store is opened, or not, as everywhere.
     let reading = Reading {
-        node: Some(&settings.node),
-        rejoin_after_leave: !settings.forget_left_members,
+        node: Some(&config.node),
+        rejoin_after_leave: !config.forget_left_members,
         now,
     };
     let imported = serf_text::read(path, reading).map_err(|error| match error {
@@ -65,18 +65,19 @@ pub(super) fn import(settings: &Settings, now: Time, loaded: &mut Loaded) -> Res
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         result => result.map_err(OpenError::io("mkdir", &beside))?,
     }
-    let home = Home::lock(&beside, &settings.node)?;
+    let home = Home::lock(&beside, &config.node)?;
     home.clear_except(None);
     let mut batch = Batch::of(&imported.memory);
     batch.left = imported.left;
-    let (_, store) = worker::build(&home, &settings.node, |store| store.apply(&batch, worker::now()))
-        .map_err(|trouble| match trouble {
+    let (_, store) = worker::build(&home, &config.node, |store| store.apply(&batch, worker::now())).map_err(
+        |trouble| match trouble {
             Trouble::Io(error) => OpenError::io("write", &beside)(error),
             other => OpenError::Damaged {
                 path: beside.clone(),
                 reason: other.to_string(),
             },
-        })?;
+        },
+    )?;
     store.close();
     // Windows renames no directory with an open file in it.
     drop(home);

@@ -32,7 +32,7 @@ pub const SCHEMA: u32 = 1;
 
 /// Which snapshot, and whose.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct SnapshotConfig {
     /// Where it is: a directory, made if need be; its parent must exist. A text snapshot of Serf at this
     /// path is imported.
     pub path: PathBuf,
@@ -86,8 +86,8 @@ pub struct Contents {
 /// # Errors
 /// When the path cannot work, another process has the snapshot open, or a later version wrote it. A store that
 /// is damaged is no error: it is set aside, see [`Loaded::set_aside`].
-pub fn open(settings: Settings, now: Time) -> Result<(Loaded, Recorder), OpenError> {
-    start::open(settings, now)
+pub fn open(config: SnapshotConfig, now: Time) -> Result<(Loaded, Recorder), OpenError> {
+    start::open(config, now)
 }
 
 /// Looks at a snapshot without changing what it says. It is locked meanwhile.
