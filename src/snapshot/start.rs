@@ -80,7 +80,7 @@ fn make_home(path: &Path) -> Result<(), OpenError> {
     replace::sync_directory(parent).map_err(OpenError::io("sync", parent))
 }
 
-/// Writes down that a life begins: nobody has left, and what the last leave forgets is gone.
+/// Records that this node runs again, so has not left, and forgets the members that a leave made it forget.
 fn begin_life(
     home: &Home,
     config: &SnapshotConfig,
@@ -162,8 +162,8 @@ struct Pick {
     was_there: bool,
 }
 
-/// Takes the store that counts, or else the newest that is whole, or else what can be saved. Stores that are
-/// damaged are set aside, what is left of unfinished ones is removed.
+/// Picks the current store, or else the newest intact one, or else what can be read of a damaged one. Damaged
+/// stores are set aside, unfinished ones are removed.
 fn pick(home: &Home, now: Time, loaded: &mut Loaded) -> Result<Pick, OpenError> {
     let generations = home.generations().map_err(OpenError::io("read", home.path()))?;
     let current = home.current();
@@ -187,7 +187,7 @@ fn pick(home: &Home, now: Time, loaded: &mut Loaded) -> Result<Pick, OpenError> 
             // Nothing was ever written into it: its beginning was interrupted.
             Err(Trouble::Empty) if Some(generation) != current => home.remove(generation),
             Err(Trouble::Io(error)) if is_refusal(&error) => {
-                // A disk that takes nothing is no reason to forget, nor to stay away.
+                // The disk cannot be written, but perhaps read: then the node starts with what it says.
                 let copied = read_copy(&directory, now).filter(|_| takes_nothing(&error));
                 pick.found = copied.ok_or_else(|| OpenError::io("open", directory)(error))?;
                 return Ok(pick);

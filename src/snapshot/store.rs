@@ -1,10 +1,10 @@
 //! One generation of the store: four sled trees in a directory.
 //!
-//! A batch is one transaction over all trees, with the checkpoint of `clocks` as its last word, so what a crash
-//! leaves is the state after some batch, never a mixture. Reading checks that against the checkpoint.
+//! A batch is one transaction over all trees, so a crash leaves the state after some batch, never a mixture.
+//! The checkpoint in `clocks` is part of it, and reading checks the trees against it.
 //!
-//! sled's own flush leaves the file's size and the disk's cache to the system on Linux, so the file is synced
-//! here as well. sled panics at some damages; all calls run behind [`guarded`].
+//! On Linux, sled's own flush syncs neither the size of the file nor the disk's cache, so the file is synced
+//! here as well. sled panics at some kinds of damage, so all calls run behind [`guarded`].
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
