@@ -111,7 +111,7 @@ fn spoiled_but_for(fault: impl FnOnce(&mut World), counts: impl Fn(&Broken) -> b
 /// Changes what is in a store, with the product's own hand.
 fn rewrite(world: &World, change: impl FnOnce(&mut Recorder, &Stored)) {
     let stored = world.subject.stored();
-    let settings = snapshot::Settings {
+    let settings = snapshot::SnapshotConfig {
         path: world.subject.store(),
         node: SUBJECT.to_owned(),
         forget_left_members: true,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use fyrd::snapshot::{self, Recorder, Settings, State};
+use fyrd::snapshot::{self, Recorder, SnapshotConfig, State};
 use fyrd_core::node::memory::{Keeper, Marks, Record, SeenEvent};
 use fyrd_core::time::Time;
 
@@ -47,8 +47,8 @@ fn on_a_small_disk(test: &str) -> Option<PathBuf> {
     None
 }
 
-fn settings(path: &Path) -> Settings {
-    Settings {
+fn settings(path: &Path) -> SnapshotConfig {
+    SnapshotConfig {
         path: path.to_owned(),
         node: "a".to_owned(),
         forget_left_members: true,

@@ -1,4 +1,4 @@
-//! The last minute of metrics in memory, in windows of ten seconds, and their text.
+//! The last minute of metrics in memory, in intervals of ten seconds, and their text.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
@@ -10,25 +10,25 @@ use super::Kind;
 use crate::go;
 use fyrd_core::swim::measures::Tally;
 
-/// Seconds of a window.
-const WINDOW: i64 = 10;
+/// Seconds of an interval.
+const INTERVAL: i64 = 10;
 
-/// Windows kept, the one being filled included.
-const WINDOWS_MAX: usize = 6;
+/// Intervals kept, the one being filled included.
+const INTERVALS_MAX: usize = 6;
 
-/// Distinct names of one kind in a window. Names of user events are part of names of metrics, and
+/// Distinct names of one kind in an interval. Names of user events are part of names of metrics, and
 /// anybody may invent those.
 const NAMES_MAX: usize = 1000;
 
-/// All windows, oldest first.
+/// All intervals, oldest first.
 #[derive(Debug)]
-pub struct Windows {
+pub struct Intervals {
     started: Instant,
-    windows: VecDeque<Window>,
+    intervals: VecDeque<Interval>,
 }
 
 #[derive(Debug, Default)]
-struct Window {
+struct Interval {
     /// When it began, in seconds since 1970.
     begin: i64,
     gauges: BTreeMap<String, f64>,
@@ -44,27 +44,27 @@ struct Entry {
     uptime: Duration,
 }
 
-impl Windows {
-    /// No windows yet.
-    pub fn new(started: Instant) -> Windows {
-        Windows {
+impl Intervals {
+    /// No intervals yet.
+    pub fn new(started: Instant) -> Intervals {
+        Intervals {
             started,
-            windows: VecDeque::new(),
+            intervals: VecDeque::new(),
         }
     }
 
-    /// Adds to the current window; false when there are too many names.
+    /// Adds to the current interval; false when there are too many names.
     pub fn record(&mut self, now: DateTime<Local>, kind: Kind, name: &str, tally: &Tally) -> bool {
         let uptime = self.started.elapsed();
-        let window = self.current(now);
+        let interval = self.current(now);
         if kind == Kind::Gauge {
-            return place(&mut window.gauges, name, || 0.0)
+            return place(&mut interval.gauges, name, || 0.0)
                 .map(|gauge| *gauge = tally.sum)
                 .is_some();
         }
         let entries = match kind {
-            Kind::Sample => &mut window.samples,
-            Kind::Counter | Kind::Gauge => &mut window.counters,
+            Kind::Sample => &mut interval.samples,
+            Kind::Counter | Kind::Gauge => &mut interval.counters,
         };
         let new = || Entry {
             tally: Tally::default(),
@@ -79,35 +79,35 @@ impl Windows {
         true
     }
 
-    /// The text of all windows that are complete at `now`.
+    /// The text of all intervals that are complete at `now`.
     pub fn dump(&self, now: DateTime<Local>) -> String {
         let current = begin_of(now);
         let mut text = String::new();
-        for window in self.windows.iter().filter(|window| window.begin < current) {
+        for interval in self.intervals.iter().filter(|interval| interval.begin < current) {
             // Writing to a string cannot fail.
-            let _ = window.dump(&mut text);
+            let _ = interval.dump(&mut text);
         }
         text
     }
 
-    fn current(&mut self, now: DateTime<Local>) -> &mut Window {
+    fn current(&mut self, now: DateTime<Local>) -> &mut Interval {
         let begin = begin_of(now);
-        // A clock that was set back goes on with the last window.
-        if self.windows.back().is_none_or(|last| last.begin < begin) {
-            if self.windows.len() >= WINDOWS_MAX {
-                self.windows.pop_front();
+        // A clock that was set back goes on with the last interval.
+        if self.intervals.back().is_none_or(|last| last.begin < begin) {
+            if self.intervals.len() >= INTERVALS_MAX {
+                self.intervals.pop_front();
             }
-            self.windows.push_back(Window {
+            self.intervals.push_back(Interval {
                 begin,
-                ..Window::default()
+                ..Interval::default()
             });
         }
-        let last = self.windows.len() - 1;
-        &mut self.windows[last]
+        let last = self.intervals.len() - 1;
+        &mut self.intervals[last]
     }
 }
 
-impl Window {
+impl Interval {
     fn dump(&self, out: &mut String) -> std::fmt::Result {
         let begin = DateTime::from_timestamp(self.begin, 0)
             .unwrap_or_default()
@@ -154,7 +154,7 @@ fn place<'a, T>(all: &'a mut BTreeMap<String, T>, name: &str, new: impl FnOnce()
 }
 
 fn begin_of(time: DateTime<Local>) -> i64 {
-    time.timestamp().div_euclid(WINDOW) * WINDOW
+    time.timestamp().div_euclid(INTERVAL) * INTERVAL
 }
 
 #[cfg(test)]
@@ -169,16 +169,16 @@ mod tests {
 
     #[test]
     fn the_dump_has_serfs_form_and_leaves_out_the_window_being_filled() {
-        let mut windows = Windows::new(Instant::now());
+        let mut intervals = Intervals::new(Instant::now());
         let mut sizes = Tally::of(1.0);
         sizes.add(3.0);
-        windows.record(at(1), Kind::Sample, "s", &sizes);
-        windows.record(at(2), Kind::Gauge, "g", &Tally::of(7.0));
-        windows.record(at(3), Kind::Gauge, "g", &Tally::of(2.5));
-        windows.record(at(4), Kind::Counter, "c", &Tally::ones(1));
-        windows.record(at(5), Kind::Counter, "c", &Tally::ones(2));
-        assert_eq!(windows.dump(at(9)), "");
-        let dump = windows.dump(at(10));
+        intervals.record(at(1), Kind::Sample, "s", &sizes);
+        intervals.record(at(2), Kind::Gauge, "g", &Tally::of(7.0));
+        intervals.record(at(3), Kind::Gauge, "g", &Tally::of(2.5));
+        intervals.record(at(4), Kind::Counter, "c", &Tally::ones(1));
+        intervals.record(at(5), Kind::Counter, "c", &Tally::ones(2));
+        assert_eq!(intervals.dump(at(9)), "");
+        let dump = intervals.dump(at(10));
         let lines: Vec<&str> = dump.lines().collect();
         let time = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d0 [+-]\d{4} (UTC|[+-]\d{4})";
         let updated = r"LastUpdated: \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.5 \S+ \S+ m=\+\d+\.\d{9}";
@@ -197,30 +197,30 @@ mod tests {
 
     #[test]
     fn a_minute_is_kept() {
-        let mut windows = Windows::new(Instant::now());
+        let mut intervals = Intervals::new(Instant::now());
         for number in 0..20 {
-            windows.record(
+            intervals.record(
                 at(number * 10),
                 Kind::Counter,
                 &format!("c{number}"),
                 &Tally::ones(1),
             );
         }
-        let dump = windows.dump(at(200));
+        let dump = intervals.dump(at(200));
         let names: Vec<&str> = dump.lines().filter_map(|line| line.split('\'').nth(1)).collect();
         assert_eq!(names, ["c14", "c15", "c16", "c17", "c18", "c19"]);
     }
 
     #[test]
     fn names_are_bounded() {
-        let mut windows = Windows::new(Instant::now());
+        let mut intervals = Intervals::new(Instant::now());
         let one = Tally::ones(1);
         for number in 0..NAMES_MAX {
-            assert!(windows.record(at(0), Kind::Counter, &number.to_string(), &one));
+            assert!(intervals.record(at(0), Kind::Counter, &number.to_string(), &one));
         }
-        assert!(!windows.record(at(1), Kind::Counter, "one too many", &one));
-        assert!(windows.record(at(1), Kind::Counter, "7", &one));
-        assert!(windows.record(at(1), Kind::Gauge, "g", &one));
-        assert!(windows.record(at(10), Kind::Counter, "in the next window", &one));
+        assert!(!intervals.record(at(1), Kind::Counter, "one too many", &one));
+        assert!(intervals.record(at(1), Kind::Counter, "7", &one));
+        assert!(intervals.record(at(1), Kind::Gauge, "g", &one));
+        assert!(intervals.record(at(10), Kind::Counter, "in the next interval", &one));
     }
 }
