@@ -25,7 +25,7 @@ pub struct Profile {
     pub probe_interval: Duration,
     /// How long a direct ping may take.
     pub probe_timeout: Duration,
-    /// Delegate bound (exclusive) of the local health score (Lifeguard).
+    /// Upper bound (exclusive) of the local health score (Lifeguard).
     pub awareness_max_multiplier: u32,
     /// Interval between gossip rounds; zero turns them off.
     pub gossip_interval: Duration,
@@ -41,7 +41,7 @@ pub struct Profile {
     pub disable_tcp_pings: bool,
     /// Which refinements of failure detection are on. All are; no profile file can change that.
     pub refinements: Refinements,
-    /// The layer above.
+    /// What the Serf layer goes by.
     pub serf: SerfProfile,
 }
 
@@ -55,8 +55,8 @@ pub struct Refinements {
     pub nacks: bool,
     /// Whether the ping of a suspected node tells it of the suspicion (Lifeguard, buddy system).
     pub buddy: bool,
-    /// Whether a node that stood still takes the probe under way for void and gives those it suspects the
-    /// time back. Neither Lifeguard nor Serf does.
+    /// Whether a node that stood still gives the probe under way the time back, and suspicions some of it.
+    /// Neither Lifeguard nor Serf does.
     pub notices_pauses: bool,
     /// Whether a node that hears nothing from anybody keeps its verdicts to itself for a while: it may be the
     /// one that is cut off. Neither Lifeguard nor Serf does.
