@@ -9,25 +9,24 @@
 //! ```
 //!
 //! Each layer occurs at most once and in this order; anything nested deeper is refused. What a
-//! [`Message::User`] or the user state of a push/pull carries is a [`SerfMessage`].
+//! [`Message::User`] or the user state of a push/pull carries is a [`SerfMessage`]. Structs are tables of the msgpack room.
 
 mod coordinate;
 mod datagram;
 mod error;
 mod filter;
+mod forms;
 mod label;
 mod lzw;
 mod lzw_encode;
 pub mod message;
-mod message_codec;
-mod msgpack;
 pub mod serf;
-mod serf_codec;
 mod serf_state;
 mod stream;
 mod stream_scan;
 mod tags;
 
+pub use coordinate::WireCoordinate;
 pub use datagram::{Datagram, decode_datagram, encode_compound, finish_datagram};
 pub use error::{DecodeError, Fault};
 pub use label::{StreamPrefix, put_label, split_label};
@@ -36,13 +35,13 @@ pub use message::{
 };
 pub use serf::{
     FLAG_ACK, FLAG_NO_BROADCAST, FLAG_STREAM_ANSWERS, Filter, JoinIntent, KeyRequest, KeyResponse,
-    LeaveIntent, PushPullState, Query, QueryResponse, Relay, SerfMessage, UserEvent, UserEvents,
-    WireCoordinate, WireMember, WireTags,
+    LeaveIntent, Query, QueryResponse, Relay, SerfMessage, UserEvent, WireTags,
 };
+pub use serf_state::{PushPullState, RingEvent, UserEvents, WireMember};
 pub use stream::{StreamDecoder, decode_stream, finish_stream};
 pub use tags::{decode_tags, encode_tags};
 
-/// First bytes that tell what follows (protocol.md A2).
+/// First bytes that tell what follows.
 mod kind {
     pub(super) const PING: u8 = 0;
     pub(super) const INDIRECT_PING: u8 = 1;

@@ -1,11 +1,10 @@
-//! Tags in a member's metadata (protocol.md B2).
+//! Tags in a member's metadata.
 
 use std::borrow::Cow;
 
-use super::error::Fault;
-use super::msgpack::{Reader, Writer};
 use super::serf::WireTags;
 use crate::bounds::TAGS_MAX;
+use crate::msgpack::{Fault, Reader, Writer};
 
 /// First byte of metadata that holds a map of tags.
 const TAGS: u8 = 0xff;
