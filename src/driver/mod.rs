@@ -17,7 +17,6 @@
 
 mod commit;
 mod envelope;
-mod error_text;
 mod gate;
 mod handle;
 mod keyring;
@@ -40,7 +39,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::os_error;
+use crate::go;
 use crate::snapshot::Recorder;
 use fyrd_core::bounds;
 use fyrd_core::node::memory::Marks;
@@ -182,7 +181,7 @@ pub struct Driver<N: Drive = Node> {
     last_stream: u64,
     /// The inbound stream whose message the node handles right now.
     current_stream: Option<(StreamId, oneshot::Sender<Vec<u8>>)>,
-    event_subscribers: Vec<mpsc::Sender<Event>>,
+    event_subscribers: Vec<mpsc::Sender<Arc<Event>>>,
     query_subscribers: Vec<mpsc::Sender<QueryUpdate>>,
     ledger: Arc<Ledger>,
     commit: Option<Commit<N::Recorder>>,
@@ -453,7 +452,7 @@ impl<N: Drive> Driver<N> {
             self.receive_errors_in_row = 0;
             self.rest_until = Some(Instant::now() + bounds::RECEIVE_PAUSE);
         }
-        let reason = os_error::text(error);
+        let reason = go::os_error(error);
         self.ledger
             .peer_error(format_args!("Error reading UDP packet: {reason}"));
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -13,7 +14,7 @@ use super::ledger::count;
 use super::sockets::{plain, to_socket_family};
 use super::streams::{Exchange, News, exchange};
 use super::{Drive, Driver, Ended};
-use crate::os_error;
+use crate::go;
 use fyrd_core::bounds;
 use fyrd_core::node::{CommandId, Effect, ExchangeId, Input, StreamId};
 use fyrd_core::serf::{Answer, Command, Event, QueryUpdate};
@@ -64,7 +65,7 @@ impl<N: Drive> Driver<N> {
                 let packet = packet.to_vec();
                 self.postpone(target, packet);
             }
-            Err(error) => self.send_failed(to, &os_error::text(&error)),
+            Err(error) => self.send_failed(to, &go::os_error(&error)),
         }
     }
 
@@ -87,7 +88,7 @@ impl<N: Drive> Driver<N> {
             match self.udp.try_send_to(packet, to) {
                 Ok(len) => self.ledger.sent(len),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => self.send_failed(plain(to), &os_error::text(&error)),
+                Err(error) => self.send_failed(plain(to), &go::os_error(&error)),
             }
             self.unsent.pop_front();
         }
@@ -276,7 +277,7 @@ impl<N: Drive> Driver<N> {
         self.feed(Input::Command { id, command });
     }
 
-    fn publish(&mut self, event: Event) {
+    fn publish(&mut self, event: Arc<Event>) {
         let lost = publish_to(&mut self.event_subscribers, &event);
         for _ in 0..lost {
             count(&self.ledger.counters.events_dropped);

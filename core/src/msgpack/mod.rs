@@ -1,4 +1,4 @@
-//! The msgpack dialect of Go's codec.
+//! The msgpack dialect of Go's codec (docs/protocol.md#a3-msgpack-dialect).
 //!
 //! What is emitted is what the oldest peers understand: "raw" for text and bytes alike, shortest
 //! unsigned integers, structs as maps with sorted keys. What is accepted covers both generations of

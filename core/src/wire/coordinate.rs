@@ -1,4 +1,4 @@
-//! The network coordinate in the payload of an ack.
+//! The network coordinate in the payload of an ack (docs/protocol.md#b13-network-coordinates).
 
 use super::error::DecodeError;
 use crate::msgpack::{Fault, Form, Plain, Reader, Table, Writer, table};

@@ -1,11 +1,24 @@
-//! Query filters.
+//! Query filters (docs/protocol.md#b9-queries).
 
 use super::error::{DecodeError, Fault};
-use super::serf::Filter;
 use crate::msgpack::{self, Plain, Reader, Table, Writer, table};
 
 const NODES: u8 = 0;
 const TAG: u8 = 1;
+
+/// Who shall answer a query. All filters of a query must match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Filter<'a> {
+    /// Type 0: the answering node's name must be listed.
+    Nodes(Vec<&'a str>),
+    /// Type 1: an RE2 expression, unanchored, on the value of a tag; an absent tag counts as "".
+    Tag {
+        /// The tag's name.
+        tag: &'a str,
+        /// The expression.
+        expr: &'a str,
+    },
+}
 
 impl<'a> Filter<'a> {
     /// Reads one entry of [`Query::filters`](super::Query::filters). An unknown type is an error, as is

@@ -75,7 +75,7 @@ impl<'a> Form<'a, &'a [u8]> for Meta {
 }
 
 /// A version vector: six bytes, or none. Another length would poison every later push/pull of whoever
-/// stores it.
+/// stores it (docs/protocol.md#a13-merging-a-pushpull).
 pub(super) struct Versions;
 
 impl<'a> Form<'a, &'a [u8]> for Versions {
@@ -98,16 +98,22 @@ impl<'a> Form<'a, &'a [u8]> for Versions {
 
 #[cfg(test)]
 mod tests {
-    use super::super::message::Ping;
     use super::*;
+    use crate::msgpack::table;
+
+    table! {
+        struct Named<'a>, "named" {
+            0 Node: Name => node: &'a str,
+        }
+    }
 
     #[test]
     fn names_are_bounded_and_utf8() {
         let named = |name: &[u8]| {
             let mut body = b"\x81\xa4Node".to_vec();
             Writer::new(&mut body).raw(name);
-            let ping = Reader::new(&body).table::<Ping<'_>>();
-            ping.map(|ping| ping.node.len()).map_err(|error| error.fault)
+            let read = Reader::new(&body).table::<Named<'_>>();
+            read.map(|read| read.node.len()).map_err(|error| error.fault)
         };
         assert_eq!(named(&[b'a'; 128]), Ok(128));
         assert_eq!(named(&[b'a'; 129]), Err(Fault::TooMany { len: 129, max: 128 }));

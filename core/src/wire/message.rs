@@ -1,6 +1,7 @@
 //! The memberlist messages: what one node says to another about who is alive.
 //!
-//! Decoded messages borrow from the datagram they came in, so the hot path copies nothing.
+//! Decoded messages borrow from the datagram they came in, so the hot path copies nothing. The
+//! field sets and their order are in docs/protocol.md#a4-structs.
 
 use super::error::{DecodeError, Fault};
 use super::forms::{Address, Meta, Name, Speaker, Versions};
@@ -25,7 +26,7 @@ table! {
 }
 
 table! {
-    /// "Please ping `target` for me", sent to helpers when a direct ping went unanswered.
+    /// Asks a member to ping `target`, whose ack of a direct ping has not come.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct IndirectPing<'a>, "indirect ping", kind::INDIRECT_PING {
         /// Whether the asker understands a [`Nack`].
@@ -59,7 +60,7 @@ table! {
 }
 
 table! {
-    /// A helper's word that its own ping of the target went unanswered (Lifeguard).
+    /// The answer to an indirect ping whose target sent no ack in time (Lifeguard).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct Nack, "nack", kind::NACK {
         /// The sequence number of the indirect ping.
@@ -84,7 +85,7 @@ table! {
     /// `node` is alive at this address with this metadata.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct Alive<'a>, "alive", kind::ALIVE {
-        /// 4 or 16 raw bytes, kept and passed on exactly as received.
+        /// 4 or 16 raw bytes, kept and passed on exactly as received (docs/protocol.md#a23-addresses).
         2 Addr: Address => pub addr: &'a [u8],
         /// Grows with each statement the node makes about itself.
         0 Incarnation: Plain => pub incarnation: u32,
@@ -222,7 +223,6 @@ impl<'a> Form<'a, u8> for State {
 
 table! {
     /// The name of a node that cannot be read otherwise.
-    #[derive(Default)]
     pub(super) struct NameOnly<'a>, "push/pull node" {
         0 Name: Speaker => pub(super) name: &'a str,
     }
@@ -291,7 +291,6 @@ impl PushPull<'_> {
 
 table! {
     /// What stands before the nodes of a push/pull.
-    #[derive(Default)]
     pub(super) struct PushPullHeader, "push/pull header", kind::PUSH_PULL {
         2 Join: Plain => pub(super) join: bool,
         0 Nodes: Plain => pub(super) nodes: u64,
@@ -301,7 +300,6 @@ table! {
 
 table! {
     /// What stands before a user message on a stream.
-    #[derive(Default)]
     pub(super) struct UserHeader, "user message header", kind::USER {
         0 UserMsgLen: Plain => pub(super) len: u64,
     }
@@ -309,7 +307,6 @@ table! {
 
 table! {
     /// The error text of a stream.
-    #[derive(Default)]
     pub(super) struct ErrorText<'a>, "error", kind::ERR {
         0 Error: Plain => pub(super) text: &'a str,
     }

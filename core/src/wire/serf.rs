@@ -1,13 +1,12 @@
-//! The Serf messages, carried as memberlist user messages or as the user state of a push/pull. The large
-//! ones are in `serf_state`.
+//! The Serf messages, carried as memberlist user messages or as the user state of a push/pull
+//! (docs/protocol.md#b1-serf-messages). The large ones are in `serf_state`.
 //!
 //! Empty payloads, filters and key lists are written as nil, as Serf does; an empty key and an empty text
 //! are written as empty raws, also as Serf does.
 
-use std::borrow::Cow;
-
 use super::error::{DecodeError, Fault};
 use super::forms::{Address, Name, Speaker};
+use super::kind::serf as kind;
 use super::serf_state::{PushPullState, WireMember};
 use crate::bounds::QUERY_FILTERS_MAX;
 use crate::msgpack::{self, Filled, Form, List, Nested, OrNil, Plain, Reader, Writer, table};
@@ -133,7 +132,7 @@ table! {
     pub struct Query<'a>, "query", kind::QUERY {
         /// Where answers go: 4 or 16 bytes.
         2 Addr: Address => pub addr: &'a [u8],
-        /// Encoded filters, each a type byte and a body; see [`Filter::decode`]. Never emit an empty one.
+        /// Encoded filters, each a type byte and a body; see [`Filter::decode`](super::Filter::decode). Never emit an empty one.
         5 Filters: OrNil<List<Plain, QUERY_FILTERS_MAX>> => pub filters: Vec<&'a [u8]>,
         /// [`FLAG_ACK`], [`FLAG_NO_BROADCAST`] and [`FLAG_STREAM_ANSWERS`].
         6 Flags: Plain => pub flags: u32,
@@ -292,37 +291,6 @@ impl<'a> Form<'a, ()> for NoZone {
     fn write(_: &(), writer: &mut Writer<'_>) {
         writer.raw("");
     }
-}
-
-/// Who shall answer a query. All filters of a query must match.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Filter<'a> {
-    /// Type 0: the answering node's name must be listed.
-    Nodes(Vec<&'a str>),
-    /// Type 1: an RE2 expression, unanchored, on the value of a tag; an absent tag counts as "".
-    Tag {
-        /// The tag's name.
-        tag: &'a str,
-        /// The expression.
-        expr: &'a str,
-    },
-}
-
-/// Tags as read from a member's metadata; invalid UTF-8 in values is replaced, never refused.
-pub type WireTags<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
-
-/// First bytes of Serf messages.
-pub(super) mod kind {
-    pub(in super::super) const LEAVE: u8 = 0;
-    pub(in super::super) const JOIN: u8 = 1;
-    pub(in super::super) const PUSH_PULL: u8 = 2;
-    pub(in super::super) const USER_EVENT: u8 = 3;
-    pub(in super::super) const QUERY: u8 = 4;
-    pub(in super::super) const QUERY_RESPONSE: u8 = 5;
-    pub(in super::super) const CONFLICT_RESPONSE: u8 = 6;
-    pub(in super::super) const KEY_REQUEST: u8 = 7;
-    pub(in super::super) const KEY_RESPONSE: u8 = 8;
-    pub(in super::super) const RELAY: u8 = 9;
 }
 
 #[cfg(test)]

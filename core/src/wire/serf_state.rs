@@ -1,7 +1,8 @@
-//! Serf's part of a push/pull, and the member of a conflict answer.
+//! Serf's part of a push/pull, and the member of a conflict answer
+//! (docs/protocol.md#b4-state-in-a-pushpull).
 
 use super::forms::{Address, Name};
-use super::serf::kind;
+use super::kind::serf as kind;
 use crate::bounds::{EVENT_RING_MAX, NAME_MAX, PUSH_PULL_NODES_MAX, RING_EVENTS_MAX, TAGS_MAX};
 use crate::msgpack::{Fault, Filled, Form, List, Nested, OrNil, Pairs, Plain, Reader, Table, Writer, table};
 

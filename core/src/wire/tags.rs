@@ -1,10 +1,12 @@
-//! Tags in a member's metadata.
+//! Tags in a member's metadata (docs/protocol.md#b2-tags).
 
 use std::borrow::Cow;
 
-use super::serf::WireTags;
 use crate::bounds::TAGS_MAX;
 use crate::msgpack::{Fault, Reader, Writer};
+
+/// Tags as read from a member's metadata; invalid UTF-8 in values is replaced, never refused.
+pub type WireTags<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 
 /// First byte of metadata that holds a map of tags.
 const TAGS: u8 = 0xff;
