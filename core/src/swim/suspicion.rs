@@ -46,7 +46,7 @@ impl Suspicion {
     pub fn resume(&mut self, now: Time, pause: Duration, grace: Duration) {
         self.postpone(now, pause.min(grace));
         let short_by = (now + grace).since(self.deadline());
-        self.started = self.started + short_by;
+        self.started += short_by;
     }
 
     /// Extends it by a time that ended `now`, and in which this process could hear nobody. A suspicion that
