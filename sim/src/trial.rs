@@ -1,10 +1,11 @@
-//! A cluster tried out: formed, left alone, talked to, and deprived of some nodes, with figures of each.
+//! A cluster tried out: formed, left at rest, given events, and some of its nodes crashed, with figures of each.
 //!
 //! This is what `fyrd simulate` shows. The figures are those a user decides by: how long it takes to
 //! form, how fast events spread, when the dead are noticed, whether the living are mistaken for dead,
 //! and what all that costs on the network.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fyrd_keys::Key;
@@ -136,7 +137,7 @@ pub struct Progress {
     pub done: f64,
 }
 
-/// How often news is collected.
+/// How often what the nodes have seen is collected.
 const STEP: Duration = Duration::from_millis(200);
 /// How long the traffic at rest is measured.
 const REST: Duration = Duration::from_secs(30);
@@ -255,21 +256,21 @@ impl<'a> Run<'a> {
         });
     }
 
-    /// Lets a step pass, and takes in what the nodes have told meanwhile.
+    /// Lets a step pass, and takes in the events of that time.
     fn step(&mut self, duration: Duration) {
         self.world.run_for(duration);
         for index in 0..self.hosts.len() {
             let id = self.hosts[index];
             for (at, event) in self.world.take_events(id) {
-                self.take(id, at, event);
+                self.take(id, at, &event);
             }
         }
     }
 
-    fn take(&mut self, id: HostId, at: Time, event: Event) {
+    fn take(&mut self, id: HostId, at: Time, event: &Event) {
         match event {
             Event::Member { kind, members } => {
-                for member in &members {
+                for member in members {
                     if *member.name == *self.world.host(id).name() {
                         continue;
                     }
@@ -287,7 +288,7 @@ impl<'a> Run<'a> {
                 }
             }
             Event::User { name, .. } => {
-                if let Some(spread) = self.spreads.get_mut(&name)
+                if let Some(spread) = self.spreads.get_mut(name)
                     && spread.sender != id
                 {
                     spread.arrived += 1;
@@ -338,7 +339,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Waits until the news of the joins has been passed on as often as it is.
+    /// Waits until the broadcasts of the joins have been sent as often as the limit says.
     fn quiet_down(&mut self) {
         let limit = self.world.now() + self.patience().spread;
         let is_busy = |world: &World, id: HostId| {
@@ -491,7 +492,7 @@ impl<'a> Run<'a> {
 impl World {
     /// Takes what a host's node has told since the last call, so that a long run holds no more than it
     /// must.
-    pub fn take_events(&mut self, id: HostId) -> Vec<(Time, Event)> {
+    pub fn take_events(&mut self, id: HostId) -> Vec<(Time, Arc<Event>)> {
         std::mem::take(&mut self.hosts[id.0].events)
     }
 }

@@ -13,6 +13,7 @@ use super::text;
 use crate::go;
 use fyrd_core::serf::Tags;
 use fyrd_core::swim::profile::Profile;
+use fyrd_keys::replace::{Access, replace};
 
 /// What all sources say together, the later over the earlier: the defaults, the environment, the
 /// configuration files and directories in this order, the flags. The error is a line for the user, or several
@@ -137,42 +138,14 @@ pub fn read_tags(path: &str) -> Result<Option<Tags>, String> {
     Ok(Some(tags))
 }
 
-/// Writes the tags file anew: to a temporary file beside it, which then takes its place, so that a
-/// crash leaves the old or the new tags.
+/// Writes the tags file anew, so that a crash leaves the old or the new tags.
 pub fn write_tags(path: &str, tags: &Tags) -> Result<(), String> {
-    let temporary = format!("{path}.tmp");
-    let write = || -> io::Result<()> {
-        let text = go::json(tags)?;
-        let mut file = private_file(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        drop(file);
-        if let Ok(old) = fs::metadata(path) {
-            fs::set_permissions(&temporary, old.permissions())?;
-        }
-        fyrd_keys::file::until_free(|| fs::rename(&temporary, path))
-    };
-    write().map_err(|e| {
-        // What there is of it only takes room, which is perhaps what was missing.
-        let _ = fs::remove_file(&temporary);
-        format!("Failed to write tags file: {}", go::open_error(path, &e))
+    let failed = |error: &io::Error| format!("Failed to write tags file: {}", go::open_error(path, error));
+    let text = go::json(tags).map_err(|error| failed(&error.into()))?;
+    replace(Path::new(path), Access::Kept, |file| {
+        file.write_all(text.as_bytes())
     })
-}
-
-#[cfg(unix)]
-fn private_file(path: &str) -> io::Result<fs::File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-}
-
-#[cfg(not(unix))]
-fn private_file(path: &str) -> io::Result<fs::File> {
-    fs::File::create(path)
+    .map_err(|error| failed(&error.source))
 }
 
 fn mismatch(value: &Value, wanted: &str) -> String {
@@ -302,7 +275,7 @@ mod tests {
         let folder = path_of(&directory, "folder");
         fs::create_dir(&folder).unwrap();
         assert!(write_tags(&folder, &Tags::new()).is_err());
-        assert!(!fs::exists(format!("{folder}.tmp")).unwrap());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
         let nowhere = path_of(&directory, "none/tags.json");
         assert_eq!(
             write_tags(&nowhere, &Tags::new()).unwrap_err(),

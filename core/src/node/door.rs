@@ -1,13 +1,13 @@
-//! The door's vocabulary: what a node is told, and what it wants done.
+//! What a node is told: its configuration, and then one [`Input`] after the other.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use super::limits;
 use crate::addr::RawAddr;
-use crate::serf::keys::{KeyBytes, KeyOp, KeyringResult};
-use crate::serf::memory::{Memory, Record};
-use crate::serf::{Answer, Command, Event, QueryKey, QueryUpdate, Tags};
+use crate::serf::keyring::KeyringResult;
+use crate::serf::memory::Memory;
+use crate::serf::{Command, CommandId, KeyringId, Tags};
+use crate::swim::delegate::{ExchangeId, StreamId};
 use crate::swim::profile::Profile;
 use crate::wire::message::{Message, StreamMessage};
 
@@ -44,7 +44,7 @@ pub struct NodeConfig {
     pub disable_coordinates: bool,
     /// What it knew when it ended last; the default for a node that has never been before.
     pub memory: Memory,
-    /// Whether to tell by [`Effect::Record`] what must be remembered.
+    /// Whether to tell by [`Effect::Record`](crate::serf::Effect::Record) what must be remembered.
     pub records: bool,
     /// The seed of all randomness.
     pub seed: u64,
@@ -76,22 +76,6 @@ impl NodeConfig {
     }
 }
 
-/// Names a command until it is answered; chosen by the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CommandId(pub u64);
-
-/// Names an exchange that this node asked for, until its result comes back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ExchangeId(pub u64);
-
-/// Names an inbound stream while it waits for a reply; chosen by the driver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamId(pub u64);
-
-/// Names a change of the keyring until its result comes back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeyringId(pub(super) QueryKey);
-
 /// What can happen to a node.
 #[derive(Debug)]
 pub enum Input<'a> {
@@ -104,7 +88,7 @@ pub enum Input<'a> {
         /// Its messages.
         messages: &'a [Message<'a>],
     },
-    /// An inbound stream delivered its message. The node replies at once with [`Effect::Reply`],
+    /// An inbound stream delivered its message. The node replies at once with [`Effect::Reply`](crate::serf::Effect::Reply),
     /// or never: when no reply stands among the effects, the driver closes the stream.
     Stream {
         /// Who dialled.
@@ -127,7 +111,7 @@ pub enum Input<'a> {
         /// Where it should have gone.
         to: SocketAddr,
     },
-    /// The keyring was changed or listed, as [`Effect::Keyring`] asked, or refused.
+    /// The keyring was changed or listed, as [`Effect::Keyring`](crate::serf::Effect::Keyring) asked, or refused.
     Keyring {
         /// Names the change.
         id: KeyringId,
@@ -141,64 +125,4 @@ pub enum Input<'a> {
         /// What is asked.
         command: Command,
     },
-}
-
-/// What a node wants done.
-#[derive(Debug)]
-pub enum Effect {
-    /// Send a datagram. `plain` is a single message or a compound; the driver compresses it if
-    /// that is on and makes it smaller, adds the CRC if asked, seals and labels it.
-    Send {
-        /// Where to.
-        to: SocketAddr,
-        /// What.
-        plain: Vec<u8>,
-        /// Whether the receiver understands a CRC frame, and the path uses one (docs/protocol.md#a6-crc).
-        crc: bool,
-    },
-    /// Dial a stream, send `plain` (compressed and sealed by the driver), read the reply if one is
-    /// expected, and hand the result back as [`Input::Exchange`].
-    Exchange {
-        /// Names the exchange in its result.
-        id: ExchangeId,
-        /// Whom to dial.
-        to: SocketAddr,
-        /// One encoded stream message.
-        plain: Vec<u8>,
-        /// Whether the peer answers.
-        expect_reply: bool,
-        /// Deadline of the whole exchange.
-        timeout: Duration,
-    },
-    /// Send this on an inbound stream, then close it.
-    Reply {
-        /// Which stream.
-        id: StreamId,
-        /// One encoded stream message.
-        plain: Vec<u8>,
-    },
-    /// Tell the listeners.
-    Event(Event),
-    /// Something came in for a query of ours.
-    QueryUpdate(QueryUpdate),
-    /// A command is over.
-    Answer {
-        /// Which.
-        id: CommandId,
-        /// How it ended.
-        answer: Answer,
-    },
-    /// Change or list the keyring; the result comes back as [`Input::Keyring`].
-    Keyring {
-        /// Names the change in its result.
-        id: KeyringId,
-        /// What to do.
-        op: KeyOp,
-        /// With which key; empty for a listing.
-        key: KeyBytes,
-    },
-    /// Remember this over a restart. [`super::Node::marks`] goes with the records.
-    Record(Record),
-    /// The node lost its name to another and must end without leaving.
-    LostName,
 }

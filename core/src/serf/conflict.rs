@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
-use super::queries::{OwnQueryKind, QueryKey};
-use super::types::QueryParams;
-use super::{Output, Phase, Serf};
+use super::effect::Effect;
+use super::queries::OwnQueryKind;
+use super::types::{QueryKey, QueryParams};
+use super::{Phase, Serf};
 use crate::addr::RawAddr;
 use crate::swim::members::Facts;
 use crate::time::Time;
@@ -53,18 +54,26 @@ impl Serf {
     pub(super) fn conflict_answer(&self, name: &[u8]) -> Option<Vec<u8>> {
         let name = std::str::from_utf8(name).ok().filter(|name| !self.is_me(name))?;
         let member = self.members.by_name(name).map(|entry| entry.snapshot());
-        let wire = member.as_ref().map(|member| WireMember {
-            name: &member.name,
-            addr: member.addr.as_bytes(),
-            port: member.port,
-            tags: member
-                .tags
-                .iter()
-                .map(|(key, value)| (key.as_str(), value.as_str()))
-                .collect(),
-            status: member.status.code(),
-            protocol: member.protocol,
-            delegate: member.delegate,
+        let wire = member.as_ref().map(|member| {
+            let [protocol_min, protocol_max, protocol_cur] = member.protocol;
+            let [delegate_min, delegate_max, delegate_cur] = member.delegate;
+            WireMember {
+                name: &member.name,
+                addr: member.addr.as_bytes(),
+                port: member.port,
+                tags: member
+                    .tags
+                    .iter()
+                    .map(|(key, value)| (key.as_str(), value.as_str()))
+                    .collect(),
+                status: member.status.code(),
+                protocol_min,
+                protocol_max,
+                protocol_cur,
+                delegate_min,
+                delegate_max,
+                delegate_cur,
+            }
         });
         let mut answer = Vec::new();
         SerfMessage::ConflictResponse(wire).encode(&mut answer);
@@ -102,6 +111,6 @@ impl Serf {
         }
         let name = Arc::clone(&self.config.facts.name);
         warn!(target: "serf", "minority in name conflict resolution, quitting [{matching} / {responses}] ({name})");
-        self.out.push_back(Output::LostName);
+        self.effects.push_back(Effect::LostName);
     }
 }

@@ -1,7 +1,8 @@
 //! Suspicions with confirmations (Lifeguard, section "LHA Suspicion"; docs/protocol.md#a16-suspicion).
 //!
-//! A suspicion starts out patient. Each independent peer that confirms it makes it shorter, so a
-//! node that many cannot reach is declared failed soon, and one that only we cannot reach is not.
+//! A suspicion starts with its longest timeout, and each peer that confirms it independently makes it
+//! shorter. So a node that many cannot reach is declared dead soon, and one that this node alone cannot
+//! reach has much time to refute.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ pub struct Suspicion {
     max: Duration,
     /// How many confirmations bring the timeout to its minimum.
     k: u32,
-    /// For how long silence has held it up.
+    /// By how much silence has extended it so far.
     held: Duration,
     /// Who has suspected, the initiator first; never more than k + 1.
     accusers: Vec<Box<str>>,
@@ -40,21 +41,29 @@ impl Suspicion {
         self.started + suspicion_timeout(self.confirmations(), self.k, self.min, self.max)
     }
 
-    /// Moves the deadline by a time until `now` in which nobody could have been heard. One that began after
-    /// that time, with what had waited to be heard, has lost nothing.
-    pub fn postpone(&mut self, now: Time, by: Duration) {
+    /// This process did not run for `pause`, until `now`. A refutation may wait to be read, so the suspicion is
+    /// extended by up to `grace`, and ends no earlier than after so long.
+    pub fn resume(&mut self, now: Time, pause: Duration, grace: Duration) {
+        self.postpone(now, pause.min(grace));
+        let short_by = (now + grace).since(self.deadline());
+        self.started += short_by;
+    }
+
+    /// Extends it by a time that ended `now`, and in which this process could hear nobody. A suspicion that
+    /// began within that time is extended only by the part since then.
+    fn postpone(&mut self, now: Time, by: Duration) {
         self.started = (self.started + by).min(now);
     }
 
-    /// As [`Suspicion::postpone`], for a time in which nobody was heard: that may be the fault of the others as
-    /// well, so in all it is held up for no longer than its longest timeout.
+    /// As [`Suspicion::postpone`], for a time in which nobody was heard. That may be the fault of the others, so
+    /// silence extends it by no more than its longest timeout in all.
     pub fn hold_up(&mut self, now: Time, by: Duration) {
         let by = by.min(self.patience());
         self.held += by;
         self.postpone(now, by);
     }
 
-    /// For how much longer silence may hold it up.
+    /// By how much silence may still extend it.
     pub fn patience(&self) -> Duration {
         self.max.saturating_sub(self.held)
     }
@@ -64,12 +73,12 @@ impl Suspicion {
         self.accusers.len() as u32 - 1
     }
 
-    /// How many confirmations make it end as soon as it may.
+    /// How many confirmations bring it to its shortest timeout.
     pub fn hoped_for(&self) -> u32 {
         self.k
     }
 
-    /// Takes note of another accuser; says whether that was news worth passing on.
+    /// Counts a confirmation; says whether it was a new one, which is to be gossiped on.
     pub fn confirm(&mut self, from: &str) -> bool {
         if self.confirmations() >= self.k || self.accusers.iter().any(|known| **known == *from) {
             return false;
@@ -105,15 +114,24 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_of_ours_is_given_back_as_far_as_it_was_lost() {
+    fn after_a_pause_of_ours_there_is_time_to_read_what_has_waited_and_no_more() {
         let (min, max) = (Duration::from_secs(4), Duration::from_secs(24));
-        let (pause, now) = (Duration::from_secs(30), Time::ZERO + Duration::from_secs(31));
-        let mut before = Suspicion::new(Time::ZERO, 2, min, max, "a");
-        before.postpone(now, pause);
-        assert_eq!(before.deadline(), Time::ZERO + pause + max);
-        let mut after = Suspicion::new(now, 2, min, max, "a");
-        after.postpone(now, pause);
-        assert_eq!(after.deadline(), now + max);
+        let (grace, at) = (Duration::from_millis(500), |ms| {
+            Time::ZERO + Duration::from_millis(ms)
+        });
+        // When it began, how long nothing ran, until when; and its deadline before and after.
+        for (began, pause, now, before, after) in [
+            (0, 1200, 5000, 24_000, 24_500),
+            (0, 200, 5000, 24_000, 24_200),
+            (0, 30_000, 31_000, 24_000, 31_500),
+            (0, 1200, 23_900, 24_000, 24_500),
+            (31_000, 30_000, 31_000, 55_000, 55_000),
+        ] {
+            let mut suspicion = Suspicion::new(at(began), 2, min, max, "a");
+            assert_eq!(suspicion.deadline(), at(before));
+            suspicion.resume(at(now), Duration::from_millis(pause), grace);
+            assert_eq!(suspicion.deadline(), at(after), "{began} {pause} {now}");
+        }
     }
 
     #[test]

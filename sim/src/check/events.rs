@@ -1,4 +1,4 @@
-//! What is said: every event reaches every connected node exactly once.
+//! User events: each reaches every connected node exactly once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,7 +41,7 @@ impl ExactlyOnce {
         for (at, event) in &host.events[seen..] {
             let Event::User {
                 ltime, name, payload, ..
-            } = event
+            } = &**event
             else {
                 continue;
             };

@@ -1,0 +1,221 @@
+//! What swim tells the Serf layer, and asks of it (docs/protocol.md#b5-member-table).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::coordinate;
+use super::effect::Effect;
+use super::members::Entry;
+use super::types::{Event, MemberEventKind, MemberStatus};
+use super::{Serf, verbatim};
+use crate::addr::RawAddr;
+use crate::serf::members::MemberId;
+use crate::swim::delegate::{Delegate, ExchangeId, JoinId, StreamId};
+use crate::swim::members::Facts;
+use crate::swim::packet::PacketBuilder;
+use crate::time::Time;
+use crate::wire::{SerfMessage, WireCoordinate};
+
+impl Delegate for Serf {
+    fn send(&mut self, to: SocketAddr, plain: Vec<u8>, crc: bool) {
+        self.effects.push_back(Effect::Send { to, plain, crc });
+    }
+
+    fn exchange(
+        &mut self,
+        id: ExchangeId,
+        to: SocketAddr,
+        plain: Vec<u8>,
+        expect_reply: bool,
+        timeout: Duration,
+    ) {
+        self.effects.push_back(Effect::Exchange {
+            id,
+            to,
+            plain,
+            expect_reply,
+            timeout,
+        });
+    }
+
+    fn reply(&mut self, id: StreamId, plain: Vec<u8>) {
+        self.effects.push_back(Effect::Reply { id, plain });
+    }
+
+    fn join_ended(&mut self, now: Time, id: JoinId, contacted: usize, errors: Vec<(SocketAddr, String)>) {
+        self.end_join(now, id, contacted, errors);
+    }
+
+    fn member_joined(&mut self, _now: Time, facts: &Arc<Facts>) {
+        let id = match self.members.find(&facts.name) {
+            Some(id) => {
+                if let Some(entry) = self.members.get_mut(id) {
+                    entry.facts = Arc::clone(facts);
+                    entry.status = MemberStatus::Alive;
+                }
+                self.gone_since.remove(&id);
+                id
+            }
+            None => {
+                // What was said about the node before it was known counts now.
+                let (status, status_ltime) = match self.intents.get(&*facts.name) {
+                    Some(intent) if intent.leaves => (MemberStatus::Leaving, intent.ltime),
+                    Some(intent) => (MemberStatus::Alive, intent.ltime),
+                    None => (MemberStatus::Alive, 0),
+                };
+                self.make_room_for_member();
+                self.members.insert(Entry {
+                    facts: Arc::clone(facts),
+                    status,
+                    status_ltime,
+                })
+            }
+        };
+        info!(target: "serf", "EventMemberJoin: {} {}", facts.name, facts.addr);
+        self.record_member(id);
+        self.emit_member(MemberEventKind::Join, id);
+    }
+
+    fn member_gone(&mut self, now: Time, facts: &Arc<Facts>) {
+        let Some(id) = self.members.find(&facts.name) else {
+            return;
+        };
+        let Some(entry) = self.members.get_mut(id) else {
+            return;
+        };
+        let (status, kind) = match entry.status {
+            MemberStatus::Leaving => (MemberStatus::Left, MemberEventKind::Leave),
+            MemberStatus::Alive => (MemberStatus::Failed, MemberEventKind::Failed),
+            MemberStatus::Left | MemberStatus::Failed => return,
+        };
+        entry.status = status;
+        self.gone_since.insert(id, now);
+        match kind {
+            MemberEventKind::Leave => {
+                info!(target: "serf", "EventMemberLeave: {} {}", facts.name, facts.addr)
+            }
+            _ => info!(target: "serf", "EventMemberFailed: {} {}", facts.name, facts.addr),
+        }
+        self.record_member(id);
+        self.emit_member(kind, id);
+    }
+
+    fn member_updated(&mut self, _now: Time, facts: &Arc<Facts>) {
+        let Some(id) = self.members.find(&facts.name) else {
+            return;
+        };
+        if let Some(entry) = self.members.get_mut(id) {
+            entry.facts = Arc::clone(facts);
+        }
+        if self.is_me(&facts.name) {
+            self.config.facts = (**facts).clone();
+        }
+        info!(target: "serf", "EventMemberUpdate: {}", facts.name);
+        self.record_member(id);
+        self.emit_member(MemberEventKind::Update, id);
+    }
+
+    fn name_conflict(&mut self, now: Time, known: &Facts, addr: RawAddr, port: u16) {
+        self.handle_name_conflict(now, known, addr, port);
+    }
+
+    fn ack_payload(&self) -> Vec<u8> {
+        let mut payload = Vec::new();
+        if !self.config.disable_coordinates {
+            self.coordinates.own().encode_payload(&mut payload);
+        }
+        payload
+    }
+
+    fn ping_answered(&mut self, _now: Time, facts: &Facts, rtt: Duration, payload: &[u8]) {
+        if self.config.disable_coordinates {
+            return;
+        }
+        match WireCoordinate::decode_payload(payload) {
+            Ok(Some(coordinate)) => self.observe(&facts.name, &coordinate, rtt),
+            Ok(None) => {}
+            Err(error) => self.refuse(format_args!("the coordinate of {}: {error}", facts.name)),
+        }
+    }
+
+    fn user_message(&mut self, now: Time, bytes: &[u8]) {
+        self.measures.received.add(bytes.len() as f64);
+        let message = match SerfMessage::decode(bytes) {
+            Ok(message) => message,
+            Err(error) => return self.refuse(format_args!("a message: {error}")),
+        };
+        match &message {
+            SerfMessage::Leave(intent) => {
+                if self.handle_leave_intent(now, intent) {
+                    self.queue_intent(intent.node, intent.prune, verbatim(bytes), None);
+                }
+            }
+            SerfMessage::Join(intent) => {
+                if self.handle_join_intent(now, intent) {
+                    self.queue_intent(intent.node, false, verbatim(bytes), None);
+                }
+            }
+            SerfMessage::UserEvent(event) => {
+                if !self.waits_for_older(event.ltime, bytes) && self.handle_user_event(event) {
+                    self.queues.events.push(None, verbatim(bytes), None);
+                }
+            }
+            SerfMessage::Query(query) => {
+                if self.handle_query(now, query) {
+                    self.queues.queries.push(None, verbatim(bytes), None);
+                }
+            }
+            SerfMessage::QueryResponse(response) => self.handle_query_response(response),
+            SerfMessage::Relay(relay) => self.handle_relay(relay),
+            SerfMessage::PushPull(_)
+            | SerfMessage::ConflictResponse(_)
+            | SerfMessage::KeyRequest(_)
+            | SerfMessage::KeyResponse(_) => {
+                warn!(target: "serf", "Received message of a type that does not travel alone");
+                self.refused += 1;
+            }
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        let queues = &self.queues;
+        queues.intents.is_empty() && queues.queries.is_empty() && queues.events.is_empty()
+    }
+
+    fn fill(&mut self, packet: &mut PacketBuilder) {
+        self.fill_packet(packet);
+    }
+
+    fn local_state(&self) -> Vec<u8> {
+        self.encode_state()
+    }
+
+    fn merge_state(&mut self, now: Time, state: &[u8], ignore_old: bool) {
+        self.merge_remote_state(now, state, ignore_old);
+    }
+}
+
+impl Serf {
+    /// Learns from a round trip, and measures what that did.
+    fn observe(&mut self, name: &Arc<str>, other: &WireCoordinate, rtt: Duration) {
+        let (before, rejected) = (*self.coordinates.own(), self.coordinates.rejected());
+        self.coordinates.observe(name, other, rtt);
+        self.measures.zero_round_trips += u64::from(rtt.is_zero());
+        if self.coordinates.rejected() > rejected {
+            self.measures.rejected_coordinates += 1;
+        } else {
+            let moved = coordinate::distance(&before, self.coordinates.own());
+            self.measures.adjustment_ms.add(moved * 1e3);
+        }
+    }
+
+    pub(super) fn emit_member(&mut self, kind: MemberEventKind, id: MemberId) {
+        if let Some(entry) = self.members.get(id) {
+            let members = vec![Arc::new(entry.snapshot())];
+            self.tell(Event::Member { kind, members });
+        }
+    }
+}

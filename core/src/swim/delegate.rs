@@ -1,0 +1,113 @@
+//! What swim asks of the layer above it, tells it and sends through it, as memberlist does with its delegates.
+//! Serf implements it; swim knows no more of Serf.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::addr::RawAddr;
+use crate::swim::members::Facts;
+use crate::swim::packet::PacketBuilder;
+use crate::time::Time;
+
+/// Names an exchange over a stream that this node asked for, until its result comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExchangeId(pub u64);
+
+/// Names an inbound stream while it waits for a reply; chosen by whoever reads the streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u64);
+
+/// Names a join until it ends; chosen by the delegate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JoinId(pub u64);
+
+/// The layer above swim.
+pub trait Delegate {
+    /// Send a datagram: a message or compound, with a CRC around it or without.
+    fn send(&mut self, to: SocketAddr, plain: Vec<u8>, crc: bool);
+    /// Dial a stream, send one encoded message, and bring the reply, if one is expected, to
+    /// [`Swim::handle_exchange`](super::Swim::handle_exchange) within `timeout`.
+    fn exchange(
+        &mut self,
+        id: ExchangeId,
+        to: SocketAddr,
+        plain: Vec<u8>,
+        expect_reply: bool,
+        timeout: Duration,
+    );
+    /// Answer an inbound stream with one encoded message.
+    fn reply(&mut self, stream: StreamId, plain: Vec<u8>);
+    /// All targets of a join have answered or failed: how many have, and why the others have not.
+    fn join_ended(&mut self, now: Time, id: JoinId, contacted: usize, errors: Vec<(SocketAddr, String)>);
+    /// A node is there that was not, or was dead or left.
+    fn member_joined(&mut self, now: Time, facts: &Arc<Facts>);
+    /// A node was declared dead, or left.
+    fn member_gone(&mut self, now: Time, facts: &Arc<Facts>);
+    /// A node that is there changed its metadata.
+    fn member_updated(&mut self, now: Time, facts: &Arc<Facts>);
+    /// Somebody claims the name of `known` at another address.
+    fn name_conflict(&mut self, now: Time, known: &Facts, addr: RawAddr, port: u16);
+    /// Bytes for the user payload of an ack.
+    fn ack_payload(&self) -> Vec<u8>;
+    /// A direct ping was answered within its time.
+    fn ping_answered(&mut self, now: Time, facts: &Facts, rtt: Duration, payload: &[u8]);
+    /// A user message came.
+    fn user_message(&mut self, now: Time, bytes: &[u8]);
+    /// Whether no broadcast is queued.
+    fn is_quiet(&self) -> bool;
+    /// Fill the rest of a packet with queued broadcasts.
+    fn fill(&mut self, packet: &mut PacketBuilder);
+    /// The layer's own part of a push/pull.
+    fn local_state(&self) -> Vec<u8>;
+    /// The peer's part of a push/pull. `ignore_old`: this exchange is a join of ours that does not
+    /// care for events from before it.
+    fn merge_state(&mut self, now: Time, state: &[u8], ignore_old: bool);
+}
+
+/// A delegate that takes everything and says nothing, for tests of swim alone.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(crate) struct Silent {
+    pub joined: Vec<String>,
+    pub gone: Vec<String>,
+    pub updated: Vec<String>,
+    pub conflicts: Vec<String>,
+    /// Where datagrams went.
+    pub sent: Vec<SocketAddr>,
+}
+
+#[cfg(test)]
+impl Delegate for Silent {
+    fn send(&mut self, to: SocketAddr, _: Vec<u8>, _: bool) {
+        self.sent.push(to);
+    }
+    fn exchange(&mut self, _: ExchangeId, _: SocketAddr, _: Vec<u8>, _: bool, _: Duration) {}
+    fn reply(&mut self, _: StreamId, _: Vec<u8>) {}
+    fn join_ended(&mut self, _: Time, _: JoinId, _: usize, _: Vec<(SocketAddr, String)>) {}
+    fn member_joined(&mut self, _: Time, facts: &Arc<Facts>) {
+        self.joined.push(facts.name.to_string());
+    }
+    fn member_gone(&mut self, _: Time, facts: &Arc<Facts>) {
+        self.gone.push(facts.name.to_string());
+    }
+    fn member_updated(&mut self, _: Time, facts: &Arc<Facts>) {
+        self.updated.push(facts.name.to_string());
+    }
+    fn name_conflict(&mut self, _: Time, known: &Facts, _: RawAddr, _: u16) {
+        self.conflicts.push(known.name.to_string());
+    }
+    fn ack_payload(&self) -> Vec<u8> {
+        Vec::new()
+    }
+    fn ping_answered(&mut self, _: Time, _: &Facts, _: Duration, _: &[u8]) {}
+    fn user_message(&mut self, _: Time, _: &[u8]) {}
+    fn is_quiet(&self) -> bool {
+        true
+    }
+    fn fill(&mut self, _: &mut PacketBuilder) {}
+    fn local_state(&self) -> Vec<u8> {
+        Vec::new()
+    }
+    fn merge_state(&mut self, _: Time, _: &[u8], _: bool) {}
+}
