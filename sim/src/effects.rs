@@ -72,7 +72,7 @@ impl World {
                 assert!(earlier.is_none(), "{command:?} was answered twice");
             }
             Effect::Keyring { id: change, op, key } => {
-                let result = keys::apply(self.hosts[id.0].ring.as_mut(), op, &key);
+                let result = keys::apply(self.hosts[id.0].envelope.keyring_mut().as_mut(), op, &key);
                 let now = self.local_time(id);
                 if let Some(node) = self.hosts[id.0].node.as_mut() {
                     node.handle(now, Input::Keyring { id: change, result });

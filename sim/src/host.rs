@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use fyrd_keys::Keyring;
-
 use super::sockets::Sockets;
 use super::traffic::Arrival;
+use fyrd_core::envelope::Envelope;
 use fyrd_core::node::memory::Keeper;
 use fyrd_core::node::{CommandId, ExchangeId, Node, NodeConfig};
 use fyrd_core::serf::{Answer, Event, MemberEventKind, MemberStatus, QueryUpdate, QueryUpdateKind};
@@ -66,7 +65,7 @@ pub struct Host {
     /// What went in and out.
     pub counters: Counters,
     pub(super) node: Option<Node>,
-    pub(super) ring: Option<Keyring>,
+    pub(super) envelope: Envelope,
     pub(super) power: Power,
     /// Grows with each start, so that what was meant for an earlier life is told apart.
     pub(super) life: u32,
@@ -81,7 +80,7 @@ pub struct Host {
 }
 
 impl Host {
-    pub(super) fn new(config: NodeConfig, ring: Option<Keyring>) -> Self {
+    pub(super) fn new(config: NodeConfig, envelope: Envelope) -> Self {
         Host {
             config,
             events: Vec::new(),
@@ -91,7 +90,7 @@ impl Host {
             responder: None,
             counters: Counters::default(),
             node: None,
-            ring,
+            envelope,
             power: Power::Down,
             life: 0,
             inbox: VecDeque::new(),

@@ -18,7 +18,6 @@ pub mod fault;
 pub mod host;
 pub mod link;
 mod lives;
-mod packets;
 pub mod quantiles;
 mod sockets;
 pub mod trace;
@@ -31,9 +30,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use fyrd_keys::Key;
-use rand::SeedableRng;
+use fyrd_keys::{Key, Keyring};
 use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
 
 use crate::agenda::Happening;
 use crate::fault::Fault;
@@ -42,6 +41,7 @@ use crate::link::{Link, Links};
 use crate::trace::Trace;
 use crate::traffic::Arrival;
 use fyrd_core::deadline::Deadlines;
+use fyrd_core::envelope::Envelope;
 use fyrd_core::node::{CommandId, ExchangeId, Input, Node, StreamId};
 use fyrd_core::serf::{Answer, Command, JoinTarget, MemberStatus};
 use fyrd_core::swim::pool::FactsPool;
@@ -66,6 +66,8 @@ pub struct WorldConfig {
     pub profile: Profile,
     /// The key of the cluster; `None` for plain packets.
     pub key: Option<Key>,
+    /// The label of the cluster, empty for none.
+    pub label: Vec<u8>,
     /// Whether nodes compress.
     pub compress: bool,
 }
@@ -78,8 +80,18 @@ impl WorldConfig {
             link: Link::default(),
             profile: Profile::builtin("lan").expect("a profile that is compiled in"),
             key: None,
+            label: Vec::new(),
             compress: true,
         }
+    }
+
+    /// What every node of the cluster has around its packets.
+    pub(crate) fn envelope(&self) -> Envelope {
+        Envelope::new(
+            self.key.clone().map(Keyring::new),
+            self.label.clone(),
+            self.compress,
+        )
     }
 }
 
@@ -220,8 +232,10 @@ impl World {
 
     /// Delivers a datagram that no node has sent, sealed with the cluster's key, at once.
     pub fn forge(&mut self, from: SocketAddr, to: HostId, plain: Vec<u8>) {
-        let ring = self.hosts[to.0].ring.as_ref();
-        let bytes = packets::seal_datagram(ring, &mut self.rng, plain, self.config.compress, false);
+        let envelope = &mut self.hosts[to.0].envelope;
+        let bytes = envelope
+            .close_datagram(|| self.rng.random(), plain, false)
+            .to_vec();
         self.agenda
             .set(self.now, Happening::Arrive(to, Arrival::Datagram { from, bytes }));
     }
@@ -229,8 +243,10 @@ impl World {
     /// Delivers a stream message as if `from` had dialled, sealed with the cluster's key, at once.
     /// The reply goes nowhere.
     pub fn forge_stream(&mut self, from: HostId, to: HostId, plain: Vec<u8>) {
-        let ring = self.hosts[to.0].ring.as_ref();
-        let bytes = packets::seal_stream(ring, &mut self.rng, plain, self.config.compress);
+        let envelope = &self.hosts[to.0].envelope;
+        let bytes = envelope
+            .close_request(|| self.rng.random(), plain)
+            .expect("a forged message fits a stream");
         let arrival = Arrival::Dial {
             from,
             life: 0,

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fyrd_keys::{Key, Keyring, OVERHEAD};
+use fyrd_keys::{Key, Keyring};
 use rand::RngExt;
 
 use super::host::{Host, Power};
@@ -23,13 +23,14 @@ impl World {
     pub fn add_with(&mut self, name: &str, change: impl FnOnce(&mut NodeConfig)) -> HostId {
         let id = HostId(self.hosts.len());
         let ip = Ipv4Addr::from(0x0a00_0001 + id.0 as u32);
+        let envelope = self.config.envelope();
         let mut config = NodeConfig {
-            seal_overhead: self.config.key.as_ref().map_or(0, |_| OVERHEAD),
+            seal_overhead: envelope.seal_overhead(),
+            label_overhead: envelope.label_overhead(),
             ..NodeConfig::new(name, (ip, PORT).into(), self.config.profile.clone(), 0)
         };
         change(&mut config);
-        let ring = self.config.key.clone().map(Keyring::new);
-        let host = Host::new(config, ring);
+        let host = Host::new(config, envelope);
         self.by_addr.insert(host.addr(), id);
         self.hosts.push(host);
         self.start(id);
@@ -76,7 +77,7 @@ impl World {
 
     /// Gives a host another key than the rest, or none.
     pub fn set_key(&mut self, id: HostId, key: Option<Key>) {
-        self.hosts[id.0].ring = key.map(Keyring::new);
+        *self.hosts[id.0].envelope.keyring_mut() = key.map(Keyring::new);
     }
 
     /// Ends a host's node without a word; what it knew is gone.

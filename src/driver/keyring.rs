@@ -129,7 +129,7 @@ impl<N: Drive> Driver<N> {
         };
         let (keys, primary) = (ring.len(), ring.primary().fingerprint());
         info!(target: "serf", "{what}: the keyring has {keys} keys, primary {primary}, {kept}");
-        self.envelope.set_keyring(ring);
+        *self.envelope.keyring_mut() = Some(ring);
         KeyList::default()
     }
 }

@@ -16,7 +16,6 @@
 //! the loop for some 20 ms, and usual ones (below 100 kB) for no time that matters.
 
 mod commit;
-mod envelope;
 mod error_text;
 mod gate;
 mod handle;
@@ -36,6 +35,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use fyrd_keys::Keyring;
+use rand::SeedableRng;
+use rand::rngs::{StdRng, SysRng};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -43,6 +44,7 @@ use tokio::task::JoinSet;
 use crate::os_error;
 use crate::snapshot::Recorder;
 use fyrd_core::bounds;
+use fyrd_core::envelope::{Envelope, Unopened};
 use fyrd_core::node::memory::Marks;
 use fyrd_core::node::{CommandId, Effect, Input, NodeConfig, StreamId};
 use fyrd_core::serf::measures::SerfMeasures;
@@ -57,7 +59,6 @@ pub use ledger::{DriverCounters, Traffic};
 pub use sockets::{BindError, Sockets};
 
 use commit::{Commit, Keep};
-use envelope::{Envelope, Unopened};
 use gate::{Gate, Limits};
 use handle::Request;
 use keyring::KeyringDesk;
@@ -160,6 +161,8 @@ pub struct Driver<N: Drive = Node> {
     /// Taken by the accepting task when the loop starts.
     listener: Option<TcpListener>,
     envelope: Envelope,
+    /// Where nonces come from.
+    nonces: StdRng,
     desk: KeyringDesk,
     /// The datagram being received.
     packet: Vec<u8>,
@@ -257,14 +260,16 @@ impl<N: Drive> Driver<N> {
         let ledger = Arc::new(Ledger::new());
         let (handle, requests) = Handle::new(ledger.clone());
         let (news_sender, news) = mpsc::channel(bounds::STREAM_NEWS);
-        let envelope = Envelope::new(setup.keyring, setup.label, setup.compress)?;
+        let nonces = StdRng::try_from_rng(&mut SysRng)
+            .map_err(|error| format!("the operating system gives no random numbers: {error}"))?;
+        let envelope = Envelope::new(setup.keyring, setup.label, setup.compress);
         let shared = Shared {
             gate: Gate::new(setup.limits),
             ledger: ledger.clone(),
             news: news_sender,
             dials: Arc::new(Semaphore::new(bounds::DIALS_MAX)),
             label: envelope.label().into(),
-            encrypted: envelope.is_encrypted(),
+            encrypted: envelope.keyring().is_some(),
             timeout: setup.tcp_timeout,
         };
         let epoch = unix_time();
@@ -276,6 +281,7 @@ impl<N: Drive> Driver<N> {
             udp: sockets.udp,
             listener: Some(sockets.tcp),
             envelope,
+            nonces,
             desk: KeyringDesk::new(setup.keyring_file),
             packet: vec![0; bounds::UDP_RECEIVE_BUFFER],
             scratch: Vec::new(),

@@ -4,10 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rand::RngExt;
+use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::envelope::Received;
 use super::handle::Request;
 use super::ledger::count;
 use super::sockets::{plain, to_socket_family};
@@ -15,9 +16,10 @@ use super::streams::{Exchange, News, exchange};
 use super::{Drive, Driver, Ended};
 use crate::os_error;
 use fyrd_core::bounds;
+use fyrd_core::envelope::{Nonce, Received};
 use fyrd_core::node::{CommandId, Effect, ExchangeId, Input, StreamId};
 use fyrd_core::serf::{Answer, Command, Event, QueryUpdate};
-use fyrd_core::wire::{self, Fault, StreamMessage};
+use fyrd_core::wire::{Fault, StreamMessage};
 
 impl<N: Drive> Driver<N> {
     pub(super) fn perform(&mut self, effect: Effect) {
@@ -52,7 +54,9 @@ impl<N: Drive> Driver<N> {
         let Some(target) = to_socket_family(to, self.udp_is_v6) else {
             return self.send_failed(to, "the socket's address family cannot reach it");
         };
-        let packet = self.envelope.close_datagram(message, crc);
+        let packet = self
+            .envelope
+            .close_datagram(|| next_nonce(&mut self.nonces), message, crc);
         if !self.unsent.is_empty() {
             // Behind those that wait already, to keep the order.
             let packet = packet.to_vec();
@@ -112,11 +116,11 @@ impl<N: Drive> Driver<N> {
     ) {
         let to = plain(to);
         let deadline = Instant::now() + timeout;
-        let mut bytes = Vec::new();
-        wire::put_label(self.envelope.label(), &mut bytes);
-        match self.envelope.close_stream(message) {
-            Ok(sealed) => {
-                bytes.extend_from_slice(&sealed);
+        match self
+            .envelope
+            .close_request(|| next_nonce(&mut self.nonces), message)
+        {
+            Ok(bytes) => {
                 let job = Exchange {
                     id,
                     to,
@@ -151,7 +155,10 @@ impl<N: Drive> Driver<N> {
     }
 
     pub(super) fn send_reply(&mut self, waiting: oneshot::Sender<Vec<u8>>, message: Vec<u8>) {
-        match self.envelope.close_stream(message) {
+        match self
+            .envelope
+            .close_reply(|| next_nonce(&mut self.nonces), message)
+        {
             // The stream's deadline may have passed.
             Ok(sealed) => drop(waiting.send(sealed)),
             Err(reason) => self
@@ -215,7 +222,10 @@ impl<N: Drive> Driver<N> {
     fn refuse(&mut self, reason: &str, reply: oneshot::Sender<Vec<u8>>) {
         let mut message = Vec::new();
         StreamMessage::Err(reason).encode(&mut message);
-        if let Ok(sealed) = self.envelope.close_stream(message) {
+        if let Ok(sealed) = self
+            .envelope
+            .close_reply(|| next_nonce(&mut self.nonces), message)
+        {
             let _ = reply.send(sealed);
         }
     }
@@ -293,6 +303,12 @@ impl<N: Drive> Driver<N> {
                 .warning(format_args!("a listener is too slow, it lost a query's answer"));
         }
     }
+}
+
+/// Twelve fresh random bytes. A repeated nonce would break the key, so they come from a
+/// cryptographic generator seeded by the operating system, never from the node's own randomness.
+fn next_nonce(nonces: &mut StdRng) -> Nonce {
+    nonces.random()
 }
 
 /// Gives a copy to every subscriber that has room, forgets those that are gone, and says how many
