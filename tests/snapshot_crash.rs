@@ -16,7 +16,7 @@ use crash::history::{Broken, Promise, Stored};
 use crash::subject::{SUBJECT, copy_folder};
 use crash::world::{LastWord, REJOIN, World};
 use fyrd::snapshot::{self, Recorder};
-use fyrd_core::node::memory::{Marks, Record};
+use fyrd_core::node::memory::{Commit, Marks, Record};
 use fyrd_core::time::Time;
 use support::{Kind, PATIENCE, eventually};
 
@@ -109,7 +109,7 @@ fn spoiled_but_for(fault: impl FnOnce(&mut World), counts: impl Fn(&Broken) -> b
 }
 
 /// Changes what is in a store, with the product's own hand.
-fn rewrite(world: &World, change: impl FnOnce(&mut Recorder, &Stored)) {
+fn rewrite(world: &World, change: impl FnOnce(&mut Recorder, &Stored) -> Marks) {
     let stored = world.subject.stored();
     let settings = snapshot::Settings {
         path: world.subject.store(),
@@ -118,8 +118,12 @@ fn rewrite(world: &World, change: impl FnOnce(&mut Recorder, &Stored)) {
     };
     world.runtime.block_on(async {
         let (_, mut recorder) = snapshot::open(settings, Time::ZERO).expect("the store");
-        change(&mut recorder, &stored);
-        recorder.push();
+        let marks = change(&mut recorder, &stored);
+        recorder.commit(Commit {
+            number: 1,
+            marks,
+            ..Commit::default()
+        });
         recorder.finish(PATIENCE).await;
     });
 }
@@ -149,6 +153,7 @@ fn forgotten_events_and_queries_are_noticed() {
             for ltime in &stored.queries {
                 recorder.note(Record::ForgetQueries(*ltime));
             }
+            Marks::default()
         });
     };
     spoiled(forget, &[Promise::Kept, Promise::Once]);
@@ -162,6 +167,7 @@ fn forgotten_members_are_noticed() {
             for name in stored.members.keys() {
                 recorder.note(Record::ForgetMember(name.as_str().into()));
             }
+            Marks::default()
         });
     };
     // Some of what was missed it may still hear by gossip.
@@ -172,15 +178,13 @@ fn forgotten_members_are_noticed() {
 #[test]
 fn events_that_are_taken_for_old_are_noticed() {
     let raise_floor = |world: &mut World| {
-        rewrite(world, |recorder, stored| {
-            recorder.mark(Marks {
-                incarnation: stored.clocks.incarnation as u32,
-                member: stored.clocks.member,
-                event: stored.clocks.event,
-                query: stored.clocks.query,
-                event_floor: stored.clocks.event + 100,
-                query_floor: 0,
-            });
+        rewrite(world, |_, stored| Marks {
+            incarnation: stored.clocks.incarnation as u32,
+            member: stored.clocks.member,
+            event: stored.clocks.event,
+            query: stored.clocks.query,
+            event_floor: stored.clocks.event + 100,
+            query_floor: 0,
         });
     };
     spoiled(raise_floor, &[Promise::Delivered]);

@@ -22,9 +22,6 @@ impl World {
             }
         }
         let host = &mut self.hosts[id.0];
-        if let Some(node) = host.node.as_ref().filter(|_| host.config.records) {
-            host.disk.mark(node.marks());
-        }
         let deadline = host.node.as_ref().and_then(Node::next_deadline);
         if let Some(deadline) = deadline.map(|deadline| deadline - host.clock_ahead)
             && host.wake_at.is_none_or(|wake_at| deadline < wake_at)
@@ -78,7 +75,8 @@ impl World {
                     node.handle(now, Input::Keyring { id: change, result });
                 }
             }
-            Effect::Record(record) => self.hosts[id.0].disk.apply(record),
+            Effect::Record(record) => self.hosts[id.0].store.note(record),
+            Effect::Commit(commit) => self.take_commit(id, commit),
             Effect::LostName => {
                 self.hosts[id.0].lost_name.get_or_insert(now);
             }

@@ -12,7 +12,6 @@ use super::host::Power;
 use super::traffic::{Arrival, open_stream};
 use super::{HostId, World};
 use fyrd_core::envelope::Envelope;
-use fyrd_core::node::memory::Keeper;
 use fyrd_core::node::{Effect, Input, Node};
 use fyrd_core::serf::Event;
 use fyrd_core::serf::keys::{KeyList, KeyOp};
@@ -55,7 +54,7 @@ impl World {
     pub fn plant(&mut self, fault: Fault) {
         match fault {
             Fault::Forget(id) => self.forget(id),
-            Fault::LoseMemory(id) => self.hosts[id.0].disk = Keeper::default(),
+            Fault::LoseMemory(id) => self.hosts[id.0].store.lose_memory(),
             lasting => self.faults.push(lasting),
         }
     }

@@ -3,12 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Duration;
 
+use super::disk::Store;
 use super::sockets::Sockets;
 use super::traffic::Arrival;
 use fyrd_core::envelope::Envelope;
-use fyrd_core::node::memory::Keeper;
+use fyrd_core::node::memory::Marks;
 use fyrd_core::node::{CommandId, ExchangeId, Node, NodeConfig};
 use fyrd_core::serf::{Answer, Event, MemberEventKind, MemberStatus, QueryUpdate, QueryUpdateKind};
 use fyrd_core::time::Time;
@@ -76,7 +78,15 @@ pub struct Host {
     /// By how much its clock is ahead of the world's.
     pub(super) clock_ahead: Duration,
     /// What outlives the node, where its configuration asks for records.
-    pub(super) disk: Keeper,
+    pub(super) store: Store,
+    /// How many of the events were handled before the last flush.
+    pub(super) stored_events: usize,
+    /// Which of the events were told, and not stored when the node ended: they may come again.
+    pub(super) forgotten: Vec<Range<usize>>,
+    /// The clocks with which the node of this life began.
+    pub(super) born: Marks,
+    /// Whether all that the node of the life before had sent was stored when it ended.
+    pub(super) vouched: bool,
 }
 
 impl Host {
@@ -98,7 +108,11 @@ impl Host {
             exchanges: BTreeSet::new(),
             wake_at: None,
             clock_ahead: Duration::ZERO,
-            disk: Keeper::default(),
+            store: Store::default(),
+            stored_events: 0,
+            forgotten: Vec::new(),
+            born: Marks::default(),
+            vouched: true,
         }
     }
 

@@ -13,6 +13,7 @@
 mod agenda;
 pub mod campaign;
 pub mod check;
+mod disk;
 mod effects;
 pub mod fault;
 pub mod host;
@@ -24,6 +25,7 @@ pub mod trace;
 mod traffic;
 pub mod trial;
 
+pub use disk::Disk;
 pub use traffic::Tapped;
 
 use std::collections::BTreeMap;
@@ -39,7 +41,7 @@ use crate::fault::Fault;
 use crate::host::{Host, Power};
 use crate::link::{Link, Links};
 use crate::trace::Trace;
-use crate::traffic::Arrival;
+use crate::traffic::{Arrival, ReplyPath};
 use fyrd_core::deadline::Deadlines;
 use fyrd_core::envelope::Envelope;
 use fyrd_core::node::{CommandId, ExchangeId, Input, Node, StreamId};
@@ -109,8 +111,8 @@ pub struct World {
     pool: FactsPool,
     commands: u64,
     streams: u64,
-    /// Inbound streams whose node may still reply, within the call that delivers them.
-    open_stream: Option<(StreamId, HostId, u32, ExchangeId)>,
+    /// Inbound streams whose node may still reply.
+    replies: BTreeMap<StreamId, ReplyPath>,
     rng: Xoshiro256PlusPlus,
     trace: Trace,
     tap: Option<Vec<Tapped>>,
@@ -129,7 +131,7 @@ impl World {
             pool: FactsPool::shared(),
             commands: 0,
             streams: 0,
-            open_stream: None,
+            replies: BTreeMap::new(),
             rng: Xoshiro256PlusPlus::seed_from_u64(config.seed),
             trace: Trace::default(),
             tap: None,

@@ -57,6 +57,17 @@ pub(crate) enum Arrival {
     },
 }
 
+/// The way back to whoever dialled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReplyPath {
+    /// The host that was dialled.
+    pub host: HostId,
+    pub dialler: HostId,
+    /// Of the dialler.
+    pub life: u32,
+    pub exchange: ExchangeId,
+}
+
 impl World {
     pub(super) fn arrive(&mut self, id: HostId, arrival: Arrival) {
         let Some(arrival) = self.bend_arrival(id, arrival) else {
@@ -77,7 +88,13 @@ impl World {
                 },
             ) => {
                 let refused = format!("dial tcp {}: connect: connection refused", host.addr());
-                self.send_reply(id, from, life, exchange, Err(refused));
+                let path = ReplyPath {
+                    host: id,
+                    dialler: from,
+                    life,
+                    exchange,
+                };
+                self.send_reply(path, Err(refused));
             }
             (Power::Down, _) => {}
         }
@@ -129,13 +146,19 @@ impl World {
         self.streams += 1;
         let stream = StreamId(self.streams);
         let source = self.links.source(from, self.hosts[from.0].addr());
+        let path = ReplyPath {
+            host: id,
+            dialler: from,
+            life,
+            exchange,
+        };
         let now = self.local_time(id);
         let host = &mut self.hosts[id.0];
         let mut opened = open_stream(&host.envelope, source, Some(host.envelope.label()), bytes).ok();
         let message = opened.as_mut().and_then(|opened| opened.message().ok());
         let (Some(message), Some(node)) = (message, host.node.as_mut()) else {
             host.counters.unreadable += 1;
-            return self.send_reply(id, from, life, exchange, Err("EOF".to_owned()));
+            return self.send_reply(path, Err("EOF".to_owned()));
         };
         let input = Input::Stream {
             from: source,
@@ -143,31 +166,29 @@ impl World {
             message: &message,
         };
         node.handle(now, input);
-        self.open_stream = Some((stream, from, life, exchange));
+        self.replies.insert(stream, path);
         self.settle(id);
-        // Whoever does not reply at once never does: the driver closes the stream.
-        if let Some((_, from, life, exchange)) = self.open_stream.take() {
-            self.send_reply(id, from, life, exchange, Err("EOF".to_owned()));
+        // Whoever neither replies at once nor holds its reply never does: the driver closes the stream.
+        let is_held = self.hosts[id.0]
+            .node
+            .as_ref()
+            .is_some_and(|node| node.holds_reply(stream));
+        if !is_held && self.replies.remove(&stream).is_some() {
+            self.send_reply(path, Err("EOF".to_owned()));
         }
     }
 
     /// Sends the end of an exchange back to the dialler, unless the way back is cut: then the
     /// dialler's own deadline ends it.
-    fn send_reply(
-        &mut self,
-        from: HostId,
-        to: HostId,
-        life: u32,
-        exchange: ExchangeId,
-        result: Result<Vec<u8>, String>,
-    ) {
+    pub(super) fn send_reply(&mut self, path: ReplyPath, result: Result<Vec<u8>, String>) {
+        let (from, to) = (path.host, path.dialler);
         if self.links.is_cut(from, to) {
             return;
         }
         let latency = self.links.between(from, to).latency(&mut self.rng);
         let reply = Arrival::Replied {
-            life,
-            exchange,
+            life: path.life,
+            exchange: path.exchange,
             result,
         };
         self.agenda.set(self.now + latency, Happening::Arrive(to, reply));
@@ -308,7 +329,7 @@ impl World {
     }
 
     pub(super) fn reply(&mut self, from: HostId, stream: StreamId, plain: Vec<u8>) {
-        let Some((_, to, life, exchange)) = self.open_stream.take_if(|open| open.0 == stream) else {
+        let Some(path) = self.replies.remove(&stream) else {
             return;
         };
         let kept = self.tap.is_some().then(|| plain.clone());
@@ -317,8 +338,8 @@ impl World {
             .close_reply(|| self.rng.random(), plain)
             .expect("a node's state fits a stream");
         self.hosts[from.0].counters.stream_bytes_sent += bytes.len() as u64;
-        self.note_tapped(from, self.hosts[to.0].addr(), false, kept, &bytes);
-        self.send_reply(from, to, life, exchange, Ok(bytes));
+        self.note_tapped(from, self.hosts[path.dialler.0].addr(), false, kept, &bytes);
+        self.send_reply(path, Ok(bytes));
     }
 
     fn note_tapped(

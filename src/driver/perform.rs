@@ -13,7 +13,7 @@ use super::handle::Request;
 use super::ledger::count;
 use super::sockets::{plain, to_socket_family};
 use super::streams::{Exchange, News, exchange};
-use super::{Drive, Driver, Ended};
+use super::{Driver, Ended};
 use crate::os_error;
 use fyrd_core::bounds;
 use fyrd_core::envelope::{Nonce, Received};
@@ -21,7 +21,7 @@ use fyrd_core::node::{CommandId, Effect, ExchangeId, Input, StreamId};
 use fyrd_core::serf::{Answer, Command, Event, QueryUpdate};
 use fyrd_core::wire::{Fault, StreamMessage};
 
-impl<N: Drive> Driver<N> {
+impl Driver {
     pub(super) fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Send { to, plain, crc } => self.send(to, plain, crc),
@@ -44,8 +44,16 @@ impl<N: Drive> Driver<N> {
                 }
             }
             Effect::Keyring { id, op, key } => self.change_keyring(id, op, key),
-            // Without a recorder nobody asked for records.
-            Effect::Record(_) => {}
+            Effect::Record(record) => {
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.note(record);
+                }
+            }
+            Effect::Commit(commit) => {
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.commit(commit);
+                }
+            }
             Effect::LostName => self.ended = Some(Ended::LostName),
         }
     }
@@ -148,13 +156,9 @@ impl<N: Drive> Driver<N> {
     }
 
     fn reply(&mut self, id: StreamId, message: Vec<u8>) {
-        let Some((_, waiting)) = self.current_stream.take_if(|(current, _)| *current == id) else {
+        let Some(waiting) = self.replies.remove(&id) else {
             return;
         };
-        self.send_reply(waiting, message);
-    }
-
-    pub(super) fn send_reply(&mut self, waiting: oneshot::Sender<Vec<u8>>, message: Vec<u8>) {
         match self
             .envelope
             .close_reply(|| next_nonce(&mut self.nonces), message)
@@ -202,14 +206,16 @@ impl<N: Drive> Driver<N> {
         };
         self.last_stream += 1;
         let id = StreamId(self.last_stream);
-        self.current_stream = Some((id, reply));
+        self.replies.insert(id, reply);
         self.feed(Input::Stream {
             from,
             id,
             message: &message,
         });
         // Without a reply the sender is dropped, and with it the stream.
-        self.current_stream = None;
+        if !self.node.holds_reply(id) {
+            self.replies.remove(&id);
+        }
     }
 
     fn note_refused_stream(&self, from: SocketAddr, reason: &str) {
@@ -258,14 +264,13 @@ impl<N: Drive> Driver<N> {
         self.feed(Input::Exchange { id, result });
     }
 
-    pub(super) fn request(&mut self, request: Request<N>) {
+    pub(super) fn request(&mut self, request: Request) {
         match request {
             Request::Command(command, answer) => self.command(command, answer),
             Request::Read(look) => look(&self.node),
             Request::Subscribe(subscriber) => self.event_subscribers.push(subscriber),
             Request::SubscribeQueries(subscriber) => self.query_subscribers.push(subscriber),
             Request::TakeMeasures(taker) => drop(taker.send(self.node.take_measures())),
-            Request::Settled(word) => self.give_word(word),
             Request::Stop => self.ended = Some(Ended::Stopped),
         }
     }
@@ -280,9 +285,6 @@ impl<N: Drive> Driver<N> {
         self.last_command += 1;
         let id = CommandId(self.last_command);
         self.answers.insert(id, answer);
-        if let (Command::Leave, Some(commit)) = (&command, &mut self.commit) {
-            commit.leave();
-        }
         self.feed(Input::Command { id, command });
     }
 

@@ -3,8 +3,8 @@
 //!
 //! [`open`] locks and reads the store before any socket opens, and gives the [`Memory`] to start from and
 //! the [`Recorder`] that goes on writing. The recorder belongs to the driver and never blocks: records gather
-//! in it, coalesced, and a thread of its own writes them in batches, each of them whole or not at all. What
-//! [`Recorder::durable`] covers is on the disk; trouble with the disk ends the recording for a while, never
+//! in it, coalesced, and a thread of its own writes them in batches, each of them whole or not at all. It
+//! reports what is on the disk ([`Recorder::news`]); trouble with the disk ends the recording for a while, never
 //! the membership.
 
 mod codec;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::addr::RawAddr;
 use crate::serf::keys::{KeyBytes, KeyOp, KeyringResult};
-use crate::serf::memory::{Memory, Record};
+use crate::serf::memory::{Commit, Memory, Record};
 use crate::serf::{Answer, Command, Event, QueryKey, QueryUpdate, Tags};
 use crate::swim::profile::Profile;
 use crate::wire::message::{Message, StreamMessage};
@@ -43,7 +43,8 @@ pub struct NodeConfig {
     pub disable_coordinates: bool,
     /// What it knew when it ended last; the default for a node that has never been before.
     pub memory: Memory,
-    /// Whether to tell by [`Effect::Record`] what must be remembered.
+    /// Whether there is a store, which is told by [`Effect::Record`] and [`Effect::Commit`] what must be
+    /// remembered. What shows more than is stored waits for it then.
     pub records: bool,
     /// The seed of all randomness.
     pub seed: u64,
@@ -103,8 +104,9 @@ pub enum Input<'a> {
         /// Its messages.
         messages: &'a [Message<'a>],
     },
-    /// An inbound stream delivered its message. The node replies at once with [`Effect::Reply`],
-    /// or never: when no reply stands among the effects, the driver closes the stream.
+    /// An inbound stream delivered its message. The node replies with [`Effect::Reply`] or never: when no
+    /// reply stands among the effects, and none waits ([`super::Node::holds_reply`]), the driver closes the
+    /// stream.
     Stream {
         /// Who dialled.
         from: SocketAddr,
@@ -133,6 +135,8 @@ pub enum Input<'a> {
         /// How it went.
         result: KeyringResult,
     },
+    /// The store has news.
+    Store(StoreNews),
     /// A user asks for something.
     Command {
         /// Names the command in the answer.
@@ -140,6 +144,18 @@ pub enum Input<'a> {
         /// What is asked.
         command: Command,
     },
+}
+
+/// What a store tells the node that it records for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreNews {
+    /// All commits up to this one are on the disk.
+    Stored(u64),
+    /// What was told and is not stored is lost, and nothing is recorded for now.
+    Fails,
+    /// It begins anew: everything must be told again. What was told before is not kept, where it is not
+    /// stored already.
+    WantsEverything,
 }
 
 /// What a node wants done.
@@ -196,8 +212,10 @@ pub enum Effect {
         /// With which key; empty for a listing.
         key: KeyBytes,
     },
-    /// Remember this over a restart. [`super::Node::marks`] goes with the records.
+    /// Remember this over a restart, with the next commit.
     Record(Record),
+    /// Store what was recorded since the last commit.
+    Commit(Commit),
     /// The node lost its name to another (B11) and must end without leaving.
     LostName,
 }

@@ -7,6 +7,7 @@ impl Node {
     pub fn lengths(&self) -> Vec<(&'static str, usize)> {
         let own = [
             ("effects", self.effects.len()),
+            ("effects held back", self.hold.waiting()),
             ("waits for broadcasts", self.waits.len()),
             ("joins to answer", self.joins.len()),
             ("key commands to answer", self.key_commands.len()),
