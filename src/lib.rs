@@ -4,8 +4,8 @@ pub mod agent;
 pub mod cli;
 pub mod driver;
 pub mod events;
+pub mod go;
 #[cfg(test)]
 mod logged;
-pub mod os_error;
 pub mod rpc;
 pub mod snapshot;

@@ -1,9 +1,11 @@
 //! What the nodes want done, carried out.
 
+use std::sync::Arc;
+
 use super::agenda::Happening;
 use super::{HostId, World};
 use fyrd_core::node::{Effect, Input, Node};
-use fyrd_core::serf::{Command, Event, keys};
+use fyrd_core::serf::{Command, Event, keyring};
 
 impl World {
     pub(super) fn input(&mut self, id: HostId, input: Input<'_>) {
@@ -49,18 +51,16 @@ impl World {
                 self.trace
                     .note(now, "event", id.0, format!("{event:?}").as_bytes());
                 let host = &mut self.hosts[id.0];
+                host.events.push((now, Arc::clone(&event)));
                 if let (Event::Query { ltime, id: query, .. }, Some(payload)) =
-                    (&event, host.responder.clone())
+                    (&*event, host.responder.clone())
                 {
                     let respond = Command::Respond {
                         ltime: *ltime,
                         id: *query,
                         payload,
                     };
-                    host.events.push((now, event));
                     self.command(id, respond);
-                } else {
-                    host.events.push((now, event));
                 }
             }
             Effect::QueryUpdate(update) => self.hosts[id.0].updates.push((now, update)),
@@ -69,7 +69,7 @@ impl World {
                 assert!(earlier.is_none(), "{command:?} was answered twice");
             }
             Effect::Keyring { id: change, op, key } => {
-                let result = keys::apply(self.hosts[id.0].envelope.keyring_mut().as_mut(), op, &key);
+                let result = keyring::apply(self.hosts[id.0].envelope.keyring_mut().as_mut(), op, &key);
                 let now = self.local_time(id);
                 if let Some(node) = self.hosts[id.0].node.as_mut() {
                     node.handle(now, Input::Keyring { id: change, result });

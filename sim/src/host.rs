@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::disk::Store;
@@ -55,7 +56,7 @@ pub struct Host {
     /// What its node is started with. The seed is replaced at each start.
     pub config: NodeConfig,
     /// All events, in order.
-    pub events: Vec<(Time, Event)>,
+    pub events: Vec<(Time, Arc<Event>)>,
     /// The answers to commands.
     pub answers: BTreeMap<CommandId, (Time, Answer)>,
     /// What came in for queries of this node.
@@ -160,7 +161,7 @@ impl Host {
 
     /// The names and payloads of all user events, in the order in which they came.
     pub fn user_events(&self) -> Vec<(String, Vec<u8>)> {
-        let events = self.events.iter().filter_map(|(_, event)| match event {
+        let events = self.events.iter().filter_map(|(_, event)| match &**event {
             Event::User { name, payload, .. } => Some((name.clone(), payload.clone())),
             _ => None,
         });
@@ -169,7 +170,7 @@ impl Host {
 
     /// The names of all queries that were delivered here.
     pub fn queries(&self) -> Vec<String> {
-        let events = self.events.iter().filter_map(|(_, event)| match event {
+        let events = self.events.iter().filter_map(|(_, event)| match &**event {
             Event::Query { name, .. } => Some(name.clone()),
             _ => None,
         });

@@ -1,10 +1,10 @@
-//! Which address to bind to and which to announce (protocol.md A23, surface.md 2.3).
+//! Which address to bind to and which to announce (docs/compatibility.md#addresses).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 
 use if_addrs::Interface;
 
-use crate::os_error;
+use crate::go;
 use fyrd_core::addr::is_windows_path;
 use fyrd_core::serf::RawAddr;
 
@@ -85,27 +85,11 @@ fn parse_port(port: &str) -> Result<u16, String> {
 fn look_up(host: &str, port: u16) -> Result<SocketAddr, String> {
     let found: Vec<SocketAddr> = (host, port)
         .to_socket_addrs()
-        .map_err(|e| lookup_error(host, &e))?
+        .map_err(|e| go::lookup_error(host, &e))?
         .collect();
     let best = found.iter().find(|addr| addr.is_ipv4()).or(found.first());
     best.copied()
         .ok_or_else(|| format!("lookup {host}: no such host"))
-}
-
-/// Why a name could not be looked up, in Serf's words.
-pub fn lookup_error(host: &str, error: &std::io::Error) -> String {
-    let text = os_error::text(error);
-    let reason = text
-        .split_once("information: ")
-        .map_or(text.as_str(), |(_, reason)| reason);
-    match reason {
-        // The resolver's words for a name that does not exist, or has no address.
-        "Name or service not known"
-        | "No address associated with hostname"
-        | "nodename nor servname provided, or not known"
-        | "no such host is known." => format!("lookup {host}: no such host"),
-        other => format!("lookup {host}: {other}"),
-    }
 }
 
 fn scope_id(zone: &str) -> Option<u32> {
@@ -118,7 +102,7 @@ fn scope_id(zone: &str) -> Option<u32> {
 /// The addresses of an interface; the error is a line for the user.
 pub fn interface_addresses(name: &str) -> Result<Vec<IpAddr>, String> {
     let all =
-        if_addrs::get_if_addrs().map_err(|e| format!("Invalid network interface: {}", os_error::text(&e)))?;
+        if_addrs::get_if_addrs().map_err(|e| format!("Invalid network interface: {}", go::os_error(&e)))?;
     let addresses: Vec<IpAddr> = all.iter().filter(|i| i.name == name).map(Interface::ip).collect();
     match addresses.is_empty() {
         // An interface without any address is not in the list.
@@ -159,7 +143,7 @@ pub fn announced(bound: IpAddr) -> Result<RawAddr, String> {
     if bound != IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
         return Ok(RawAddr::from(bound));
     }
-    let interfaces = if_addrs::get_if_addrs().map_err(|e| os_error::text(&e))?;
+    let interfaces = if_addrs::get_if_addrs().map_err(|e| go::os_error(&e))?;
     let addresses: Vec<IpAddr> = interfaces.iter().map(Interface::ip).collect();
     let private = pick_private(&addresses)
         .ok_or("No private IP address found, and explicit IP not provided; give -bind or -advertise")?;

@@ -1,4 +1,4 @@
-//! Joins: from what a user writes to addresses, and the errors back (protocol.md A14).
+//! Joins: from what a user writes to addresses, and the errors back (docs/protocol.md#a14-joining).
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 
 use super::{Agent, address};
 use crate::driver::Stopped;
-use fyrd_core::duration::GoDuration;
+use crate::go;
 use fyrd_core::serf::{Answer, Command, JoinTarget};
 
 impl Agent {
@@ -82,7 +82,7 @@ impl Agent {
                 return Err(());
             }
             let nanos = i64::try_from(every.as_nanos()).unwrap_or(i64::MAX);
-            warn!(target: "agent", "Join failed: {reason}, retrying in {}", GoDuration { nanos });
+            warn!(target: "agent", "Join failed: {reason}, retrying in {}", go::Duration { nanos });
             tokio::time::sleep(every).await;
         }
     }
@@ -119,7 +119,7 @@ pub(super) async fn resolve(text: &str, default_port: u16) -> Result<Vec<JoinTar
     }
     let found = lookup_host((host.as_str(), port))
         .await
-        .map_err(|e| address::lookup_error(&host, &e))?;
+        .map_err(|e| go::lookup_error(&host, &e))?;
     let mut addrs: Vec<SocketAddr> = Vec::new();
     for addr in found {
         if !addrs.contains(&addr) {

@@ -1,5 +1,5 @@
-//! Finding the other members on the same network by multicast DNS (surface.md 2.10), as real Serf does,
-//! so that both kinds find each other.
+//! Finding the other members on the same network by multicast DNS, as Serf does, so that both kinds find each
+//! other (docs/compatibility.md#mdns-discovery).
 //!
 //! An agent asks at its start and each minute who else is there, from a socket of its own, and joins
 //! whom it hears of. Others' questions arrive at a socket of the multicast group and are answered to
@@ -24,7 +24,7 @@ use tracing::{debug, error, info};
 
 use super::Agent;
 use super::join::list_errors;
-use crate::os_error;
+use crate::go;
 use fyrd_core::serf::{Answer, Command, JoinTarget};
 use records::{PACKET_MAX, Reply, Round, Service};
 
@@ -114,7 +114,7 @@ impl Discovery {
                     discovery.group.push(group);
                     discovery.askers.push((asker, targets));
                 }
-                Some(Err(error)) => reasons.push(os_error::text(&error)),
+                Some(Err(error)) => reasons.push(go::os_error(&error)),
             }
         }
         for reason in &reasons {
@@ -221,7 +221,7 @@ async fn send_all(askers: &[(Rc<UdpSocket>, Vec<SocketAddr>)], packet: &[u8]) ->
         for target in targets {
             match socket.send_to(packet, target).await {
                 Ok(_) => sent += 1,
-                Err(error) => reasons.push(format!("write udp {target}: {}", os_error::text(&error))),
+                Err(error) => reasons.push(format!("write udp {target}: {}", go::os_error(&error))),
             }
         }
     }
@@ -278,7 +278,7 @@ async fn listen(socket: Rc<UdpSocket>, service: Rc<Service>, replies: mpsc::Send
         let (len, from) = match socket.recv_from(&mut packet).await {
             Ok(received) => received,
             Err(error) => {
-                debug!(target: "agent.mdns", "cannot receive: {}", os_error::text(&error));
+                debug!(target: "agent.mdns", "cannot receive: {}", go::os_error(&error));
                 sleep(QUIET_TIME).await;
                 continue;
             }
@@ -358,7 +358,7 @@ type Opened = (UdpSocket, UdpSocket, Vec<SocketAddr>);
 
 impl Links {
     fn find(interface: Option<&str>) -> Result<Links, String> {
-        let all = if_addrs::get_if_addrs().map_err(|e| os_error::text(&e))?;
+        let all = if_addrs::get_if_addrs().map_err(|e| go::os_error(&e))?;
         let mut links = Links {
             v4: None,
             has_v4: interface.is_none(),

@@ -5,16 +5,14 @@
 
 use std::any::TypeId;
 use std::ffi::{OsStr, OsString};
-use std::num::IntErrorKind;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::quote::go_quote;
-use fyrd_core::duration::{DurationError, GoDuration};
+use crate::go;
 
 /// A flag that is true when given; a value can only be attached with `=`.
 pub fn boolean(name: &'static str, help: &'static str) -> Arg {
-    scalar(name, help).value_parser(parse_boolean)
+    scalar(name, help).value_parser(go::parse_boolean)
 }
 
 /// A flag with a string; of several the last one counts.
@@ -26,14 +24,14 @@ pub fn string(name: &'static str, value_name: &'static str, help: &'static str) 
 pub fn integer(name: &'static str, value_name: &'static str, help: &'static str) -> Arg {
     scalar(name, help)
         .value_name(value_name)
-        .value_parser(parse_integer)
+        .value_parser(go::parse_integer)
 }
 
 /// A flag with a duration, in Go's notation.
 pub fn duration(name: &'static str, value_name: &'static str, help: &'static str) -> Arg {
     scalar(name, help)
         .value_name(value_name)
-        .value_parser(parse_duration)
+        .value_parser(str::parse::<go::Duration>)
 }
 
 /// A flag that can be given several times and keeps all its strings.
@@ -74,7 +72,7 @@ impl Flags {
     }
 
     /// A duration flag's value, if given.
-    pub fn duration(&self, name: &str) -> Option<GoDuration> {
+    pub fn duration(&self, name: &str) -> Option<go::Duration> {
         self.matches.get_one(name).copied()
     }
 
@@ -217,7 +215,7 @@ fn utf8(word: &OsStr) -> Option<String> {
 }
 
 fn lossy_quote(word: &OsStr) -> String {
-    go_quote(&word.to_string_lossy())
+    go::quote(&word.to_string_lossy())
 }
 
 fn bad(text: String) -> FlagError {
@@ -232,81 +230,31 @@ fn is_boolean(arg: &Arg) -> bool {
 fn check(arg: &Arg, name: &str, value: &str) -> Result<(), FlagError> {
     let kind = arg.get_value_parser().type_id();
     let reason = if kind == TypeId::of::<bool>() {
-        return match parse_boolean(value) {
+        return match go::parse_boolean(value) {
             Ok(_) => Ok(()),
             Err(error) => Err(bad(format!(
                 "invalid boolean value {} for -{name}: {error}",
-                go_quote(value)
+                go::quote(value)
             ))),
         };
     } else if kind == TypeId::of::<i64>() {
-        parse_integer(value).err().map(|error| error.to_string())
-    } else if kind == TypeId::of::<GoDuration>() {
+        go::parse_integer(value).err().map(|error| error.to_string())
+    } else if kind == TypeId::of::<go::Duration>() {
         // Go's flag package hides the reason.
-        parse_duration(value)
+        value
+            .parse::<go::Duration>()
             .err()
-            .map(|_| NumberError::Syntax.to_string())
+            .map(|_| go::NumberError::Syntax.to_string())
     } else {
         None
     };
     match reason {
         Some(reason) => Err(bad(format!(
             "invalid value {} for flag -{name}: {reason}",
-            go_quote(value)
+            go::quote(value)
         ))),
         None => Ok(()),
     }
-}
-
-/// Why a text is no boolean or number, in the words of Go's flag package.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NumberError {
-    /// Not in Go's notation.
-    #[error("parse error")]
-    Syntax,
-    /// Too large.
-    #[error("value out of range")]
-    Range,
-}
-
-/// Reads a boolean as Go's `strconv.ParseBool`.
-pub fn parse_boolean(text: &str) -> Result<bool, NumberError> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(NumberError::Syntax),
-    }
-}
-
-/// Reads an integer as Go's `strconv.ParseInt` with base 0: `0x`, `0o`, `0b` or a leading `0` name the
-/// base, and underscores may divide digits.
-pub fn parse_integer(text: &str) -> Result<i64, NumberError> {
-    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let lower = unsigned.to_ascii_lowercase();
-    let (base, digits) = match lower.as_bytes() {
-        [b'0', b'x', ..] => (16, lower.get(2..)),
-        [b'0', b'o', ..] => (8, lower.get(2..)),
-        [b'0', b'b', ..] => (2, lower.get(2..)),
-        [b'0', _, ..] => (8, lower.get(1..)),
-        _ => (10, Some(lower.as_str())),
-    };
-    let digits = digits.unwrap_or_default();
-    let after_prefix = base != 10;
-    let misplaced =
-        digits.ends_with('_') || digits.contains("__") || (!after_prefix && digits.starts_with('_'));
-    if misplaced || digits.starts_with(['-', '+']) {
-        return Err(NumberError::Syntax);
-    }
-    let sign = if text.starts_with('-') { "-" } else { "" };
-    let plain = format!("{sign}{}", digits.replace('_', ""));
-    i64::from_str_radix(&plain, base).map_err(|error| match error.kind() {
-        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => NumberError::Range,
-        _ => NumberError::Syntax,
-    })
-}
-
-fn parse_duration(text: &str) -> Result<GoDuration, DurationError> {
-    text.parse()
 }
 
 #[cfg(test)]
@@ -392,7 +340,7 @@ mod tests {
         assert_eq!(flags.integer("factor"), Some(16));
         assert_eq!(
             flags.duration("timeout"),
-            Some(GoDuration { nanos: 1_500_000_000 })
+            Some(go::Duration { nanos: 1_500_000_000 })
         );
     }
 
@@ -440,41 +388,13 @@ mod tests {
         }
     }
 
-    #[test]
-    fn integers_in_go_notation() {
-        let cases = [
-            ("0", Ok(0)),
-            ("-7", Ok(-7)),
-            ("+7", Ok(7)),
-            ("017", Ok(15)),
-            ("0o17", Ok(15)),
-            ("0b101", Ok(5)),
-            ("0XfF", Ok(255)),
-            ("1_000", Ok(1000)),
-            ("0x_ff", Ok(255)),
-            ("-9223372036854775808", Ok(i64::MIN)),
-            ("9223372036854775808", Err(NumberError::Range)),
-            ("", Err(NumberError::Syntax)),
-            ("-", Err(NumberError::Syntax)),
-            ("--1", Err(NumberError::Syntax)),
-            ("08", Err(NumberError::Syntax)),
-            ("0x", Err(NumberError::Syntax)),
-            ("1__0", Err(NumberError::Syntax)),
-            ("_1", Err(NumberError::Syntax)),
-            ("1.0", Err(NumberError::Syntax)),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(parse_integer(text), expected, "{text}");
-        }
-    }
-
     proptest! {
         #[test]
         fn never_panics(words: Vec<String>) {
             let words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
             let _ = parse(command(), &words);
             for word in &words {
-                let _ = parse_integer(&word.to_string_lossy());
+                let _ = go::parse_integer(&word.to_string_lossy());
             }
         }
     }

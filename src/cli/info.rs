@@ -7,9 +7,8 @@ use clap::{Arg, Command};
 use serde::Serialize;
 
 use super::flags::Flags;
-use super::json::go_json;
-use super::quote::go_quote;
 use super::{Failure, Terminal, flags, rpc};
+use crate::go;
 
 type Stats = BTreeMap<String, BTreeMap<String, String>>;
 
@@ -63,7 +62,7 @@ impl Format {
             Some("json") => Ok(Format::Json),
             Some(other) => Err(Failure::Error(format!(
                 "Encoding error: Invalid output format {}",
-                go_quote(other)
+                go::quote(other)
             ))),
         }
     }
@@ -76,7 +75,7 @@ impl Format {
         match self {
             Format::Text => Ok(text()),
             Format::Json => {
-                go_json(value).map_err(|error| Failure::Error(format!("Encoding error: {error}")))
+                go::json(value).map_err(|error| Failure::Error(format!("Encoding error: {error}")))
             }
         }
     }

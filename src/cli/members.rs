@@ -150,7 +150,7 @@ fn json(members: &[Member]) -> JsonMembers<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::json::go_json;
+    use crate::go;
 
     fn member(name: &str, tags: &[(&str, &str)]) -> Member {
         Member {
@@ -207,8 +207,8 @@ mod tests {
 
     #[test]
     fn json_of_members() {
-        assert_eq!(go_json(&json(&[])).unwrap(), "{\n  \"members\": null\n}");
-        let text = go_json(&json(&[member("a<b", &[])])).unwrap();
+        assert_eq!(go::json(&json(&[])).unwrap(), "{\n  \"members\": null\n}");
+        let text = go::json(&json(&[member("a<b", &[])])).unwrap();
         assert!(
             text.starts_with("{\n  \"members\": [\n    {\n      \"name\": \"a\\u003cb\",\n"),
             "{text}"

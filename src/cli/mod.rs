@@ -2,10 +2,9 @@
 //! help, action and output.
 //!
 //! Results and a command's own errors go to the standard output; only help that was asked for and the
-//! flag parser's one-line errors go to the standard error (surface.md 1.1).
+//! flag parser's one-line errors go to the standard error (docs/compatibility.md#the-dispatcher).
 
 pub mod flags;
-pub mod quote;
 
 mod agent;
 mod event;
@@ -13,7 +12,6 @@ mod force_leave;
 mod help;
 mod info;
 mod join;
-mod json;
 mod keygen;
 mod keys;
 mod leave;

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 
 use clap::Command;
 
-use super::quote::{go_bytes, go_quote};
 use super::{FAILED, Failure, Terminal, flags, rpc};
+use crate::go;
 use crate::rpc::client::{Client, Record};
 use crate::rpc::records::EventRecord;
 use crate::rpc::types::Member;
@@ -67,23 +67,23 @@ fn describe(event: &EventRecord) -> String {
     let fields: Vec<(&str, String)> = match event {
         EventRecord::Member(event) => {
             vec![
-                ("Event", go_quote(&event.event)),
+                ("Event", go::quote(&event.event)),
                 ("Members", members(&event.members)),
             ]
         }
         EventRecord::User(event) => vec![
             ("Coalesce", event.coalesce.to_string()),
-            ("Event", go_quote(&event.event)),
+            ("Event", go::quote(&event.event)),
             ("LTime", number(event.l_time)),
-            ("Name", go_quote(&event.name)),
-            ("Payload", go_bytes("[]byte", &event.payload)),
+            ("Name", go::quote(&event.name)),
+            ("Payload", go::bytes("[]byte", &event.payload)),
         ],
         EventRecord::Query(event) => vec![
-            ("Event", go_quote(&event.event)),
+            ("Event", go::quote(&event.event)),
             ("ID", number(event.id)),
             ("LTime", number(event.l_time)),
-            ("Name", go_quote(&event.name)),
-            ("Payload", go_bytes("[]byte", &event.payload)),
+            ("Name", go::quote(&event.name)),
+            ("Payload", go::bytes("[]byte", &event.payload)),
         ],
     };
     let lines: Vec<String> = fields
@@ -112,19 +112,19 @@ fn member(member: &Member) -> String {
     let tags: Vec<String> = member
         .tags
         .iter()
-        .map(|(key, value)| format!("{}:{}", go_quote(key), go_quote(value)))
+        .map(|(key, value)| format!("{}:{}", go::quote(key), go::quote(value)))
         .collect();
     let fields = [
-        ("Addr", go_bytes("[]uint8", &member.addr)),
+        ("Addr", go::bytes("[]uint8", &member.addr)),
         ("DelegateCur", number(member.delegate_cur.into())),
         ("DelegateMax", number(member.delegate_max.into())),
         ("DelegateMin", number(member.delegate_min.into())),
-        ("Name", go_quote(&member.name)),
+        ("Name", go::quote(&member.name)),
         ("Port", number(member.port.into())),
         ("ProtocolCur", number(member.protocol_cur.into())),
         ("ProtocolMax", number(member.protocol_max.into())),
         ("ProtocolMin", number(member.protocol_min.into())),
-        ("Status", go_quote(&member.status)),
+        ("Status", go::quote(&member.status)),
         (
             "Tags",
             format!("map[interface {{}}]interface {{}}{{{}}}", tags.join(", ")),
@@ -132,7 +132,7 @@ fn member(member: &Member) -> String {
     ];
     let fields: Vec<String> = fields
         .iter()
-        .map(|(key, value)| format!("{}:{value}", go_quote(key)))
+        .map(|(key, value)| format!("{}:{value}", go::quote(key)))
         .collect();
     format!("map[interface {{}}]interface {{}}{{{}}}", fields.join(", "))
 }

@@ -7,8 +7,8 @@ use clap::Command;
 use serde::Serialize;
 
 use super::flags::Flags;
-use super::json::go_json;
 use super::{FAILED, Failure, Terminal, flags, rpc};
+use crate::go;
 use crate::rpc::client::{Client, Record};
 use crate::rpc::records::{QueryRecord, QueryRecordKind};
 use crate::rpc::types::QueryRequest;
@@ -170,7 +170,7 @@ impl Printer {
     fn finish(self, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         if let Some(json) = self.json {
             terminal
-                .line(go_json(&json).map_err(|error| Failure::Error(format!("Encoding error: {error}")))?);
+                .line(go::json(&json).map_err(|error| Failure::Error(format!("Encoding error: {error}")))?);
             return Ok(());
         }
         if self.acks_wanted {

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 
 use clap::Command;
 
-use super::quote::go_quote;
 use super::{Failure, Terminal, flags, rpc};
+use crate::go;
 use crate::rpc::types::Coordinate;
 
 pub(super) fn define() -> Command {
@@ -57,7 +57,10 @@ pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(),
 }
 
 fn unknown(name: &str) -> Failure {
-    Failure::Error(format!("Could not find a coordinate for node {}", go_quote(name)))
+    Failure::Error(format!(
+        "Could not find a coordinate for node {}",
+        go::quote(name)
+    ))
 }
 
 /// Distance of the Euclidean parts plus both heights; plus both adjustments, if that stays positive.

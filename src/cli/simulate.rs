@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use clap::Command;
 
 use super::info::Format;
-use super::quote::go_quote;
 use super::{Failure, Terminal, flags};
 use crate::agent::files::read_profile;
+use crate::go;
 use fyrd_core::bounds::SIMULATED_NODES_MAX;
 use fyrd_sim::quantiles::Quantiles;
 use fyrd_sim::trial::{Network, Progress, Report, Traffic, Trial};
@@ -58,7 +58,7 @@ pub(super) fn define() -> Command {
 pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(), Failure> {
     let flags = flags::parse(define(), words)?;
     if let Some(word) = flags.words().first() {
-        let word = go_quote(&word.to_string_lossy());
+        let word = go::quote(&word.to_string_lossy());
         return Err(Failure::Error(format!("Unexpected argument: {word}")));
     }
     // A wrong format is told before the work, not after it.
@@ -101,7 +101,7 @@ fn trial(flags: &flags::Flags) -> Result<Trial, String> {
         "wan" => Network::Wan,
         "regions" => Network::Regions,
         other => {
-            let other = go_quote(other);
+            let other = go::quote(other);
             return Err(format!("Invalid -network={other}: must be lan, wan or regions"));
         }
     };
@@ -117,7 +117,7 @@ fn trial(flags: &flags::Flags) -> Result<Trial, String> {
         loss: loss.ok_or_else(|| {
             format!(
                 "Invalid -loss={}: must be a share from 0 to {LOSS_MAX}, such as 0.02",
-                go_quote(text)
+                go::quote(text)
             )
         })?,
         kill: kill as usize,

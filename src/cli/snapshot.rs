@@ -1,8 +1,8 @@
 //! `snapshot`: shows what an agent would go on from after a restart, and writes it for Serf's own agent.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use serde::Serialize;
 
 use super::flags::Flags;
 use super::info::Format;
-use super::quote::go_quote;
 use super::{Failure, Terminal, flags, table};
-use crate::os_error;
+use crate::go;
 use crate::snapshot::serf_text::{self, Reading, Warnings};
 use fyrd_core::node::memory::{MemberRecord, Memory};
 use fyrd_core::serf::{Tags, tags};
 use fyrd_core::time::Time;
+use fyrd_keys::replace::{Access, replace};
 
 pub(super) fn define() -> Command {
     Command::new("snapshot")
@@ -83,7 +83,7 @@ fn export(terminal: &mut Terminal<'_>, flags: &Flags, path: &Path) -> Result<(),
         Some(other) => {
             return Err(Failure::Error(format!(
                 "Error: Unknown format {} of an export; there is 'serf'",
-                go_quote(other)
+                go::quote(other)
             )));
         }
     }
@@ -103,7 +103,7 @@ fn export(terminal: &mut Terminal<'_>, flags: &Flags, path: &Path) -> Result<(),
     }
     let exported = serf_text::write(&snapshot.memory, snapshot.left);
     for name in &exported.left_out {
-        let name = go_quote(name);
+        let name = go::quote(name);
         terminal.help(&format!(
             "Warning: Serf's form has no place for the member {name}\n"
         ));
@@ -118,26 +118,14 @@ fn export(terminal: &mut Terminal<'_>, flags: &Flags, path: &Path) -> Result<(),
     Ok(())
 }
 
-/// Writes a file as a whole or not at all: to a temporary file beside it, which then takes its place.
-fn write(path: &Path, text: &str, replace: bool) -> Result<(), String> {
+/// Writes a file as a whole or not at all.
+fn write(path: &Path, text: &str, force: bool) -> Result<(), String> {
     let shown = path.display();
-    if !replace && path.symlink_metadata().is_ok() {
+    if !force && path.symlink_metadata().is_ok() {
         return Err(format!("Error: '{shown}' exists; use -force to replace it"));
     }
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".tmp-{}", std::process::id()));
-    let write = || -> io::Result<()> {
-        let mut file = File::create_new(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        drop(file);
-        fs::rename(&temporary, path)
-    };
-    write().map_err(|error| {
-        // What there is of it only takes room, which is perhaps what was missing.
-        let _ = fs::remove_file(&temporary);
-        format!("Error writing '{shown}': {}", os_error::text(&error))
-    })
+    replace(path, Access::Usual, |file| file.write_all(text.as_bytes()))
+        .map_err(|error| format!("Error writing '{shown}': {}", go::os_error(&error.source)))
 }
 
 /// Whose form a snapshot has.
@@ -174,7 +162,7 @@ struct Store {
 impl Snapshot {
     /// A store is a folder, Serf's snapshot a file.
     fn read(path: &Path) -> Result<Snapshot, Failure> {
-        let found = fs::metadata(path).map_err(|error| failed(path, &os_error::text(&error)))?;
+        let found = fs::metadata(path).map_err(|error| failed(path, &go::os_error(&error)))?;
         if found.is_dir() {
             Snapshot::read_store(path)
         } else {

@@ -20,7 +20,7 @@ pub struct Stopped;
 pub(super) enum Request {
     Command(Command, oneshot::Sender<Answer>),
     Read(Box<dyn FnOnce(&Node) + Send>),
-    Subscribe(mpsc::Sender<Event>),
+    Subscribe(mpsc::Sender<Arc<Event>>),
     SubscribeQueries(mpsc::Sender<QueryUpdate>),
     TakeMeasures(oneshot::Sender<(SwimMeasures, SerfMeasures)>),
     Stop,
@@ -67,7 +67,7 @@ impl Handle {
 
     /// All events from now on. Up to `capacity` wait for the subscriber; what comes on top is dropped
     /// and counted.
-    pub async fn subscribe(&self, capacity: usize) -> Result<mpsc::Receiver<Event>, Stopped> {
+    pub async fn subscribe(&self, capacity: usize) -> Result<mpsc::Receiver<Arc<Event>>, Stopped> {
         let (events, receiver) = mpsc::channel(capacity.max(1));
         self.send(Request::Subscribe(events)).await?;
         Ok(receiver)

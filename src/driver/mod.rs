@@ -14,7 +14,6 @@
 //! runs in this task as well: at about a gigabyte a second even the largest message (20 MiB) holds
 //! the loop for some 20 ms, and usual ones (below 100 kB) for no time that matters.
 
-mod error_text;
 mod gate;
 mod handle;
 mod keyring;
@@ -39,7 +38,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::os_error;
+use crate::go;
 use crate::snapshot::Recorder;
 use fyrd_core::bounds;
 use fyrd_core::envelope::{Envelope, Unopened};
@@ -121,7 +120,7 @@ pub struct Driver {
     last_stream: u64,
     /// Inbound streams that the node may still reply to.
     replies: HashMap<StreamId, oneshot::Sender<Vec<u8>>>,
-    event_subscribers: Vec<mpsc::Sender<Event>>,
+    event_subscribers: Vec<mpsc::Sender<Arc<Event>>>,
     query_subscribers: Vec<mpsc::Sender<QueryUpdate>>,
     ledger: Arc<Ledger>,
     recorder: Option<Recorder>,
@@ -359,7 +358,7 @@ impl Driver {
             self.receive_errors_in_row = 0;
             self.rest_until = Some(Instant::now() + bounds::RECEIVE_PAUSE);
         }
-        let reason = os_error::text(error);
+        let reason = go::os_error(error);
         self.ledger
             .peer_error(format_args!("Error reading UDP packet: {reason}"));
     }

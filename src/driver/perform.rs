@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
@@ -14,7 +15,7 @@ use super::ledger::count;
 use super::sockets::{plain, to_socket_family};
 use super::streams::{Exchange, News, exchange};
 use super::{Driver, Ended};
-use crate::os_error;
+use crate::go;
 use fyrd_core::bounds;
 use fyrd_core::envelope::{Nonce, Received};
 use fyrd_core::node::{CommandId, Effect, ExchangeId, Input, StreamId};
@@ -76,7 +77,7 @@ impl Driver {
                 let packet = packet.to_vec();
                 self.postpone(target, packet);
             }
-            Err(error) => self.send_failed(to, &os_error::text(&error)),
+            Err(error) => self.send_failed(to, &go::os_error(&error)),
         }
     }
 
@@ -99,7 +100,7 @@ impl Driver {
             match self.udp.try_send_to(packet, to) {
                 Ok(len) => self.ledger.sent(len),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => self.send_failed(plain(to), &os_error::text(&error)),
+                Err(error) => self.send_failed(plain(to), &go::os_error(&error)),
             }
             self.unsent.pop_front();
         }
@@ -288,7 +289,7 @@ impl Driver {
         self.feed(Input::Command { id, command });
     }
 
-    fn publish(&mut self, event: Event) {
+    fn publish(&mut self, event: Arc<Event>) {
         let lost = publish_to(&mut self.event_subscribers, &event);
         for _ in 0..lost {
             count(&self.ledger.counters.events_dropped);

@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UdpSocket};
 
-use crate::os_error;
+use crate::go;
 use fyrd_core::bounds;
 
 /// The sockets of one agent.
@@ -82,7 +82,7 @@ impl BindError {
             transport,
             addr,
             step,
-            reason: os_error::text(error),
+            reason: go::os_error(error),
             in_use,
         }
     }

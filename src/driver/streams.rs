@@ -16,11 +16,10 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::error_text;
 use super::gate::{Gate, Pass};
 use super::ledger::{Ledger, count};
 use super::sockets::plain;
-use crate::os_error;
+use crate::go;
 use fyrd_core::bounds;
 use fyrd_core::envelope::{Assembly, Received, Unreadable};
 use fyrd_core::node::ExchangeId;
@@ -88,7 +87,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Shared) {
                 streams.spawn(serve(stream, from, pass, shared.clone()));
             }
             Err(error) => {
-                let reason = os_error::text(&error);
+                let reason = go::os_error(&error);
                 shared
                     .ledger
                     .peer_error(format_args!("Error accepting TCP connection: {reason}"));
@@ -141,14 +140,14 @@ async fn converse(
     };
     let (_permit, mut stream) = timeout_at(deadline, dial)
         .await
-        .map_err(|_| error_text::dial_timeout_text(to))?
-        .map_err(|error| error_text::dial_text(to, &error))?;
+        .map_err(|_| go::dial_timeout(to))?
+        .map_err(|error| go::dial_error(to, &error))?;
     shared.ledger.traffic().tcp_connected += 1;
     let ends = (stream.local_addr().map_or(to, plain), to);
     timeout_at(deadline, stream.write_all(bytes))
         .await
-        .map_err(|_| error_text::transfer_timeout_text("write", ends))?
-        .map_err(|error| error_text::transfer_text("write", ends, &error))?;
+        .map_err(|_| go::transfer_timeout("write", ends))?
+        .map_err(|error| go::transfer_error("write", ends, &error))?;
     shared.ledger.traffic().tcp_sent.add(bytes.len() as f64);
     if !expect_reply {
         // All is written; a peer that is gone meanwhile would not have told us anyway.
@@ -158,9 +157,9 @@ async fn converse(
     // The answering side sends no label, though its encryption covers ours.
     let reading = read_message(&mut stream, None, shared.encrypted, pass);
     match timeout_at(deadline, reading).await {
-        Err(_) => Err(error_text::transfer_timeout_text("read", ends)),
+        Err(_) => Err(go::transfer_timeout("read", ends)),
         Ok(Ok(reply)) => Ok(Some(reply)),
-        Ok(Err(Unread::Io(error))) => Err(error_text::transfer_text("read", ends, &error)),
+        Ok(Err(Unread::Io(error))) => Err(go::transfer_error("read", ends, &error)),
         Ok(Err(Unread::Nothing)) => Err("EOF".to_owned()),
         Ok(Err(Unread::Unreadable(Unreadable::Refused(reason)))) => Err(reason),
         Ok(Err(Unread::Unreadable(Unreadable::Dropped(reason)))) => Err(format!("{reason} from={to}")),
@@ -183,7 +182,7 @@ async fn serve(mut stream: TcpStream, from: SocketAddr, mut pass: Pass, shared: 
         // A port check connects and goes.
         Ok(Err(Unread::Nothing)) => return,
         Ok(Err(Unread::Unreadable(Unreadable::Dropped(reason)))) => return refuse(ledger, from, &reason),
-        Ok(Err(Unread::Io(error))) => return refuse(ledger, from, &os_error::text(&error)),
+        Ok(Err(Unread::Io(error))) => return refuse(ledger, from, &go::os_error(&error)),
         Err(_) => return refuse(ledger, from, "i/o timeout"),
     };
     let answering = async {

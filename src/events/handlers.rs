@@ -1,7 +1,7 @@
 //! Event handlers: each runs its script once an event, in order, from a queue of its own.
 //!
-//! A slow script delays neither gossip nor another handler. Its events wait, up to a bound; what comes on
-//! top is dropped, counted and logged.
+//! A slow script delays neither gossip nor another handler: its events wait, up to a bound, and more of them
+//! are dropped, counted and logged.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use super::filter::{HandlerSpec, kind};
 use super::script::{self, Failure, Script};
 use crate::driver::Handle;
 use fyrd_core::bounds::HANDLER_QUEUE;
-use fyrd_core::serf::{Answer, Command, Event};
+use fyrd_core::serf::{Answer, Command, Event, Member, MemberEventKind, Tags};
 
 /// How often at most one handler's drops are logged.
 const DROP_LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -36,12 +36,14 @@ pub struct Handlers {
 struct Surroundings {
     node: Handle,
     name: String,
+    /// This node's tags, as the last event about itself showed them.
+    tags: RefCell<Tags>,
     time_limit: Cell<Option<Duration>>,
     /// Turns to `true` when scripts have to end.
     stop: watch::Sender<bool>,
 }
 
-/// A handler's near end: its queue, and what it has done.
+/// One handler, for the agent: its queue, and what it has done.
 #[derive(Debug)]
 struct Handler {
     spec: Rc<HandlerSpec>,
@@ -59,7 +61,7 @@ struct Figures {
     dropped: Cell<u64>,
 }
 
-/// A handler's far end, which runs the script.
+/// One handler's task, which runs the script.
 struct Worker {
     surroundings: Rc<Surroundings>,
     spec: Rc<HandlerSpec>,
@@ -74,6 +76,7 @@ impl Handlers {
             surroundings: Rc::new(Surroundings {
                 node,
                 name,
+                tags: RefCell::default(),
                 time_limit: Cell::new(None),
                 stop: watch::Sender::new(false),
             }),
@@ -103,6 +106,16 @@ impl Handlers {
         self.active.replace(new);
     }
 
+    /// Takes this node's own tags from what is told of members: scripts that start from now on see these.
+    pub fn learn_tags(&self, kind: MemberEventKind, members: &[Arc<Member>]) {
+        let me = |member: &&Arc<Member>| *member.name == *self.surroundings.name;
+        if let (MemberEventKind::Join | MemberEventKind::Update, Some(member)) =
+            (kind, members.iter().find(me))
+        {
+            self.surroundings.tags.replace(member.tags.clone());
+        }
+    }
+
     /// Gives an event to every handler that wants it.
     pub fn handle(&self, event: &Arc<Event>) {
         for handler in self.active.borrow().iter() {
@@ -129,7 +142,7 @@ impl Handlers {
         while workers.join_next().await.is_some() {}
     }
 
-    /// Filters and scripts, as clients know them (surface.md 1.4).
+    /// Filters and scripts, as clients know them (docs/compatibility.md#commands).
     pub fn scripts(&self) -> BTreeMap<String, String> {
         let mut scripts = BTreeMap::new();
         for handler in self.active.borrow().iter() {
@@ -229,18 +242,16 @@ impl Worker {
         let Surroundings {
             node,
             name,
+            tags,
             time_limit,
             stop,
         } = &*self.surroundings;
-        // Tags are read anew, for they may have changed while the event waited.
-        let Ok(tags) = node.read(|node| node.tags().clone()).await else {
-            return;
-        };
         let command = self.spec.script.as_str();
         let script = Script {
             command,
             shell: self.spec.shell,
-            variables: environment::variables(event, name, &tags),
+            // The tags may have changed while the event waited.
+            variables: environment::variables(event, name, &tags.borrow()),
             input: environment::input(event),
             time_limit: time_limit.get(),
         };

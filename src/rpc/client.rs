@@ -15,7 +15,7 @@ use super::codec::CodecError;
 use super::dial::dial;
 use super::frame::{FrameReader, MAX_RESPONSE_BYTES};
 use super::types::*;
-use crate::os_error;
+use crate::go;
 
 /// How long connecting may take, and how long the agent may refuse to take a request's bytes.
 /// Answers have no limit: a join or a leave takes as long as it takes.
@@ -290,7 +290,7 @@ impl Client {
         };
         match tokio::time::timeout(DIAL_AND_WRITE_LIMIT, write).await {
             Ok(Ok(())) => Ok(self.last_seq),
-            Ok(Err(error)) => Err(ClientError::Write(os_error::text(&error))),
+            Ok(Err(error)) => Err(ClientError::Write(go::os_error(&error))),
             Err(_) => Err(ClientError::Write("i/o timeout".to_owned())),
         }
     }

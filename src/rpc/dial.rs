@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-use crate::os_error;
+use crate::go;
 use fyrd_core::addr::is_windows_path;
 
 use super::client::Stream;
@@ -58,7 +58,7 @@ pub async fn dial_tcp(address: &str, limit: Duration) -> Result<TcpStream, Strin
 async fn dial_unix(path: &str, limit: Duration) -> Result<Box<dyn Stream>, String> {
     match tokio::time::timeout(limit, tokio::net::UnixStream::connect(path)).await {
         Ok(Ok(stream)) => Ok(Box::new(stream)),
-        Ok(Err(error)) => Err(format!("dial unix {path}: connect: {}", os_error::text(&error))),
+        Ok(Err(error)) => Err(format!("dial unix {path}: connect: {}", go::os_error(&error))),
         Err(_) => Err(format!("dial unix {path}: i/o timeout")),
     }
 }
@@ -90,7 +90,7 @@ async fn dial_any(
     for target in targets {
         let problem = match tokio::time::timeout_at(deadline, TcpStream::connect(target)).await {
             Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => format!("connect: {}", os_error::text(&error)),
+            Ok(Err(error)) => format!("connect: {}", go::os_error(&error)),
             Err(_) => "i/o timeout".to_owned(),
         };
         first.get_or_insert((target.to_string(), problem));

@@ -1,7 +1,7 @@
 //! How entries are written: numbers in big-endian order, texts behind their length.
 //!
-//! Reading is total and bounded, for a disk may say anything. Bytes after the fields known here are fields of
-//! a later minor version and are passed over.
+//! Reading is total and bounded, because a damaged disk may hold anything. Bytes after the known fields belong
+//! to a later minor version and are skipped.
 //!
 //! | tree | key | value |
 //! |---|---|---|
@@ -29,7 +29,7 @@ pub(super) const QUERY: u8 = b'q';
 
 /// What stands in tree `clocks`: the marks, and what the other trees must hold beside them.
 ///
-/// It is written with every batch, so a store whose trees do not sum up to it is no state that ever was.
+/// It is written with every batch, so a store whose trees do not sum up to it is damaged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ledger {
     /// The marks.
@@ -106,16 +106,16 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Whether a node can hold a Lamport time. Peers can push a clock beyond [`MAX_LTIME`], a [`MAX_LTIME_STEP`]
-/// at a time; nobody gets as far beyond it as it is from the beginning.
+/// Whether a node can have accepted a Lamport time. Peers can push a clock beyond [`MAX_LTIME`] by one
+/// [`MAX_LTIME_STEP`] at a time, but in no lifetime to twice its value.
 ///
 /// [`MAX_LTIME_STEP`]: fyrd_core::bounds::MAX_LTIME_STEP
 pub(super) fn believable_ltime(ltime: u64) -> bool {
     ltime <= 2 * MAX_LTIME
 }
 
-/// Whether a node can hold an incarnation. They grow beyond [`MAX_INCARNATION`] likewise, and half of what is
-/// left of the range stays for what comes later.
+/// Whether a node can have accepted an incarnation. They can be pushed beyond [`MAX_INCARNATION`] likewise, and
+/// half of the range above it is kept free for refutations after the restart.
 pub(super) fn believable_incarnation(incarnation: u32) -> bool {
     incarnation <= MAX_INCARNATION + MAX_INCARNATION / 2
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::os_error;
+use crate::go;
 
 /// Why a snapshot cannot be opened. Shown after Serf's prefix `Failed to setup snapshot: failed to open
 /// snapshot: `, and in the words of Go's runtime where the operating system is the reason.
@@ -89,5 +89,5 @@ fn holder(pid: Option<u32>, node: Option<&str>) -> String {
 
 /// The operating system's words. sled copies errors, and of a copy only the kind can be relied on.
 pub(super) fn os_text(error: &io::Error) -> String {
-    os_error::of_kind(error.kind()).map_or_else(|| os_error::text(error), str::to_owned)
+    go::os_error_kind(error.kind()).map_or_else(|| go::os_error(error), str::to_owned)
 }

@@ -1,15 +1,14 @@
-//! The directory of a snapshot: who has it, and which store in it counts.
+//! The directory of a snapshot: which process has locked it, and which store in it is current.
 //!
 //! ```text
 //! PATH/lock         locked while a process has the snapshot
 //! PATH/owner        that process and its node
-//! PATH/current      the name of the store that counts
+//! PATH/current      the name of the current store
 //! PATH/gen-000001/  a store
 //! ```
 //!
 //! A store is never replaced in place: the next generation is written beside it and synced, then `current` is
-//! made to name it, in one rename. Whatever else lies there then is of no use and goes, at once or at the next
-//! start.
+//! made to name it, in one rename. Other generations are removed, at once or at the next start.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
@@ -20,11 +19,11 @@ use std::{process, thread};
 use chrono::Utc;
 
 use super::error::OpenError;
+use fyrd_keys::replace::{Access, is_leftover, parent, replace, sync_directory};
 
 const LOCK: &str = "lock";
 const OWNER: &str = "owner";
 const CURRENT: &str = "current";
-const NEW_CURRENT: &str = "current.new";
 const GENERATION: &str = "gen-";
 
 /// A locked directory. Dropping it releases the lock.
@@ -74,7 +73,7 @@ impl Home {
         &self.path
     }
 
-    /// The stores, the one that counts first, then the others from the newest on.
+    /// The stores, the current one first, then the others from the newest on.
     pub fn generations(&self) -> io::Result<Vec<u32>> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.path)? {
@@ -86,7 +85,7 @@ impl Home {
         Ok(found)
     }
 
-    /// The store that counts, if that can be read.
+    /// The current store, if its name can be read.
     pub fn current(&self) -> Option<u32> {
         let text = fs::read_to_string(self.path.join(CURRENT)).ok()?;
         generation_of(text.strip_suffix('\n')?)
@@ -103,19 +102,23 @@ impl Home {
         Ok(highest.saturating_add(1))
     }
 
-    /// Makes this store the one that counts. It must be on the disk.
+    /// Makes this store the current one. It must be on the disk.
     pub fn switch_to(&self, generation: u32) -> io::Result<()> {
-        let new = self.path.join(NEW_CURRENT);
-        let mut file = File::create(&new)?;
-        writeln!(file, "{GENERATION}{generation:06}")?;
-        file.sync_all()?;
-        drop(file);
-        fs::rename(&new, self.path.join(CURRENT))?;
-        sync_directory(&self.path)
+        let current = self.path.join(CURRENT);
+        replace(&current, Access::Usual, |file| {
+            writeln!(file, "{GENERATION}{generation:06}")
+        })
+        .map_err(|error| error.source)
     }
 
-    /// Removes all stores but this one, as far as that works; the next start tries again.
+    /// Removes all stores but this one, and what never came to name one, as far as that works; the next start
+    /// tries again.
     pub fn clear_except(&self, generation: Option<u32>) {
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            if is_leftover(&entry.file_name(), Path::new(CURRENT)) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
         let others = self.generations().unwrap_or_default();
         for other in others.into_iter().filter(|other| Some(*other) != generation) {
             self.remove(other);
@@ -139,9 +142,11 @@ impl Home {
 fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
     for entry in fs::read_dir(path).map_err(OpenError::io("open", path))? {
         let entry = entry.map_err(OpenError::io("read", path))?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let known = [LOCK, OWNER, CURRENT, NEW_CURRENT].contains(&&*name) || generation_of(&name).is_some();
+        let file_name = entry.file_name();
+        let name = file_name.to_string_lossy();
+        let known = [LOCK, OWNER, CURRENT].contains(&&*name)
+            || is_leftover(&file_name, Path::new(CURRENT))
+            || generation_of(&name).is_some();
         // A file system's own, at the top of a disk made for the snapshot.
         if !known && name != "lost+found" {
             return Err(OpenError::Foreign {
@@ -209,22 +214,6 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
 
 const LINGER: Duration = Duration::from_secs(5);
 const LINGER_STEP: Duration = Duration::from_millis(10);
-
-/// The directory a path is in.
-pub(super) fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    }
-}
-
-/// Has the names in a directory on the disk. Windows does that by itself.
-pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
-    if cfg!(unix) {
-        File::open(path)?.sync_all()?;
-    }
-    Ok(())
-}
 
 /// Copies a directory and those in it.
 pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {

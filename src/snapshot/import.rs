@@ -1,8 +1,8 @@
 //! Moves a text snapshot of Serf in: the store is written beside it, then the two change places.
 //!
-//! `PATH.importing` becomes the snapshot when the text has gone to `PATH.serf-imported`. Whatever instant a
-//! crash picks, the next start either finds the text where it was and begins over, or finds it gone and
-//! the new directory complete, and puts that in place.
+//! First the text is renamed to `PATH.serf-imported`, then `PATH.importing`, which is complete by then, to
+//! `PATH`. After a crash the next start either finds the text in its place and begins again, or finds it moved
+//! and does the second rename.
 
 use std::fs;
 use std::io::ErrorKind;

@@ -15,12 +15,12 @@ use fyrd_core::bounds::{SNAPSHOT_PENDING, SNAPSHOT_STALL};
 use fyrd_core::node::StoreNews;
 use fyrd_core::node::memory::{Commit, Marks, Record};
 
-/// Whether what the node tells is kept.
+/// Whether the node's records are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It is.
+    /// They are.
     Recording,
-    /// It is not, and the disk is tried again from time to time.
+    /// They are not; the disk is tried again from time to time.
     Degraded {
         /// Since when.
         since: SystemTime,
@@ -82,7 +82,7 @@ impl Watch {
     }
 }
 
-/// Takes what the node tells, and has it written. No method blocks.
+/// Takes the node's records, and has them written. No method blocks.
 ///
 /// What one commit closes is written whole or not at all, with the clocks of that moment, so that no record is
 /// ever newer than the clocks beside it. When the channel has no room, commits gather, coalesced into one.
@@ -148,6 +148,7 @@ impl Recorder {
         self.pending.note(record);
         if self.pending.len() > SNAPSHOT_PENDING {
             self.pending.take();
+            // As soon as the thread takes something again, the store begins anew.
             self.overflowed = true;
         }
     }
@@ -175,7 +176,7 @@ impl Recorder {
         if self.gathered == self.pushed || self.open || self.is_lost() {
             return true;
         }
-        // One waits at a time, for what comes after it is better coalesced here.
+        // Only one parcel waits in the channel, so that what comes after it is coalesced here.
         if self.progress.borrow().taken < self.pushed {
             return false;
         }

@@ -20,6 +20,7 @@ use super::{Contents, Loaded, SCHEMA, Settings, import};
 use fyrd_core::bounds::SNAPSHOT_READ;
 use fyrd_core::node::memory::{Marks, Memory, Record};
 use fyrd_core::time::Time;
+use fyrd_keys::replace;
 
 /// Messages to the thread that may wait: one parcel, two that wake it, and the end.
 const CHANNEL: usize = 4;
@@ -75,11 +76,11 @@ pub(super) fn open(settings: Settings, now: Time) -> Result<(Loaded, Recorder), 
 /// Makes the directory.
 fn make_home(path: &Path) -> Result<(), OpenError> {
     fs::create_dir(path).map_err(OpenError::io("open", path))?;
-    let parent = home::parent(path);
-    home::sync_directory(parent).map_err(OpenError::io("sync", parent))
+    let parent = replace::parent(path);
+    replace::sync_directory(parent).map_err(OpenError::io("sync", parent))
 }
 
-/// Writes down that a life begins: nobody has left, and what the last leave forgets is gone.
+/// Records that this node runs again, so has not left, and forgets the members that a leave made it forget.
 fn begin_life(
     home: &Home,
     settings: &Settings,
@@ -161,8 +162,8 @@ struct Pick {
     was_there: bool,
 }
 
-/// Takes the store that counts, or else the newest that is whole, or else what can be saved. Stores that are
-/// damaged are set aside, what is left of unfinished ones is removed.
+/// Picks the current store, or else the newest intact one, or else what can be read of a damaged one. Damaged
+/// stores are set aside, unfinished ones are removed.
 fn pick(home: &Home, now: Time, loaded: &mut Loaded) -> Result<Pick, OpenError> {
     let generations = home.generations().map_err(OpenError::io("read", home.path()))?;
     let current = home.current();
@@ -190,7 +191,7 @@ fn pick(home: &Home, now: Time, loaded: &mut Loaded) -> Result<Pick, OpenError> 
             // Nothing was ever written into it: its beginning was interrupted.
             Err(Trouble::Empty) if Some(generation) != current => home.remove(generation),
             Err(Trouble::Io(error)) if is_refusal(&error) => {
-                // A disk that takes nothing is no reason to forget, nor to stay away.
+                // The disk cannot be written, but perhaps read: then the node starts with what it says.
                 let copied = read_copy(&directory, now).filter(|_| takes_nothing(&error));
                 pick.found = copied.ok_or_else(|| OpenError::io("open", directory)(error))?;
                 return Ok(pick);

@@ -1,10 +1,10 @@
 //! One generation of the store: four sled trees in a directory.
 //!
-//! A batch is one transaction over all trees, with the ledger of `clocks` as its last word, so what a crash
-//! leaves is the state after some batch, never a mixture. Reading checks that against the ledger.
+//! A batch is one transaction over all trees, so a crash leaves the state after some batch, never a mixture.
+//! The ledger in `clocks` is part of it, and reading checks the trees against it.
 //!
-//! sled's own flush leaves the file's size and the disk's cache to the system on Linux, so the file is synced
-//! here as well. sled panics at some damages; all calls run behind [`guarded`].
+//! On Linux, sled's own flush syncs neither the size of the file nor the disk's cache, so the file is synced
+//! here as well. sled panics at some kinds of damage, so all calls run behind [`guarded`].
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -25,6 +25,7 @@ use super::{SCHEMA, home};
 use fyrd_core::bounds::{MAX_LTIME, MAX_MEMBERS, NAME_MAX, SNAPSHOT_CACHE, SNAPSHOT_ENTRIES_MAX};
 use fyrd_core::node::memory::{Marks, Memory};
 use fyrd_core::time::Time;
+use fyrd_keys::replace::sync_directory;
 
 /// Why a store does not work.
 #[derive(Debug)]
@@ -235,7 +236,7 @@ impl Store {
 
     /// Makes sure that the directory itself is on the disk, once after its files have been made.
     pub fn sync_directory(&self) -> Result<(), Trouble> {
-        Ok(home::sync_directory(&self.dir)?)
+        Ok(sync_directory(&self.dir)?)
     }
 
     /// Copies all entries and the ledger into a store that has just begun.

@@ -1,12 +1,12 @@
-//! The door's vocabulary: what a node is told, and what it wants done.
+//! What a node is told: its configuration, and then one [`Input`] after the other.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use crate::addr::RawAddr;
-use crate::serf::keys::{KeyBytes, KeyOp, KeyringResult};
-use crate::serf::memory::{Commit, Memory, Record};
-use crate::serf::{Answer, Command, Event, QueryKey, QueryUpdate, Tags};
+use crate::serf::keyring::KeyringResult;
+use crate::serf::memory::Memory;
+use crate::serf::{Command, CommandId, KeyringId, Tags};
+use crate::swim::delegate::{ExchangeId, StreamId};
 use crate::swim::profile::Profile;
 use crate::wire::message::{Message, StreamMessage};
 
@@ -37,14 +37,15 @@ pub struct NodeConfig {
     pub query_size_limit: usize,
     /// Limit of an encoded query response.
     pub query_response_size_limit: usize,
-    /// Whether to give way when another node holds our name by majority (B11).
+    /// Whether to give way when another node holds our name by majority.
     pub resolve_name_conflicts: bool,
     /// Whether network coordinates are off.
     pub disable_coordinates: bool,
     /// What it knew when it ended last; the default for a node that has never been before.
     pub memory: Memory,
-    /// Whether there is a store, which is told by [`Effect::Record`] and [`Effect::Commit`] what must be
-    /// remembered. What shows more than is stored waits for it then.
+    /// Whether there is a store, which is told by [`Effect::Record`](crate::serf::Effect::Record) and
+    /// [`Effect::Commit`](crate::serf::Effect::Commit) what must be remembered. What shows more than is
+    /// stored waits for it then.
     pub records: bool,
     /// The seed of all randomness.
     pub seed: u64,
@@ -76,22 +77,6 @@ impl NodeConfig {
     }
 }
 
-/// Names a command until it is answered; chosen by the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CommandId(pub u64);
-
-/// Names an exchange that this node asked for, until its result comes back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ExchangeId(pub u64);
-
-/// Names an inbound stream while it waits for a reply; chosen by the driver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamId(pub u64);
-
-/// Names a change of the keyring until its result comes back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeyringId(pub(super) QueryKey);
-
 /// What can happen to a node.
 #[derive(Debug)]
 pub enum Input<'a> {
@@ -104,9 +89,9 @@ pub enum Input<'a> {
         /// Its messages.
         messages: &'a [Message<'a>],
     },
-    /// An inbound stream delivered its message. The node replies with [`Effect::Reply`] or never: when no
-    /// reply stands among the effects, and none waits ([`super::Node::holds_reply`]), the driver closes the
-    /// stream.
+    /// An inbound stream delivered its message. The node replies with
+    /// [`Effect::Reply`](crate::serf::Effect::Reply) or never: when no reply stands among the effects, and none
+    /// waits ([`holds_reply`](super::Node::holds_reply)), the driver closes the stream.
     Stream {
         /// Who dialled.
         from: SocketAddr,
@@ -128,7 +113,7 @@ pub enum Input<'a> {
         /// Where it should have gone.
         to: SocketAddr,
     },
-    /// The keyring was changed or listed, as [`Effect::Keyring`] asked, or refused.
+    /// The keyring was changed or listed, as [`Effect::Keyring`](crate::serf::Effect::Keyring) asked, or refused.
     Keyring {
         /// Names the change.
         id: KeyringId,
@@ -156,66 +141,4 @@ pub enum StoreNews {
     /// It begins anew: everything must be told again. What was told before is not kept, where it is not
     /// stored already.
     WantsEverything,
-}
-
-/// What a node wants done.
-#[derive(Debug)]
-pub enum Effect {
-    /// Send a datagram. `plain` is a single message or a compound; the driver compresses it if
-    /// that is on and makes it smaller, adds the CRC if asked, seals and labels it.
-    Send {
-        /// Where to.
-        to: SocketAddr,
-        /// What.
-        plain: Vec<u8>,
-        /// Whether the receiver understands a CRC frame, and the path uses one (A6).
-        crc: bool,
-    },
-    /// Dial a stream, send `plain` (compressed and sealed by the driver), read the reply if one is
-    /// expected, and hand the result back as [`Input::Exchange`].
-    Exchange {
-        /// Names the exchange in its result.
-        id: ExchangeId,
-        /// Whom to dial.
-        to: SocketAddr,
-        /// One encoded stream message.
-        plain: Vec<u8>,
-        /// Whether the peer answers.
-        expect_reply: bool,
-        /// Deadline of the whole exchange.
-        timeout: Duration,
-    },
-    /// Send this on an inbound stream, then close it.
-    Reply {
-        /// Which stream.
-        id: StreamId,
-        /// One encoded stream message.
-        plain: Vec<u8>,
-    },
-    /// Tell the listeners.
-    Event(Event),
-    /// Something came in for a query of ours.
-    QueryUpdate(QueryUpdate),
-    /// A command is over.
-    Answer {
-        /// Which.
-        id: CommandId,
-        /// How it ended.
-        answer: Answer,
-    },
-    /// Change or list the keyring; the result comes back as [`Input::Keyring`].
-    Keyring {
-        /// Names the change in its result.
-        id: KeyringId,
-        /// What to do.
-        op: KeyOp,
-        /// With which key; empty for a listing.
-        key: KeyBytes,
-    },
-    /// Remember this over a restart, with the next commit.
-    Record(Record),
-    /// Store what was recorded since the last commit.
-    Commit(Commit),
-    /// The node lost its name to another (B11) and must end without leaving.
-    LostName,
 }

@@ -6,11 +6,8 @@ impl Node {
     /// Every table and queue by name, with its length.
     pub fn lengths(&self) -> Vec<(&'static str, usize)> {
         let own = [
-            ("effects", self.effects.len()),
             ("effects held back", self.hold.waiting()),
             ("waits for broadcasts", self.waits.len()),
-            ("joins to answer", self.joins.len()),
-            ("key commands to answer", self.key_commands.len()),
         ];
         own.into_iter()
             .chain(self.swim.lengths())

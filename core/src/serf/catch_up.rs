@@ -1,4 +1,4 @@
-//! A node that was here before hears first what it has missed (design.md section 7).
+//! A node that was here before hears first what it has missed (docs/design.md#the-snapshot).
 //!
 //! Peers that have not noticed its absence gossip to it from its first moment on, so the newest events would
 //! come before those of the time when it was down. They wait until a join has brought a peer's ring of recent
@@ -95,10 +95,10 @@ impl Serf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serf::Output;
     use crate::serf::memory::{Marks, Memory, Record};
     use crate::serf::remember::tests::{NOW, member, restarted};
     use crate::serf::types::Event;
+    use crate::serf::{Ask, Effect};
     use crate::wire::{LeaveIntent, UserEvent};
 
     fn message(ltime: u64) -> Vec<u8> {
@@ -130,10 +130,13 @@ mod tests {
 
     /// The Lamport times of the events handled since the last call.
     fn handled(serf: &mut Serf) -> Vec<u64> {
-        let outputs = std::iter::from_fn(|| serf.poll_output());
+        let outputs = std::iter::from_fn(|| serf.poll_effect());
         outputs
             .filter_map(|output| match output {
-                Output::Event(Event::User { ltime, .. }) => Some(ltime),
+                Effect::Event(event) => match *event {
+                    Event::User { ltime, .. } => Some(ltime),
+                    _ => None,
+                },
                 _ => None,
             })
             .collect()
@@ -189,11 +192,15 @@ mod tests {
         let end = NOW + wait;
         serf.handle_tick(end);
         let mut recorded = Vec::new();
-        while let Some(output) = serf.poll_output() {
-            match output {
-                Output::RecordMember(name) => recorded.push(name.to_string()),
-                Output::Record(Record::ForgetMember(name)) => panic!("{name} is forgotten"),
-                _ => {}
+        while let Some(effect) = serf.poll_effect() {
+            assert!(
+                !matches!(effect, Effect::Record(Record::ForgetMember(_))),
+                "{effect:?}"
+            );
+        }
+        while let Some(ask) = serf.poll_ask() {
+            if let Ask::Record(name) = ask {
+                recorded.push(name.to_string());
             }
         }
         recorded.sort();

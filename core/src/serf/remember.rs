@@ -1,16 +1,17 @@
-//! What this layer tells to be remembered, and what it starts from when it was before (design.md section 7).
+//! What this layer has recorded, and how it starts again from that (docs/design.md#the-snapshot).
 
 use std::sync::Arc;
 
 use tracing::warn;
 
+use super::effect::Effect;
 use super::lamport::LamportClock;
 use super::members::Entry;
 use super::user_events::{EventSlot, size_of_event};
-use super::{Output, Serf};
+use super::{Ask, Serf};
 use crate::bounds::{EVENT_RING_BYTES_MAX, MAX_EVENTS_PER_LTIME, MAX_MEMBERS, MAX_QUERIES_PER_LTIME};
-use crate::names::Id;
 use crate::serf::MemberStatus;
+use crate::serf::members::MemberId;
 use crate::serf::memory::{Marks, MemberRecord, Memory, Record, SeenEvent};
 use crate::time::Time;
 
@@ -47,7 +48,7 @@ impl Serf {
 
     /// Tells all that is to be remembered.
     pub fn record_everything(&mut self) {
-        let ids: Vec<Id> = self.members.iter().map(|(id, _)| id).collect();
+        let ids: Vec<MemberId> = self.members.iter().map(|(id, _)| id).collect();
         for id in ids {
             self.record_member(id);
         }
@@ -85,14 +86,14 @@ impl Serf {
     }
 
     /// Tells a change that is to be remembered, if anybody wants to know.
-    pub(super) fn record(&mut self, record: impl FnOnce() -> Record) {
+    pub fn record(&mut self, record: impl FnOnce() -> Record) {
         if self.config.records {
-            self.out.push_back(Output::Record(record()));
+            self.effects.push_back(Effect::Record(record()));
         }
     }
 
     /// Tells how a member stands. This node itself starts anew each time.
-    pub(super) fn record_member(&mut self, id: Id) {
+    pub(super) fn record_member(&mut self, id: MemberId) {
         if !self.config.records {
             return;
         }
@@ -102,7 +103,7 @@ impl Serf {
             .filter(|entry| !self.is_me(&entry.facts.name))
         {
             let name = Arc::clone(&entry.facts.name);
-            self.out.push_back(Output::RecordMember(name));
+            self.asks.push_back(Ask::Record(name));
         }
     }
 
@@ -212,9 +213,9 @@ pub(super) mod tests {
     use super::*;
     use crate::addr::RawAddr;
     use crate::serf::SerfConfig;
+    use crate::swim::delegate::Delegate;
     use crate::swim::members::Facts;
     use crate::swim::profile::Profile;
-    use crate::swim::upper::Upper;
     use crate::wire::{JoinIntent, LeaveIntent, Query, UserEvent};
 
     /// The time of a restart.
@@ -263,10 +264,10 @@ pub(super) mod tests {
     }
 
     fn records(serf: &mut Serf) -> Vec<Record> {
-        let outputs = std::iter::from_fn(|| serf.poll_output());
+        let outputs = std::iter::from_fn(|| serf.poll_effect());
         outputs
             .filter_map(|output| match output {
-                Output::Record(record) => Some(record),
+                Effect::Record(record) => Some(record),
                 _ => None,
             })
             .collect()

@@ -1,4 +1,4 @@
-//! What is forgotten, retried and trimmed as time passes (protocol.md B7, A20).
+//! What is forgotten, retried and trimmed as time passes (docs/protocol.md#b7-reaping-and-reconnecting).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,10 +7,11 @@ use rand::RngExt;
 use rand::seq::IndexedRandom;
 use tracing::{info, warn};
 
+use super::joins::Purpose;
 use super::types::{MemberEventKind, MemberStatus};
-use super::{Output, Serf, Timer, user_message};
+use super::{Serf, Timer, user_message};
 use crate::bounds::{MAX_MEMBERS, MAX_RECONNECTS};
-use crate::names::Id;
+use crate::serf::members::MemberId;
 use crate::serf::memory::Record;
 use crate::swim::queue::Subject;
 use crate::time::Time;
@@ -20,7 +21,7 @@ impl Serf {
     pub(super) fn reap(&mut self, now: Time) {
         let serf = self.config.profile.serf.clone();
         self.timers.set(now + serf.reap_interval, Timer::Reap);
-        let expired: Vec<Id> = self
+        let expired: Vec<MemberId> = self
             .gone_since
             .iter()
             .filter(|&(&id, &since)| {
@@ -67,7 +68,8 @@ impl Serf {
         if self.members.len() < MAX_MEMBERS {
             return;
         }
-        let mut gone: Vec<(Time, Id)> = self.gone_since.iter().map(|(&id, &since)| (since, id)).collect();
+        let mut gone: Vec<(Time, MemberId)> =
+            self.gone_since.iter().map(|(&id, &since)| (since, id)).collect();
         gone.sort_unstable();
         // Several at once, so that a flood of names does not cost a look at all members for each.
         gone.truncate(MAX_MEMBERS / 8);
@@ -78,7 +80,7 @@ impl Serf {
     }
 
     /// Forgets a member and everything kept about it.
-    pub(super) fn erase(&mut self, id: Id, forced: bool) {
+    pub(super) fn erase(&mut self, id: MemberId, forced: bool) {
         self.emit_member(MemberEventKind::Reap, id);
         let Some(entry) = self.members.remove(id) else {
             return;
@@ -119,7 +121,7 @@ impl Serf {
         let tries = share as usize + usize::from(one_more);
         for (name, to) in failed.sample(&mut self.rng, tries.min(MAX_RECONNECTS)) {
             info!(target: "serf", "attempting reconnect to {name} {to}");
-            self.out.push_back(Output::Reconnect { to: *to });
+            self.ask_for_join(Purpose::Reconnect, vec![*to], false);
         }
     }
 

@@ -1,9 +1,11 @@
-//! Failure detection: the probe cycle of SWIM with Lifeguard's nacks and local health (A15).
+//! Failure detection: the probe cycle of SWIM with Lifeguard's nacks and local health
+//! (docs/protocol.md#a15-probe-cycle).
 //!
-//! One node is probed at a time. It is pinged directly; when it does not answer in time, helpers
-//! ping it for us and a stream is tried; when nothing has answered at the end, it is suspected.
-//! Helpers that stay silent, instead of saying that they got no answer either, suggest that the
-//! fault is ours, and make us slower to judge.
+//! One node is probed at a time: first by a direct ping, then, when no ack comes within the probe
+//! timeout, by indirect pings through a few other members and by a ping over a stream. A target that
+//! has answered none of them by the end of the probe interval becomes suspect. A member that was asked
+//! for an indirect ping owes an ack or a nack; each missing one suggests that the fault is ours, and
+//! raises the local health score, which stretches the next probe interval.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,14 +14,14 @@ use std::time::Duration;
 use rand::seq::SliceRandom;
 use tracing::{debug, error, info, warn};
 
+use super::delegate::{Delegate, StreamId};
 use super::exchange::Exchange;
 use super::members::{Facts, State};
 use super::packet::PacketBuilder;
-use super::upper::Upper;
-use super::{Output, Swim, Timer, reply_address};
+use super::{Swim, Timer, reply_address};
 use crate::addr::RawAddr;
 use crate::bounds::MAX_RELAYS;
-use crate::names::Id;
+use crate::swim::members::NodeId;
 use crate::swim::state::encoded;
 use crate::time::Time;
 use crate::wire::message::{Ack, IndirectPing, Nack, Ping, StreamMessage, Suspect};
@@ -35,23 +37,23 @@ pub(super) const PMAX_CRC: u8 = 5;
 #[derive(Debug)]
 pub(super) struct Probe {
     seq_no: u32,
-    target: Id,
+    target: NodeId,
     facts: Arc<Facts>,
     sent: Time,
-    /// When the answer is too late for the direct ping, and helpers are asked.
-    helpers_at: Time,
-    helpers_asked: bool,
-    /// When the probe has failed.
+    /// When the direct ping has failed, and indirect pings are sent.
+    indirect_at: Time,
+    indirect_sent: bool,
+    /// The end of the probe: without an ack until then the target becomes suspect.
     ends_at: Time,
     expected_nacks: u32,
     nacks: u32,
     stream_answered: bool,
 }
 
-/// A ping sent on behalf of a peer.
+/// An indirect ping that a peer has asked for.
 #[derive(Debug)]
 pub(super) struct Relay {
-    /// Where the peer wants its answer.
+    /// Where the peer wants its ack or nack.
     reply_to: SocketAddr,
     /// The peer's own sequence number.
     seq_no: u32,
@@ -59,18 +61,18 @@ pub(super) struct Relay {
 }
 
 impl Swim {
-    pub(super) fn tick_probe(&mut self, now: Time, upper: &mut impl Upper) {
+    pub(super) fn tick_probe(&mut self, now: Time, delegate: &mut impl Delegate) {
         self.timers
             .set(now + self.config.profile.probe_interval, Timer::Probe);
         if self.probe.is_some() {
             // Ticks missed during a long probe collapse into one, which starts when it ends.
             self.probe_pending = true;
         } else {
-            self.start_probe(now, upper);
+            self.start_probe(now, delegate);
         }
     }
 
-    fn start_probe(&mut self, now: Time, upper: &mut impl Upper) {
+    fn start_probe(&mut self, now: Time, delegate: &mut impl Delegate) {
         let Some(target) = self.next_target(now) else {
             return;
         };
@@ -85,16 +87,16 @@ impl Swim {
             .profile
             .probe_interval
             .saturating_mul(self.awareness + 1);
-        let helpers_at = now + self.config.profile.probe_timeout;
-        self.timers.set(helpers_at, Timer::ProbeTimeout(seq_no));
+        let indirect_at = now + self.config.profile.probe_timeout;
+        self.timers.set(indirect_at, Timer::ProbeTimeout(seq_no));
         self.timers.set(now + interval, Timer::ProbeDeadline(seq_no));
         self.probe = Some(Probe {
             seq_no,
             target,
             facts: Arc::clone(&facts),
             sent: now,
-            helpers_at,
-            helpers_asked: false,
+            indirect_at,
+            indirect_sent: false,
             ends_at: now + interval,
             expected_nacks: 0,
             nacks: 0,
@@ -104,10 +106,10 @@ impl Swim {
         let source = self.config.facts.clone();
         let ping = own_ping(&source, &facts.name, seq_no);
         if state == State::Alive || !self.config.profile.refinements.buddy {
-            self.send_with_gossip(facts.socket(), upper, |out| ping.encode(out));
+            self.send_with_gossip(facts.socket(), delegate, |out| ping.encode(out));
             return;
         }
-        // A suspected node hears of it in the same packet, so that it can refute at once.
+        // A suspect hears of the suspicion in the same packet, so that it can refute at once.
         let mut packet = PacketBuilder::new(self.config.profile.udp_buffer_size, self.config.overhead);
         packet.push_base(|out| ping.encode(out));
         packet.push_base(|out| {
@@ -119,16 +121,12 @@ impl Swim {
             .encode(out)
         });
         let crc = facts.pmax() >= PMAX_CRC;
-        self.out.push_back(Output::Send {
-            to: facts.socket(),
-            plain: packet.finish(),
-            crc,
-        });
+        delegate.send(facts.socket(), packet.finish(), crc);
     }
 
     /// The next node in the probe order that is not gone. At the end of each round the order is
     /// shuffled, which bounds the time until a given node is probed (SWIM, section 4.3).
-    fn next_target(&mut self, now: Time) -> Option<Id> {
+    fn next_target(&mut self, now: Time) -> Option<NodeId> {
         for _ in 0..=self.members.len() {
             let Some(id) = self.members.at(self.probe_index) else {
                 self.begin_round(now);
@@ -153,24 +151,24 @@ impl Swim {
     }
 
     /// The direct ping was in vain: ask others, and try a stream.
-    pub(super) fn ask_helpers(&mut self, now: Time, seq_no: u32, upper: &mut impl Upper) {
+    pub(super) fn ping_indirectly(&mut self, now: Time, seq_no: u32, delegate: &mut impl Delegate) {
         let Some(probe) = self
             .probe
             .as_mut()
-            .filter(|probe| probe.seq_no == seq_no && !probe.helpers_asked)
+            .filter(|probe| probe.seq_no == seq_no && !probe.indirect_sent)
         else {
             return;
         };
-        probe.helpers_asked = true;
+        probe.indirect_sent = true;
         let (facts, ends_at, target) = (Arc::clone(&probe.facts), probe.ends_at, probe.target);
         let me = self.me;
-        let helpers = self.pick_members(self.config.profile.indirect_checks, |id, record| {
+        let peers = self.pick_members(self.config.profile.indirect_checks, |id, record| {
             id != target && id != me && record.state == State::Alive
         });
         let source = self.config.facts.clone();
         let mut expected_nacks = 0;
-        for helper in helpers {
-            let nack = helper.pmax() >= PMAX_NACK && self.config.profile.refinements.nacks;
+        for peer in peers {
+            let nack = peer.pmax() >= PMAX_NACK && self.config.profile.refinements.nacks;
             expected_nacks += u32::from(nack);
             let ping = IndirectPing {
                 seq_no,
@@ -182,7 +180,7 @@ impl Swim {
                 source_port: source.port,
                 source_node: &source.name,
             };
-            self.send_with_gossip(helper.socket(), upper, |out| ping.encode(out));
+            self.send_with_gossip(peer.socket(), delegate, |out| ping.encode(out));
         }
         if let Some(probe) = self.probe.as_mut() {
             probe.expected_nacks = expected_nacks;
@@ -190,20 +188,27 @@ impl Swim {
         if facts.pmax() >= PMAX_STREAM_PING && !self.config.profile.disable_tcp_pings {
             let plain = encoded(|out| own_ping(&source, &facts.name, seq_no).encode(out));
             let timeout = ends_at.since(now).max(Duration::from_millis(1));
-            self.start_exchange(Exchange::StreamPing { seq_no }, facts.socket(), plain, timeout);
+            self.start_exchange(
+                Exchange::StreamPing { seq_no },
+                facts.socket(),
+                plain,
+                timeout,
+                delegate,
+            );
         }
     }
 
     /// A datagram could not even be sent: there is no point in waiting for its answer.
-    pub fn handle_send_failed(&mut self, now: Time, to: SocketAddr, upper: &mut impl Upper) {
+    pub fn handle_send_failed(&mut self, now: Time, to: SocketAddr, delegate: &mut impl Delegate) {
         if let Some(probe) = self.probe.as_ref().filter(|probe| probe.facts.socket() == to) {
             let seq_no = probe.seq_no;
-            self.ask_helpers(now, seq_no, upper);
+            self.ping_indirectly(now, seq_no, delegate);
         }
     }
 
-    /// This process did not run for `pause`: it was stopped, or its machine slept. Silence in that
-    /// time was ours, so the probe under way proves nothing, and whoever is suspected gets the time back.
+    /// This process did not run for `pause`: it was stopped, or its machine slept. Acks and refutations
+    /// of that time were missed, so the probe under way proves nothing, and each suspicion is extended by
+    /// the pause.
     pub(super) fn resume(&mut self, now: Time, pause: Duration) {
         warn!(target: "memberlist", "Nothing ran for {pause:?}; giving up the probe under way");
         self.change_awareness(1);
@@ -231,9 +236,9 @@ impl Swim {
         }
     }
 
-    pub(super) fn handle_ack(&mut self, now: Time, ack: &Ack<'_>, upper: &mut impl Upper) {
+    pub(super) fn handle_ack(&mut self, now: Time, ack: &Ack<'_>, delegate: &mut impl Delegate) {
         if let Some(relay) = self.relays.remove(&ack.seq_no) {
-            self.send_with_gossip(relay.reply_to, upper, |out| {
+            self.send_with_gossip(relay.reply_to, delegate, |out| {
                 Ack {
                     seq_no: relay.seq_no,
                     payload: &[],
@@ -245,11 +250,11 @@ impl Swim {
         let Some(probe) = self.probe.take_if(|probe| probe.seq_no == ack.seq_no) else {
             return;
         };
-        if now < probe.helpers_at && !probe.helpers_asked {
-            upper.ping_answered(now, &probe.facts, now.since(probe.sent), ack.payload);
+        if now < probe.indirect_at && !probe.indirect_sent {
+            delegate.ping_answered(now, &probe.facts, now.since(probe.sent), ack.payload);
         }
         self.change_awareness(-1);
-        self.probe_ended(now, upper);
+        self.probe_ended(now, delegate);
     }
 
     pub(super) fn handle_nack(&mut self, seq_no: u32) {
@@ -259,7 +264,7 @@ impl Swim {
     }
 
     /// Nothing has answered in time, or only the stream has.
-    pub(super) fn end_probe(&mut self, now: Time, seq_no: u32, upper: &mut impl Upper) {
+    pub(super) fn end_probe(&mut self, now: Time, seq_no: u32, delegate: &mut impl Delegate) {
         let Some(probe) = self.probe.take_if(|probe| probe.seq_no == seq_no) else {
             return;
         };
@@ -284,12 +289,12 @@ impl Swim {
                 self.suspect(now, &name, incarnation, &me);
             }
         }
-        self.probe_ended(now, upper);
+        self.probe_ended(now, delegate);
     }
 
-    fn probe_ended(&mut self, now: Time, upper: &mut impl Upper) {
+    fn probe_ended(&mut self, now: Time, delegate: &mut impl Delegate) {
         if std::mem::take(&mut self.probe_pending) {
-            self.start_probe(now, upper);
+            self.start_probe(now, delegate);
         }
     }
 
@@ -298,15 +303,15 @@ impl Swim {
         self.awareness = self.awareness.saturating_add_signed(delta).min(top);
     }
 
-    pub(super) fn handle_ping(&mut self, from: SocketAddr, ping: &Ping<'_>, upper: &mut impl Upper) {
+    pub(super) fn handle_ping(&mut self, from: SocketAddr, ping: &Ping<'_>, delegate: &mut impl Delegate) {
         if !ping.node.is_empty() && !self.is_me(ping.node) {
             self.refused += 1;
             warn!(target: "memberlist", "Got ping for unexpected node '{}' from={from}", ping.node);
             return;
         }
         let to = reply_address(ping.source_addr, ping.source_port, from);
-        let payload = upper.ack_payload();
-        self.send_with_gossip(to, upper, |out| {
+        let payload = delegate.ack_payload();
+        self.send_with_gossip(to, delegate, |out| {
             Ack {
                 seq_no: ping.seq_no,
                 payload: &payload,
@@ -315,7 +320,13 @@ impl Swim {
         });
     }
 
-    pub(super) fn accept_stream_ping(&mut self, from: SocketAddr, stream: u64, ping: &Ping<'_>) {
+    pub(super) fn accept_stream_ping(
+        &mut self,
+        from: SocketAddr,
+        stream: StreamId,
+        ping: &Ping<'_>,
+        delegate: &mut impl Delegate,
+    ) {
         if !ping.node.is_empty() && !self.is_me(ping.node) {
             self.refused += 1;
             warn!(target: "memberlist", "Got ping for unexpected node {} from={from}", ping.node);
@@ -328,7 +339,7 @@ impl Swim {
             }
             .encode(out)
         });
-        self.out.push_back(Output::Reply { stream, plain });
+        delegate.reply(stream, plain);
     }
 
     pub(super) fn handle_indirect_ping(
@@ -336,7 +347,7 @@ impl Swim {
         now: Time,
         from: SocketAddr,
         ping: &IndirectPing<'_>,
-        upper: &mut impl Upper,
+        delegate: &mut impl Delegate,
     ) {
         if self.relays.len() >= MAX_RELAYS {
             self.refuse(format_args!(
@@ -356,8 +367,8 @@ impl Swim {
         );
         self.timers
             .set(now + self.config.profile.probe_timeout, Timer::Relay(seq_no));
-        // Only a known member is pinged for others, at the address we know: this node does not send
-        // packets to whatever address a stranger names. For anyone else the nack says it all.
+        // Only a known member is pinged for others, at the address known here: otherwise anybody could
+        // make this node send packets to any address. For others the nack is the whole answer.
         let known = self
             .members
             .by_name(ping.node)
@@ -373,7 +384,7 @@ impl Swim {
             && facts.port == port
         {
             let source = self.config.facts.clone();
-            self.send_with_gossip(facts.socket(), upper, |out| {
+            self.send_with_gossip(facts.socket(), delegate, |out| {
                 own_ping(&source, ping.node, seq_no).encode(out)
             });
         } else {
@@ -381,9 +392,9 @@ impl Swim {
         }
     }
 
-    pub(super) fn end_relay(&mut self, seq_no: u32, upper: &mut impl Upper) {
+    pub(super) fn end_relay(&mut self, seq_no: u32, delegate: &mut impl Delegate) {
         if let Some(relay) = self.relays.remove(&seq_no).filter(|relay| relay.nack) {
-            self.send_with_gossip(relay.reply_to, upper, |out| {
+            self.send_with_gossip(relay.reply_to, delegate, |out| {
                 Nack { seq_no: relay.seq_no }.encode(out)
             });
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use toml::{Table, Value};
 
 use super::profile::{Profile, Refinements, SerfProfile};
-use crate::duration::GoDuration;
+use crate::duration;
 
 /// The profiles that are compiled in.
 const BUILTIN: [(&str, &str); 3] = [
@@ -322,8 +322,10 @@ fn excess(key: &str, value: Duration, bound: &str, limit: Duration) -> String {
 
 /// A duration in the notation of Go, without sign: numbers with units, as in `1m30.5s`.
 fn parse_duration(text: &str) -> Option<Duration> {
-    let duration: GoDuration = text.parse().ok().filter(|_| !text.starts_with(['-', '+']))?;
-    u64::try_from(duration.nanos).ok().map(Duration::from_nanos)
+    let nanos = duration::parse(text)
+        .ok()
+        .filter(|_| !text.starts_with(['-', '+']))?;
+    u64::try_from(nanos).ok().map(Duration::from_nanos)
 }
 
 /// All zero; a complete file fills every field.
@@ -377,7 +379,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// protocol.md A24, the values that differ between the profiles.
+    /// The values that differ between the profiles (docs/protocol.md#a24-configuration).
     #[test]
     fn builtin_profiles_have_the_values_of_the_reference() {
         #[rustfmt::skip]
@@ -404,7 +406,7 @@ mod tests {
         }
     }
 
-    /// protocol.md A24, the values that all profiles share.
+    /// The values that all profiles share (docs/protocol.md#a24-configuration).
     #[test]
     fn builtin_profiles_share_the_rest() {
         for name in ["lan", "wan", "local"] {

@@ -1,4 +1,5 @@
-//! What a claim about a node does: the table of protocol.md A17, and refutation (A18).
+//! What alive, suspect and dead messages do (docs/protocol.md#a17-state-machine), and how this node refutes
+//! them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,20 +9,20 @@ use tracing::{debug, error, info, warn};
 
 use super::Swim;
 use super::Timer;
+use super::delegate::Delegate;
 use super::members::{Facts, Record, State};
 use super::queue::{Subject, Token};
 use super::suspicion::Suspicion;
-use super::upper::Upper;
 use super::version;
 use crate::addr::RawAddr;
 use crate::bounds::{MAX_INCARNATION, MAX_INCARNATION_STEP, MAX_MEMBERS};
-use crate::names::Id;
 use crate::swim::formulas::{expected_confirmations, suspicion_bounds};
+use crate::swim::members::NodeId;
 use crate::time::Time;
 use crate::wire::message::{Alive, Dead, Suspect};
 
 impl Swim {
-    pub(super) fn handle_alive(&mut self, now: Time, alive: &Alive<'_>, upper: &mut impl Upper) {
+    pub(super) fn handle_alive(&mut self, now: Time, alive: &Alive<'_>, delegate: &mut impl Delegate) {
         if self.leaving && self.is_me(alive.node) {
             return;
         }
@@ -29,13 +30,13 @@ impl Swim {
             return;
         };
         match self.members.find(claim.name) {
-            Some(id) => self.alive_known(now, id, &claim, upper),
-            None => self.alive_new(now, &claim, upper),
+            Some(id) => self.alive_known(now, id, &claim, delegate),
+            None => self.alive_new(now, &claim, delegate),
         }
     }
 
-    /// A claim is only taken when it is whole: one listed node whose versions do not fit would make
-    /// every later push/pull of this node fail (trap 5).
+    /// Checks an alive message. One listed node whose versions do not fit would make every later push/pull
+    /// of this node fail, so an incomplete message is refused.
     fn read_claim<'a>(&mut self, alive: &Alive<'a>) -> Option<Claim<'a>> {
         let addr = RawAddr::from_bytes(alive.addr);
         let vsn: Option<[u8; 6]> = alive.vsn.try_into().ok();
@@ -62,9 +63,9 @@ impl Swim {
         })
     }
 
-    fn alive_new(&mut self, now: Time, claim: &Claim<'_>, upper: &mut impl Upper) {
+    fn alive_new(&mut self, now: Time, claim: &Claim<'_>, delegate: &mut impl Delegate) {
         let incarnation = claim.incarnation;
-        // Incarnation 0 is what a record is created with, so it never brings a node to life.
+        // With memberlist a new record has incarnation 0, and only a higher one brings a node to life.
         if incarnation == 0 || !may_claim(0, incarnation) || self.members.len() >= MAX_MEMBERS {
             self.refused += 1;
             return;
@@ -73,7 +74,7 @@ impl Swim {
         self.list_alive(now, &facts, incarnation);
         self.measures.alive += 1;
         self.broadcast_alive(&facts, incarnation, Subject::Node(Arc::clone(&facts.name)), None);
-        upper.member_joined(now, &facts);
+        delegate.member_joined(now, &facts);
     }
 
     /// Adds a record at a random place of the probe order.
@@ -88,11 +89,11 @@ impl Swim {
         self.members.insert(record, place);
     }
 
-    fn alive_known(&mut self, now: Time, id: Id, claim: &Claim<'_>, upper: &mut impl Upper) {
+    fn alive_known(&mut self, now: Time, id: NodeId, claim: &Claim<'_>, delegate: &mut impl Delegate) {
         let Some(record) = self.members.get(id) else {
             return;
         };
-        // Old news from where the node is known to be, the commonest claim of all, costs no more than this.
+        // Most alive messages repeat what is known; they end here, before anything is copied.
         if id != self.me && claim.incarnation <= record.incarnation && claim.is_from(&record.facts) {
             return;
         }
@@ -103,7 +104,7 @@ impl Swim {
             if !reclaimed {
                 error!(target: "memberlist", "Conflicting address for {}. Mine: {}:{} Theirs: {}:{} Old state: {:?}",
                     known.name, known.addr, known.port, claim.addr, claim.port, state);
-                upper.name_conflict(now, &known, claim.addr, claim.port);
+                delegate.name_conflict(now, &known, claim.addr, claim.port);
                 return;
             }
             info!(target: "memberlist", "Updating address for left or failed node {} from {}:{} to {}:{}",
@@ -142,14 +143,14 @@ impl Swim {
         self.measures.alive += 1;
         self.broadcast_alive(&facts, incarnation, Subject::Node(Arc::clone(&facts.name)), None);
         if state.is_gone() {
-            upper.member_joined(now, &facts);
+            delegate.member_joined(now, &facts);
         } else if updated {
-            upper.member_updated(now, &facts);
+            delegate.member_updated(now, &facts);
         }
     }
 
-    /// A name may come back at another address once its former owner has left, or, if configured,
-    /// has been dead for long enough.
+    /// Whether another address may take over the name: once its owner has left, or, if the profile says
+    /// so, has been dead for long enough.
     fn may_reclaim(&self, now: Time, record: &Record) -> bool {
         let reclaim = self.config.profile.dead_node_reclaim_time;
         match record.state {
@@ -179,7 +180,8 @@ impl Swim {
         }
         if let Some(suspicion) = self.suspicions.get_mut(&id) {
             if suspicion.confirm(from) {
-                // It may have run out just now. An end in the past would look as if nothing had run since then.
+                // The new deadline may have passed already. A timer in the past would look like a pause of
+                // this process.
                 let deadline = suspicion.deadline().max(now);
                 self.timers.set(deadline, Timer::Suspicion(id));
                 self.broadcast_suspect(node, incarnation, from);
@@ -201,7 +203,7 @@ impl Swim {
         self.start_suspicion(now, id, incarnation, from);
     }
 
-    fn start_suspicion(&mut self, now: Time, id: Id, incarnation: u32, from: &str) {
+    fn start_suspicion(&mut self, now: Time, id: NodeId, incarnation: u32, from: &str) {
         let (profile, n) = (&self.config.profile, self.members.len());
         let k = expected_confirmations(profile.suspicion_mult, n);
         let (min, max) = suspicion_bounds(
@@ -220,7 +222,7 @@ impl Swim {
         }
     }
 
-    pub(super) fn end_suspicion(&mut self, now: Time, id: Id, upper: &mut impl Upper) {
+    pub(super) fn end_suspicion(&mut self, now: Time, id: NodeId, delegate: &mut impl Delegate) {
         // A confirmation may have set an earlier deadline, a refutation may have ended it all.
         let Some(suspicion) = self
             .suspicions
@@ -244,11 +246,11 @@ impl Swim {
         let (name, incarnation) = (Arc::clone(&record.facts.name), record.incarnation);
         info!(target: "memberlist", "Marking {name} as failed, suspect timeout reached ({confirmations} peer confirmations)");
         let me = Arc::clone(&self.config.facts.name);
-        self.dead(now, &name, incarnation, &me, upper);
+        self.dead(now, &name, incarnation, &me, delegate);
     }
 
-    /// Something was heard. If that was the first for long, silence was ours: whoever is suspected gets the
-    /// time back, for a refutation could not come through, and may be on its way.
+    /// A message came in. After a long silence each suspicion is extended by the time of the silence, in
+    /// which no refutation could come through.
     pub(super) fn hear(&mut self, now: Time) {
         let silence = now.since(self.heard);
         self.heard = now;
@@ -263,15 +265,15 @@ impl Swim {
         }
     }
 
-    /// Whether nothing is heard although there should be somebody: then it may be this node that is cut off,
-    /// and silence says nothing about the others.
+    /// Whether nothing is heard although another member should be alive. Then it may be this node that is cut
+    /// off, and missing acks say nothing about the others.
     fn is_deaf(&self, now: Time) -> bool {
         let me = &self.config.facts.name;
         let somebody = |record: &Record| record.state == State::Alive && record.facts.name != *me;
         self.is_long(now.since(self.heard)) && self.members.iter().any(somebody)
     }
 
-    /// A node hears an answer to its own probes once an interval, and about one ping of others.
+    /// In each probe interval a node hears one ack of its own probe, and one ping of others on average.
     fn is_long(&self, silence: Duration) -> bool {
         let profile = &self.config.profile;
         profile.refinements.minds_silence && silence > 2 * profile.probe_interval
@@ -283,7 +285,7 @@ impl Swim {
         node: &str,
         incarnation: u32,
         from: &str,
-        upper: &mut impl Upper,
+        delegate: &mut impl Delegate,
     ) {
         let Some(id) = self.members.find(node) else { return };
         let Some(record) = self.members.get(id) else {
@@ -305,8 +307,8 @@ impl Swim {
         }
         self.suspicions.remove(&id);
         if state.is_gone() {
-            // Nothing new, but evidence of a later death keeps an older alive message from bringing
-            // the node back.
+            // The node is gone already, but the incarnation of this death keeps an older alive message
+            // from bringing it back.
             if let Some(record) = self.members.get_mut(id) {
                 record.incarnation = incarnation;
             }
@@ -330,11 +332,11 @@ impl Swim {
         record.state = if node == from { State::Left } else { State::Dead };
         record.changed = now;
         let facts = Arc::clone(&record.facts);
-        upper.member_gone(now, &facts);
+        delegate.member_gone(now, &facts);
     }
 
     /// The last word about ourselves when leaving. It carries the current incarnation.
-    pub(super) fn declare_own_death(&mut self, now: Time, token: Token, upper: &mut impl Upper) {
+    pub(super) fn declare_own_death(&mut self, now: Time, token: Token, delegate: &mut impl Delegate) {
         let Some(record) = self.members.get_mut(self.me) else {
             return;
         };
@@ -352,11 +354,11 @@ impl Swim {
             encoded(|out| message.encode(out)),
             Some(token),
         );
-        upper.member_gone(now, &facts);
+        delegate.member_gone(now, &facts);
     }
 
-    /// Contradicts a false claim about ourselves with a higher incarnation. That somebody thought us
-    /// dead is also a sign that we may be slow (Lifeguard).
+    /// Refutes a suspect or dead message about this node by a higher incarnation. That somebody missed our
+    /// acks also raises the local health score (Lifeguard).
     fn refute(&mut self, accused: u32) {
         let Some(record) = self.members.get_mut(self.me) else {
             return;
@@ -413,18 +415,18 @@ impl Swim {
     }
 }
 
-/// Whether an alive message may raise a node to this incarnation. At the end of the range nothing could
-/// be refuted any more, so one forged message there would take a node's name away for good.
+/// Whether an alive message may raise a node to this incarnation. At the end of the range nothing can be
+/// refuted, so one forged message there would take a node's name away for good.
 fn may_claim(current: u32, claimed: u32) -> bool {
     claimed < u32::MAX && claimed <= current.max(MAX_INCARNATION).saturating_add(MAX_INCARNATION_STEP)
 }
 
-/// Whether a node may be accused at this incarnation: only where it can still refute.
+/// Whether a suspect or dead message may carry this incarnation: only if the node can still refute it.
 fn may_accuse(current: u32, claimed: u32) -> bool {
     claimed <= current.max(MAX_INCARNATION)
 }
 
-/// What an alive message claims, checked, and still borrowed: most claims are old news and end here.
+/// A checked alive message, still borrowed, because most repeat what is known.
 struct Claim<'a> {
     incarnation: u32,
     name: &'a str,
@@ -505,9 +507,9 @@ mod tests {
 
     #[test]
     fn a_suspicion_that_is_confirmed_late_ends_at_once_and_delays_no_other() {
-        let (mut swim, mut upper) = start(1);
+        let (mut swim, mut delegate) = start(1);
         for (host, name) in (2..).zip(["b", "c", "d", "e"]) {
-            swim.handle_alive(T, &alive(name, host, 1), &mut upper);
+            swim.handle_alive(T, &alive(name, host, 1), &mut delegate);
         }
         // Only the suspicions are of interest, and there is no silence.
         swim.timers = Default::default();
@@ -519,7 +521,7 @@ mod tests {
         for from in ["d", "e"] {
             swim.suspect(now, "b", 1, from);
         }
-        swim.handle_tick(now, &mut upper);
+        swim.handle_tick(now, &mut delegate);
         assert_eq!(state(&swim, "b"), Some((State::Dead, 1)));
         assert_eq!(state(&swim, "d"), Some((State::Suspect, 1)));
         let left: Vec<Time> = swim.suspicions.values().map(Suspicion::deadline).collect();
@@ -527,9 +529,9 @@ mod tests {
     }
 
     /// Runs the suspicions alone until `end`.
-    fn run_suspicions(swim: &mut Swim, upper: &mut impl Upper, end: Time) {
+    fn run_suspicions(swim: &mut Swim, delegate: &mut impl Delegate, end: Time) {
         while let Some(due) = swim.next_deadline().filter(|due| *due <= end) {
-            swim.handle_tick(due, upper);
+            swim.handle_tick(due, delegate);
         }
     }
 
@@ -548,26 +550,26 @@ mod tests {
             // Of the others it expects nothing.
             (0, None, 24),
         ] {
-            let (mut swim, mut upper) = start(1);
+            let (mut swim, mut delegate) = start(1);
             let names = ["b", "c", "d", "e"];
             for (host, name) in (2..).zip(names) {
-                swim.handle_alive(T, &alive(name, host, 1), &mut upper);
+                swim.handle_alive(T, &alive(name, host, 1), &mut delegate);
             }
             for name in &names[1 + others..] {
-                swim.dead(T, name, 1, "me", &mut upper);
+                swim.dead(T, name, 1, "me", &mut delegate);
             }
             // Only the suspicion is of interest.
             swim.timers = Default::default();
             swim.suspect(T, "b", 1, "me");
             if let Some(at) = hears_at {
-                run_suspicions(&mut swim, &mut upper, secs(at));
+                run_suspicions(&mut swim, &mut delegate, secs(at));
                 swim.hear(secs(at));
             }
             // From then on it hears somebody each second, or nobody as before.
             let first = hears_at.unwrap_or(100);
             let mut ended = None;
             for second in 1..100 {
-                run_suspicions(&mut swim, &mut upper, secs(second));
+                run_suspicions(&mut swim, &mut delegate, secs(second));
                 if second > first {
                     swim.hear(secs(second));
                 }
@@ -589,7 +591,7 @@ mod tests {
             Left(u32),
         }
         use State::{Alive as A, Dead as D, Left as L, Suspect as S};
-        let (mut swim, mut upper) = start(1);
+        let (mut swim, mut delegate) = start(1);
         for (i, (say, held)) in [
             (Say::Dead(1), None),
             (Say::Suspect(1), None),
@@ -618,30 +620,30 @@ mod tests {
         .enumerate()
         {
             match say {
-                Say::Alive(i) => swim.handle_alive(T, &alive("b", 2, i), &mut upper),
+                Say::Alive(i) => swim.handle_alive(T, &alive("b", 2, i), &mut delegate),
                 Say::Suspect(i) => swim.suspect(T, "b", i, "x"),
                 Say::Dead(i) => {
                     let dead = dead("b", "x", i);
-                    swim.dead(T, dead.node, dead.incarnation, dead.from, &mut upper);
+                    swim.dead(T, dead.node, dead.incarnation, dead.from, &mut delegate);
                 }
-                Say::Left(i) => swim.dead(T, "b", i, "b", &mut upper),
+                Say::Left(i) => swim.dead(T, "b", i, "b", &mut delegate),
             }
             assert_eq!(state(&swim, "b"), held, "step {i}");
         }
-        assert_eq!(upper.joined, ["me", "b", "b", "b"]);
-        assert_eq!(upper.gone, ["b", "b"]);
+        assert_eq!(delegate.joined, ["me", "b", "b", "b"]);
+        assert_eq!(delegate.gone, ["b", "b"]);
     }
 
     #[test]
     fn only_a_left_name_moves_to_another_address() {
         for (from, moves) in [("x", false), ("b", true)] {
-            let (mut swim, mut upper) = start(1);
-            swim.handle_alive(T, &alive("b", 2, 5), &mut upper);
-            swim.handle_alive(T, &alive("b", 3, 6), &mut upper);
-            assert_eq!(upper.conflicts, ["b"]);
-            swim.dead(T, "b", 5, from, &mut upper);
+            let (mut swim, mut delegate) = start(1);
+            swim.handle_alive(T, &alive("b", 2, 5), &mut delegate);
+            swim.handle_alive(T, &alive("b", 3, 6), &mut delegate);
+            assert_eq!(delegate.conflicts, ["b"]);
+            swim.dead(T, "b", 5, from, &mut delegate);
             // The new owner starts at incarnation 1 and need not know the old one's.
-            swim.handle_alive(T, &alive("b", 3, 1), &mut upper);
+            swim.handle_alive(T, &alive("b", 3, 1), &mut delegate);
             let moved =
                 swim.members.by_name("b").map(|record| record.facts.addr) == Some(RawAddr::V4([10, 0, 0, 3]));
             assert_eq!(moved, moves, "after a death from {from}");
@@ -650,31 +652,31 @@ mod tests {
 
     #[test]
     fn accusations_of_ourselves_are_refuted_until_we_leave() {
-        let (mut swim, mut upper) = start(1);
+        let (mut swim, mut delegate) = start(1);
         swim.suspect(T, "me", 50, "x");
         assert_eq!(swim.incarnation(), 51);
-        swim.dead(T, "me", 60, "me", &mut upper);
+        swim.dead(T, "me", 60, "me", &mut delegate);
         assert_eq!(swim.incarnation(), 61);
         assert_eq!(swim.health_score(), 2);
         swim.suspect(T, "me", 60, "x");
         assert_eq!(swim.incarnation(), 61, "old news");
-        swim.leave(T, Token(1), &mut upper);
+        swim.leave(T, Token(1), &mut delegate);
         swim.suspect(T, "me", 61, "x");
-        swim.handle_alive(T, &alive("me", 1, 99), &mut upper);
-        swim.dead(T, "me", 61, "x", &mut upper);
+        swim.handle_alive(T, &alive("me", 1, 99), &mut delegate);
+        swim.dead(T, "me", 61, "x", &mut delegate);
         assert_eq!(state(&swim, "me"), Some((State::Left, 61)));
     }
 
     #[test]
     fn a_suspicion_that_begins_on_waking_is_not_drawn_out_by_the_sleep_before() {
         // Found by the campaign, seed 67: whoever had slept for an hour held a dead node for another hour.
-        let (mut swim, mut upper) = start(1);
-        swim.handle_alive(T, &alive("b", 2, 1), &mut upper);
+        let (mut swim, mut delegate) = start(1);
+        swim.handle_alive(T, &alive("b", 2, 1), &mut delegate);
         let woke = T + Duration::from_secs(300);
         swim.suspect(woke, "b", 1, "x");
         for step in 0..=40 {
             assert_eq!(state(&swim, "b"), Some((State::Suspect, 1)), "step {step}");
-            swim.handle_tick(woke + step * Duration::from_millis(100), &mut upper);
+            swim.handle_tick(woke + step * Duration::from_millis(100), &mut delegate);
         }
         assert_eq!(state(&swim, "b"), Some((State::Dead, 1)));
     }

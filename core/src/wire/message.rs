@@ -1,7 +1,7 @@
 //! The memberlist messages: what one node says to another about who is alive.
 //!
 //! Decoded messages borrow from the datagram they came in, so the hot path copies nothing. The
-//! field sets and their order are fixed by protocol.md A2 and A4.
+//! field sets and their order are in docs/protocol.md#a4-structs.
 
 use super::error::DecodeError;
 
@@ -20,7 +20,7 @@ pub struct Ping<'a> {
     pub source_node: &'a str,
 }
 
-/// "Please ping `target` for me", sent to helpers when a direct ping went unanswered.
+/// Asks a member to ping `target`, whose ack of a direct ping has not come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IndirectPing<'a> {
     /// The asker's sequence number, echoed in the ack or nack.
@@ -50,7 +50,7 @@ pub struct Ack<'a> {
     pub payload: &'a [u8],
 }
 
-/// A helper's word that its own ping of the target went unanswered (Lifeguard).
+/// The answer to an indirect ping whose target sent no ack in time (Lifeguard).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Nack {
     /// The sequence number of the indirect ping.
@@ -75,7 +75,7 @@ pub struct Alive<'a> {
     pub incarnation: u32,
     /// The node's name.
     pub node: &'a str,
-    /// 4 or 16 raw bytes, kept and passed on exactly as received (protocol.md A23).
+    /// 4 or 16 raw bytes, kept and passed on exactly as received (docs/protocol.md#a23-addresses).
     pub addr: &'a [u8],
     /// The gossip port; 0 means "the receiver's own port".
     pub port: u16,

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use super::Kind;
-use crate::os_error;
+use crate::go;
 use fyrd_core::swim::measures::Tally;
 
 /// Most bytes of lines sent at once; they fit any usual network's datagram.
@@ -137,7 +137,7 @@ impl Place {
                     self.connection = None;
                     try_at = Instant::now() + RETRY;
                     if reached {
-                        let (what, addr, reason) = (self.what, &self.addr, os_error::text(&error));
+                        let (what, addr, reason) = (self.what, &self.addr, go::os_error(&error));
                         warn!(target: "agent", "telemetry: cannot reach {what} at {addr}: {reason}; trying again every 5s");
                     }
                     reached = false;

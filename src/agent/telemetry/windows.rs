@@ -1,4 +1,4 @@
-//! The last minute of metrics in memory, in windows of ten seconds, and their text (surface.md 2.12).
+//! The last minute of metrics in memory, in windows of ten seconds, and their text.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Local};
 
 use super::Kind;
+use crate::go;
 use fyrd_core::swim::measures::Tally;
 
 /// Seconds of a window.
@@ -111,7 +112,7 @@ impl Window {
         let begin = DateTime::from_timestamp(self.begin, 0)
             .unwrap_or_default()
             .with_timezone(&Local);
-        let begin = go_time(&begin);
+        let begin = go::time(&begin);
         for (name, value) in &self.gauges {
             writeln!(out, "[{begin}][G] '{name}': {value:.3}")?;
         }
@@ -136,7 +137,7 @@ impl Entry {
             format!("Min: {min:.3} Mean: {mean:.3} Max: {max:.3} Stddev: {deviation:.3} ")
         };
         let (seconds, nanos) = (self.uptime.as_secs(), self.uptime.subsec_nanos());
-        let updated = go_time(&self.updated);
+        let updated = go::time(&self.updated);
         format!("Count: {count} {spread}Sum: {sum:.3} LastUpdated: {updated} m=+{seconds}.{nanos:09}")
     }
 }
@@ -154,17 +155,6 @@ fn place<'a, T>(all: &'a mut BTreeMap<String, T>, name: &str, new: impl FnOnce()
 
 fn begin_of(time: DateTime<Local>) -> i64 {
     time.timestamp().div_euclid(WINDOW) * WINDOW
-}
-
-/// A time as Go shows it. Names of zones are unknown here, but for that of UTC.
-fn go_time(time: &DateTime<Local>) -> String {
-    let fraction = match time.timestamp_subsec_nanos() {
-        0 => String::new(),
-        nanos => format!(".{nanos:09}").trim_end_matches('0').to_string(),
-    };
-    let offset = time.format("%z").to_string();
-    let zone = if offset == "+0000" { "UTC" } else { &offset };
-    format!("{}{fraction} {offset} {zone}", time.format("%Y-%m-%d %H:%M:%S"))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
-use crate::os_error;
+use crate::go;
 use fyrd_core::bounds;
 
 /// What a client sends.
@@ -40,7 +40,7 @@ impl Listener {
         let bound = TcpListener::bind(addr).await;
         bound
             .map(Listener::from)
-            .map_err(|error| format!("listen tcp {addr}: bind: {}", os_error::text(&error)))
+            .map_err(|error| format!("listen tcp {addr}: bind: {}", go::os_error(&error)))
     }
 
     /// Listens on a socket file, with rights for nobody but the owner. A file that a dead agent left
@@ -50,7 +50,7 @@ impl Listener {
         let bound = super::unix::Listener::bind(path.as_ref());
         bound
             .map(|listener| Listener(Kind::Unix(listener)))
-            .map_err(|error| format!("listen unix {path}: bind: {}", os_error::text(&error)))
+            .map_err(|error| format!("listen unix {path}: bind: {}", go::os_error(&error)))
     }
 
     /// Socket files are not to be had here.

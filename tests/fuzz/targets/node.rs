@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fyrd_core::bounds::{MAX_MEMBERS, STREAM_MESSAGE_MAX};
 use fyrd_core::node::{CommandId, Effect, ExchangeId, Input, Node, NodeConfig, StoreNews, StreamId};
-use fyrd_core::serf::keys::{self, KeyBytes, KeyOp};
+use fyrd_core::serf::keyring::{self, KeyBytes, KeyOp};
 use fyrd_core::serf::memory::{Keeper, Marks};
 use fyrd_core::serf::{Command, JoinTarget, QueryParams};
 use fyrd_core::swim::profile::Profile;
@@ -210,7 +210,7 @@ impl Bench {
                 }
                 Effect::Reply { plain, .. } => readable(&plain),
                 Effect::Keyring { id, op, key } => {
-                    let result = keys::apply(Some(&mut self.ring), op, &key);
+                    let result = keyring::apply(Some(&mut self.ring), op, &key);
                     self.node.handle(self.now, Input::Keyring { id, result });
                 }
                 Effect::Record(record) => self.keeper.apply(record),

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 /// A string in double quotes, escaped as Go's `strconv.Quote`.
-pub fn go_quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     let mut quoted = String::from("\"");
     for character in text.chars() {
         match character {
@@ -25,7 +25,7 @@ pub fn go_quote(text: &str) -> String {
 
 /// A byte slice in `%#v`, under the type name that Go shows at that place. Serf sends empty payloads
 /// as nil, so an empty slice is written as nil.
-pub fn go_bytes(type_name: &str, bytes: &[u8]) -> String {
+pub fn bytes(type_name: &str, bytes: &[u8]) -> String {
     if bytes.is_empty() {
         return "<nil>".to_owned();
     }
@@ -66,13 +66,13 @@ mod tests {
             ("\u{10ffff}", r#""\U0010ffff""#),
         ];
         for (text, expected) in cases {
-            assert_eq!(go_quote(text), expected);
+            assert_eq!(quote(text), expected);
         }
     }
 
     #[test]
     fn writes_bytes_as_go_does() {
-        assert_eq!(go_bytes("[]byte", b"p\0"), "[]byte{0x70, 0x0}");
-        assert_eq!(go_bytes("[]byte", b""), "<nil>");
+        assert_eq!(bytes("[]byte", b"p\0"), "[]byte{0x70, 0x0}");
+        assert_eq!(bytes("[]byte", b""), "<nil>");
     }
 }

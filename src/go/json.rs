@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// Two-space indent, and `<`, `>`, `&` and a few more characters escaped so that the text can stand
 /// in HTML. No newline at the end.
-pub fn go_json<T: Serialize>(value: &T) -> Result<String, serde_json::Error> {
+pub fn json(value: &impl Serialize) -> Result<String, serde_json::Error> {
     Ok(escape_as_go(&serde_json::to_string_pretty(value)?))
 }
 
@@ -47,7 +47,7 @@ mod tests {
             ("\\b \"q\" \u{e4}/", "\"\\\\b \\\"q\\\" \u{e4}/\""),
         ];
         for (text, expected) in cases {
-            assert_eq!(go_json(&text).unwrap(), expected);
+            assert_eq!(json(&text).unwrap(), expected);
         }
     }
 
@@ -55,7 +55,7 @@ mod tests {
     fn indents_by_two_and_keeps_empty_ones_together() {
         let map = BTreeMap::from([("b", BTreeMap::new()), ("a", BTreeMap::from([("x", 1)]))]);
         assert_eq!(
-            go_json(&map).unwrap(),
+            json(&map).unwrap(),
             "{\n  \"a\": {\n    \"x\": 1\n  },\n  \"b\": {}\n}"
         );
     }

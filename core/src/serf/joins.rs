@@ -1,0 +1,68 @@
+//! The joins that swim carries out for this layer, and what they end in.
+
+use std::net::SocketAddr;
+
+use tracing::debug;
+
+use super::effect::CommandId;
+use super::types::{Answer, JoinTarget};
+use super::{Ask, Serf};
+use crate::swim::delegate::JoinId;
+use crate::time::Time;
+
+/// What a join under way is for.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    /// A command. A join by a person's will announces itself with an intent at the end, a rejoin does not.
+    Command { id: CommandId, announce: bool },
+    /// To find out whether a failed member is back.
+    Reconnect,
+}
+
+impl Serf {
+    /// Contacts these nodes; the command is answered once all have answered or failed.
+    pub fn join(&mut self, id: CommandId, targets: Vec<JoinTarget>, ignore_old: bool, announce: bool) {
+        if self.is_leaving() {
+            let reason = "Serf can't Join after Leave or Shutdown".to_owned();
+            return self.answer(id, Answer::Failed(reason));
+        }
+        let targets = targets.into_iter().map(|target| target.addr).collect();
+        self.ask_for_join(Purpose::Command { id, announce }, targets, ignore_old);
+    }
+
+    pub(super) fn ask_for_join(&mut self, purpose: Purpose, targets: Vec<SocketAddr>, ignore_old: bool) {
+        self.last_join += 1;
+        let id = JoinId(self.last_join);
+        self.joins.insert(id, purpose);
+        self.asks.push_back(Ask::Join {
+            id,
+            targets,
+            ignore_old,
+        });
+    }
+
+    pub(super) fn end_join(
+        &mut self,
+        now: Time,
+        id: JoinId,
+        contacted: usize,
+        errors: Vec<(SocketAddr, String)>,
+    ) {
+        if contacted > 0 {
+            self.end_catching_up();
+        }
+        match self.joins.remove(&id) {
+            Some(Purpose::Command { id, announce }) => {
+                // A join that ends while this node leaves must not take the leave back.
+                if announce && contacted > 0 && !self.is_leaving() {
+                    self.announce_join(now);
+                }
+                self.answer(id, Answer::Joined { contacted, errors });
+            }
+            Some(Purpose::Reconnect) => {
+                debug!(target: "serf", "reconnected to {contacted} nodes, {} errors", errors.len());
+            }
+            None => {}
+        }
+    }
+}
