@@ -30,15 +30,15 @@ pub enum Fault {
     SwallowEvent(HostId),
     /// The next user event is told twice.
     RepeatEvent(HostId),
-    /// What it says in its defence never leaves it, by gossip or by push/pull.
+    /// Its refutations never leave it, by gossip or by push/pull.
     DropRefutations(HostId),
     /// Its pings are answered even after it has crashed.
     AnswerWhenDead(HostId),
-    /// Of members it knows it hears nothing new.
+    /// It misses all updates of members that it knows.
     MissUpdates(HostId),
     /// At once, and unnoticed by itself, it forgets all it knew: its clocks and its incarnation start anew.
     Forget(HostId),
-    /// At once, what it has recorded for its next life is lost.
+    /// At once, all that it has recorded is lost.
     LoseMemory(HostId),
     /// The results of its exchanges get lost on their way back to it, failures and time-outs included.
     SwallowResults(HostId),
@@ -162,7 +162,7 @@ impl World {
                 None
             }
             Arrival::Replied { .. } | Arrival::TimedOut { .. } if self.has(Fault::SwallowResults(id)) => None,
-            arrival if self.has(Fault::MissUpdates(id)) => self.without_news(id, arrival),
+            arrival if self.has(Fault::MissUpdates(id)) => self.without_updates(id, arrival),
             arrival => Some(arrival),
         }
     }
@@ -202,13 +202,13 @@ impl World {
         Envelope::new(keyring, self.config.label.clone(), false)
     }
 
-    fn without_news(&mut self, id: HostId, arrival: Arrival) -> Option<Arrival> {
+    fn without_updates(&mut self, id: HostId, arrival: Arrival) -> Option<Arrival> {
         let own = self.hosts[id.0].addr();
         let mut envelope = self.envelope_of(id);
-        let is_news = |_: &str, incarnation| incarnation > 1;
+        let is_update = |_: &str, incarnation| incarnation > 1;
         let strip_sealed = |envelope: &Envelope, label, bytes: Vec<u8>| {
             let mut opened = open_stream(envelope, own, label, bytes).ok()?;
-            Some(strip_message(opened.message().ok()?, &is_news))
+            Some(strip_message(opened.message().ok()?, &is_update))
         };
         match arrival {
             Arrival::Dial {
@@ -239,7 +239,7 @@ impl World {
             }),
             Arrival::Datagram { from, mut bytes } => {
                 let plain = envelope.open_datagram(from, &mut bytes).ok()?.to_vec();
-                let plain = strip_datagram(plain, &is_news)?;
+                let plain = strip_datagram(plain, &is_update)?;
                 let bytes = envelope.close_datagram(|| self.rng.random(), plain, false);
                 let bytes = bytes.to_vec();
                 Some(Arrival::Datagram { from, bytes })

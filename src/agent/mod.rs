@@ -65,7 +65,7 @@ struct Shared {
     /// Where the log can be listened to.
     console: Console,
     handlers: Rc<Handlers>,
-    telemetry: telemetry::Recorder,
+    telemetry: telemetry::Metrics,
     name: String,
     rpc_auth: Secret,
     tags_file: Option<String>,

@@ -33,7 +33,7 @@ impl Past {
         let Some(path) = &setup.snapshot else {
             return Ok(Default::default());
         };
-        let settings = snapshot::Settings {
+        let settings = snapshot::SnapshotConfig {
             path: path.clone(),
             node: setup.name.clone(),
             forget_left_members: !setup.rejoin_after_leave,

@@ -185,7 +185,7 @@ fn make_agent(setup: &mut Setup, gossip: &Gossip, past: &Past, console: &Console
         queries: Rc::default(),
         console: console.clone(),
         handlers: Rc::new(handlers),
-        telemetry: telemetry::Recorder::new(&setup.telemetry),
+        telemetry: telemetry::Metrics::new(&setup.telemetry),
         name: setup.name.clone(),
         rpc_auth: setup.rpc_auth.clone(),
         tags_file: setup.tags_file.clone(),

@@ -312,7 +312,7 @@ async fn exchanges_tell_what_went_wrong_in_serfs_words() {
 async fn replies_and_datagrams_that_wait_for_the_disk_come() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("snapshot");
-    let settings = crate::snapshot::Settings {
+    let settings = crate::snapshot::SnapshotConfig {
         path: path.clone(),
         node: "n".to_owned(),
         forget_left_members: true,

@@ -26,12 +26,12 @@ use fyrd_core::time::Time;
 pub use error::OpenError;
 pub use recorder::{Recorder, State, Status, Watch};
 
-/// The newest schema of the store that this program knows, and the one it writes.
+/// The schema of the store that this program knows.
 pub const SCHEMA: u32 = 1;
 
 /// Which snapshot, and whose.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct SnapshotConfig {
     /// Where it is: a directory, made if need be; its parent must exist. A text snapshot of Serf at this
     /// path is imported.
     pub path: PathBuf,
@@ -85,8 +85,8 @@ pub struct Contents {
 /// # Errors
 /// When the path cannot work, another process has the snapshot open, or a later version wrote it. A store that
 /// is damaged is no error: it is set aside, see [`Loaded::set_aside`].
-pub fn open(settings: Settings, now: Time) -> Result<(Loaded, Recorder), OpenError> {
-    start::open(settings, now)
+pub fn open(config: SnapshotConfig, now: Time) -> Result<(Loaded, Recorder), OpenError> {
+    start::open(config, now)
 }
 
 /// Looks at a snapshot without changing what it says. It is locked meanwhile.

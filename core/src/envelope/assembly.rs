@@ -1,6 +1,7 @@
 //! A stream's message while it arrives.
 
 use super::{REMOTE_IS_ENCRYPTED, REMOTE_IS_PLAIN};
+use crate::msgpack;
 use crate::wire::{DecodeError, Fault, StreamDecoder, StreamPrefix};
 
 /// One stream message as it arrived, its label taken off.
@@ -118,7 +119,7 @@ fn unacceptable_label() -> Unreadable {
 /// A frame beyond the limit is answered as Serf does.
 fn refusal(error: DecodeError) -> Unreadable {
     match error.fault {
-        Fault::TooMany { len, .. } => {
+        Fault::Value(msgpack::Fault::TooMany { len, .. }) => {
             Unreadable::Refused(format!("Remote node state is larger than limit ({len})"))
         }
         _ => Unreadable::Dropped(error.to_string()),
