@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-pub use super::profile_text::ProfileError;
-
 /// Every value that a profile sets; `profiles/lan.toml` says what each one means.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
