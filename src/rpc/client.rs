@@ -9,11 +9,11 @@ use std::io;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use zeroize::Zeroizing;
 
 use super::codec::{CodecError, decode};
-use super::dial::dial;
+use super::dial::{Stream, dial};
 use super::frame::{FrameReader, MAX_RESPONSE_BYTES};
 use super::types::*;
 use crate::go;
@@ -51,11 +51,6 @@ pub enum ClientError {
     #[error("the agent sent more than {MAX_KEPT_RECORDS} records before its answer")]
     Flooded,
 }
-
-/// Whatever bytes flow over: TCP, or another stream socket.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A record of a subscription.
 #[derive(Clone, Debug, PartialEq)]
