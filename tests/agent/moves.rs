@@ -36,11 +36,11 @@ fn is_seen_there(seen_by: &Agent, agent: &Agent) -> Result<(), String> {
 #[test]
 fn a_rolling_restart_at_new_ports_keeps_one_cluster_and_ends_nobody() {
     let mut agents = cluster(&["-snapshot=snap"]);
-    for place in 0..agents.len() {
+    for agent in &mut agents {
         let began = Instant::now();
-        agents[place].kill();
-        agents[place].move_away();
-        agents[place].restart();
+        agent.kill();
+        agent.move_away();
+        agent.restart();
         // As an orchestrator would, but the next one goes only while this one can be found.
         std::thread::sleep(Duration::from_secs(4).saturating_sub(began.elapsed()));
     }
