@@ -9,15 +9,13 @@ mod leave;
 mod lengths;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
-
-use rand::rngs::Xoshiro256PlusPlus;
-use rand::{RngExt, SeedableRng};
-use tracing::debug;
 
 use crate::bounds::{NAME_MAX, USER_EVENT_HARD_LIMIT};
 use crate::node::leave::Leave;
 use crate::outbox::Outbox;
+use crate::serf::dial::DialId;
 use crate::serf::measures::SerfMeasures;
 use crate::serf::memory::{Marks, MemberRecord, Record};
 use crate::serf::{
@@ -30,6 +28,8 @@ use crate::swim::queue::Token;
 use crate::swim::{self, Swim, SwimConfig};
 use crate::time::Time;
 use crate::wire::WireCoordinate;
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
 
 pub use crate::serf::memory;
 pub use door::{CommandId, Effect, ExchangeId, Input, KeyringId, NodeConfig, StreamId};
@@ -51,6 +51,15 @@ struct Wait {
     timed_out: &'static str,
 }
 
+/// Who has asked for a join.
+#[derive(Debug)]
+enum Join {
+    /// A user, and whether it is announced.
+    Command(CommandId, bool),
+    /// The dialer.
+    Dial(DialId),
+}
+
 /// One member of the cluster: the protocol, and nothing else.
 #[derive(Debug)]
 pub struct Node {
@@ -60,7 +69,7 @@ pub struct Node {
     effects: Outbox<Effect>,
     waits: Vec<Wait>,
     tokens: u64,
-    joins: BTreeMap<u64, (CommandId, bool)>,
+    joins: BTreeMap<u64, Join>,
     key_commands: BTreeMap<QueryKey, CommandId>,
     next_join: u64,
     leave: Option<Leave>,
@@ -93,6 +102,9 @@ impl Node {
                 query_response_size_limit: config.query_response_size_limit,
                 resolve_name_conflicts: config.resolve_name_conflicts,
                 disable_coordinates: config.disable_coordinates,
+                left: config.left,
+                rejoin_after_leave: config.rejoin_after_leave,
+                replay: config.replay,
                 records: config.records,
                 seed: rng.random(),
             },
@@ -147,6 +159,9 @@ impl Node {
             Input::Exchange { id, result } => swim.handle_exchange(now, id.0, result, serf),
             Input::SendFailed { to } => swim.handle_send_failed(now, to, serf),
             Input::Keyring { id, result } => serf.handle_keyring(id.0, &result),
+            Input::Seeds(seeds) => serf.handle_seeds(now, seeds),
+            Input::LookedUp(seeds) => serf.handle_looked_up(now, seeds),
+            Input::Discovered(addrs) => serf.handle_discovered(now, &addrs),
             Input::Command { id, command } => self.handle_command(now, id, command),
         }
         self.collect(now);
@@ -248,11 +263,6 @@ impl Node {
         self.collect(now);
     }
 
-    /// See [`Serf::has_merged`].
-    pub fn has_merged(&self) -> bool {
-        self.serf.has_merged()
-    }
-
     /// This node's incarnation.
     pub fn incarnation(&self) -> u32 {
         self.swim.incarnation()
@@ -318,9 +328,14 @@ impl Node {
             );
             return;
         }
-        self.next_join += 1;
-        self.joins.insert(self.next_join, (id, announce));
         let targets = targets.into_iter().map(|target| target.addr).collect();
+        let ignore_old = self.serf.ignores_old(ignore_old);
+        self.start_join(Join::Command(id, announce), targets, ignore_old);
+    }
+
+    fn start_join(&mut self, join: Join, targets: Vec<SocketAddr>, ignore_old: bool) {
+        self.next_join += 1;
+        self.joins.insert(self.next_join, join);
         self.swim
             .join(self.next_join, targets, ignore_old, &mut self.serf);
     }
@@ -416,15 +431,16 @@ impl Node {
                 if contacted > 0 {
                     self.serf.end_catching_up();
                 }
-                let Some((command, announce)) = self.joins.remove(&id) else {
-                    debug!(target: "serf", "reconnected to {contacted} nodes, {} errors", errors.len());
-                    return;
-                };
-                // A join that ends while this node leaves must not take the leave back.
-                if announce && contacted > 0 && !self.serf.is_leaving() {
-                    self.serf.announce_join(now);
+                match self.joins.remove(&id) {
+                    Some(Join::Dial(id)) => self.serf.handle_dialled(now, id, contacted, &errors),
+                    Some(Join::Command(command, announce)) => {
+                        if announce && contacted > 0 {
+                            self.serf.note_joined(now);
+                        }
+                        self.answer(command, Answer::Joined { contacted, errors });
+                    }
+                    None => {}
                 }
-                self.answer(command, Answer::Joined { contacted, errors });
             }
         }
     }
@@ -439,9 +455,10 @@ impl Node {
                 crc: false,
             }),
             serf::Output::SendStream { to, message } => self.swim.send_stream(to, &message),
-            serf::Output::Reconnect { to } => {
-                self.next_join += 1;
-                self.swim.join(self.next_join, vec![to], false, &mut self.serf);
+            serf::Output::Dial { id, to, ignore_old } => self.start_join(Join::Dial(id), to, ignore_old),
+            serf::Output::LookUp(names) => self.effects.push_back(Effect::LookUp(names)),
+            serf::Output::JoinFailed { reason, again } => {
+                self.effects.push_back(Effect::JoinFailed { reason, again });
             }
             serf::Output::Keyring { query, op, key } => {
                 self.effects.push_back(Effect::Keyring {

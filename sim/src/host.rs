@@ -61,6 +61,8 @@ pub struct Host {
     pub updates: Vec<(Time, QueryUpdate)>,
     /// When the node lost its name, if it did.
     pub lost_name: Option<Time>,
+    /// When a join failed that is tried until it works, and after what time it is tried again, if it is.
+    pub failed_joins: Vec<(Time, Option<Duration>)>,
     /// When set, every query that comes is answered with these bytes at once.
     pub responder: Option<Vec<u8>>,
     /// What went in and out.
@@ -76,6 +78,8 @@ pub struct Host {
     pub(super) wake_at: Option<Time>,
     /// By how much its clock is ahead of the world's.
     pub(super) clock_ahead: Duration,
+    /// Whether its node has begun to leave.
+    pub(super) left: bool,
     /// What outlives the node, where its configuration asks for records.
     pub(super) disk: Keeper,
 }
@@ -88,6 +92,7 @@ impl Host {
             answers: BTreeMap::new(),
             updates: Vec::new(),
             lost_name: None,
+            failed_joins: Vec::new(),
             responder: None,
             counters: Counters::default(),
             node: None,
@@ -99,6 +104,7 @@ impl Host {
             exchanges: BTreeSet::new(),
             wake_at: None,
             clock_ahead: Duration::ZERO,
+            left: false,
             disk: Keeper::default(),
         }
     }

@@ -92,13 +92,14 @@ impl World {
     }
 
     /// Starts a node on a host that is down, with the same name, and with the memory that it has kept if its
-    /// configuration says that it keeps any.
+    /// configuration says that it keeps any: then it looks for those whom it knew, unless it had left.
     pub fn start(&mut self, id: HostId) {
         let seed = self.rng.random();
         let now = self.local_time(id);
         let host = &mut self.hosts[id.0];
         host.config.seed = seed;
         host.config.memory = host.disk.memory();
+        host.config.left = std::mem::take(&mut host.left);
         host.life += 1;
         host.power = Power::Up;
         host.node = Some(

@@ -1,12 +1,13 @@
 //! The door's vocabulary: what a node is told, and what it wants done.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::addr::RawAddr;
 use crate::serf::keys::{KeyBytes, KeyOp, KeyringResult};
 use crate::serf::memory::{Memory, Record};
-use crate::serf::{Answer, Command, Event, QueryKey, QueryUpdate, Tags};
+use crate::serf::{Answer, Command, Event, LookedUp, QueryKey, QueryUpdate, Seeds, Tags};
 use crate::swim::profile::Profile;
 use crate::wire::message::{Message, StreamMessage};
 
@@ -43,6 +44,12 @@ pub struct NodeConfig {
     pub disable_coordinates: bool,
     /// What it knew when it ended last; the default for a node that has never been before.
     pub memory: Memory,
+    /// Whether the last run ended with a leave.
+    pub left: bool,
+    /// Whether to look for the members of the last run even then.
+    pub rejoin_after_leave: bool,
+    /// Whether joins by the node itself bring the user events from before them.
+    pub replay: bool,
     /// Whether to tell by [`Effect::Record`] what must be remembered.
     pub records: bool,
     /// The seed of all randomness.
@@ -69,6 +76,9 @@ impl NodeConfig {
             resolve_name_conflicts: true,
             disable_coordinates: false,
             memory: Memory::default(),
+            left: false,
+            rejoin_after_leave: false,
+            replay: false,
             records: false,
             seed,
         }
@@ -133,6 +143,12 @@ pub enum Input<'a> {
         /// How it went.
         result: KeyringResult,
     },
+    /// The start is over, and these are the seeds to be looked after from now on.
+    Seeds(Seeds),
+    /// Seeds were looked up, as [`Effect::LookUp`] asked.
+    LookedUp(Vec<LookedUp>),
+    /// Discovery on the local network has found agents of this cluster at these addresses.
+    Discovered(Vec<SocketAddr>),
     /// A user asks for something.
     Command {
         /// Names the command in the answer.
@@ -195,6 +211,15 @@ pub enum Effect {
         op: KeyOp,
         /// With which key; empty for a listing.
         key: KeyBytes,
+    },
+    /// Look these seeds up now; what they mean comes back as [`Input::LookedUp`].
+    LookUp(Vec<Arc<str>>),
+    /// A try of the join that is to be tried until it works has failed.
+    JoinFailed {
+        /// Why, as a user should read it.
+        reason: String,
+        /// When it is tried again; `None` if it was tried as often as it may be: the node has to end without leaving.
+        again: Option<Duration>,
     },
     /// Remember this over a restart. [`super::Node::marks`] goes with the records.
     Record(Record),

@@ -18,7 +18,7 @@ use crate::time::Time;
 use crate::wire::{SerfMessage, WireCoordinate};
 
 impl Upper for Serf {
-    fn member_joined(&mut self, _now: Time, facts: &Arc<Facts>) {
+    fn member_joined(&mut self, now: Time, facts: &Arc<Facts>) {
         let id = match self.members.find(&facts.name) {
             Some(id) => {
                 if let Some(entry) = self.members.get_mut(id) {
@@ -46,6 +46,7 @@ impl Upper for Serf {
         info!(target: "serf", "EventMemberJoin: {} {}", facts.name, facts.addr);
         self.record_member(id);
         self.emit_member(MemberEventKind::Join, id);
+        self.note_company(now);
     }
 
     fn member_gone(&mut self, now: Time, facts: &Arc<Facts>) {
@@ -70,6 +71,7 @@ impl Upper for Serf {
         }
         self.record_member(id);
         self.emit_member(kind, id);
+        self.note_company(now);
     }
 
     fn member_updated(&mut self, _now: Time, facts: &Arc<Facts>) {
