@@ -1,4 +1,4 @@
-//! What a node still knows after a restart, on a simulated network (design.md section 7).
+//! What a node still knows after a restart, on a simulated network (docs/design.md#the-snapshot).
 
 use std::time::Duration;
 

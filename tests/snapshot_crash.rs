@@ -1,4 +1,4 @@
-//! kill -9 at random points: what the snapshot promises (design.md section 7) holds over hundreds of lives.
+//! kill -9 at random points: what the snapshot promises (docs/design.md#the-snapshot) holds over hundreds of lives.
 //!
 //! A real, encrypted agent is killed and started again, round after round, while it and two peers that stay up
 //! fire events and queries, tags change, and other members come, leave and fail. An observer asks it for its

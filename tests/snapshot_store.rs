@@ -620,8 +620,9 @@ fn a_switch_of_generations_may_be_interrupted_anywhere() {
     copy(&other.join("gen-000001"), &second);
     check("the next one is written, in part", &["gen-000001"]);
     copy(&first, &second);
-    fs::write(path.join("current.new"), "gen-0").unwrap();
+    fs::write(path.join(".current-1"), "gen-0").unwrap();
     check("the next one is about to count", &["gen-000001"]);
+    assert!(!path.join(".current-1").exists());
     copy(&other.join("gen-000001"), &second);
     fs::rename(&first, keep.path().join("kept")).unwrap();
     fs::rename(&second, &first).unwrap();

@@ -1,5 +1,5 @@
 //! A real agent whose snapshot is in trouble: full, read-only, damaged, in use, or no place for one
-//! (design.md section 7, promise 4).
+//! (docs/design.md#the-snapshot, promise 4).
 
 mod support;
 

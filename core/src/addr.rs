@@ -12,7 +12,7 @@ pub fn is_windows_path(text: &str) -> bool {
     }
 }
 
-/// 4 or 16 raw bytes, never normalised, because peers compare the bytes (protocol.md A23).
+/// 4 or 16 raw bytes, never normalised, because peers compare the bytes (docs/protocol.md#a23-addresses).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RawAddr {
     /// Four bytes.

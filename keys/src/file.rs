@@ -1,17 +1,17 @@
 //! The keyring file: a JSON list of keys as text, the first the primary, as Serf writes it.
 //!
-//! Saving never leaves half a file: the new one is written beside the old, synced, closed, and renamed over it.
+//! Saving never leaves half a file, see [`replace`].
 //! Only the owner may read it, and whoever may read everything: root, on Windows the system itself.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::error::Category;
 use zeroize::Zeroizing;
 
 use crate::key::{Key, KeyError, MAX_TEXT_LEN};
+use crate::replace::{Access, ReplaceError, replace};
 use crate::ring::{Keyring, RingError};
 
 /// The longest file that is read: several thousand keys, far more than a ring takes.
@@ -22,11 +22,6 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// How a text of Windows PowerShell begins, which writes UTF-16.
 const UTF_16: [u8; 2] = [0xff, 0xfe];
-
-/// How often to try again when another program holds a file open, as virus scanners and backups do for a
-/// moment, and how long to wait between tries: 2 s in all.
-const HELD_TRIES: u32 = 100;
-const HELD_PAUSE: Duration = Duration::from_millis(20);
 
 /// Loads a keyring. A key that is there twice counts once.
 pub fn load(path: &Path) -> Result<Keyring, KeyringFileError> {
@@ -63,7 +58,10 @@ pub fn parse(text: &[u8], path: &Path) -> Result<Keyring, KeyringFileError> {
 /// or that of the file before it if that was stricter still. On Windows its access list names the user of
 /// this process and the system, and takes nothing over from the directory.
 pub fn save(path: &Path, ring: &Keyring) -> Result<(), KeyringFileError> {
-    replace(path, |file| file.write_all(to_json(ring).as_bytes()))
+    replace(path, Access::Owner, |file| {
+        file.write_all(to_json(ring).as_bytes())
+    })?;
+    Ok(())
 }
 
 /// Why a keyring file is not loaded or saved. Says nothing of what the file contains.
@@ -174,6 +172,13 @@ impl KeyringFileError {
     }
 }
 
+impl From<ReplaceError> for KeyringFileError {
+    fn from(error: ReplaceError) -> Self {
+        let ReplaceError { action, path, source } = error;
+        Self::Io { action, path, source }
+    }
+}
+
 /// What the system says, in the words of Serf where they are known and the same everywhere.
 fn reason(error: &io::Error) -> String {
     match error.kind() {
@@ -216,103 +221,6 @@ pub fn to_json(ring: &Keyring) -> Zeroizing<String> {
     json
 }
 
-/// Replaces a file by what `write` writes, or leaves it as it was.
-fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), KeyringFileError> {
-    let target = match fs::canonicalize(path) {
-        Ok(target) => target,
-        Err(error) if error.kind() == ErrorKind::NotFound => path.to_owned(),
-        Err(error) => return Err(KeyringFileError::io("open", path)(error)),
-    };
-    let dir = match target.parent() {
-        Some(dir) if dir != Path::new("") => dir,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".keyring-");
-    owner_only(&mut builder, &target);
-    let mut temporary = builder
-        .tempfile_in(dir)
-        .map_err(KeyringFileError::io("create a file in", dir))?;
-    restrict(temporary.path()).map_err(KeyringFileError::io("restrict access to", temporary.path()))?;
-    write(temporary.as_file_mut())
-        .and_then(|()| temporary.as_file().sync_all())
-        .map_err(KeyringFileError::io("write", &target))?;
-    let mut closed = Some(temporary.into_temp_path());
-    until_free(|| match closed.take().map(|file| file.persist(&target)) {
-        Some(Err(error)) => {
-            closed = Some(error.path);
-            Err(error.error)
-        }
-        Some(Ok(())) | None => Ok(()),
-    })
-    .map_err(KeyringFileError::io("replace", &target))?;
-    sync_dir(dir)
-}
-
-/// Does something with a file, again and again for up to 2 s while another program has it open, which on
-/// Windows keeps it from being replaced. Blocks the thread.
-pub fn until_free(mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<()> {
-    for _ in 1..HELD_TRIES {
-        match attempt() {
-            Err(error) if is_held(&error) => std::thread::sleep(HELD_PAUSE),
-            result => return result,
-        }
-    }
-    attempt()
-}
-
-/// A file that is held is refused as one in use, or as one without permission.
-fn is_held(error: &io::Error) -> bool {
-    /// ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATION.
-    const HELD: [i32; 3] = [5, 32, 33];
-    cfg!(windows) && error.raw_os_error().is_some_and(|code| HELD.contains(&code))
-}
-
-/// Lets only the owner at the new file, from its creation on.
-#[cfg(unix)]
-fn owner_only(builder: &mut tempfile::Builder<'_, '_>, old: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-
-    const OWNER_ONLY: u32 = 0o600;
-    let old_mode = fs::metadata(old).map_or(OWNER_ONLY, |old| old.permissions().mode() & 0o7777);
-    let mode = if old_mode & !OWNER_ONLY == 0 {
-        old_mode
-    } else {
-        OWNER_ONLY
-    };
-    builder.permissions(fs::Permissions::from_mode(mode));
-}
-
-/// Windows has no modes; see [`restrict`].
-#[cfg(not(unix))]
-fn owner_only(_builder: &mut tempfile::Builder<'_, '_>, _old: &Path) {}
-
-/// The file has been its owner's alone since its creation.
-#[cfg(not(windows))]
-fn restrict(_new: &Path) -> io::Result<()> {
-    Ok(())
-}
-
-/// Lets only the owner at the new file, while it is still empty.
-#[cfg(windows)]
-fn restrict(new: &Path) -> io::Result<()> {
-    crate::access::owner_only(new)
-}
-
-/// Makes the rename itself survive a crash.
-#[cfg(unix)]
-fn sync_dir(dir: &Path) -> Result<(), KeyringFileError> {
-    File::open(dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(KeyringFileError::io("sync", dir))
-}
-
-/// Windows cannot open a directory as a file; its journal keeps renames in order.
-#[cfg(not(unix))]
-fn sync_dir(_dir: &Path) -> Result<(), KeyringFileError> {
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -335,33 +243,6 @@ mod tests {
             error.ends_with("keyring.json is UTF-16, it must be UTF-8"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn a_file_that_is_held_is_tried_again_for_a_while() {
-        let held = || io::Error::from_raw_os_error(32);
-        let mut tries = 0;
-        let freed = until_free(|| {
-            tries += 1;
-            if tries < 3 { Err(held()) } else { Ok(()) }
-        });
-        if cfg!(windows) {
-            assert_eq!((freed.is_ok(), tries), (true, 3));
-        } else {
-            // Here the number means something else, and nothing is worth a second try.
-            assert_eq!((freed.is_ok(), tries), (false, 1));
-        }
-        let mut tries = 0;
-        let never = until_free(|| {
-            tries += 1;
-            Err(if cfg!(windows) {
-                held()
-            } else {
-                ErrorKind::NotFound.into()
-            })
-        });
-        assert!(never.is_err());
-        assert_eq!(tries, if cfg!(windows) { HELD_TRIES } else { 1 });
     }
     use crate::Cipher;
     use crate::testing::{K1, K2, key};
@@ -508,11 +389,11 @@ mod tests {
     #[test]
     fn a_failed_save_leaves_the_old_file_and_no_other() {
         let (dir, path) = file_with("old");
-        let error = replace(&path, |file| {
+        let error = replace(&path, Access::Owner, |file| {
             file.write_all(b"half a ri")?;
             Err(io::Error::other("disk full"))
         });
-        let error = error.unwrap_err().to_string();
+        let error = KeyringFileError::from(error.unwrap_err()).to_string();
         assert!(
             error.contains("disk full") && error.contains(dir.path().to_str().unwrap()),
             "{error}"
@@ -554,7 +435,7 @@ mod tests {
         save(&fresh, &ring).unwrap();
         assert_eq!(mode(&fresh), 0o600);
         // Already while it is being written.
-        replace(&fresh, |file| {
+        replace(&fresh, Access::Owner, |file| {
             assert_eq!(file.metadata()?.permissions().mode() & 0o7777, 0o600);
             Ok(())
         })

@@ -49,6 +49,7 @@ pub mod file;
 mod key;
 pub mod packet;
 mod peers;
+pub mod replace;
 mod ring;
 
 pub use cipher::{Cipher, NONCE_LEN, TAG_LEN};

@@ -1,4 +1,4 @@
-//! Which address to bind to and which to announce (protocol.md A23, surface.md 2.3).
+//! Which address to bind to and which to announce (docs/compatibility.md#addresses).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 

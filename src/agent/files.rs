@@ -7,20 +7,22 @@ use std::path::{Component, Path, PathBuf};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::config::{Secret, Settings};
+use super::options::Options;
+use super::secret::Secret;
 use super::{json, text};
 use crate::go;
 use fyrd_core::serf::Tags;
 use fyrd_core::swim::profile::Profile;
+use fyrd_keys::replace::{Access, replace};
 
 /// Reads configuration files and directories, each path either, and merges them in order.
 /// The error is a line for the user, or several when a file has several mistakes.
-pub fn read_settings(paths: &[String]) -> Result<Settings, String> {
-    let mut settings = Settings::default();
+pub fn read_options(paths: &[String]) -> Result<Options, String> {
+    let mut options = Options::default();
     for path in paths {
         let reading = |e: io::Error| format!("Error reading '{path}': {}", go::open_error(path, &e));
         if !fs::metadata(path).map_err(reading)?.is_dir() {
-            settings.merge(read_one(path)?);
+            options.merge(read_one(path)?);
             continue;
         }
         let mut names = Vec::new();
@@ -38,18 +40,18 @@ pub fn read_settings(paths: &[String]) -> Result<Settings, String> {
                 .components()
                 .filter(|part| *part != Component::CurDir)
                 .collect();
-            settings.merge(read_one(&file.to_string_lossy())?);
+            options.merge(read_one(&file.to_string_lossy())?);
         }
     }
-    Ok(settings)
+    Ok(options)
 }
 
-fn read_one(path: &str) -> Result<Settings, String> {
+fn read_one(path: &str) -> Result<Options, String> {
     let content =
         fs::read(path).map_err(|e| format!("Error reading '{path}': {}", go::open_error(path, &e)))?;
     // The file may hold the encryption key.
     let content = Zeroizing::new(content);
-    Settings::decode(&content).map_err(|e| format!("Error decoding '{path}': {e}"))
+    Options::decode(&content).map_err(|e| format!("Error decoding '{path}': {e}"))
 }
 
 /// The profile of this name, or in this file.
@@ -116,42 +118,14 @@ pub fn read_tags(path: &str) -> Result<Option<Tags>, String> {
     Ok(Some(tags))
 }
 
-/// Writes the tags file anew: to a temporary file beside it, which then takes its place, so that a
-/// crash leaves the old or the new tags.
+/// Writes the tags file anew, so that a crash leaves the old or the new tags.
 pub fn write_tags(path: &str, tags: &Tags) -> Result<(), String> {
-    let temporary = format!("{path}.tmp");
-    let write = || -> io::Result<()> {
-        let text = go::json(tags)?;
-        let mut file = private_file(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        drop(file);
-        if let Ok(old) = fs::metadata(path) {
-            fs::set_permissions(&temporary, old.permissions())?;
-        }
-        fyrd_keys::file::until_free(|| fs::rename(&temporary, path))
-    };
-    write().map_err(|e| {
-        // What there is of it only takes room, which is perhaps what was missing.
-        let _ = fs::remove_file(&temporary);
-        format!("Failed to write tags file: {}", go::open_error(path, &e))
+    let failed = |error: &io::Error| format!("Failed to write tags file: {}", go::open_error(path, error));
+    let text = go::json(tags).map_err(|error| failed(&error.into()))?;
+    replace(Path::new(path), Access::Kept, |file| {
+        file.write_all(text.as_bytes())
     })
-}
-
-#[cfg(unix)]
-fn private_file(path: &str) -> io::Result<fs::File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-}
-
-#[cfg(not(unix))]
-fn private_file(path: &str) -> io::Result<fs::File> {
-    fs::File::create(path)
+    .map_err(|error| failed(&error.source))
 }
 
 fn mismatch(value: &Value, wanted: &str) -> String {
@@ -211,13 +185,13 @@ mod tests {
         fs::write(sub.join("x.json.bak"), "not read").unwrap();
         let last = path_of(&directory, "last");
         fs::write(&last, r#"{"start_join":["c"],"node_name":"last"}"#).unwrap();
-        let settings = read_settings(&[path_of(&directory, "conf"), last]).unwrap();
-        assert_eq!(settings.start_join, ["a", "b", "c"]);
+        let options = read_options(&[path_of(&directory, "conf"), last]).unwrap();
+        assert_eq!(options.start_join, ["a", "b", "c"]);
         assert_eq!(
-            (settings.node_name.as_str(), settings.bind.as_str()),
+            (options.node_name.as_str(), options.bind.as_str()),
             ("last", "ten")
         );
-        assert_eq!(settings.advertise, "hidden");
+        assert_eq!(options.advertise, "hidden");
     }
 
     #[test]
@@ -225,13 +199,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let missing = path_of(&directory, "missing.json");
         assert_eq!(
-            read_settings(std::slice::from_ref(&missing)).unwrap_err(),
+            read_options(std::slice::from_ref(&missing)).unwrap_err(),
             format!("Error reading '{missing}': open {missing}: no such file or directory")
         );
         let broken = path_of(&directory, "broken.json");
         fs::write(&broken, "{").unwrap();
         assert_eq!(
-            read_settings(&[path_of(&directory, "./")]).unwrap_err(),
+            read_options(&[path_of(&directory, "./")]).unwrap_err(),
             format!("Error decoding '{broken}': unexpected EOF")
         );
     }
@@ -281,7 +255,7 @@ mod tests {
         let folder = path_of(&directory, "folder");
         fs::create_dir(&folder).unwrap();
         assert!(write_tags(&folder, &Tags::new()).is_err());
-        assert!(!fs::exists(format!("{folder}.tmp")).unwrap());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
         let nowhere = path_of(&directory, "none/tags.json");
         assert_eq!(
             write_tags(&nowhere, &Tags::new()).unwrap_err(),

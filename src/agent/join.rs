@@ -1,4 +1,4 @@
-//! Joins: from what a user writes to addresses, and the errors back (protocol.md A14).
+//! Joins: from what a user writes to addresses, and the errors back (docs/protocol.md#a14-joining).
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Finding the other members on the same network by multicast DNS (surface.md 2.10), as real Serf does,
-//! so that both kinds find each other.
+//! Finding the other members on the same network by multicast DNS, as Serf does, so that both kinds find each
+//! other (docs/compatibility.md#mdns-discovery).
 //!
 //! An agent asks at its start and each minute who else is there, from a socket of its own, and joins
 //! whom it hears of. Others' questions arrive at a socket of the multicast group and are answered to

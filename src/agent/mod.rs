@@ -1,11 +1,10 @@
 //! The daemon: configuration, start-up, ordered shutdown, logging, signals.
 //!
-//! [`config`] and [`files`] give settings, [`plan`] checks them, [`run`] starts what the plan says and
+//! [`options`] and [`files`] give options, [`setup`] checks them, [`run`] starts what the setup says and
 //! waits for its end. [`Agent`] is what RPC reaches of it.
 
 pub mod address;
 mod backend;
-pub mod config;
 mod delivery;
 #[cfg(windows)]
 pub mod event_log;
@@ -16,12 +15,14 @@ mod json;
 mod log_writer;
 pub mod logging;
 pub mod mdns;
+pub mod options;
 mod past;
-pub mod plan;
 mod query_router;
 mod rejoin;
 mod reload;
+pub mod secret;
 mod seeds;
+pub mod setup;
 mod shutdown;
 pub mod signals;
 mod startup;
@@ -40,10 +41,10 @@ pub use startup::{run, run_on};
 use crate::driver::{Handle, Stopped};
 use crate::events::handlers::Handlers;
 use crate::events::hub::Hub;
-use config::Secret;
 use fyrd_core::serf::{Answer, Command};
 use logging::Console;
 use query_router::QueryRouter;
+use secret::Secret;
 
 use crate::snapshot::Watch;
 

@@ -7,8 +7,8 @@ use rand::rngs::SysRng;
 use tokio::task::spawn_local;
 use tracing::{info, warn};
 
-use super::plan::Plan;
 use super::rejoin::{self, Peer};
+use super::setup::Setup;
 use crate::driver::{self, Handle};
 use crate::snapshot::{self, Recorder, Watch};
 use fyrd_core::node::memory::Memory;
@@ -29,14 +29,14 @@ pub(super) struct Past {
 impl Past {
     /// Opens the snapshot, if there is to be one. That comes before any socket, so that nothing is heard or
     /// said by a node that does not know its clocks.
-    pub fn load(plan: &Plan) -> Result<(Memory, Option<Recorder>, Past), String> {
-        let Some(path) = &plan.snapshot else {
+    pub fn load(setup: &Setup) -> Result<(Memory, Option<Recorder>, Past), String> {
+        let Some(path) = &setup.snapshot else {
             return Ok(Default::default());
         };
         let settings = snapshot::Settings {
             path: path.clone(),
-            node: plan.name.clone(),
-            forget_left_members: !plan.rejoin_after_leave,
+            node: setup.name.clone(),
+            forget_left_members: !setup.rejoin_after_leave,
         };
         let (loaded, recorder) = snapshot::open(settings, driver::unix_time()).map_err(|e| {
             format!("Failed to start the Serf agent: Error creating Serf: Failed to setup snapshot: failed to open snapshot: {e}")
@@ -57,16 +57,16 @@ impl Past {
     }
 
     /// Looks in the background for those who were there, on behalf of the node that is bound here.
-    pub fn rejoin(self, handle: Handle, plan: &Plan, bound: SocketAddr) -> Result<(), String> {
+    pub fn rejoin(self, handle: Handle, setup: &Setup, bound: SocketAddr) -> Result<(), String> {
         if self.peers.is_empty() {
             return Ok(());
         }
-        let (addr, port) = plan.announced(bound)?;
+        let (addr, port) = setup.announced(bound)?;
         let settings = rejoin::Settings {
-            name: plan.name.clone(),
+            name: setup.name.clone(),
             addrs: vec![bound, addr.socket(port)],
             left: self.left,
-            rejoin_after_leave: plan.rejoin_after_leave,
+            rejoin_after_leave: setup.rejoin_after_leave,
             seed: SysRng.try_next_u64().map_err(|e| e.to_string())?,
         };
         spawn_local(rejoin::run(handle, self.peers, settings));

@@ -1,4 +1,4 @@
-//! Reload at SIGHUP (surface.md 2.8): the files are read again, and what can change while running does:
+//! Reload at SIGHUP (docs/compatibility.md#signals): the files are read again, and what can change while running does:
 //! log level, event handlers, tags, and what signals mean. All else is ignored until a restart.
 //!
 //! Of the tags, only those change that changed in the configuration since it was last loaded, so that
@@ -10,9 +10,10 @@ use std::rc::Rc;
 use tokio::sync::Notify;
 use tracing::info;
 
-use super::config::{Secret, Settings};
 use super::logging::{Console, Level};
-use super::plan::{self, Plan};
+use super::options::Options;
+use super::secret::Secret;
+use super::setup::{self, Setup};
 use super::{Agent, files};
 use crate::rpc::server::Backend;
 use fyrd_core::serf::{Tags, tags};
@@ -22,7 +23,7 @@ use fyrd_core::serf::{Tags, tags};
 pub(super) struct Reload {
     paths: Vec<String>,
     /// What the command line says, without secrets.
-    flags: Settings,
+    flags: Options,
     protocol: u8,
     /// The tags of the configuration when it was last loaded.
     tags: RefCell<Tags>,
@@ -39,25 +40,25 @@ struct TagChange {
 }
 
 impl Reload {
-    /// Starts from what the plan says.
-    pub fn new(paths: &[String], flags: Settings, plan: &Plan) -> Reload {
+    /// Starts from what the setup says.
+    pub fn new(paths: &[String], flags: Options, setup: &Setup) -> Reload {
         // Tags of a tags file are none of the configuration's.
-        let tags = match plan.tags_file {
+        let tags = match setup.tags_file {
             Some(_) => Tags::new(),
-            None => plan.tags.clone(),
+            None => setup.tags.clone(),
         };
         Reload {
             paths: paths.to_vec(),
-            flags: Settings {
+            flags: Options {
                 encrypt_key: Secret::default(),
                 rpc_auth: Secret::default(),
                 ..flags
             },
-            protocol: plan.protocol,
+            protocol: setup.protocol,
             tags: RefCell::new(tags),
             wanted: Notify::new(),
-            leave_on_terminate: Cell::new(plan.leave_on_terminate),
-            skip_leave_on_interrupt: Cell::new(plan.skip_leave_on_interrupt),
+            leave_on_terminate: Cell::new(setup.leave_on_terminate),
+            skip_leave_on_interrupt: Cell::new(setup.skip_leave_on_interrupt),
         }
     }
 
@@ -90,21 +91,21 @@ impl Reload {
 
     /// Checks everything, and then changes everything. The error is a line for the user.
     async fn reload(&self, agent: &Agent, console: &Console) -> Result<(), String> {
-        let mut settings = files::read_settings(&self.paths)?;
-        settings.merge(self.flags.clone());
-        let checked = plan::check(&mut settings, console)?;
-        let change = self.tag_change(agent, &settings.tags).await?;
+        let mut options = files::read_options(&self.paths)?;
+        options.merge(self.flags.clone());
+        let checked = setup::check(&mut options, console)?;
+        let change = self.tag_change(agent, &options.tags).await?;
 
-        match Level::parse(plan::or(&settings.log_level, "INFO")) {
+        match Level::parse(setup::or(&options.log_level, "INFO")) {
             Ok(level) => console.set_level(level),
             Err(line) => console.headline(&line),
         }
         agent
             .0
             .handlers
-            .replace(checked.handlers, settings.handler_timeout);
-        self.leave_on_terminate.set(settings.leave_on_terminate);
-        self.skip_leave_on_interrupt.set(settings.skip_leave_on_interrupt);
+            .replace(checked.handlers, options.handler_timeout);
+        self.leave_on_terminate.set(options.leave_on_terminate);
+        self.skip_leave_on_interrupt.set(options.skip_leave_on_interrupt);
         info!(target: "agent", "Configuration reloaded");
         if change != TagChange::default()
             && let Err(reason) = agent.set_tags(change.set, change.delete).await
@@ -112,13 +113,13 @@ impl Reload {
             console.headline(&format!("Failed to update tags: {reason}"));
             return Ok(());
         }
-        self.tags.replace(settings.tags);
+        self.tags.replace(options.tags);
         Ok(())
     }
 
     async fn tag_change(&self, agent: &Agent, configured: &Tags) -> Result<TagChange, String> {
         if agent.0.tags_file.is_some() && !configured.is_empty() {
-            return Err(plan::TAGS_AND_TAGS_FILE.to_string());
+            return Err(setup::TAGS_AND_TAGS_FILE.to_string());
         }
         let read = agent.0.driver.read(|node| node.tags().clone()).await;
         let current = read.map_err(|e| e.to_string())?;

@@ -1,4 +1,4 @@
-//! The end of an agent: by signal, by RPC, by losing its name (surface.md 2.8).
+//! The end of an agent: by signal, by RPC, by losing its name (docs/compatibility.md#signals).
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::logging::Console;
-use super::plan::Plan;
+use super::setup::Setup;
 use super::signals::Signal;
 use super::startup::{FAILED, Running};
 use crate::driver::Ended;
@@ -30,17 +30,22 @@ enum Cause {
 }
 
 /// Watches over a running agent until its end; the exit code.
-pub(super) async fn watch(mut running: Running, plan: &Plan, console: &Console) -> u8 {
+pub(super) async fn watch(mut running: Running, setup: &Setup, console: &Console) -> u8 {
     let agent = running.agent.clone();
     let retrying = async {
-        let joined = plan.retry_join.is_empty()
+        let joined = setup.retry_join.is_empty()
             || agent
-                .retry_join(&plan.retry_join, plan.replay, plan.retry_interval, plan.retry_max)
+                .retry_join(
+                    &setup.retry_join,
+                    setup.replay,
+                    setup.retry_interval,
+                    setup.retry_max,
+                )
                 .await
                 .is_ok();
         if joined {
-            let seeds = [&plan.start_join[..], &plan.retry_join].concat();
-            let every = plan.profile.serf.reconnect_interval;
+            let seeds = [&setup.start_join[..], &setup.retry_join].concat();
+            let every = setup.profile.serf.reconnect_interval;
             agent.watch_seeds(&seeds, every, rand::make_rng()).await;
             std::future::pending::<()>().await;
         }

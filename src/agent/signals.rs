@@ -1,5 +1,5 @@
-//! Signals (surface.md 2.8), and what stands for them on Windows: there they are events of the console, or
-//! what the service manager asks for. The mapping of console events is that of the Go runtime, and so Serf's.
+//! Signals (docs/compatibility.md#signals), and what stands for them on Windows: there they are events of the
+//! console, or what the service manager asks for. The mapping of console events is that of the Go runtime, and so Serf's.
 //!
 //! | Windows | means |
 //! | --- | --- |

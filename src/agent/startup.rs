@@ -11,13 +11,13 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tracing::info;
 
-use super::config::Settings;
 use super::event_loop::EventLoop;
 use super::logging::Console;
 use super::mdns::Discovery;
+use super::options::Options;
 use super::past::Past;
-use super::plan::Plan;
 use super::reload::Reload;
+use super::setup::Setup;
 use super::signals::{Signal, Signals, Source};
 use super::{Agent, Shared, address, event_loop, files, query_router, shutdown, telemetry};
 use crate::driver::{BindError, Driver, DriverConfig, Ended, Handle, Sockets};
@@ -36,14 +36,14 @@ pub(super) const FAILED: u8 = 1;
 const THREAD_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs an agent: the files at `paths`, overlaid by what `flags` say. Comes back with the exit code.
-pub fn run(paths: &[String], flags: Settings) -> u8 {
+pub fn run(paths: &[String], flags: Options) -> u8 {
     let code = run_on(Console::stdout(), Source::Process, paths, flags);
     code.unwrap_or(FAILED)
 }
 
 /// Runs an agent that speaks to this console and listens to these signals. The error is why it did not
 /// start, and was said on the console as well.
-pub fn run_on(console: Console, signals: Source, paths: &[String], flags: Settings) -> Result<u8, String> {
+pub fn run_on(console: Console, signals: Source, paths: &[String], flags: Options) -> Result<u8, String> {
     console.receive_log();
     let ended = start(paths, flags, signals, &console);
     if let Err(line) = &ended {
@@ -53,16 +53,16 @@ pub fn run_on(console: Console, signals: Source, paths: &[String], flags: Settin
     ended
 }
 
-fn start(paths: &[String], flags: Settings, signals: Source, console: &Console) -> Result<u8, String> {
-    let mut settings = files::read_settings(paths)?;
-    settings.merge(flags.clone());
-    let plan = Plan::make(settings, console)?;
-    let reload = Reload::new(paths, flags, &plan);
+fn start(paths: &[String], flags: Options, signals: Source, console: &Console) -> Result<u8, String> {
+    let mut options = files::read_options(paths)?;
+    options.merge(flags.clone());
+    let setup = Setup::make(options, console)?;
+    let reload = Reload::new(paths, flags, &setup);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| format!("Failed to start the Serf agent: {}", go::os_error(&e)))?;
-    let ended = LocalSet::new().block_on(&runtime, serve(plan, reload, signals, console));
+    let ended = LocalSet::new().block_on(&runtime, serve(setup, reload, signals, console));
     // A name that is still looked up would hold up the end for as long as its servers are silent. A file
     // that is being written is whole either way.
     runtime.shutdown_timeout(THREAD_PATIENCE);
@@ -83,29 +83,29 @@ pub(super) struct Running {
 }
 
 /// Starts everything, and waits for its end.
-async fn serve(mut plan: Plan, reload: Reload, signals: Source, console: &Console) -> Result<u8, String> {
+async fn serve(mut setup: Setup, reload: Reload, signals: Source, console: &Console) -> Result<u8, String> {
     let signals =
         Signals::new(signals).map_err(|e| format!("Failed to start the Serf agent: {}", go::os_error(&e)))?;
     info!(target: "agent", "Serf agent starting");
-    let (memory, recorder, past) = Past::load(&plan)?;
-    let gossip = create(&mut plan, memory, recorder)
+    let (memory, recorder, past) = Past::load(&setup)?;
+    let gossip = create(&mut setup, memory, recorder)
         .await
         .map_err(|e| format!("Failed to start the Serf agent: Error creating Serf: {e}"))?;
     let bound = gossip.bound;
-    let discovery = discover(&plan, bound).map_err(|e| format!("Error starting mDNS listener: {e}"))?;
-    let rpc = listen_for_rpc(&plan.rpc_addr)
+    let discovery = discover(&setup, bound).map_err(|e| format!("Error starting mDNS listener: {e}"))?;
+    let rpc = listen_for_rpc(&setup.rpc_addr)
         .await
         .map_err(|e| format!("Error starting RPC listener: {e}"))?;
-    let agent = make_agent(&mut plan, &gossip, &past, console);
-    let (events, finish_events) = start_listeners(&agent, &plan).await?;
+    let agent = make_agent(&mut setup, &gossip, &past, console);
+    let (events, finish_events) = start_listeners(&agent, &setup).await?;
     let driver = spawn_local(gossip.driver.run());
     console.headline("Starting Serf agent RPC...");
     let rpc = spawn_local(server::serve(rpc, agent.clone()));
     if let Some(discovery) = discovery {
         spawn_local(discovery.run(agent.clone()));
     }
-    past.rejoin(gossip.handle, &plan, bound)?;
-    banner(&plan, agent.0.encrypted, console);
+    past.rejoin(gossip.handle, &setup, bound)?;
+    banner(&setup, agent.0.encrypted, console);
     let mut running = Running {
         agent,
         driver,
@@ -115,7 +115,7 @@ async fn serve(mut plan: Plan, reload: Reload, signals: Source, console: &Consol
         events,
         finish_events,
     };
-    if let Some(ended) = first_join(&plan, &mut running, console).await {
+    if let Some(ended) = first_join(&setup, &mut running, console).await {
         shutdown::close(running).await;
         return ended;
     }
@@ -123,7 +123,7 @@ async fn serve(mut plan: Plan, reload: Reload, signals: Source, console: &Consol
     console.headline("Log data will now stream in as it occurs:\n");
     console.open_gate();
     spawn_local(Rc::clone(&running.reload).serve(running.agent.clone(), console.clone()));
-    Ok(shutdown::watch(running, &plan, console).await)
+    Ok(shutdown::watch(running, &setup, console).await)
 }
 
 /// A node that does not run yet, behind its sockets.
@@ -136,35 +136,35 @@ struct Gossip {
 }
 
 /// Opens the gossip sockets and makes the node behind them.
-async fn create(plan: &mut Plan, memory: Memory, recorder: Option<Recorder>) -> Result<Gossip, String> {
+async fn create(setup: &mut Setup, memory: Memory, recorder: Option<Recorder>) -> Result<Gossip, String> {
     // Without an address to announce, nothing is bound.
-    plan.announced(plan.bind)?;
-    let sockets = open_sockets(plan.bind)
+    setup.announced(setup.bind)?;
+    let sockets = open_sockets(setup.bind)
         .await
         .map_err(|e| format!("Failed to create memberlist: {e}"))?;
-    let bound = SocketAddr::new(plan.bind.ip(), sockets.local_addr().port());
-    let (addr, port) = plan.announced(bound)?;
+    let bound = SocketAddr::new(setup.bind.ip(), sockets.local_addr().port());
+    let (addr, port) = setup.announced(bound)?;
     let seed = SysRng.try_next_u64().map_err(|e| e.to_string())?;
     let node = NodeConfig {
         addr,
         port,
-        tags: plan.tags.clone(),
-        protocol: plan.protocol,
-        user_event_size_limit: plan.user_event_size_limit,
-        query_size_limit: plan.query_size_limit,
-        query_response_size_limit: plan.query_response_size_limit,
-        resolve_name_conflicts: plan.resolve_name_conflicts,
-        disable_coordinates: plan.disable_coordinates,
+        tags: setup.tags.clone(),
+        protocol: setup.protocol,
+        user_event_size_limit: setup.user_event_size_limit,
+        query_size_limit: setup.query_size_limit,
+        query_response_size_limit: setup.query_response_size_limit,
+        resolve_name_conflicts: setup.resolve_name_conflicts,
+        disable_coordinates: setup.disable_coordinates,
         memory,
-        ..NodeConfig::new(&plan.name, bound, plan.profile.clone(), seed)
+        ..NodeConfig::new(&setup.name, bound, setup.profile.clone(), seed)
     };
-    let encrypted = plan.keyring.is_some();
+    let encrypted = setup.keyring.is_some();
     let config = DriverConfig {
         node,
-        keyring: plan.keyring.take(),
-        keyring_file: plan.keyring_file.take(),
+        keyring: setup.keyring.take(),
+        keyring_file: setup.keyring_file.take(),
         label: Vec::new(),
-        compress: plan.compress,
+        compress: setup.compress,
         recorder,
     };
     let (driver, handle) = Driver::new(sockets, config)?;
@@ -176,19 +176,19 @@ async fn create(plan: &mut Plan, memory: Memory, recorder: Option<Recorder>) -> 
     })
 }
 
-fn make_agent(plan: &mut Plan, gossip: &Gossip, past: &Past, console: &Console) -> Agent {
-    let handlers = Handlers::new(gossip.handle.clone(), plan.name.clone());
-    handlers.replace(std::mem::take(&mut plan.handlers), plan.handler_timeout);
+fn make_agent(setup: &mut Setup, gossip: &Gossip, past: &Past, console: &Console) -> Agent {
+    let handlers = Handlers::new(gossip.handle.clone(), setup.name.clone());
+    handlers.replace(std::mem::take(&mut setup.handlers), setup.handler_timeout);
     Agent(Rc::new(Shared {
         driver: gossip.handle.clone(),
         hub: Rc::default(),
         queries: Rc::default(),
         console: console.clone(),
         handlers: Rc::new(handlers),
-        telemetry: telemetry::Recorder::new(&plan.telemetry),
-        name: plan.name.clone(),
-        rpc_auth: plan.rpc_auth.clone(),
-        tags_file: plan.tags_file.clone(),
+        telemetry: telemetry::Recorder::new(&setup.telemetry),
+        name: setup.name.clone(),
+        rpc_auth: setup.rpc_auth.clone(),
+        tags_file: setup.tags_file.clone(),
         tags_change: tokio::sync::Mutex::new(()),
         encrypted: gossip.encrypted,
         bind_port: gossip.bound.port(),
@@ -202,7 +202,7 @@ fn make_agent(plan: &mut Plan, gossip: &Gossip, past: &Past, console: &Console) 
 /// Gives the event loop, and what makes it end.
 async fn start_listeners(
     agent: &Agent,
-    plan: &Plan,
+    setup: &Setup,
 ) -> Result<(JoinHandle<()>, oneshot::Sender<()>), String> {
     let shared = &agent.0;
     let node = &shared.driver;
@@ -211,7 +211,7 @@ async fn start_listeners(
     }
     let (finish_events, finish) = oneshot::channel();
     let event_loop = EventLoop::new(
-        &plan.profile.serf,
+        &setup.profile.serf,
         Rc::clone(&shared.handlers),
         Rc::clone(&shared.hub),
     );
@@ -227,12 +227,12 @@ async fn start_listeners(
 }
 
 /// Discovery, if it is wanted, announces what the gossip announces.
-fn discover(plan: &Plan, bound: SocketAddr) -> Result<Option<Discovery>, String> {
-    let Some(settings) = &plan.discover else {
+fn discover(setup: &Setup, bound: SocketAddr) -> Result<Option<Discovery>, String> {
+    let Some(settings) = &setup.discover else {
         return Ok(None);
     };
-    let (addr, port) = plan.announced(bound)?;
-    Discovery::open(settings, &plan.name, addr.socket(port), plan.replay).map(Some)
+    let (addr, port) = setup.announced(bound)?;
+    Discovery::open(settings, &setup.name, addr.socket(port), setup.replay).map(Some)
 }
 
 /// Bound to all of IPv4, an agent also takes and reaches IPv6 where there is any, as Serf does: the
@@ -255,34 +255,34 @@ async fn listen_for_rpc(text: &str) -> Result<Listener, String> {
     Listener::tcp(addr).await
 }
 
-fn banner(plan: &Plan, encrypted: bool, console: &Console) {
+fn banner(setup: &Setup, encrypted: bool, console: &Console) {
     console.headline("Serf agent running!");
-    console.detail(&format!("                  Node name: '{}'", plan.name));
-    console.detail(&format!("                  Bind addr: '{}'", plan.bind));
-    if let Some(addr) = plan.advertise {
+    console.detail(&format!("                  Node name: '{}'", setup.name));
+    console.detail(&format!("                  Bind addr: '{}'", setup.bind));
+    if let Some(addr) = setup.advertise {
         console.detail(&format!("Advertise addr: '{addr}'"));
     }
-    console.detail(&format!("                   RPC addr: '{}'", plan.rpc_addr));
+    console.detail(&format!("                   RPC addr: '{}'", setup.rpc_addr));
     console.detail(&format!("                  Encrypted: {encrypted}"));
     console.detail(&format!(
         "                   Snapshot: {}",
-        plan.snapshot.is_some()
+        setup.snapshot.is_some()
     ));
-    console.detail(&format!("                    Profile: {}", plan.profile.name));
-    console.detail(&format!("Message Compression Enabled: {}", plan.compress));
-    if let Some(settings) = &plan.discover {
+    console.detail(&format!("                    Profile: {}", setup.profile.name));
+    console.detail(&format!("Message Compression Enabled: {}", setup.compress));
+    if let Some(settings) = &setup.discover {
         console.detail(&format!("               mDNS cluster: {}", settings.cluster));
     }
 }
 
 /// The join that must succeed. A result when the agent ends here.
-async fn first_join(plan: &Plan, running: &mut Running, console: &Console) -> Option<Result<u8, String>> {
-    if plan.start_join.is_empty() {
+async fn first_join(setup: &Setup, running: &mut Running, console: &Console) -> Option<Result<u8, String>> {
+    if setup.start_join.is_empty() {
         return None;
     }
-    console.headline(&format!("Joining cluster...(replay: {})", plan.replay));
+    console.headline(&format!("Joining cluster...(replay: {})", setup.replay));
     let agent = running.agent.clone();
-    let joining = agent.join_all(&plan.start_join, plan.replay);
+    let joining = agent.join_all(&setup.start_join, setup.replay);
     tokio::pin!(joining);
     loop {
         tokio::select! {

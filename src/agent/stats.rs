@@ -1,4 +1,5 @@
-//! The figures that `info` shows. All values are text, and clients rely on every key (surface.md 1.4).
+//! The figures that `info` shows. All values are text, and clients rely on every key
+//! (docs/compatibility.md#commands).
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;

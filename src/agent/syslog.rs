@@ -1,4 +1,4 @@
-//! The system's log beside standard output (surface.md 2.11), local only: records go to the socket of the
+//! The system's log beside standard output (docs/compatibility.md#syslog), local only: records go to the socket of the
 //! log daemon, on Windows to the event log.
 
 #[cfg(unix)]

@@ -7,7 +7,8 @@ use clap::Command;
 use super::flags::{self, FlagError, Flags};
 use super::{Failure, Terminal, help};
 use crate::agent;
-use crate::agent::config::{Secret, Settings, TimeError, parse_time};
+use crate::agent::options::{Options, TimeError, parse_time};
+use crate::agent::secret::Secret;
 use fyrd_core::serf::Tags;
 
 pub(super) fn define() -> Command {
@@ -99,15 +100,15 @@ pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(),
     };
     // Both flags mean the same, and the order on the line counts.
     let paths = flags.lists_in_order(&["config-file", "config-dir"]);
-    let settings = settings(&flags).map_err(|line| Failure::Error(format!("==> Error: {line}")))?;
-    match agent::run(&paths, settings) {
+    let options = options(&flags).map_err(|line| Failure::Error(format!("==> Error: {line}")))?;
+    match agent::run(&paths, options) {
         0 => Ok(()),
         code => Err(Failure::Exit(code)),
     }
 }
 
-/// What the flags say, as settings.
-fn settings(flags: &Flags) -> Result<Settings, String> {
+/// What the flags say, as options.
+fn options(flags: &Flags) -> Result<Options, String> {
     let text = |name: &str| flags.string(name).unwrap_or_default().to_string();
     let mut tags = Tags::new();
     for tag in flags.list("tag") {
@@ -117,7 +118,7 @@ fn settings(flags: &Flags) -> Result<Settings, String> {
             .ok_or(format!("Invalid tag: '{tag}'"))?;
         tags.insert(name.to_string(), value.to_string());
     }
-    Ok(Settings {
+    Ok(Options {
         node_name: text("node"),
         role: text("role"),
         tags_file: text("tags-file"),
@@ -148,7 +149,7 @@ fn settings(flags: &Flags) -> Result<Settings, String> {
         broadcast_timeout: time(flags, "broadcast-timeout")?,
         enable_compression: flags.is_set("disable-compression").then_some(false),
         tags,
-        ..Settings::default()
+        ..Options::default()
     })
 }
 
@@ -176,7 +177,7 @@ mod tests {
 
     #[test]
     fn without_flags_nothing_is_said() {
-        assert_eq!(settings(&parse(&[])), Ok(Settings::default()));
+        assert_eq!(options(&parse(&[])), Ok(Options::default()));
     }
 
     #[test]
@@ -190,7 +191,7 @@ mod tests {
             "-disable-compression", "-tag=x=1", "-tag=y=a=b", "-tag", "x=2",
         ]);
         let text = str::to_string;
-        let expected = Settings {
+        let expected = Options {
             node_name: text("n"),
             role: text("r"),
             tags: Tags::from([(text("x"), text("2")), (text("y"), text("a=b"))]),
@@ -221,9 +222,9 @@ mod tests {
             enable_syslog: true,
             broadcast_timeout: Some(Duration::from_secs(3)),
             enable_compression: Some(false),
-            ..Settings::default()
+            ..Options::default()
         };
-        assert_eq!(settings(&flags), Ok(expected));
+        assert_eq!(options(&flags), Ok(expected));
     }
 
     #[test]
@@ -237,6 +238,6 @@ mod tests {
 
     #[test]
     fn a_protocol_below_one_is_not_said() {
-        assert_eq!(settings(&parse(&["-protocol=-1"])), Ok(Settings::default()));
+        assert_eq!(options(&parse(&["-protocol=-1"])), Ok(Options::default()));
     }
 }

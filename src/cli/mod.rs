@@ -2,7 +2,7 @@
 //! help, action and output.
 //!
 //! Results and a command's own errors go to the standard output; only help that was asked for and the
-//! flag parser's one-line errors go to the standard error (surface.md 1.1).
+//! flag parser's one-line errors go to the standard error (docs/compatibility.md#the-dispatcher).
 
 pub mod flags;
 

@@ -1,8 +1,8 @@
 //! `snapshot`: shows what an agent would go on from after a restart, and writes it for Serf's own agent.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use crate::snapshot::serf_text::{self, Reading, Warnings};
 use fyrd_core::node::memory::{MemberRecord, Memory};
 use fyrd_core::serf::{Tags, tags};
 use fyrd_core::time::Time;
+use fyrd_keys::replace::{Access, replace};
 
 pub(super) fn define() -> Command {
     Command::new("snapshot")
@@ -117,26 +118,14 @@ fn export(terminal: &mut Terminal<'_>, flags: &Flags, path: &Path) -> Result<(),
     Ok(())
 }
 
-/// Writes a file as a whole or not at all: to a temporary file beside it, which then takes its place.
-fn write(path: &Path, text: &str, replace: bool) -> Result<(), String> {
+/// Writes a file as a whole or not at all.
+fn write(path: &Path, text: &str, force: bool) -> Result<(), String> {
     let shown = path.display();
-    if !replace && path.symlink_metadata().is_ok() {
+    if !force && path.symlink_metadata().is_ok() {
         return Err(format!("Error: '{shown}' exists; use -force to replace it"));
     }
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".tmp-{}", std::process::id()));
-    let write = || -> io::Result<()> {
-        let mut file = File::create_new(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        drop(file);
-        fs::rename(&temporary, path)
-    };
-    write().map_err(|error| {
-        // What there is of it only takes room, which is perhaps what was missing.
-        let _ = fs::remove_file(&temporary);
-        format!("Error writing '{shown}': {}", go::os_error(&error))
-    })
+    replace(path, Access::Usual, |file| file.write_all(text.as_bytes()))
+        .map_err(|error| format!("Error writing '{shown}': {}", go::os_error(&error.source)))
 }
 
 /// Whose form a snapshot has.

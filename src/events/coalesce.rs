@@ -1,4 +1,4 @@
-//! Member events that follow each other closely are delivered as one (protocol.md B12).
+//! Member events that follow each other closely are delivered as one (docs/protocol.md#b12-coalescing).
 //!
 //! Per member the last event counts, and only if it differs from what was delivered about it last.
 

@@ -1,4 +1,5 @@
-//! What a script is told about an event: environment variables and standard input (surface.md 3.3, 3.4).
+//! What a script is told about an event: environment variables and standard input
+//! (docs/compatibility.md#handler-environment).
 
 use super::filter::kind;
 use fyrd_core::serf::{Event, Member, Tags};

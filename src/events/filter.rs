@@ -1,4 +1,5 @@
-//! Which events a handler or a stream wants: `[FILTERS=]SCRIPT` (surface.md 3.1).
+//! Which events a handler or a stream wants: `[FILTERS=]SCRIPT`
+//! (docs/compatibility.md#handler-specifications).
 
 use super::shell::Shell;
 use fyrd_core::addr::is_windows_path;

@@ -129,7 +129,7 @@ impl Handlers {
         while workers.join_next().await.is_some() {}
     }
 
-    /// Filters and scripts, as clients know them (surface.md 1.4).
+    /// Filters and scripts, as clients know them (docs/compatibility.md#commands).
     pub fn scripts(&self) -> BTreeMap<String, String> {
         let mut scripts = BTreeMap::new();
         for handler in self.active.borrow().iter() {

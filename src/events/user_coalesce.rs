@@ -1,5 +1,5 @@
 //! User events whose sender allows it are held back for a while, and of those with one name only the
-//! newest are delivered: all that have the highest Lamport time (protocol.md B12).
+//! newest are delivered: all that have the highest Lamport time (docs/protocol.md#b12-coalescing).
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -1,5 +1,5 @@
 //! When to deliver what is held back: the first event starts a period, each event restarts a quiet time,
-//! and whichever ends first delivers (protocol.md B12).
+//! and whichever ends first delivers.
 
 use std::time::Duration;
 

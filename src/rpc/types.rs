@@ -1,5 +1,5 @@
-//! The headers and requests of the protocol (surface.md 4.3), as Rust types, together with what comes
-//! back: [`super::answers`], and the [`super::records`] of subscriptions.
+//! The headers and requests of the protocol (docs/compatibility.md#rpc-commands), as Rust types, together with
+//! what comes back: [`super::answers`], and the [`super::records`] of subscriptions.
 //!
 //! Fields stand in alphabetical order, which is the order on the wire. The name lists given to
 //! [`Fields`] stand in the order in which Serf reads an array.

@@ -20,11 +20,11 @@ use std::{process, thread};
 use chrono::Utc;
 
 use super::error::OpenError;
+use fyrd_keys::replace::{Access, is_leftover, parent, replace, sync_directory};
 
 const LOCK: &str = "lock";
 const OWNER: &str = "owner";
 const CURRENT: &str = "current";
-const NEW_CURRENT: &str = "current.new";
 const GENERATION: &str = "gen-";
 
 /// A locked directory. Dropping it releases the lock.
@@ -105,17 +105,21 @@ impl Home {
 
     /// Makes this store the one that counts. It must be on the disk.
     pub fn switch_to(&self, generation: u32) -> io::Result<()> {
-        let new = self.path.join(NEW_CURRENT);
-        let mut file = File::create(&new)?;
-        writeln!(file, "{GENERATION}{generation:06}")?;
-        file.sync_all()?;
-        drop(file);
-        fs::rename(&new, self.path.join(CURRENT))?;
-        sync_directory(&self.path)
+        let current = self.path.join(CURRENT);
+        replace(&current, Access::Usual, |file| {
+            writeln!(file, "{GENERATION}{generation:06}")
+        })
+        .map_err(|error| error.source)
     }
 
-    /// Removes all stores but this one, as far as that works; the next start tries again.
+    /// Removes all stores but this one, and what never came to name one, as far as that works; the next start
+    /// tries again.
     pub fn clear_except(&self, generation: Option<u32>) {
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            if is_leftover(&entry.file_name(), Path::new(CURRENT)) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
         let others = self.generations().unwrap_or_default();
         for other in others.into_iter().filter(|other| Some(*other) != generation) {
             self.remove(other);
@@ -139,9 +143,11 @@ impl Home {
 fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
     for entry in fs::read_dir(path).map_err(OpenError::io("open", path))? {
         let entry = entry.map_err(OpenError::io("read", path))?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let known = [LOCK, OWNER, CURRENT, NEW_CURRENT].contains(&&*name) || generation_of(&name).is_some();
+        let file_name = entry.file_name();
+        let name = file_name.to_string_lossy();
+        let known = [LOCK, OWNER, CURRENT].contains(&&*name)
+            || is_leftover(&file_name, Path::new(CURRENT))
+            || generation_of(&name).is_some();
         // A file system's own, at the top of a disk made for the snapshot.
         if !known && name != "lost+found" {
             return Err(OpenError::Foreign {
@@ -209,22 +215,6 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
 
 const LINGER: Duration = Duration::from_secs(5);
 const LINGER_STEP: Duration = Duration::from_millis(10);
-
-/// The directory a path is in.
-pub(super) fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    }
-}
-
-/// Has the names in a directory on the disk. Windows does that by itself.
-pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
-    if cfg!(unix) {
-        File::open(path)?.sync_all()?;
-    }
-    Ok(())
-}
 
 /// Copies a directory and those in it.
 pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {

@@ -1,5 +1,5 @@
 //! The snapshot: what a node knows, kept in a sled store so that its next life goes on from there
-//! (design.md section 7).
+//! (docs/design.md#the-snapshot).
 //!
 //! [`open`] locks and reads the store before any socket opens, and gives the [`Memory`] to start from and
 //! the [`Recorder`] that goes on writing. The recorder belongs to the driver and never blocks: records gather

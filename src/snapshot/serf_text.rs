@@ -1,4 +1,4 @@
-//! Serf's text snapshot, read and written (protocol.md B14).
+//! Serf's text snapshot, read and written (docs/protocol.md#b14-text-snapshot).
 //!
 //! It is an append-only list of lines: who came (`alive: NAME ADDR`) and went (`not-alive: NAME`), the last
 //! times seen of the three clocks, and `leave`. Reading is total: what Serf would stumble over is left out

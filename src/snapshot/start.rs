@@ -20,6 +20,7 @@ use super::{Contents, Loaded, SCHEMA, Settings, import};
 use fyrd_core::bounds::SNAPSHOT_READ;
 use fyrd_core::node::memory::{Marks, Memory, Record};
 use fyrd_core::time::Time;
+use fyrd_keys::replace;
 
 /// Messages to the thread that may wait: one parcel, two that wake it, and the end.
 const CHANNEL: usize = 4;
@@ -75,8 +76,8 @@ pub(super) fn open(settings: Settings, now: Time) -> Result<(Loaded, Recorder), 
 /// Makes the directory.
 fn make_home(path: &Path) -> Result<(), OpenError> {
     fs::create_dir(path).map_err(OpenError::io("open", path))?;
-    let parent = home::parent(path);
-    home::sync_directory(parent).map_err(OpenError::io("sync", parent))
+    let parent = replace::parent(path);
+    replace::sync_directory(parent).map_err(OpenError::io("sync", parent))
 }
 
 /// Writes down that a life begins: nobody has left, and what the last leave forgets is gone.

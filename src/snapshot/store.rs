@@ -25,6 +25,7 @@ use super::{SCHEMA, home};
 use fyrd_core::bounds::{MAX_LTIME, MAX_MEMBERS, NAME_MAX, SNAPSHOT_CACHE, SNAPSHOT_ENTRIES_MAX};
 use fyrd_core::node::memory::{Marks, Memory};
 use fyrd_core::time::Time;
+use fyrd_keys::replace::sync_directory;
 
 /// Why a store does not work.
 #[derive(Debug)]
@@ -235,7 +236,7 @@ impl Store {
 
     /// Makes sure that the directory itself is on the disk, once after its files have been made.
     pub fn sync_directory(&self) -> Result<(), Trouble> {
-        Ok(home::sync_directory(&self.dir)?)
+        Ok(sync_directory(&self.dir)?)
     }
 
     /// Copies all entries and the ledger into a store that has just begun.

@@ -20,6 +20,7 @@ use super::store::{Store, Trouble};
 use fyrd_core::bounds::{SNAPSHOT_FLUSH, SNAPSHOT_GROWTH, SNAPSHOT_LOG, SNAPSHOT_RETRY, SNAPSHOT_SMALL};
 use fyrd_core::node::memory::Marks;
 use fyrd_core::time::Time;
+use fyrd_keys::replace::sync_directory;
 
 /// What the driver's end says.
 #[derive(Debug)]
@@ -447,7 +448,7 @@ fn build_unnamed(
             }
         }
     });
-    match built.and_then(|store| Ok((home::sync_directory(home.path()).map(|()| store))?)) {
+    match built.and_then(|store| Ok((sync_directory(home.path()).map(|()| store))?)) {
         Ok(store) => Ok((generation, store)),
         Err(trouble) => {
             home.remove(generation);

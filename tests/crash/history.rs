@@ -1,4 +1,5 @@
-//! What happened to a node over its lives, and whether its snapshot kept its promises (design.md section 7).
+//! What happened to a node over its lives, and whether its snapshot kept its promises
+//! (docs/design.md#the-snapshot).
 //!
 //! The checks look at a recorded [`History`] and at nothing else, so that whoever drives the node cannot make
 //! them pass.

@@ -38,7 +38,7 @@ pub struct NodeConfig {
     pub query_size_limit: usize,
     /// Limit of an encoded query response.
     pub query_response_size_limit: usize,
-    /// Whether to give way when another node holds our name by majority (B11).
+    /// Whether to give way when another node holds our name by majority.
     pub resolve_name_conflicts: bool,
     /// Whether network coordinates are off.
     pub disable_coordinates: bool,
@@ -168,7 +168,7 @@ pub enum Effect {
         to: SocketAddr,
         /// What.
         plain: Vec<u8>,
-        /// Whether the receiver understands a CRC frame, and the path uses one (A6).
+        /// Whether the receiver understands a CRC frame, and the path uses one (docs/protocol.md#a6-crc).
         crc: bool,
     },
     /// Dial a stream, send `plain` (compressed and sealed by the driver), read the reply if one is
@@ -223,6 +223,6 @@ pub enum Effect {
     },
     /// Remember this over a restart. [`super::Node::marks`] goes with the records.
     Record(Record),
-    /// The node lost its name to another (B11) and must end without leaving.
+    /// The node lost its name to another and must end without leaving.
     LostName,
 }

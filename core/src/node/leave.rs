@@ -1,4 +1,5 @@
-//! The graceful leave: say that we go, say that we are gone, give it time to spread (B6, A22).
+//! The graceful leave: say that we go, say that we are gone, give it time to spread
+//! (docs/protocol.md#b6-intents).
 //!
 //! It always completes. A broadcast that nobody takes up only costs its time-out.
 

@@ -1,4 +1,4 @@
-//! Two nodes with one name: the cluster votes who may keep it (protocol.md B11).
+//! Two nodes with one name: the cluster votes who may keep it (docs/protocol.md#b11-name-conflict).
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! Network coordinates: where nodes lie in a space whose distances are round-trip times.
 //!
 //! Vivaldi (Dabek et al., SIGCOMM 2004) with the height, adjustment, latency filter and gravity that
-//! Serf adds (Ledlie et al., NSDI 2007); parameters and update rule as in protocol.md B13. All values
-//! are seconds.
+//! Serf adds (Ledlie et al., NSDI 2007); parameters and update rule are in
+//! docs/protocol.md#b13-network-coordinates. All values are seconds.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn the_first_update_has_the_value_the_rule_gives() {
-        // Worked by hand from B13: both at the origin, weight one half, 10 ms measured, 20 us estimated.
+        // Worked by hand: both at the origin, weight one half, 10 ms measured, 20 us estimated.
         let mut own = node(1);
         own.observe(&Arc::from("x"), &ORIGIN, Duration::from_millis(10));
         let wrong = (2e-5f64 - 0.01).abs() / 0.01;

@@ -1,4 +1,4 @@
-//! Who joins and leaves, in the order of Lamport time (protocol.md B6).
+//! Who joins and leaves, in the order of Lamport time (docs/protocol.md#b6-intents).
 //!
 //! An intent is what tells a graceful leave from a failure. It may arrive before or after swim's news
 //! about the same node, so intents about unknown nodes are kept for a while.

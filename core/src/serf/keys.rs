@@ -1,4 +1,5 @@
-//! Key rotation over the cluster: four internal queries, and the tally of their answers (B10).
+//! Key rotation over the cluster: four internal queries, and the tally of their answers
+//! (docs/protocol.md#b10-internal-queries).
 //!
 //! The keyring itself belongs to the driver. This layer asks it to change ([`super::Output::Keyring`])
 //! and tells the cluster how that went.

@@ -1,4 +1,4 @@
-//! Lamport clocks (protocol.md B3).
+//! Lamport clocks (docs/protocol.md#b3-lamport-clocks).
 
 use crate::bounds::{MAX_LTIME, MAX_LTIME_STEP};
 

@@ -1,4 +1,4 @@
-//! What a node knows that must outlive it (design.md section 7).
+//! What a node knows that must outlive it (docs/design.md#the-snapshot).
 //!
 //! A node that was configured to do so tells each change as a [`Record`]; whoever keeps the records can
 //! make the [`Memory`] from them with which a later life of the same node starts. Times are the node's own,

@@ -1,4 +1,4 @@
-//! Queries: asking, being asked, and collecting the answers (protocol.md B9, B10).
+//! Queries: asking, being asked, and collecting the answers (docs/protocol.md#b9-queries).
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -73,7 +73,7 @@ pub(super) struct OpenQuery {
     answered: bool,
 }
 
-/// The default time to collect answers, which grows with the cluster as gossip does (B9).
+/// The default time to collect answers, which grows with the cluster as gossip does.
 pub fn default_timeout(gossip_interval: Duration, mult: u32, members: usize) -> Duration {
     let digits = (members as f64 + 1.0).log10().ceil() as u32;
     gossip_interval.saturating_mul(mult).saturating_mul(digits.max(1))

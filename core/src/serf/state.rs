@@ -1,4 +1,5 @@
-//! Serf's share of a push/pull: clocks, the last intent about everybody, recent events (B4).
+//! Serf's share of a push/pull: clocks, the last intent about everybody, recent events
+//! (docs/protocol.md#b4-state-in-a-pushpull).
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Tags as they stand in a node's metadata (protocol.md B2).
+//! Tags as they stand in a node's metadata (docs/protocol.md#b2-tags).
 
 use crate::bounds::META_MAX;
 use crate::serf::types::Tags;

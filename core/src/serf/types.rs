@@ -35,7 +35,7 @@ impl MemberStatus {
         }
     }
 
-    /// The number used on the wire (protocol.md B1).
+    /// The number used on the wire.
     pub fn code(self) -> u8 {
         match self {
             MemberStatus::Alive => 1,
@@ -195,7 +195,7 @@ pub enum Command {
         targets: Vec<JoinTarget>,
         /// Whether events from before the join are of no interest.
         ignore_old: bool,
-        /// A join by the user's will announces itself with an intent; a rejoin does not (B6).
+        /// Whether to broadcast a join intent: for a join that a user asked for, not for a rejoin.
         announce: bool,
     },
     /// Leave gracefully; answered when the leave is over.

@@ -1,4 +1,4 @@
-//! What is forgotten and trimmed as time passes.
+//! What is forgotten and trimmed as time passes (docs/protocol.md#b7-reaping-and-reconnecting).
 
 use std::sync::Arc;
 

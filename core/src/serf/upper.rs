@@ -1,4 +1,4 @@
-//! What swim tells the Serf layer, and asks of it (protocol.md B5).
+//! What swim tells the Serf layer, and asks of it (docs/protocol.md#b5-member-table).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! User events: handled once each, remembered for as long as their Lamport time is recent (B8).
+//! User events: handled once each, remembered for as long as their Lamport time is recent
+//! (docs/protocol.md#b8-user-events).
 
 use tracing::debug;
 

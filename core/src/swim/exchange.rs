@@ -1,4 +1,4 @@
-//! Comparing whole states over a stream: push/pull and joining (A12 to A14, A21).
+//! Comparing whole states over a stream: push/pull and joining (docs/protocol.md#a13-merging-a-pushpull).
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

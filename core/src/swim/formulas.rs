@@ -1,4 +1,4 @@
-//! The timing formulas of SWIM and Lifeguard as memberlist fixes them (protocol.md A16, A20, A21).
+//! The timing formulas of SWIM and Lifeguard as memberlist fixes them.
 
 use std::time::Duration;
 

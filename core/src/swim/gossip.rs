@@ -1,4 +1,4 @@
-//! Spreading news: the gossip round (A19), the choice of random nodes, the start of all loops.
+//! Spreading news: the gossip round, the choice of random nodes, the start of all loops.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! What is counted and measured for telemetry, in constant space. Whoever is interested takes it away
-//! from time to time; the names there are those of surface.md 2.12.
+//! from time to time; the names there are in docs/compatibility.md#telemetry.
 
 /// Any number of measurements, summed up.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -368,7 +368,7 @@ impl Swim {
     }
 
     /// Sends one message, filled up with gossip. No CRC: that is what memberlist does on all paths
-    /// but gossip (A6).
+    /// but gossip (docs/protocol.md#a6-crc).
     fn send_with_gossip(&mut self, to: SocketAddr, upper: &mut impl Upper, write: impl FnOnce(&mut Vec<u8>)) {
         let mut packet = PacketBuilder::new(self.config.profile.udp_buffer_size, self.config.overhead);
         packet.push_base(write);

@@ -4,7 +4,7 @@
 const COMPOUND_HEADER: usize = 2;
 /// What a compound adds for each message: its length.
 const COMPOUND_ENTRY: usize = 2;
-/// The CRC frame that some paths put around the packet (A6).
+/// The CRC frame that some paths put around the packet (docs/protocol.md#a6-crc).
 const CRC_FRAME: usize = 5;
 /// The count of a compound is one byte.
 const COMPOUND_MAX: usize = 255;

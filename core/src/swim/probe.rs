@@ -1,4 +1,5 @@
-//! Failure detection: the probe cycle of SWIM with Lifeguard's nacks and local health (A15).
+//! Failure detection: the probe cycle of SWIM with Lifeguard's nacks and local health
+//! (docs/protocol.md#a15-probe-cycle).
 //!
 //! One node is probed at a time. It is pinged directly; when it does not answer in time, helpers
 //! ping it for us and a stream is tried; when nothing has answered at the end, it is suspected.

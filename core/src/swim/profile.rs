@@ -4,7 +4,7 @@ use std::time::Duration;
 
 pub use super::profile_text::ProfileError;
 
-/// Every value that a profile sets; protocol.md A24 lists the values of `lan`, `wan` and `local`.
+/// Every value that a profile sets; `profiles/lan.toml` says what each one means.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
     /// The profile's name, as shown in the banner.

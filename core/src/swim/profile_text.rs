@@ -379,7 +379,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// protocol.md A24, the values that differ between the profiles.
+    /// The values that differ between the profiles (docs/protocol.md#a24-configuration).
     #[test]
     fn builtin_profiles_have_the_values_of_the_reference() {
         #[rustfmt::skip]
@@ -406,7 +406,7 @@ mod tests {
         }
     }
 
-    /// protocol.md A24, the values that all profiles share.
+    /// The values that all profiles share (docs/protocol.md#a24-configuration).
     #[test]
     fn builtin_profiles_share_the_rest() {
         for name in ["lan", "wan", "local"] {

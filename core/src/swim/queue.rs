@@ -1,4 +1,5 @@
-//! The gossip queue: encoded messages, each sent a limited number of times (protocol.md A20).
+//! The broadcast queue: encoded messages, each sent a limited number of times
+//! (docs/protocol.md#a20-broadcast-queue).
 //!
 //! What was sent least often goes first; among equals the longest that still fits, then the newest.
 //! Messages are encoded once and stay bytes.

@@ -1,4 +1,4 @@
-//! What a claim about a node does: the table of protocol.md A17, and refutation (A18).
+//! What a claim about a node does (docs/protocol.md#a17-state-machine), and refutation.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +35,7 @@ impl Swim {
     }
 
     /// A claim is only taken when it is whole: one listed node whose versions do not fit would make
-    /// every later push/pull of this node fail (trap 5).
+    /// every later push/pull of this node fail.
     fn read_claim<'a>(&mut self, alive: &Alive<'a>) -> Option<Claim<'a>> {
         let addr = RawAddr::from_bytes(alive.addr);
         let vsn: Option<[u8; 6]> = alive.vsn.try_into().ok();

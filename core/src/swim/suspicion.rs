@@ -1,4 +1,4 @@
-//! Suspicions with confirmations (Lifeguard, section "LHA Suspicion"; protocol.md A16).
+//! Suspicions with confirmations (Lifeguard, section "LHA Suspicion"; docs/protocol.md#a16-suspicion).
 //!
 //! A suspicion starts out patient. Each independent peer that confirms it makes it shorter, so a
 //! node that many cannot reach is declared failed soon, and one that only we cannot reach is not.

@@ -1,4 +1,5 @@
-//! Whether all nodes of two clusters speak languages that all of them understand (protocol.md A13).
+//! Whether all nodes of two clusters speak versions that all of them understand
+//! (docs/protocol.md#a13-merging-a-pushpull).
 
 /// One node's versions, and whether it is alive.
 #[derive(Clone, Copy, Debug)]

@@ -1,4 +1,4 @@
-//! The network coordinate in the payload of an ack (protocol.md B13).
+//! The network coordinate in the payload of an ack (docs/protocol.md#b13-network-coordinates).
 
 use super::error::{DecodeError, Fault};
 use super::msgpack::{Fields, Reader, Writer};

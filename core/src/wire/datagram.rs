@@ -1,4 +1,4 @@
-//! Datagrams: the layers around leaf messages, in their fixed order (protocol.md A5, A6, A10).
+//! Datagrams: the layers around leaf messages, in their fixed order (docs/protocol.md#a10-nesting-order).
 
 use super::error::{DecodeError, Fault};
 use super::kind;

@@ -1,4 +1,4 @@
-//! Query filters (protocol.md B9).
+//! Query filters (docs/protocol.md#b9-queries).
 
 use super::error::{DecodeError, Fault};
 use super::msgpack::{Fields, Reader, Writer};

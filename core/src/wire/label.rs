@@ -1,4 +1,4 @@
-//! The label header (protocol.md A9), and the first bytes of a stream.
+//! The label header (docs/protocol.md#a9-label), and the first bytes of a stream.
 
 use super::error::{DecodeError, Fault};
 use super::kind;

@@ -1,4 +1,4 @@
-//! The compress layer (protocol.md A7): a msgpack struct around LZW data.
+//! The compress layer (docs/protocol.md#a7-compression): a msgpack struct around LZW data.
 
 use weezl::{BitOrder, LzwStatus, decode::Decoder};
 
@@ -120,7 +120,7 @@ mod tests {
             .map_err(|error| error.fault)
     }
 
-    /// The known answers of protocol.md A7, which Go's encoder gives as well.
+    /// Known answers, which Go's encoder gives as well.
     #[test]
     fn known_answers_both_ways() {
         for (plain, lzw) in [(&b""[..], &b"\x00\x03\x02"[..]), (b"a", b"\x00\xc3\x04\x04")] {

@@ -1,4 +1,4 @@
-//! LZW as Go writes it (protocol.md A7): codes of 9 to 12 bits, the lowest bit first.
+//! LZW as Go writes it (docs/protocol.md#a7-compression): codes of 9 to 12 bits, the lowest bit first.
 //!
 //! The library's encoder, which is the reference in the tests below, keeps a tree of tables of 256 codes. A
 //! small hash table stays in the nearest cache and takes half of the time, and compressing is most of

@@ -1,7 +1,7 @@
 //! The memberlist messages: what one node says to another about who is alive.
 //!
 //! Decoded messages borrow from the datagram they came in, so the hot path copies nothing. The
-//! field sets and their order are fixed by protocol.md A2 and A4.
+//! field sets and their order are in docs/protocol.md#a4-structs.
 
 use super::error::DecodeError;
 
@@ -75,7 +75,7 @@ pub struct Alive<'a> {
     pub incarnation: u32,
     /// The node's name.
     pub node: &'a str,
-    /// 4 or 16 raw bytes, kept and passed on exactly as received (protocol.md A23).
+    /// 4 or 16 raw bytes, kept and passed on exactly as received (docs/protocol.md#a23-addresses).
     pub addr: &'a [u8],
     /// The gossip port; 0 means "the receiver's own port".
     pub port: u16,

@@ -1,4 +1,4 @@
-//! The memberlist messages to and from msgpack (protocol.md A4).
+//! The memberlist messages to and from msgpack (docs/protocol.md#a4-structs).
 //!
 //! Every `encode` here appends the type byte and the struct, except [`PushNodeState::encode`], for
 //! nodes stand in a push/pull without one. Empty metadata, payloads and version vectors are written as
@@ -362,7 +362,7 @@ impl<'a> Fields<'a> for PushNodeState<'a> {
             b"Meta" => self.meta = meta(reader)?,
             b"Incarnation" => self.incarnation = reader.u32()?,
             b"State" => self.state = reader.u8()?,
-            // Of any length: the version check has a say about all of them (protocol.md A13).
+            // Of any length: the version check has a say about all of them.
             b"Vsn" => self.vsn = reader.bytes()?,
             _ => return Ok(false),
         }
@@ -492,7 +492,7 @@ fn meta<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Fault> {
 }
 
 /// A version vector: six bytes, or absent. Another length would poison every later push/pull of
-/// whoever stores it (protocol.md A13).
+/// whoever stores it (docs/protocol.md#a13-merging-a-pushpull).
 fn vsn<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Fault> {
     let vsn = reader.bytes()?;
     match vsn.len() {

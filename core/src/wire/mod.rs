@@ -42,7 +42,7 @@ pub use serf::{
 pub use stream::{StreamDecoder, decode_stream, finish_stream};
 pub use tags::{decode_tags, encode_tags};
 
-/// First bytes that tell what follows (protocol.md A2).
+/// First bytes that tell what follows (docs/protocol.md#a2-message-types).
 mod kind {
     pub(super) const PING: u8 = 0;
     pub(super) const INDIRECT_PING: u8 = 1;

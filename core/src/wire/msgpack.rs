@@ -1,4 +1,4 @@
-//! The msgpack dialect of Go's codec (protocol.md A3), by hand.
+//! The msgpack dialect of Go's codec (docs/protocol.md#a3-msgpack-dialect), by hand.
 //!
 //! What is emitted is what the oldest peers understand: "raw" for text and bytes alike, shortest
 //! unsigned integers, structs as maps with sorted keys. What is accepted covers both generations of
@@ -456,8 +456,8 @@ mod tests {
         parts.concat()
     }
 
-    /// The acceptance table of protocol.md A3, the newer column where the two differ, with the ping as
-    /// the carrier.
+    /// The acceptance table of docs/protocol.md#a3-msgpack-dialect, the newer column where they differ, with
+    /// the ping as the carrier.
     #[test]
     fn what_either_generation_sends_is_accepted() {
         let expected = Ping {

@@ -1,5 +1,5 @@
 //! The Serf messages, carried as memberlist user messages or as the user state of a push/pull
-//! (protocol.md B1).
+//! (docs/protocol.md#b1-serf-messages).
 
 use std::borrow::Cow;
 
@@ -219,7 +219,8 @@ pub enum Filter<'a> {
     },
 }
 
-/// Serf's network coordinate (Vivaldi), in seconds; the payload of acks (protocol.md B13).
+/// Serf's network coordinate (Vivaldi), in seconds; the payload of acks
+/// (docs/protocol.md#b13-network-coordinates).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WireCoordinate {
     /// Euclidean part.

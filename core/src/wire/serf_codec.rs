@@ -1,4 +1,5 @@
-//! The Serf messages to and from msgpack (protocol.md B1), but for the large ones in `serf_state`.
+//! The Serf messages to and from msgpack, but for the large ones in `serf_state`
+//! (docs/protocol.md#b1-serf-messages).
 //!
 //! Every `encode` appends the type byte and the body. Empty payloads, filters and key lists are written
 //! as nil, as Serf does; an empty key and an empty text are written as empty raws, also as Serf does.

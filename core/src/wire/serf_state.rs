@@ -1,4 +1,5 @@
-//! Serf's part of a push/pull, and the member of a conflict answer (protocol.md B1, B4).
+//! Serf's part of a push/pull, and the member of a conflict answer
+//! (docs/protocol.md#b4-state-in-a-pushpull).
 
 use super::error::{DecodeError, Fault};
 use super::message_codec::{address, nonempty};

@@ -1,4 +1,4 @@
-//! Stream messages: push/pull, user message, the fallback probe, error texts (protocol.md A12).
+//! Stream messages: push/pull, user message, the fallback probe, error texts (docs/protocol.md#a12-streams).
 
 use super::error::{DecodeError, Fault};
 use super::kind;

@@ -1,4 +1,4 @@
-//! Finds the end of a stream message while its bytes are still arriving (protocol.md A12).
+//! Finds the end of a stream message while its bytes are still arriving (docs/protocol.md#a12-streams).
 //!
 //! A plain stream message has no length in front. The scan remembers where it is, so each byte is
 //! looked at once however finely the input is chopped, and it holds nothing but counters: what a

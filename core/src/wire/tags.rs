@@ -1,4 +1,4 @@
-//! Tags in a member's metadata (protocol.md B2).
+//! Tags in a member's metadata (docs/protocol.md#b2-tags).
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Metrics: counters, samples and gauges under Serf's names (surface.md 2.12), kept in memory for a
+//! Metrics: counters, samples and gauges under Serf's names (docs/compatibility.md#telemetry), kept in memory for a
 //! minute and, if wanted, sent to statsd or statsite.
 //!
 //! [`Recorder`] takes them from whoever has something to tell. The core and the driver tell nothing by

@@ -1,4 +1,4 @@
-//! The last minute of metrics in memory, in windows of ten seconds, and their text (surface.md 2.12).
+//! The last minute of metrics in memory, in windows of ten seconds, and their text.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;

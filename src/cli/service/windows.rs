@@ -17,8 +17,8 @@ use windows_service::service_control_handler::{self, ServiceControlHandlerResult
 use windows_service::service_manager::{ServiceManager, ServiceManagerAccess};
 use windows_service::{define_windows_service, service_dispatcher};
 
-use crate::agent::config::Settings;
 use crate::agent::logging::{Console, Level};
+use crate::agent::options::Options;
 use crate::agent::signals::{Signal, Source};
 use crate::agent::{event_log, run_on};
 
@@ -242,9 +242,9 @@ fn run_agent(config: &Path, signals: Source) -> Result<u8, String> {
         // Relative paths are then relative to where the service started.
         let _ = env::set_current_dir(directory);
     }
-    let flags = Settings {
+    let flags = Options {
         enable_syslog: true,
-        ..Settings::default()
+        ..Options::default()
     };
     let paths = [config.to_string_lossy().into_owned()];
     run_on(Console::new(Box::new(io::sink())), signals, &paths, flags)

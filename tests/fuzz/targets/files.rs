@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use fyrd::agent::config::Settings;
+use fyrd::agent::options::Options;
 use fyrd::snapshot::serf_text::{self, Imported, Reading, Warnings};
 use fyrd_core::bounds::{MAX_LTIME, MAX_MEMBERS, SNAPSHOT_LINE_SHOWN, SNAPSHOT_WARNINGS};
 use fyrd_core::node::{Input, Node};
@@ -17,21 +17,21 @@ const TICKS: usize = 64;
 
 /// A configuration file.
 pub fn config(input: &[u8]) {
-    let settings = match Settings::decode(input) {
-        Ok(settings) => settings,
+    let options = match Options::decode(input) {
+        Ok(options) => options,
         Err(reason) => {
             assert!(!reason.is_empty());
             return;
         }
     };
     // Laid over nothing, it is what it was; laid over itself, its lists are there twice and no more.
-    let mut merged = Settings::default();
-    merged.merge(settings.clone());
-    assert_eq!(merged, settings);
-    merged.merge(settings.clone());
-    assert_eq!(merged.start_join.len(), 2 * settings.start_join.len());
-    assert_eq!(merged.tags, settings.tags);
-    for secret in [&settings.encrypt_key, &settings.rpc_auth] {
+    let mut merged = Options::default();
+    merged.merge(options.clone());
+    assert_eq!(merged, options);
+    merged.merge(options.clone());
+    assert_eq!(merged.start_join.len(), 2 * options.start_join.len());
+    assert_eq!(merged.tags, options.tags);
+    for secret in [&options.encrypt_key, &options.rpc_auth] {
         assert!(["none", "***"].contains(&format!("{secret:?}").as_str()));
     }
 }

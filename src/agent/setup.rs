@@ -1,4 +1,4 @@
-//! From settings to a plan: everything that can be checked before a socket is opened, in the order in
+//! From options to a setup: everything that can be checked before a socket is opened, in the order in
 //! which Serf checks it, so that the same mistake gives the same error.
 
 use std::net::{IpAddr, SocketAddr};
@@ -8,9 +8,10 @@ use std::time::Duration;
 use fyrd_keys::{Key, KeyError, Keyring};
 
 use super::address::{self, DEFAULT_PORT};
-use super::config::{Secret, Settings};
 use super::files;
 use super::logging::{Console, Level};
+use super::options::Options;
+use super::secret::Secret;
 use super::{mdns, syslog, telemetry};
 use crate::events::filter::HandlerSpec;
 use crate::events::shell::Shell;
@@ -38,7 +39,7 @@ pub(super) const TAGS_AND_TAGS_FILE: &str = "Tags config not allowed while using
 
 /// What an agent is going to do, checked.
 #[derive(Debug)]
-pub struct Plan {
+pub struct Setup {
     /// This node's name.
     pub name: String,
     /// Its tags at the start.
@@ -53,7 +54,7 @@ pub struct Plan {
     pub keyring: Option<Keyring>,
     /// Where the keys are kept, if anywhere.
     pub keyring_file: Option<PathBuf>,
-    /// Timing, with what the settings override.
+    /// Timing, with what the options override.
     pub profile: Profile,
     /// The Serf protocol version.
     pub protocol: u8,
@@ -101,53 +102,53 @@ pub struct Plan {
     pub query_response_size_limit: usize,
 }
 
-impl Plan {
-    /// Checks the settings and loads what they name. Warnings and "Starting" go to the console; the error
+impl Setup {
+    /// Checks the options and loads what they name. Warnings and "Starting" go to the console; the error
     /// is the line for the user.
-    pub fn make(mut settings: Settings, console: &Console) -> Result<Plan, String> {
+    pub fn make(mut options: Options, console: &Console) -> Result<Setup, String> {
         let Checked {
             handlers,
             on_interface,
             retry_interval,
             broadcast_timeout,
-        } = check(&mut settings, console)?;
-        console.set_level(Level::parse(or(&settings.log_level, "INFO"))?);
-        if settings.enable_syslog {
-            let sink = syslog::connect(or(&settings.syslog_facility, syslog::DEFAULT_FACILITY))
+        } = check(&mut options, console)?;
+        console.set_level(Level::parse(or(&options.log_level, "INFO"))?);
+        if options.enable_syslog {
+            let sink = syslog::connect(or(&options.syslog_facility, syslog::DEFAULT_FACILITY))
                 .map_err(|e| format!("Syslog setup failed: {e}"))?;
             console.add_sink(sink);
         }
-        let bind = address::parse(or(&settings.bind, "0.0.0.0"), Some(DEFAULT_PORT))
+        let bind = address::parse(or(&options.bind, "0.0.0.0"), Some(DEFAULT_PORT))
             .map_err(|e| format!("Invalid bind address: {e}"))?;
-        let advertise = advertise(&settings)?;
-        if !settings.encrypt_key_file.is_empty() {
-            if !settings.encrypt_key.is_empty() {
+        let advertise = advertise(&options)?;
+        if !options.encrypt_key_file.is_empty() {
+            if !options.encrypt_key.is_empty() {
                 return Err("Encryption key not allowed while using an encryption key file".to_string());
             }
-            settings.encrypt_key = files::read_secret(&settings.encrypt_key_file)?;
+            options.encrypt_key = files::read_secret(&options.encrypt_key_file)?;
         }
-        if settings.encrypt_key.is_empty() {
-            settings.encrypt_key = Secret::new(std::env::var(ENCRYPT_KEY_VARIABLE).unwrap_or_default());
+        if options.encrypt_key.is_empty() {
+            options.encrypt_key = Secret::new(std::env::var(ENCRYPT_KEY_VARIABLE).unwrap_or_default());
         }
-        let key = encryption_key(&settings)?;
+        let key = encryption_key(&options)?;
         let bind = match &on_interface {
             None => bind,
             Some(addresses) => {
-                let (bind, chosen) = address::bind_to_interface(bind, &settings.interface, addresses)?;
+                let (bind, chosen) = address::bind_to_interface(bind, &options.interface, addresses)?;
                 if chosen {
                     console.headline(&format!(
                         "Using interface '{}' address '{}'",
-                        settings.interface,
+                        options.interface,
                         bind.ip()
                     ));
                 }
                 bind
             }
         };
-        let profile = profile(&settings)?;
+        let profile = profile(&options)?;
         console.headline("Starting Serf agent...");
-        let mut plan = Plan::assemble(
-            settings,
+        let mut setup = Setup::assemble(
+            options,
             bind,
             advertise,
             key,
@@ -155,73 +156,73 @@ impl Plan {
             retry_interval,
             broadcast_timeout,
         )?;
-        plan.handlers = handlers;
-        Ok(plan)
+        setup.handlers = handlers;
+        Ok(setup)
     }
 
     /// The checks whose errors Serf shows after "Starting".
     fn assemble(
-        settings: Settings,
+        options: Options,
         bind: SocketAddr,
         advertise: Option<SocketAddr>,
         key: Option<Result<Key, KeyError>>,
         mut profile: Profile,
         retry_interval: Option<Duration>,
         broadcast_timeout: Option<Duration>,
-    ) -> Result<Plan, String> {
+    ) -> Result<Setup, String> {
         let setup = |e: String| format!("Failed to setup the Serf agent: {e}");
         let create = |e: String| format!("Failed to start the Serf agent: Error creating Serf: {e}");
         if let Some(timeout) = broadcast_timeout {
             profile.serf.broadcast_timeout = timeout;
         }
-        let tags = starting_tags(&settings).map_err(setup)?;
-        let stored = stored_keyring(&settings, key.is_some()).map_err(setup)?;
-        check_name(&settings.node_name).map_err(create)?;
-        let protocol = protocol(settings.protocol).map_err(create)?;
-        let user_event_size_limit = user_event_limit(settings.user_event_size_limit).map_err(create)?;
-        let query_size_limit = size_limit("query_size_limit", settings.query_size_limit).map_err(create)?;
+        let tags = starting_tags(&options).map_err(setup)?;
+        let stored = stored_keyring(&options, key.is_some()).map_err(setup)?;
+        check_name(&options.node_name).map_err(create)?;
+        let protocol = protocol(options.protocol).map_err(create)?;
+        let user_event_size_limit = user_event_limit(options.user_event_size_limit).map_err(create)?;
+        let query_size_limit = size_limit("query_size_limit", options.query_size_limit).map_err(create)?;
         let query_response_size_limit =
-            size_limit("query_response_size_limit", settings.query_response_size_limit).map_err(create)?;
+            size_limit("query_response_size_limit", options.query_response_size_limit).map_err(create)?;
         let key = key
             .transpose()
             .map_err(|e| create(format!("Failed to create memberlist: {e}")))?;
-        Ok(Plan {
+        Ok(Setup {
             tags,
             bind,
             advertise,
             keyring: stored.or_else(|| key.map(Keyring::new)),
             profile,
             protocol,
-            rpc_addr: or(&settings.rpc_addr, "127.0.0.1:7373").to_string(),
+            rpc_addr: or(&options.rpc_addr, "127.0.0.1:7373").to_string(),
             retry_interval: retry_interval.unwrap_or(Duration::from_secs(30)),
-            retry_max: u64::try_from(settings.retry_max_attempts)
+            retry_max: u64::try_from(options.retry_max_attempts)
                 .ok()
                 .filter(|max| *max > 0),
-            replay: settings.replay_on_join,
-            compress: settings.enable_compression.unwrap_or(true),
-            disable_coordinates: settings.disable_coordinates,
-            resolve_name_conflicts: !settings.disable_name_resolution,
-            leave_on_terminate: settings.leave_on_terminate,
-            skip_leave_on_interrupt: settings.skip_leave_on_interrupt,
-            rejoin_after_leave: settings.rejoin_after_leave,
+            replay: options.replay_on_join,
+            compress: options.enable_compression.unwrap_or(true),
+            disable_coordinates: options.disable_coordinates,
+            resolve_name_conflicts: !options.disable_name_resolution,
+            leave_on_terminate: options.leave_on_terminate,
+            skip_leave_on_interrupt: options.skip_leave_on_interrupt,
+            rejoin_after_leave: options.rejoin_after_leave,
             handlers: Vec::new(),
-            handler_timeout: settings.handler_timeout,
-            discover: discovery(&settings),
+            handler_timeout: options.handler_timeout,
+            discover: discovery(&options),
             telemetry: telemetry::Sinks {
-                statsd: settings.statsd_addr,
-                statsite: settings.statsite_addr,
+                statsd: options.statsd_addr,
+                statsite: options.statsite_addr,
             },
             user_event_size_limit,
             query_size_limit,
             query_response_size_limit,
-            snapshot: Some(PathBuf::from(settings.snapshot_path)).filter(|path| !path.as_os_str().is_empty()),
-            name: settings.node_name,
-            keyring_file: Some(PathBuf::from(settings.keyring_file))
+            snapshot: Some(PathBuf::from(options.snapshot_path)).filter(|path| !path.as_os_str().is_empty()),
+            name: options.node_name,
+            keyring_file: Some(PathBuf::from(options.keyring_file))
                 .filter(|path| !path.as_os_str().is_empty()),
-            tags_file: Some(settings.tags_file).filter(|path| !path.is_empty()),
-            rpc_auth: settings.rpc_auth,
-            start_join: settings.start_join,
-            retry_join: settings.retry_join,
+            tags_file: Some(options.tags_file).filter(|path| !path.is_empty()),
+            rpc_auth: options.rpc_auth,
+            start_join: options.start_join,
+            retry_join: options.retry_join,
         })
     }
 
@@ -244,30 +245,30 @@ pub(super) struct Checked {
     broadcast_timeout: Option<Duration>,
 }
 
-/// The checks of settings that are made at each reload too. The old form of the role becomes a tag.
-pub(super) fn check(settings: &mut Settings, console: &Console) -> Result<Checked, String> {
-    if settings.node_name.is_empty() {
-        settings.node_name = gethostname::gethostname().to_string_lossy().into_owned();
+/// The checks of options that are made at each reload too. The old form of the role becomes a tag.
+pub(super) fn check(options: &mut Options, console: &Console) -> Result<Checked, String> {
+    if options.node_name.is_empty() {
+        options.node_name = gethostname::gethostname().to_string_lossy().into_owned();
     }
-    let shell = Shell::parse(&settings.handler_shell)?;
-    let handlers = settings.event_handlers.iter();
+    let shell = Shell::parse(&options.handler_shell)?;
+    let handlers = options.event_handlers.iter();
     let handlers = handlers
         .map(|text| HandlerSpec::parse(text, shell))
         .collect::<Result<_, _>>()?;
-    let on_interface = match settings.interface.as_str() {
+    let on_interface = match options.interface.as_str() {
         "" => None,
         name => Some(address::interface_addresses(name)?),
     };
-    check_mdns(settings)?;
-    if !settings.role.is_empty() {
+    check_mdns(options)?;
+    if !options.role.is_empty() {
         console.headline("Deprecation warning: 'Role' has been replaced with 'Tags'");
-        settings
+        options
             .tags
-            .insert("role".to_string(), std::mem::take(&mut settings.role));
+            .insert("role".to_string(), std::mem::take(&mut options.role));
     }
-    let retry_interval = at_least(settings.retry_interval, "RetryInterval", console);
-    let broadcast_timeout = at_least(settings.broadcast_timeout, "BroadcastTimeout", console);
-    if settings.rejoin_after_leave && settings.snapshot_path.is_empty() {
+    let retry_interval = at_least(options.retry_interval, "RetryInterval", console);
+    let broadcast_timeout = at_least(options.broadcast_timeout, "BroadcastTimeout", console);
+    if options.rejoin_after_leave && options.snapshot_path.is_empty() {
         console.headline("Warning: 'RejoinAfterLeave' enabled without snapshot file");
     }
     Ok(Checked {
@@ -283,41 +284,41 @@ pub(super) fn or<'a>(value: &'a str, default: &'a str) -> &'a str {
     if value.is_empty() { default } else { value }
 }
 
-fn check_mdns(settings: &Settings) -> Result<(), String> {
-    if settings.mdns_interface.is_empty() {
+fn check_mdns(options: &Options) -> Result<(), String> {
+    if options.mdns_interface.is_empty() {
         return Ok(());
     }
-    if settings.discover.is_empty() {
+    if options.discover.is_empty() {
         return Err("mDNS interface specified without enabling mDNS discovery".to_string());
     }
-    if settings.mdns_disable_ipv4 && settings.mdns_disable_ipv6 {
+    if options.mdns_disable_ipv4 && options.mdns_disable_ipv6 {
         return Err("Invalid mDNS configuration: both IPv4 and IPv6 are disabled".to_string());
     }
     let wording = |e: String| e.replace("Invalid network interface", "Invalid mDNS network interface");
-    address::interface_addresses(&settings.mdns_interface)
+    address::interface_addresses(&options.mdns_interface)
         .map(drop)
         .map_err(wording)
 }
 
 /// An interface for all of the agent is one for mDNS as well, unless that has its own.
-fn discovery(settings: &Settings) -> Option<mdns::Settings> {
-    let interface = or(&settings.mdns_interface, &settings.interface);
-    (!settings.discover.is_empty()).then(|| mdns::Settings {
-        cluster: settings.discover.clone(),
+fn discovery(options: &Options) -> Option<mdns::Settings> {
+    let interface = or(&options.mdns_interface, &options.interface);
+    (!options.discover.is_empty()).then(|| mdns::Settings {
+        cluster: options.discover.clone(),
         interface: Some(interface.to_string()).filter(|name| !name.is_empty()),
-        ipv4: !settings.mdns_disable_ipv4,
-        ipv6: !settings.mdns_disable_ipv6,
+        ipv4: !options.mdns_disable_ipv4,
+        ipv6: !options.mdns_disable_ipv6,
     })
 }
 
-fn advertise(settings: &Settings) -> Result<Option<SocketAddr>, String> {
-    if settings.advertise.is_empty() {
+fn advertise(options: &Options) -> Result<Option<SocketAddr>, String> {
+    if options.advertise.is_empty() {
         return Ok(None);
     }
     let invalid = |e: String| format!("Invalid advertise address: {e}");
-    let addr = address::parse(&settings.advertise, Some(DEFAULT_PORT)).map_err(invalid)?;
+    let addr = address::parse(&options.advertise, Some(DEFAULT_PORT)).map_err(invalid)?;
     if addr.ip().is_unspecified() {
-        let text = &settings.advertise;
+        let text = &options.advertise;
         return Err(invalid(format!(
             "address {text}: peers need the address of one host, such as 10.1.2.3"
         )));
@@ -327,11 +328,11 @@ fn advertise(settings: &Settings) -> Result<Option<SocketAddr>, String> {
 
 /// The key of `-encrypt`. A text that is not base64 is an error at once, a key of the wrong size is one
 /// later, as in Serf.
-fn encryption_key(settings: &Settings) -> Result<Option<Result<Key, KeyError>>, String> {
-    if settings.encrypt_key.is_empty() {
+fn encryption_key(options: &Options) -> Result<Option<Result<Key, KeyError>>, String> {
+    if options.encrypt_key.is_empty() {
         return Ok(None);
     }
-    match Key::parse(settings.encrypt_key.expose()) {
+    match Key::parse(options.encrypt_key.expose()) {
         Err(e @ (KeyError::IllegalBase64 { .. } | KeyError::UnknownPrefix)) => {
             Err(format!("Invalid encryption key: {e}"))
         }
@@ -339,12 +340,12 @@ fn encryption_key(settings: &Settings) -> Result<Option<Result<Key, KeyError>>, 
     }
 }
 
-fn profile(settings: &Settings) -> Result<Profile, String> {
-    let mut profile = files::read_profile(or(&settings.profile, "lan"))?;
+fn profile(options: &Options) -> Result<Profile, String> {
+    let mut profile = files::read_profile(or(&options.profile, "lan"))?;
     let serf = &mut profile.serf;
-    serf.reconnect_interval = settings.reconnect_interval.unwrap_or(serf.reconnect_interval);
-    serf.reconnect_timeout = settings.reconnect_timeout.unwrap_or(serf.reconnect_timeout);
-    serf.tombstone_timeout = settings.tombstone_timeout.unwrap_or(serf.tombstone_timeout);
+    serf.reconnect_interval = options.reconnect_interval.unwrap_or(serf.reconnect_interval);
+    serf.reconnect_timeout = options.reconnect_timeout.unwrap_or(serf.reconnect_timeout);
+    serf.tombstone_timeout = options.tombstone_timeout.unwrap_or(serf.tombstone_timeout);
     Ok(profile)
 }
 
@@ -355,23 +356,23 @@ fn at_least(time: Option<Duration>, what: &str, console: &Console) -> Option<Dur
     time.map(|time| time.max(SHORTEST_INTERVAL))
 }
 
-/// The tags of the settings, or those of the tags file.
-fn starting_tags(settings: &Settings) -> Result<Tags, String> {
-    if settings.tags_file.is_empty() {
-        return Ok(settings.tags.clone());
+/// The tags of the options, or those of the tags file.
+fn starting_tags(options: &Options) -> Result<Tags, String> {
+    if options.tags_file.is_empty() {
+        return Ok(options.tags.clone());
     }
-    if !settings.tags.is_empty() {
+    if !options.tags.is_empty() {
         return Err(TAGS_AND_TAGS_FILE.to_string());
     }
-    let Some(tags) = files::read_tags(&settings.tags_file)? else {
+    let Some(tags) = files::read_tags(&options.tags_file)? else {
         return Ok(Tags::new());
     };
-    tracing::info!(target: "agent", "Restored {} tag(s) from {}", tags.len(), settings.tags_file);
+    tracing::info!(target: "agent", "Restored {} tag(s) from {}", tags.len(), options.tags_file);
     Ok(tags)
 }
 
-fn stored_keyring(settings: &Settings, has_key: bool) -> Result<Option<Keyring>, String> {
-    let path = &settings.keyring_file;
+fn stored_keyring(options: &Options, has_key: bool) -> Result<Option<Keyring>, String> {
+    let path = &options.keyring_file;
     if path.is_empty() {
         return Ok(None);
     }
@@ -428,65 +429,65 @@ fn size_limit(key: &str, limit: i64) -> Result<usize, String> {
 mod tests {
     use super::*;
 
-    fn make(json: &str) -> Result<Plan, String> {
+    fn make(json: &str) -> Result<Setup, String> {
         let console = Console::new(Box::new(std::io::sink()));
-        Plan::make(Settings::decode(json.as_bytes()).unwrap(), &console)
+        Setup::make(Options::decode(json.as_bytes()).unwrap(), &console)
     }
 
     #[test]
     fn defaults_are_serfs() {
-        let plan = make("{}").unwrap();
-        assert_eq!(plan.bind.to_string(), "0.0.0.0:7946");
+        let setup = make("{}").unwrap();
+        assert_eq!(setup.bind.to_string(), "0.0.0.0:7946");
         assert_eq!(
-            (plan.rpc_addr.as_str(), plan.protocol, plan.compress),
+            (setup.rpc_addr.as_str(), setup.protocol, setup.compress),
             ("127.0.0.1:7373", 5, true)
         );
         assert_eq!(
-            (plan.retry_interval, plan.retry_max),
+            (setup.retry_interval, setup.retry_max),
             (Duration::from_secs(30), None)
         );
         assert_eq!(
             (
-                plan.user_event_size_limit,
-                plan.query_size_limit,
-                plan.query_response_size_limit
+                setup.user_event_size_limit,
+                setup.query_size_limit,
+                setup.query_response_size_limit
             ),
             (512, 1024, 1024)
         );
-        assert_eq!(plan.profile, Profile::builtin("lan").unwrap());
-        assert!(plan.resolve_name_conflicts && !plan.disable_coordinates && !plan.leave_on_terminate);
-        assert!(!plan.name.is_empty() && plan.keyring.is_none());
+        assert_eq!(setup.profile, Profile::builtin("lan").unwrap());
+        assert!(setup.resolve_name_conflicts && !setup.disable_coordinates && !setup.leave_on_terminate);
+        assert!(!setup.name.is_empty() && setup.keyring.is_none());
     }
 
     #[test]
     fn settings_take_effect() {
-        let plan = make(
+        let setup = make(
             r#"{"profile":"wan","broadcast_timeout":"9s","reconnect_interval":"1m","reconnect_timeout":"1h",
                 "tombstone_timeout":"2h","retry_interval":"1ms","retry_max_attempts":3,"role":"web",
                 "tags":{"role":"db","dc":"x"},"disable_coordinates":true,"disable_name_resolution":true,
                 "enable_compression":false,"encrypt_key":"AAAAAAAAAAAAAAAAAAAAAA==","advertise":"10.1.2.3"}"#,
         )
         .unwrap();
-        let serf = &plan.profile.serf;
+        let serf = &setup.profile.serf;
         assert_eq!(serf.broadcast_timeout, Duration::from_secs(9));
         assert_eq!(serf.reconnect_interval, Duration::from_secs(60));
         assert_eq!(serf.reconnect_timeout, Duration::from_secs(3600));
         assert_eq!(serf.tombstone_timeout, Duration::from_secs(7200));
         assert_eq!(
-            (plan.retry_interval, plan.retry_max),
+            (setup.retry_interval, setup.retry_max),
             (SHORTEST_INTERVAL, Some(3))
         );
-        assert_eq!(plan.tags.get("role").map(String::as_str), Some("web"));
-        assert!(plan.disable_coordinates && !plan.resolve_name_conflicts && !plan.compress);
-        assert_eq!(plan.keyring.as_ref().map(Keyring::len), Some(1));
+        assert_eq!(setup.tags.get("role").map(String::as_str), Some("web"));
+        assert!(setup.disable_coordinates && !setup.resolve_name_conflicts && !setup.compress);
+        assert_eq!(setup.keyring.as_ref().map(Keyring::len), Some(1));
         let bound = "0.0.0.0:17950".parse().unwrap();
         assert_eq!(
-            plan.announced(bound),
+            setup.announced(bound),
             Ok((RawAddr::V4([10, 1, 2, 3]), DEFAULT_PORT))
         );
-        let plan = make(r#"{"bind":"127.0.0.1:0"}"#).unwrap();
+        let setup = make(r#"{"bind":"127.0.0.1:0"}"#).unwrap();
         assert_eq!(
-            plan.announced("127.0.0.1:5".parse().unwrap()),
+            setup.announced("127.0.0.1:5".parse().unwrap()),
             Ok((RawAddr::V4([127, 0, 0, 1]), 5))
         );
     }

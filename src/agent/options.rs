@@ -1,15 +1,14 @@
-//! The agent's settings: every key of the configuration files, in one table.
+//! The agent's options: every key of the configuration files, in one table.
 //!
-//! A source (a file, or the flags) gives [`Settings`]; [`Settings::merge`] lays one over another by
+//! A source (a file, or the flags) gives [`Options`]; [`Options::merge`] lays one over another by
 //! Serf's rules. Empty, zero and `false` mean "not said", so a later source cannot take them back.
 
-use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use zeroize::Zeroizing;
 
 use super::json;
+use super::secret::Secret;
 use crate::go;
 use fyrd_core::serf::Tags;
 
@@ -17,9 +16,9 @@ use fyrd_core::serf::Tags;
 #[derive(Clone, Debug, Default, PartialEq)]
 #[allow(
     missing_docs,
-    reason = "the names are those of the keys; surface.md 2.2 explains them"
+    reason = "the names are those of the keys; docs/compatibility.md#flags-and-config-keys explains them"
 )]
-pub struct Settings {
+pub struct Options {
     pub node_name: String,
     pub role: String,
     pub tags: Tags,
@@ -67,44 +66,17 @@ pub struct Settings {
     pub user_event_size_limit: i64,
 }
 
-/// A text that is wiped from memory when dropped, and never shown.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secret(Zeroizing<String>);
-
-impl Secret {
-    /// Keeps a text secret from here on.
-    pub fn new(text: String) -> Self {
-        Secret(Zeroizing::new(text))
-    }
-
-    /// The text itself.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_empty() { "none" } else { "***" })
-    }
-}
-
 /// Where a key's value goes; the kind says how it is read and merged.
 enum Slot {
-    Text(fn(&mut Settings) -> &mut String),
-    Secret(fn(&mut Settings) -> &mut Secret),
-    Number(fn(&mut Settings) -> &mut i64),
-    Switch(fn(&mut Settings) -> &mut bool),
+    Text(fn(&mut Options) -> &mut String),
+    Secret(fn(&mut Options) -> &mut Secret),
+    Number(fn(&mut Options) -> &mut i64),
+    Switch(fn(&mut Options) -> &mut bool),
     /// On unless said otherwise; the last word counts.
-    Choice(fn(&mut Settings) -> &mut Option<bool>),
-    Time(fn(&mut Settings) -> &mut Option<Duration>),
-    List(fn(&mut Settings) -> &mut Vec<String>),
-    Tags(fn(&mut Settings) -> &mut Tags),
+    Choice(fn(&mut Options) -> &mut Option<bool>),
+    Time(fn(&mut Options) -> &mut Option<Duration>),
+    List(fn(&mut Options) -> &mut Vec<String>),
+    Tags(fn(&mut Options) -> &mut Tags),
     /// Known to Serf, without function there and here.
     Ignored,
 }
@@ -178,18 +150,18 @@ const KEYS: [(&str, Slot); 47] = [
 /// The one key whose value is an object of further keys.
 const GROUP: &str = "mdns";
 
-impl Settings {
+impl Options {
     /// Reads one configuration file's content. The error has several lines when several keys are wrong.
-    pub fn decode(content: &[u8]) -> Result<Settings, String> {
-        let mut settings = Settings::default();
+    pub fn decode(content: &[u8]) -> Result<Options, String> {
+        let mut options = Options::default();
         let object = match json::parse_first(content)? {
-            Value::Null => return Ok(settings),
+            Value::Null => return Ok(options),
             Value::Object(object) => object,
             other => return Err(format!("'' expected a map, got '{}'", json::kind(&other))),
         };
         let mut errors = Vec::new();
         let mut times = Vec::new();
-        settings.decode_object("", object, &mut errors, &mut times);
+        options.decode_object("", object, &mut errors, &mut times);
         if !errors.is_empty() {
             errors.sort();
             let list: Vec<String> = errors.iter().map(|error| format!("\n* {error}")).collect();
@@ -197,13 +169,13 @@ impl Settings {
         }
         for (key, slot) in &KEYS {
             if let (Slot::Time(place), Some((_, text))) = (slot, times.iter().find(|(name, _)| name == key)) {
-                *place(&mut settings) = parse_time(text).map_err(|e| match e {
+                *place(&mut options) = parse_time(text).map_err(|e| match e {
                     TimeError::Syntax(e) => e,
                     TimeError::Negative => format!("{key} = \"{text}\" must not be negative"),
                 })?;
             }
         }
-        Ok(settings)
+        Ok(options)
     }
 
     /// Reads the keys of one object, top level or group; takes from it what it knows.
@@ -286,8 +258,8 @@ impl Settings {
         }
     }
 
-    /// Lays `over` over these settings.
-    pub fn merge(&mut self, mut over: Settings) {
+    /// Lays `over` over these options.
+    pub fn merge(&mut self, mut over: Options) {
         for (_, slot) in &KEYS {
             match slot {
                 Slot::Text(place) if !place(&mut over).is_empty() => {
@@ -391,8 +363,8 @@ fn truncate(number: &serde_json::Number) -> i64 {
 mod tests {
     use super::*;
 
-    fn decode(text: &str) -> Result<Settings, String> {
-        Settings::decode(text.as_bytes())
+    fn decode(text: &str) -> Result<Options, String> {
+        Options::decode(text.as_bytes())
     }
 
     #[test]
@@ -427,20 +399,20 @@ mod tests {
 
     #[test]
     fn keys_match_without_regard_to_case_and_null_is_nothing() {
-        let settings = decode(
+        let options = decode(
             r#"{"NODE_NAME":"a","Protocol":4.5,"tags":{"x":null},"bind":null,"validate_node_names":true,
                 "MsgpackUseNewTimeFormat":1,"mdns":{"INTERFACE":"eth0"},"retry_interval":""} trailing"#,
         )
         .unwrap();
-        let expected = Settings {
+        let expected = Options {
             node_name: "a".into(),
             protocol: 4,
             tags: Tags::from([("x".into(), String::new())]),
             mdns_interface: "eth0".into(),
-            ..Settings::default()
+            ..Options::default()
         };
-        assert_eq!(settings, expected);
-        assert_eq!(decode("null").unwrap(), Settings::default());
+        assert_eq!(options, expected);
+        assert_eq!(decode("null").unwrap(), Options::default());
     }
 
     #[test]
