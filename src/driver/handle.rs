@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Node;
 use super::ledger::{DriverCounters, Ledger, Traffic};
 use fyrd_core::bounds;
+use fyrd_core::node::Input;
 use fyrd_core::serf::measures::SerfMeasures;
 use fyrd_core::serf::{Answer, Command, Event, QueryUpdate};
 use fyrd_core::swim::measures::SwimMeasures;
@@ -22,6 +23,8 @@ pub(super) enum Request<N> {
     Read(Box<dyn FnOnce(&N) + Send>),
     Subscribe(mpsc::Sender<Event>),
     SubscribeQueries(mpsc::Sender<QueryUpdate>),
+    SubscribeLookUps(mpsc::Sender<Vec<Arc<str>>>),
+    Tell(Input<'static>),
     TakeMeasures(oneshot::Sender<(SwimMeasures, SerfMeasures)>),
     Settled(oneshot::Sender<()>),
     Stop,
@@ -80,6 +83,18 @@ impl<N> Handle<N> {
         let (updates, receiver) = mpsc::channel(capacity.max(1));
         self.send(Request::SubscribeQueries(updates)).await?;
         Ok(receiver)
+    }
+
+    /// The names that the node wants looked up from now on. It asks for no more before it was told of them.
+    pub async fn subscribe_look_ups(&self) -> Result<mpsc::Receiver<Vec<Arc<str>>>, Stopped> {
+        let (look_ups, receiver) = mpsc::channel(1);
+        self.send(Request::SubscribeLookUps(look_ups)).await?;
+        Ok(receiver)
+    }
+
+    /// Tells the node what has happened outside of the driver.
+    pub async fn tell(&self, input: Input<'static>) -> Result<(), Stopped> {
+        self.send(Request::Tell(input)).await
     }
 
     /// Ends the driver without a leave; comes back when its sockets are closed.

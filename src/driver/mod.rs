@@ -145,6 +145,8 @@ pub enum Ended {
     Stopped,
     /// The node lost its name to another.
     LostName,
+    /// It has tried to join as often as it may.
+    NotJoined,
 }
 
 /// The loop; see the module's own text.
@@ -183,6 +185,8 @@ pub struct Driver<N: Drive = Node> {
     current_stream: Option<(StreamId, oneshot::Sender<Vec<u8>>)>,
     event_subscribers: Vec<mpsc::Sender<Event>>,
     query_subscribers: Vec<mpsc::Sender<QueryUpdate>>,
+    /// Who looks names up.
+    look_ups: Option<mpsc::Sender<Vec<Arc<str>>>>,
     ledger: Arc<Ledger>,
     commit: Option<Commit<N::Recorder>>,
     ended: Option<Ended>,
@@ -292,6 +296,7 @@ impl<N: Drive> Driver<N> {
             current_stream: None,
             event_subscribers: Vec::new(),
             query_subscribers: Vec::new(),
+            look_ups: None,
             ledger,
             commit: setup.recorder.map(Commit::new),
             ended: None,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tracing::{error, warn};
 
 use super::envelope::Received;
 use super::handle::Request;
@@ -42,6 +43,13 @@ impl<N: Drive> Driver<N> {
                 }
             }
             Effect::Keyring { id, op, key } => self.change_keyring(id, op, key),
+            Effect::LookUp(names) => {
+                if let Some(look_ups) = &self.look_ups {
+                    // The node asks again only when it was told, so there is room unless the agent ends.
+                    let _ = look_ups.try_send(names);
+                }
+            }
+            Effect::JoinFailed { reason, again } => self.join_failed(&reason, again),
             // Without a recorder nobody asked for records.
             Effect::Record(_) => {}
             Effect::LostName => self.ended = Some(Ended::LostName),
@@ -253,6 +261,8 @@ impl<N: Drive> Driver<N> {
             Request::Command(command, answer) => self.command(command, answer),
             Request::Read(look) => look(&self.node),
             Request::Subscribe(subscriber) => self.event_subscribers.push(subscriber),
+            Request::SubscribeLookUps(look_ups) => self.look_ups = Some(look_ups),
+            Request::Tell(input) => self.feed(input),
             Request::SubscribeQueries(subscriber) => self.query_subscribers.push(subscriber),
             Request::TakeMeasures(taker) => drop(taker.send(self.node.take_measures())),
             Request::Settled(word) => self.give_word(word),
@@ -274,6 +284,16 @@ impl<N: Drive> Driver<N> {
             commit.leave();
         }
         self.feed(Input::Command { id, command });
+    }
+
+    fn join_failed(&mut self, reason: &str, again: Option<Duration>) {
+        let Some(again) = again else {
+            error!(target: "agent", "maximum retry join attempts made, exiting");
+            self.ended = Some(Ended::NotJoined);
+            return;
+        };
+        let nanos = i64::try_from(again.as_nanos()).unwrap_or(i64::MAX);
+        warn!(target: "agent", "Join failed: {reason}, retrying in {}", go::Duration { nanos });
     }
 
     fn publish(&mut self, event: Event) {

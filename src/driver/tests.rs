@@ -96,7 +96,11 @@ impl Drive for Echo {
                 self.ticks += 1;
                 self.next_tick = now + Duration::from_millis(5);
             }
-            Input::Tick | Input::Keyring { .. } => {}
+            Input::Tick
+            | Input::Keyring { .. }
+            | Input::Seeds(_)
+            | Input::LookedUp(_)
+            | Input::Discovered(_) => {}
             Input::Datagram { from, messages } => {
                 for message in messages {
                     if let Message::User(payload) = message {

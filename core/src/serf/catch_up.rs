@@ -1,4 +1,5 @@
-//! A restarted node hears first what it has missed: user events come in the order of Lamport time.
+//! A restarted node hears first what it has missed: user events come in the order of Lamport time
+//! (docs/design.md#the-snapshot).
 //!
 //! Peers that have not noticed its absence gossip to it from its first moment on, so the newest events would
 //! come before those of the time when it was down. They wait until a join has brought a peer's ring of recent

@@ -1,11 +1,8 @@
-<<<<<<< HEAD:core/src/serf/restart.rs
-//! What this layer hands over to be kept, and what it starts from after a restart.
+//! What this layer hands over to be kept, and what it starts from after a restart
+//! (docs/design.md#the-snapshot).
 //!
 //! Members that were gone are members again at once, as gone. Those that were there are absent until they are
 //! met: the dialer looks for them, and who has not come up soon after the first peer was met is listed as gone.
-=======
-//! What this layer has recorded, and how it starts again from that (docs/design.md#the-snapshot).
->>>>>>> main:core/src/serf/remember.rs
 
 use std::sync::Arc;
 
