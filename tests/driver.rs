@@ -157,8 +157,13 @@ fn a_node_is_an_equal_member_beside_real_serf() {
         until("the event comes", || {
             loop {
                 match events.try_recv() {
-                    Ok(Event::User { name, payload, .. }) if name == "deploy" => return payload == b"v1",
-                    Ok(_) => {}
+                    Ok(event) => {
+                        if let Event::User { name, payload, .. } = &*event
+                            && name == "deploy"
+                        {
+                            return payload == b"v1";
+                        }
+                    }
                     Err(_) => return false,
                 }
             }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use fyrd_core::serf::keys::{KeyBytes, KeyOp};
+use fyrd_core::serf::keyring::{KeyBytes, KeyOp};
 use fyrd_core::serf::{Answer, Command, MemberStatus, Tags};
 use fyrd_core::wire::Suspect;
 use fyrd_keys::{Key, Keyring};

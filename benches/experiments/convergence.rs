@@ -75,11 +75,11 @@ fn row(nodes: usize, changes: usize, loss: f64) -> String {
             world.run_for(Duration::from_millis(100));
             for &host in hosts.iter().filter(|&&host| host != source) {
                 for (at, event) in world.take_events(host) {
-                    let Event::Member { kind, members } = event else {
+                    let Event::Member { kind, members } = &*event else {
                         continue;
                     };
-                    let about =
-                        kind == MemberEventKind::Update && members.iter().any(|member| *member.name == *name);
+                    let about = *kind == MemberEventKind::Update
+                        && members.iter().any(|member| *member.name == *name);
                     if about && told.insert(host) {
                         delays.add(at.since(start));
                     }

@@ -239,8 +239,8 @@ fn cluster(variant: Variant, seed: u64) -> (World, Vec<HostId>) {
 fn failures(world: &mut World, host: HostId) -> Vec<(Time, String)> {
     let mut found = Vec::new();
     for (at, event) in world.take_events(host) {
-        if let Event::Member { kind, members } = event
-            && kind == MemberEventKind::Failed
+        if let Event::Member { kind, members } = &*event
+            && *kind == MemberEventKind::Failed
         {
             found.extend(members.iter().map(|member| (at, member.name.to_string())));
         }

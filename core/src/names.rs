@@ -4,14 +4,57 @@
 //! nodes with thousands of members each fit in one process. Iteration is in slot order, never in
 //! hash order, which keeps the core deterministic.
 
+use std::cmp::Ordering;
+use std::fmt;
 use std::hash::BuildHasher;
+use std::marker::PhantomData;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
-/// Names an entry for as long as it stands in its table; later entries may reuse it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Id(u32);
+/// Names an entry of a [`NameTable<T>`] for as long as it stands there; later entries may reuse it. The type
+/// keeps the id of one table from being looked up in another.
+pub struct Id<T>(u32, PhantomData<fn() -> T>);
+
+impl<T> Id<T> {
+    fn of(slot: u32) -> Self {
+        Id(slot, PhantomData)
+    }
+}
+
+impl<T> Clone for Id<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Id<T> {}
+
+impl<T> fmt::Debug for Id<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Id({})", self.0)
+    }
+}
+
+impl<T> PartialEq for Id<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl<T> Eq for Id<T> {}
+
+impl<T> PartialOrd for Id<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T> Ord for Id<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.cmp(&other.0)
+    }
+}
 
 /// Something that a [`NameTable`] can hold.
 pub trait Named {
@@ -59,22 +102,22 @@ impl<T: Named> NameTable<T> {
     }
 
     /// The id of this name.
-    pub fn find(&self, name: &str) -> Option<Id> {
+    pub fn find(&self, name: &str) -> Option<Id<T>> {
         let slots = &self.slots;
         self.index
             .find(self.hasher.hash_one(name), |&slot| {
                 named(slots, slot) == Some(name)
             })
-            .map(|&slot| Id(slot))
+            .map(|&slot| Id::of(slot))
     }
 
     /// The entry of this id, if it still stands.
-    pub fn get(&self, id: Id) -> Option<&T> {
+    pub fn get(&self, id: Id<T>) -> Option<&T> {
         self.slots.get(id.0 as usize)?.as_ref()
     }
 
     /// The entry of this id, if it still stands.
-    pub fn get_mut(&mut self, id: Id) -> Option<&mut T> {
+    pub fn get_mut(&mut self, id: Id<T>) -> Option<&mut T> {
         self.slots.get_mut(id.0 as usize)?.as_mut()
     }
 
@@ -90,7 +133,7 @@ impl<T: Named> NameTable<T> {
     }
 
     /// Adds an entry. The caller has made sure that no entry has this name.
-    pub fn insert(&mut self, entry: T) -> Id {
+    pub fn insert(&mut self, entry: T) -> Id<T> {
         debug_assert!(self.find(entry.name()).is_none());
         let hash = self.hasher.hash_one(entry.name());
         let slot = match self.free.pop() {
@@ -108,11 +151,11 @@ impl<T: Named> NameTable<T> {
         self.index.insert_unique(hash, slot, |&slot| {
             hasher.hash_one(named(slots, slot).unwrap_or_default())
         });
-        Id(slot)
+        Id::of(slot)
     }
 
     /// Takes an entry out.
-    pub fn remove(&mut self, id: Id) -> Option<T> {
+    pub fn remove(&mut self, id: Id<T>) -> Option<T> {
         let name = self.get(id)?.name();
         let hash = self.hasher.hash_one(name);
         if let Ok(found) = self.index.find_entry(hash, |&slot| slot == id.0) {
@@ -123,11 +166,11 @@ impl<T: Named> NameTable<T> {
     }
 
     /// All entries, in slot order.
-    pub fn iter(&self) -> impl Iterator<Item = (Id, &T)> {
+    pub fn iter(&self) -> impl Iterator<Item = (Id<T>, &T)> {
         self.slots
             .iter()
             .enumerate()
-            .filter_map(|(slot, entry)| Some((Id(slot as u32), entry.as_ref()?)))
+            .filter_map(|(slot, entry)| Some((Id::of(slot as u32), entry.as_ref()?)))
     }
 
     /// All entries, without their ids.
@@ -161,7 +204,7 @@ mod tests {
     #[test]
     fn ids_stay_valid_while_others_come_and_go() {
         let mut table = NameTable::new(7);
-        let ids: Vec<Id> = (0..1000).map(|i| table.insert(format!("n{i}"))).collect();
+        let ids: Vec<Id<String>> = (0..1000).map(|i| table.insert(format!("n{i}"))).collect();
         for id in ids.iter().step_by(2) {
             table.remove(*id);
         }

@@ -8,19 +8,16 @@ mod door;
 mod leave;
 mod lengths;
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
+
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
 
 use crate::bounds::{NAME_MAX, USER_EVENT_HARD_LIMIT};
 use crate::node::leave::Leave;
-use crate::outbox::Outbox;
-use crate::serf::dial::DialId;
 use crate::serf::measures::SerfMeasures;
 use crate::serf::memory::{Marks, MemberRecord, Record};
-use crate::serf::{
-    self, Answer, Command, JoinTarget, Member, MemberStatus, QueryKey, Serf, SerfConfig, Stats, Tags, tags,
-};
+use crate::serf::{Answer, Ask, Command, Member, MemberStatus, Serf, SerfConfig, Stats, Tags, tags};
 use crate::swim::measures::SwimMeasures;
 use crate::swim::members::{Facts, State};
 use crate::swim::pool::FactsPool;
@@ -28,11 +25,11 @@ use crate::swim::queue::Token;
 use crate::swim::{self, Swim, SwimConfig};
 use crate::time::Time;
 use crate::wire::WireCoordinate;
-use rand::rngs::Xoshiro256PlusPlus;
-use rand::{RngExt, SeedableRng};
 
 pub use crate::serf::memory;
-pub use door::{CommandId, Effect, ExchangeId, Input, KeyringId, NodeConfig, StreamId};
+pub use crate::serf::{CommandId, Effect, KeyringId};
+pub use crate::swim::delegate::{ExchangeId, StreamId};
+pub use door::{Input, NodeConfig};
 
 /// The memberlist versions this node speaks: minimum, maximum, current.
 const PROTOCOL: [u8; 3] = [1, 5, 2];
@@ -51,27 +48,14 @@ struct Wait {
     timed_out: &'static str,
 }
 
-/// Who has asked for a join.
-#[derive(Debug)]
-enum Join {
-    /// A user, and whether it is announced.
-    Command(CommandId, bool),
-    /// The dialer.
-    Dial(DialId),
-}
-
 /// One member of the cluster: the protocol, and nothing else.
 #[derive(Debug)]
 pub struct Node {
     config: NodeConfig,
     swim: Swim,
     serf: Serf,
-    effects: Outbox<Effect>,
     waits: Vec<Wait>,
     tokens: u64,
-    joins: BTreeMap<u64, Join>,
-    key_commands: BTreeMap<QueryKey, CommandId>,
-    next_join: u64,
     leave: Option<Leave>,
 }
 
@@ -130,12 +114,8 @@ impl Node {
             config,
             swim,
             serf,
-            effects: Outbox::default(),
             waits: Vec::new(),
             tokens: 0,
-            joins: BTreeMap::new(),
-            key_commands: BTreeMap::new(),
-            next_join: 0,
             leave: None,
         };
         node.collect(now);
@@ -155,10 +135,10 @@ impl Node {
                     swim.handle_message(now, from, message, serf);
                 }
             }
-            Input::Stream { from, id, message } => swim.handle_stream(now, from, id.0, message, serf),
-            Input::Exchange { id, result } => swim.handle_exchange(now, id.0, result, serf),
+            Input::Stream { from, id, message } => swim.handle_stream(now, from, id, message, serf),
+            Input::Exchange { id, result } => swim.handle_exchange(now, id, result, serf),
             Input::SendFailed { to } => swim.handle_send_failed(now, to, serf),
-            Input::Keyring { id, result } => serf.handle_keyring(id.0, &result),
+            Input::Keyring { id, result } => serf.handle_keyring(id, &result),
             Input::Seeds(seeds) => serf.handle_seeds(now, seeds),
             Input::LookedUp(seeds) => serf.handle_looked_up(now, seeds),
             Input::Discovered(addrs) => serf.handle_discovered(now, &addrs),
@@ -182,7 +162,7 @@ impl Node {
 
     /// What shall be done next; `None` once all is done.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        self.serf.poll_effect()
     }
 
     /// When [`Input::Tick`] is due.
@@ -274,7 +254,7 @@ impl Node {
                 targets,
                 ignore_old,
                 announce,
-            } => self.join(id, targets, ignore_old, announce),
+            } => self.serf.join(id, targets, ignore_old, announce),
             Command::Leave => self.begin_leave(now, id),
             Command::ForceLeave { name, prune } => {
                 let token = self.token();
@@ -305,10 +285,7 @@ impl Node {
                     started.map_or_else(Answer::Failed, |(ltime, id)| Answer::QueryStarted { ltime, id }),
                 );
             }
-            Command::Keys { op, key } => match self.serf.key_query(now, op, &key) {
-                Ok(query) => drop(self.key_commands.insert(query, id)),
-                Err(reason) => self.answer(id, Answer::Failed(reason)),
-            },
+            Command::Keys { op, key } => self.serf.key_query(now, id, op, &key),
             Command::Respond {
                 ltime,
                 id: query,
@@ -318,26 +295,6 @@ impl Node {
                 self.answer(id, sent.map_or_else(Answer::Failed, |()| Answer::Done));
             }
         }
-    }
-
-    fn join(&mut self, id: CommandId, targets: Vec<JoinTarget>, ignore_old: bool, announce: bool) {
-        if self.serf.is_leaving() {
-            self.answer(
-                id,
-                Answer::Failed("Serf can't Join after Leave or Shutdown".to_owned()),
-            );
-            return;
-        }
-        let targets = targets.into_iter().map(|target| target.addr).collect();
-        let ignore_old = self.serf.ignores_old(ignore_old);
-        self.start_join(Join::Command(id, announce), targets, ignore_old);
-    }
-
-    fn start_join(&mut self, join: Join, targets: Vec<SocketAddr>, ignore_old: bool) {
-        self.next_join += 1;
-        self.joins.insert(self.next_join, join);
-        self.swim
-            .join(self.next_join, targets, ignore_old, &mut self.serf);
     }
 
     fn set_tags(&mut self, now: Time, id: CommandId, new: Tags) {
@@ -378,107 +335,29 @@ impl Node {
     }
 
     fn answer(&mut self, id: CommandId, answer: Answer) {
-        self.effects.push_back(Effect::Answer { id, answer });
+        self.serf.answer(id, answer);
     }
 
-    /// Turns what the layers put out into effects, and acts on what has ended.
+    /// Acts on broadcasts that have ended, and passes on to swim what the Serf layer asks of it.
     fn collect(&mut self, now: Time) {
         let mut finished = self.swim.take_finished();
         finished.extend(self.serf.take_finished());
         self.end_waits(now, &finished);
         self.continue_leave(now, &finished);
-        loop {
-            if let Some(output) = self.swim.poll_output() {
-                self.collect_swim(now, output);
-            } else if let Some(output) = self.serf.poll_output() {
-                self.collect_serf(now, output);
-            } else {
-                return;
-            }
-        }
-    }
-
-    fn collect_swim(&mut self, now: Time, output: swim::Output) {
-        match output {
-            swim::Output::Send { to, plain, crc } => self.effects.push_back(Effect::Send { to, plain, crc }),
-            swim::Output::Exchange {
-                id,
-                to,
-                plain,
-                timeout,
-                expect_reply,
-            } => {
-                let id = ExchangeId(id);
-                self.effects.push_back(Effect::Exchange {
+        while let Some(ask) = self.serf.poll_ask() {
+            match ask {
+                Ask::Join {
                     id,
-                    to,
-                    plain,
-                    expect_reply,
-                    timeout,
-                });
-            }
-            swim::Output::Reply { stream, plain } => {
-                self.effects.push_back(Effect::Reply {
-                    id: StreamId(stream),
-                    plain,
-                });
-            }
-            swim::Output::Joined {
-                id,
-                contacted,
-                errors,
-            } => {
-                if contacted > 0 {
-                    self.serf.end_catching_up();
-                }
-                match self.joins.remove(&id) {
-                    Some(Join::Dial(id)) => self.serf.handle_dialled(now, id, contacted, &errors),
-                    Some(Join::Command(command, announce)) => {
-                        if announce && contacted > 0 {
-                            self.serf.note_joined(now);
-                        }
-                        self.answer(command, Answer::Joined { contacted, errors });
+                    targets,
+                    ignore_old,
+                } => self.swim.join(now, id, targets, ignore_old, &mut self.serf),
+                Ask::Stream { to, message } => self.swim.send_stream(to, &message, &mut self.serf),
+                Ask::Record(name) => {
+                    if let Some(record) = self.member_record(now, &name) {
+                        self.serf.record(|| record);
                     }
-                    None => {}
                 }
             }
-        }
-    }
-
-    fn collect_serf(&mut self, now: Time, output: serf::Output) {
-        match output {
-            serf::Output::Event(event) => self.effects.push_back(Effect::Event(event)),
-            serf::Output::QueryUpdate(update) => self.effects.push_back(Effect::QueryUpdate(update)),
-            serf::Output::Send { to, plain } => self.effects.push_back(Effect::Send {
-                to,
-                plain,
-                crc: false,
-            }),
-            serf::Output::SendStream { to, message } => self.swim.send_stream(to, &message),
-            serf::Output::Dial { id, to, ignore_old } => self.start_join(Join::Dial(id), to, ignore_old),
-            serf::Output::LookUp(names) => self.effects.push_back(Effect::LookUp(names)),
-            serf::Output::JoinFailed { reason, again } => {
-                self.effects.push_back(Effect::JoinFailed { reason, again });
-            }
-            serf::Output::Keyring { query, op, key } => {
-                self.effects.push_back(Effect::Keyring {
-                    id: KeyringId(query),
-                    op,
-                    key,
-                });
-            }
-            serf::Output::KeysDone { query, report } => {
-                if let Some(command) = self.key_commands.remove(&query) {
-                    self.answer(command, Answer::Keys(report));
-                }
-            }
-            serf::Output::Record(record) => self.effects.push_back(Effect::Record(record)),
-            serf::Output::RecordMember(name) => {
-                if let Some(record) = self.member_record(now, &name) {
-                    self.effects.push_back(Effect::Record(record));
-                }
-            }
-            serf::Output::LostName => self.effects.push_back(Effect::LostName),
         }
     }
 

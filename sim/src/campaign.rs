@@ -19,7 +19,7 @@ use super::link::{Link, Map};
 use super::trace::Trace;
 use super::{HostId, World, WorldConfig};
 use fyrd_core::node::CommandId;
-use fyrd_core::serf::keys::{KeyBytes, KeyOp, key_verdict};
+use fyrd_core::serf::keyring::{KeyBytes, KeyOp, key_verdict};
 use fyrd_core::serf::{Answer, Command, JoinTarget, MemberStatus, QueryParams, Tags};
 use fyrd_core::swim::profile::Profile;
 use fyrd_core::time::Time;

@@ -6,7 +6,7 @@ use super::agenda::Happening;
 use super::host::Host;
 use super::{HostId, World};
 use fyrd_core::node::{Effect, Input, Node};
-use fyrd_core::serf::{Command, Event, JoinTarget, LookedUp, keys};
+use fyrd_core::serf::{Command, Event, JoinTarget, LookedUp, keyring};
 
 impl World {
     pub(super) fn input(&mut self, id: HostId, input: Input<'_>) {
@@ -55,18 +55,16 @@ impl World {
                 self.trace
                     .note(now, "event", id.0, format!("{event:?}").as_bytes());
                 let host = &mut self.hosts[id.0];
+                host.events.push((now, Arc::clone(&event)));
                 if let (Event::Query { ltime, id: query, .. }, Some(payload)) =
-                    (&event, host.responder.clone())
+                    (&*event, host.responder.clone())
                 {
                     let respond = Command::Respond {
                         ltime: *ltime,
                         id: *query,
                         payload,
                     };
-                    host.events.push((now, event));
                     self.command(id, respond);
-                } else {
-                    host.events.push((now, event));
                 }
             }
             Effect::QueryUpdate(update) => self.hosts[id.0].updates.push((now, update)),
@@ -75,7 +73,7 @@ impl World {
                 assert!(earlier.is_none(), "{command:?} was answered twice");
             }
             Effect::Keyring { id: change, op, key } => {
-                let result = keys::apply(self.hosts[id.0].ring.as_mut(), op, &key);
+                let result = keyring::apply(self.hosts[id.0].ring.as_mut(), op, &key);
                 let now = self.local_time(id);
                 if let Some(node) = self.hosts[id.0].node.as_mut() {
                     node.handle(now, Input::Keyring { id: change, result });

@@ -3,6 +3,7 @@
 //! A fault bends what goes into a node or comes out of it, as a bug inside would; the core itself holds
 //! no code for it. A world without faults pays one comparison an effect.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::agenda::Happening;
@@ -12,7 +13,7 @@ use super::{HostId, World, packets};
 use fyrd_core::node::memory::Keeper;
 use fyrd_core::node::{Effect, Input, Node};
 use fyrd_core::serf::Event;
-use fyrd_core::serf::keys::{KeyList, KeyOp};
+use fyrd_core::serf::keyring::{KeyList, KeyOp};
 use fyrd_core::wire::{
     Ack, Alive, Message, PushNodeState, StreamDecoder, StreamMessage, decode_datagram, encode_compound,
 };
@@ -86,12 +87,12 @@ impl World {
             return Some(effect);
         }
         match effect {
-            Effect::Event(event @ Event::User { .. }) => {
+            Effect::Event(event) if matches!(*event, Event::User { .. }) => {
                 if self.strikes(Fault::SwallowEvent(id)) {
                     return None;
                 }
                 if self.strikes(Fault::RepeatEvent(id)) {
-                    self.carry_out(id, Effect::Event(event.clone()));
+                    self.carry_out(id, Effect::Event(Arc::clone(&event)));
                 }
                 Some(Effect::Event(event))
             }

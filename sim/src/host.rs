@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fyrd_keys::Keyring;
@@ -54,7 +55,7 @@ pub struct Host {
     /// What its node is started with. The seed is replaced at each start.
     pub config: NodeConfig,
     /// All events, in order.
-    pub events: Vec<(Time, Event)>,
+    pub events: Vec<(Time, Arc<Event>)>,
     /// The answers to commands.
     pub answers: BTreeMap<CommandId, (Time, Answer)>,
     /// What came in for queries of this node.
@@ -153,7 +154,7 @@ impl Host {
 
     /// The names and payloads of all user events, in the order in which they came.
     pub fn user_events(&self) -> Vec<(String, Vec<u8>)> {
-        let events = self.events.iter().filter_map(|(_, event)| match event {
+        let events = self.events.iter().filter_map(|(_, event)| match &**event {
             Event::User { name, payload, .. } => Some((name.clone(), payload.clone())),
             _ => None,
         });
@@ -162,7 +163,7 @@ impl Host {
 
     /// The names of all queries that were delivered here.
     pub fn queries(&self) -> Vec<String> {
-        let events = self.events.iter().filter_map(|(_, event)| match event {
+        let events = self.events.iter().filter_map(|(_, event)| match &**event {
             Event::Query { name, .. } => Some(name.clone()),
             _ => None,
         });

@@ -5,6 +5,7 @@
 //! and what all that costs on the network.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fyrd_keys::Key;
@@ -261,15 +262,15 @@ impl<'a> Run<'a> {
         for index in 0..self.hosts.len() {
             let id = self.hosts[index];
             for (at, event) in self.world.take_events(id) {
-                self.take(id, at, event);
+                self.take(id, at, &event);
             }
         }
     }
 
-    fn take(&mut self, id: HostId, at: Time, event: Event) {
+    fn take(&mut self, id: HostId, at: Time, event: &Event) {
         match event {
             Event::Member { kind, members } => {
-                for member in &members {
+                for member in members {
                     if *member.name == *self.world.host(id).name() {
                         continue;
                     }
@@ -287,7 +288,7 @@ impl<'a> Run<'a> {
                 }
             }
             Event::User { name, .. } => {
-                if let Some(spread) = self.spreads.get_mut(&name)
+                if let Some(spread) = self.spreads.get_mut(name)
                     && spread.sender != id
                 {
                     spread.arrived += 1;
@@ -491,7 +492,7 @@ impl<'a> Run<'a> {
 impl World {
     /// Takes what a host's node has told since the last call, so that a long run holds no more than it
     /// must.
-    pub fn take_events(&mut self, id: HostId) -> Vec<(Time, Event)> {
+    pub fn take_events(&mut self, id: HostId) -> Vec<(Time, Arc<Event>)> {
         std::mem::take(&mut self.hosts[id.0].events)
     }
 }

@@ -10,7 +10,7 @@ use super::{Agent, STOPPED, files};
 use crate::driver::Stopped;
 use crate::events::hub::Subscription;
 use crate::rpc::server::{Backend, LogTap, QueryAnswers, RespondError};
-use fyrd_core::serf::keys::{KeyBytes, KeyOp};
+use fyrd_core::serf::keyring::{KeyBytes, KeyOp};
 use fyrd_core::serf::{Answer, Command, KeyReport, Member, PAST_DEADLINE, QueryKey, QueryParams, Tags};
 use fyrd_core::swim::measures::Tally;
 use fyrd_core::wire::serf::WireCoordinate;

@@ -47,7 +47,7 @@ impl EventLoop {
 
     /// Runs until the node is gone, or until `finish` is sent or dropped; then nothing is held back any
     /// more.
-    pub async fn run(mut self, mut events: mpsc::Receiver<Event>, mut finish: oneshot::Receiver<()>) {
+    pub async fn run(mut self, mut events: mpsc::Receiver<Arc<Event>>, mut finish: oneshot::Receiver<()>) {
         loop {
             let deadline = [self.members.next_deadline(), self.users.next_deadline()]
                 .into_iter()
@@ -80,34 +80,31 @@ impl EventLoop {
         Time::ZERO + self.start.elapsed()
     }
 
-    fn take(&mut self, event: Event) {
-        match event {
-            Event::Member { kind, members } => self.members.handle(self.now(), kind, members),
-            Event::User {
-                ltime,
-                name,
-                payload,
-                coalesce: true,
-            } => self.users.handle(self.now(), ltime, name, payload),
-            event => self.announce(event),
+    fn take(&mut self, event: Arc<Event>) {
+        match &*event {
+            Event::Member { kind, members } => {
+                self.handlers.learn_tags(*kind, members);
+                self.members.handle(self.now(), *kind, members);
+            }
+            Event::User { coalesce: true, .. } => self.users.handle(self.now(), event),
+            _ => self.announce(&event),
         }
     }
 
     fn deliver(&mut self, now: Time) {
         for event in self.members.poll_events(now) {
-            self.announce(event);
+            self.announce(&Arc::new(event));
         }
         for event in self.users.poll_events(now) {
-            self.announce(event);
+            self.announce(&event);
         }
     }
 
-    fn announce(&self, event: Event) {
-        if let Some(title) = title(&event) {
+    fn announce(&self, event: &Arc<Event>) {
+        if let Some(title) = title(event) {
             info!(target: "agent", "Received event: {title}");
-            let event = Arc::new(event);
-            self.handlers.handle(&event);
-            self.hub.publish(&event);
+            self.handlers.handle(event);
+            self.hub.publish(event);
         }
     }
 }

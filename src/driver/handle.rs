@@ -21,7 +21,7 @@ pub struct Stopped;
 pub(super) enum Request<N> {
     Command(Command, oneshot::Sender<Answer>),
     Read(Box<dyn FnOnce(&N) + Send>),
-    Subscribe(mpsc::Sender<Event>),
+    Subscribe(mpsc::Sender<Arc<Event>>),
     SubscribeQueries(mpsc::Sender<QueryUpdate>),
     SubscribeLookUps(mpsc::Sender<Vec<Arc<str>>>),
     Tell(Input<'static>),
@@ -72,7 +72,7 @@ impl<N> Handle<N> {
 
     /// All events from now on. Up to `capacity` wait for the subscriber; what comes on top is dropped
     /// and counted.
-    pub async fn subscribe(&self, capacity: usize) -> Result<mpsc::Receiver<Event>, Stopped> {
+    pub async fn subscribe(&self, capacity: usize) -> Result<mpsc::Receiver<Arc<Event>>, Stopped> {
         let (events, receiver) = mpsc::channel(capacity.max(1));
         self.send(Request::Subscribe(events)).await?;
         Ok(receiver)

@@ -13,7 +13,7 @@ use tracing::info;
 
 use super::{Drive, Driver};
 use fyrd_core::node::{Input, KeyringId};
-use fyrd_core::serf::keys::{self, KeyBytes, KeyList, KeyOp, KeyringResult};
+use fyrd_core::serf::keyring::{self, KeyBytes, KeyList, KeyOp, KeyringResult};
 
 /// The changes under way.
 pub(super) struct KeyringDesk {
@@ -101,10 +101,10 @@ impl<N: Drive> Driver<N> {
     /// The result, or `None` when the change has to be saved first.
     fn start_keyring_wish(&mut self, id: KeyringId, op: KeyOp, key: &KeyBytes) -> Option<KeyringResult> {
         let Some(old) = self.envelope.keyring() else {
-            return Some(keys::apply(None, op, key));
+            return Some(keyring::apply(None, op, key));
         };
         let mut new = old.clone();
-        let result = keys::apply(Some(&mut new), op, key);
+        let result = keyring::apply(Some(&mut new), op, key);
         if op == KeyOp::List || result.is_err() {
             return Some(result);
         }

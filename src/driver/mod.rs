@@ -183,7 +183,7 @@ pub struct Driver<N: Drive = Node> {
     last_stream: u64,
     /// The inbound stream whose message the node handles right now.
     current_stream: Option<(StreamId, oneshot::Sender<Vec<u8>>)>,
-    event_subscribers: Vec<mpsc::Sender<Event>>,
+    event_subscribers: Vec<mpsc::Sender<Arc<Event>>>,
     query_subscribers: Vec<mpsc::Sender<QueryUpdate>>,
     /// Who looks names up.
     look_ups: Option<mpsc::Sender<Vec<Arc<str>>>>,

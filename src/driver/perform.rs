@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -296,7 +297,7 @@ impl<N: Drive> Driver<N> {
         warn!(target: "agent", "Join failed: {reason}, retrying in {}", go::Duration { nanos });
     }
 
-    fn publish(&mut self, event: Event) {
+    fn publish(&mut self, event: Arc<Event>) {
         let lost = publish_to(&mut self.event_subscribers, &event);
         for _ in 0..lost {
             count(&self.ledger.counters.events_dropped);

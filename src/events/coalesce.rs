@@ -31,10 +31,10 @@ impl MemberCoalescer {
     }
 
     /// Takes in what happened to members.
-    pub fn handle(&mut self, now: Time, kind: MemberEventKind, members: Vec<Arc<Member>>) {
+    pub fn handle(&mut self, now: Time, kind: MemberEventKind, members: &[Arc<Member>]) {
         for member in members {
             self.pending.retain(|(_, held)| held.name != member.name);
-            self.pending.push((kind, member));
+            self.pending.push((kind, Arc::clone(member)));
         }
         self.window.extend(now);
     }
@@ -114,7 +114,7 @@ mod tests {
         };
         for (ms, kind, name) in script {
             flush(&mut coalescer, *ms);
-            coalescer.handle(at(*ms), *kind, vec![member(name)]);
+            coalescer.handle(at(*ms), *kind, &[member(name)]);
         }
         flush(&mut coalescer, u64::MAX / 2_000_000);
         out
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn without_a_period_events_are_due_at_once() {
         let mut coalescer = MemberCoalescer::new(Duration::ZERO, Duration::from_secs(1));
-        coalescer.handle(at(7), Join, vec![member("a")]);
+        coalescer.handle(at(7), Join, &[member("a")]);
         assert_eq!(coalescer.next_deadline(), Some(at(7)));
         assert_eq!(coalescer.poll_events(at(7)).len(), 1);
         assert_eq!(coalescer.next_deadline(), None);

@@ -18,7 +18,7 @@ use super::filter::{HandlerSpec, kind};
 use super::script::{self, Failure, Script};
 use crate::driver::Handle;
 use fyrd_core::bounds::HANDLER_QUEUE;
-use fyrd_core::serf::{Answer, Command, Event};
+use fyrd_core::serf::{Answer, Command, Event, Member, MemberEventKind, Tags};
 
 /// How often at most one handler's drops are logged.
 const DROP_LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -36,6 +36,8 @@ pub struct Handlers {
 struct Surroundings {
     node: Handle,
     name: String,
+    /// This node's tags, as the last event about itself showed them.
+    tags: RefCell<Tags>,
     time_limit: Cell<Option<Duration>>,
     /// Turns to `true` when scripts have to end.
     stop: watch::Sender<bool>,
@@ -74,6 +76,7 @@ impl Handlers {
             surroundings: Rc::new(Surroundings {
                 node,
                 name,
+                tags: RefCell::default(),
                 time_limit: Cell::new(None),
                 stop: watch::Sender::new(false),
             }),
@@ -101,6 +104,16 @@ impl Handlers {
             });
         }
         self.active.replace(new);
+    }
+
+    /// Takes this node's own tags from what is told of members: scripts that start from now on see these.
+    pub fn learn_tags(&self, kind: MemberEventKind, members: &[Arc<Member>]) {
+        let me = |member: &&Arc<Member>| *member.name == *self.surroundings.name;
+        if let (MemberEventKind::Join | MemberEventKind::Update, Some(member)) =
+            (kind, members.iter().find(me))
+        {
+            self.surroundings.tags.replace(member.tags.clone());
+        }
     }
 
     /// Gives an event to every handler that wants it.
@@ -229,18 +242,16 @@ impl Worker {
         let Surroundings {
             node,
             name,
+            tags,
             time_limit,
             stop,
         } = &*self.surroundings;
-        // Tags are read anew, for they may have changed while the event waited.
-        let Ok(tags) = node.read(|node| node.tags().clone()).await else {
-            return;
-        };
         let command = self.spec.script.as_str();
         let script = Script {
             command,
             shell: self.spec.shell,
-            variables: environment::variables(event, name, &tags),
+            // The tags may have changed while the event waited.
+            variables: environment::variables(event, name, &tags.borrow()),
             input: environment::input(event),
             time_limit: time_limit.get(),
         };

@@ -2,6 +2,7 @@
 //! newest are delivered: all that have the highest Lamport time (docs/protocol.md#b12-coalescing).
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::window::Window;
@@ -25,8 +26,7 @@ pub struct UserCoalescer {
 #[derive(Debug)]
 struct Newest {
     ltime: u64,
-    name: String,
-    payloads: Vec<Vec<u8>>,
+    events: Vec<Arc<Event>>,
 }
 
 impl UserCoalescer {
@@ -40,27 +40,27 @@ impl UserCoalescer {
         }
     }
 
-    /// Takes in an event that may be coalesced.
-    pub fn handle(&mut self, now: Time, ltime: u64, name: String, payload: Vec<u8>) {
-        let known = self.places.get(&name).copied();
+    /// Takes in a user event that may be coalesced.
+    pub fn handle(&mut self, now: Time, event: Arc<Event>) {
+        let Event::User { ltime, ref name, .. } = *event else {
+            return;
+        };
+        let known = self.places.get(name).copied();
         match known.and_then(|place| self.pending.get_mut(place)) {
             None => {
                 self.places.insert(name.clone(), self.pending.len());
                 self.held += 1;
-                self.pending.push(Newest {
-                    ltime,
-                    name,
-                    payloads: vec![payload],
-                });
+                let events = vec![event];
+                self.pending.push(Newest { ltime, events });
             }
             Some(newest) if ltime > newest.ltime => {
-                self.held = self.held + 1 - newest.payloads.len();
+                self.held = self.held + 1 - newest.events.len();
                 newest.ltime = ltime;
-                newest.payloads = vec![payload];
+                newest.events = vec![event];
             }
             Some(newest) if ltime == newest.ltime => {
                 self.held += 1;
-                newest.payloads.push(payload);
+                newest.events.push(event);
             }
             Some(_) => {}
         }
@@ -76,26 +76,14 @@ impl UserCoalescer {
     }
 
     /// What is due.
-    pub fn poll_events(&mut self, now: Time) -> Vec<Event> {
+    pub fn poll_events(&mut self, now: Time) -> Vec<Arc<Event>> {
         if !self.window.close_if_due(now) {
             return Vec::new();
         }
         self.places.clear();
         self.held = 0;
         let pending = std::mem::take(&mut self.pending);
-        pending.into_iter().flat_map(Newest::into_events).collect()
-    }
-}
-
-impl Newest {
-    fn into_events(self) -> impl Iterator<Item = Event> {
-        let (ltime, name) = (self.ltime, self.name);
-        self.payloads.into_iter().map(move |payload| Event::User {
-            ltime,
-            name: name.clone(),
-            payload,
-            coalesce: true,
-        })
+        pending.into_iter().flat_map(|newest| newest.events).collect()
     }
 }
 
@@ -105,6 +93,15 @@ mod tests {
 
     fn at(ms: u64) -> Time {
         Time::ZERO + Duration::from_millis(ms)
+    }
+
+    fn event(ltime: u64, name: &str, payload: &str) -> Arc<Event> {
+        Arc::new(Event::User {
+            ltime,
+            name: name.to_owned(),
+            payload: payload.into(),
+            coalesce: true,
+        })
     }
 
     type Delivery = (u64, String);
@@ -121,18 +118,18 @@ mod tests {
                         name,
                         payload,
                         coalesce: true,
-                    } = event
+                    } = &*event
                     else {
                         panic!("only user events that may be coalesced")
                     };
-                    let text = format!("{name}@{ltime}={}", String::from_utf8(payload).unwrap());
+                    let text = format!("{name}@{ltime}={}", str::from_utf8(payload).unwrap());
                     out.push((deadline.as_nanos() / 1_000_000, text));
                 }
             }
         };
         for (ms, ltime, name, payload) in script {
             flush(&mut coalescer, *ms);
-            coalescer.handle(at(*ms), *ltime, (*name).to_string(), payload.as_bytes().to_vec());
+            coalescer.handle(at(*ms), event(*ltime, name, payload));
         }
         flush(&mut coalescer, u64::MAX / 2_000_000);
         out
@@ -171,14 +168,14 @@ mod tests {
         let mut coalescer = UserCoalescer::new(Duration::from_secs(3), Duration::from_secs(1));
         for number in 0..USER_EVENTS_HELD_BACK as u64 {
             assert_eq!(coalescer.poll_events(at(0)), []);
-            coalescer.handle(at(0), number, format!("e{number}"), Vec::new());
+            coalescer.handle(at(0), event(number, &format!("e{number}"), ""));
         }
         assert_eq!(coalescer.next_deadline(), Some(at(0)));
         assert_eq!(coalescer.poll_events(at(0)).len(), USER_EVENTS_HELD_BACK);
         assert_eq!(coalescer.next_deadline(), None);
         // Replacing holds no more than one.
         for ltime in 0..2 * USER_EVENTS_HELD_BACK as u64 {
-            coalescer.handle(at(0), ltime, "e".to_owned(), Vec::new());
+            coalescer.handle(at(0), event(ltime, "e", ""));
         }
         assert_eq!(coalescer.next_deadline(), Some(at(1000)));
     }
@@ -186,7 +183,7 @@ mod tests {
     #[test]
     fn without_a_period_events_are_due_at_once() {
         let mut coalescer = UserCoalescer::new(Duration::ZERO, Duration::from_secs(1));
-        coalescer.handle(at(7), 1, "a".to_owned(), Vec::new());
+        coalescer.handle(at(7), event(1, "a", ""));
         assert_eq!(coalescer.poll_events(at(7)).len(), 1);
     }
 }

@@ -1,13 +1,12 @@
-//! The door's vocabulary: what a node is told, and what it wants done.
+//! What a node is told: its configuration, and then one [`Input`] after the other.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
 
 use crate::addr::RawAddr;
-use crate::serf::keys::{KeyBytes, KeyOp, KeyringResult};
-use crate::serf::memory::{Memory, Record};
-use crate::serf::{Answer, Command, Event, LookedUp, QueryKey, QueryUpdate, Seeds, Tags};
+use crate::serf::keyring::KeyringResult;
+use crate::serf::memory::Memory;
+use crate::serf::{Command, CommandId, KeyringId, LookedUp, Seeds, Tags};
+use crate::swim::delegate::{ExchangeId, StreamId};
 use crate::swim::profile::Profile;
 use crate::wire::message::{Message, StreamMessage};
 
@@ -50,7 +49,7 @@ pub struct NodeConfig {
     pub rejoin_after_leave: bool,
     /// Whether joins by the node itself bring the user events from before them.
     pub replay: bool,
-    /// Whether to tell by [`Effect::Record`] what must be remembered.
+    /// Whether to tell by [`Effect::Record`](crate::serf::Effect::Record) what must be remembered.
     pub records: bool,
     /// The seed of all randomness.
     pub seed: u64,
@@ -85,22 +84,6 @@ impl NodeConfig {
     }
 }
 
-/// Names a command until it is answered; chosen by the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CommandId(pub u64);
-
-/// Names an exchange that this node asked for, until its result comes back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ExchangeId(pub u64);
-
-/// Names an inbound stream while it waits for a reply; chosen by the driver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamId(pub u64);
-
-/// Names a change of the keyring until its result comes back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeyringId(pub(super) QueryKey);
-
 /// What can happen to a node.
 #[derive(Debug)]
 pub enum Input<'a> {
@@ -113,7 +96,7 @@ pub enum Input<'a> {
         /// Its messages.
         messages: &'a [Message<'a>],
     },
-    /// An inbound stream delivered its message. The node replies at once with [`Effect::Reply`],
+    /// An inbound stream delivered its message. The node replies at once with [`Effect::Reply`](crate::serf::Effect::Reply),
     /// or never: when no reply stands among the effects, the driver closes the stream.
     Stream {
         /// Who dialled.
@@ -136,7 +119,7 @@ pub enum Input<'a> {
         /// Where it should have gone.
         to: SocketAddr,
     },
-    /// The keyring was changed or listed, as [`Effect::Keyring`] asked, or refused.
+    /// The keyring was changed or listed, as [`Effect::Keyring`](crate::serf::Effect::Keyring) asked, or refused.
     Keyring {
         /// Names the change.
         id: KeyringId,
@@ -156,73 +139,4 @@ pub enum Input<'a> {
         /// What is asked.
         command: Command,
     },
-}
-
-/// What a node wants done.
-#[derive(Debug)]
-pub enum Effect {
-    /// Send a datagram. `plain` is a single message or a compound; the driver compresses it if
-    /// that is on and makes it smaller, adds the CRC if asked, seals and labels it.
-    Send {
-        /// Where to.
-        to: SocketAddr,
-        /// What.
-        plain: Vec<u8>,
-        /// Whether the receiver understands a CRC frame, and the path uses one (docs/protocol.md#a6-crc).
-        crc: bool,
-    },
-    /// Dial a stream, send `plain` (compressed and sealed by the driver), read the reply if one is
-    /// expected, and hand the result back as [`Input::Exchange`].
-    Exchange {
-        /// Names the exchange in its result.
-        id: ExchangeId,
-        /// Whom to dial.
-        to: SocketAddr,
-        /// One encoded stream message.
-        plain: Vec<u8>,
-        /// Whether the peer answers.
-        expect_reply: bool,
-        /// Deadline of the whole exchange.
-        timeout: Duration,
-    },
-    /// Send this on an inbound stream, then close it.
-    Reply {
-        /// Which stream.
-        id: StreamId,
-        /// One encoded stream message.
-        plain: Vec<u8>,
-    },
-    /// Tell the listeners.
-    Event(Event),
-    /// Something came in for a query of ours.
-    QueryUpdate(QueryUpdate),
-    /// A command is over.
-    Answer {
-        /// Which.
-        id: CommandId,
-        /// How it ended.
-        answer: Answer,
-    },
-    /// Change or list the keyring; the result comes back as [`Input::Keyring`].
-    Keyring {
-        /// Names the change in its result.
-        id: KeyringId,
-        /// What to do.
-        op: KeyOp,
-        /// With which key; empty for a listing.
-        key: KeyBytes,
-    },
-    /// Look these seeds up now; what they mean comes back as [`Input::LookedUp`].
-    LookUp(Vec<Arc<str>>),
-    /// A try of the join that is to be tried until it works has failed.
-    JoinFailed {
-        /// Why, as a user should read it.
-        reason: String,
-        /// When it is tried again; `None` if it was tried as often as it may be: the node has to end without leaving.
-        again: Option<Duration>,
-    },
-    /// Remember this over a restart. [`super::Node::marks`] goes with the records.
-    Record(Record),
-    /// The node lost its name to another and must end without leaving.
-    LostName,
 }

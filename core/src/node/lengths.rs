@@ -5,12 +5,7 @@ use super::Node;
 impl Node {
     /// Every table and queue by name, with its length.
     pub fn lengths(&self) -> Vec<(&'static str, usize)> {
-        let own = [
-            ("effects", self.effects.len()),
-            ("waits for broadcasts", self.waits.len()),
-            ("joins to answer", self.joins.len()),
-            ("key commands to answer", self.key_commands.len()),
-        ];
+        let own = [("waits for broadcasts", self.waits.len())];
         own.into_iter()
             .chain(self.swim.lengths())
             .chain(self.serf.lengths())

@@ -50,7 +50,7 @@ impl Serf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serf::Output;
+    use crate::serf::Effect;
     use crate::serf::memory::{Marks, Memory};
     use crate::serf::restart::tests::restarted;
     use crate::serf::types::Event;
@@ -82,10 +82,13 @@ mod tests {
 
     /// The Lamport times of the events handled since the last call.
     fn handled(serf: &mut Serf) -> Vec<u64> {
-        let outputs = std::iter::from_fn(|| serf.poll_output());
+        let outputs = std::iter::from_fn(|| serf.poll_effect());
         outputs
             .filter_map(|output| match output {
-                Output::Event(Event::User { ltime, .. }) => Some(ltime),
+                Effect::Event(event) => match *event {
+                    Event::User { ltime, .. } => Some(ltime),
+                    _ => None,
+                },
                 _ => None,
             })
             .collect()

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
-use super::queries::{OwnQueryKind, QueryKey};
-use super::types::QueryParams;
-use super::{Output, Phase, Serf};
+use super::effect::Effect;
+use super::queries::OwnQueryKind;
+use super::types::{QueryKey, QueryParams};
+use super::{Phase, Serf};
 use crate::addr::RawAddr;
 use crate::swim::members::Facts;
 use crate::time::Time;
@@ -102,6 +103,6 @@ impl Serf {
         }
         let name = Arc::clone(&self.config.facts.name);
         warn!(target: "serf", "minority in name conflict resolution, quitting [{matching} / {responses}] ({name})");
-        self.out.push_back(Output::LostName);
+        self.effects.push_back(Effect::LostName);
     }
 }

@@ -9,9 +9,8 @@
 
 mod errors;
 mod seeds;
-mod targets;
+pub(super) mod targets;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +19,10 @@ use tracing::{debug, error, info, warn};
 
 pub use errors::{join_errors, list_errors};
 
+use super::effect::Effect;
+use super::joins::Purpose;
 use super::types::{LookedUp, MemberStatus, Seeds};
-use super::{Output, Phase, Serf, Timer};
+use super::{Phase, Serf, Timer};
 use crate::time::Time;
 use seeds::{SeedStep, SeedWatch};
 use targets::{Dial, ENOUGH, Known, Step, Targets, Who};
@@ -29,29 +30,15 @@ use targets::{Dial, ENOUGH, Known, Step, Targets, Who};
 /// Peers of the last run that fail to answer are told no more often than this.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Names a dial until its result comes back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DialId(u64);
-
 /// The dialer.
 #[derive(Debug)]
 pub(super) struct Dialer {
     targets: Targets,
     seeds: SeedWatch,
-    under_way: BTreeMap<DialId, Attempt>,
-    last: u64,
     /// When its timer is set for.
     wake: Option<Time>,
     /// When it was told last that no peer of the last run answers.
     reported: Option<Time>,
-}
-
-/// What is being tried.
-#[derive(Debug)]
-enum Attempt {
-    Dial(Dial),
-    /// To join through the seeds; how their names were looked up.
-    RetryJoin(Vec<LookedUp>),
 }
 
 impl Dialer {
@@ -60,16 +47,14 @@ impl Dialer {
         Dialer {
             targets: Targets::new(reconnect_interval, seed),
             seeds: SeedWatch::new(reconnect_interval, seed),
-            under_way: BTreeMap::new(),
-            last: 0,
             wake: None,
             reported: None,
         }
     }
 
-    /// How many targets there are, dials under way included.
+    /// How many targets there are.
     pub fn len(&self) -> usize {
-        self.targets.len() + self.under_way.len()
+        self.targets.len()
     }
 }
 
@@ -98,23 +83,6 @@ impl Serf {
         let me = self.config.facts.socket();
         for addr in addrs.iter().filter(|addr| **addr != me) {
             self.dialer.targets.discover(now, *addr);
-        }
-        self.dial(now);
-    }
-
-    /// A dial is over.
-    pub fn handle_dialled(
-        &mut self,
-        now: Time,
-        id: DialId,
-        contacted: usize,
-        errors: &[(SocketAddr, String)],
-    ) {
-        let attempt = self.dialer.under_way.remove(&id);
-        match attempt.filter(|_| self.phase == Phase::Here) {
-            Some(Attempt::Dial(dial)) => self.end_dial(now, &dial, contacted, errors),
-            Some(Attempt::RetryJoin(looked_up)) => self.end_retry(now, &looked_up, contacted, errors),
-            None => {}
         }
         self.dial(now);
     }
@@ -242,7 +210,7 @@ impl Serf {
                 info!(target: "agent", "joining: [{}] replay: {replay}", seeds.names().join(" "));
             }
         }
-        self.out.push_back(Output::LookUp(seeds.names().to_vec()));
+        self.effects.push_back(Effect::LookUp(seeds.names().to_vec()));
         None
     }
 
@@ -253,27 +221,33 @@ impl Serf {
             self.end_retry(now, &looked_up, 0, &[]);
         } else {
             let ignore_old = self.ignores_old(!self.config.replay);
-            self.start(Attempt::RetryJoin(looked_up), addrs, ignore_old);
+            self.ask_for_join(Purpose::RetryJoin(looked_up), addrs, ignore_old);
         }
     }
 
-    fn end_retry(
+    /// The join that is tried until it works has ended.
+    pub(super) fn end_retry(
         &mut self,
         now: Time,
         looked_up: &[LookedUp],
         contacted: usize,
         errors: &[(SocketAddr, String)],
     ) {
+        if self.phase == Phase::Leaving {
+            return;
+        }
         if contacted > 0 {
             info!(target: "agent", "joined: {contacted} nodes");
             info!(target: "agent", "Join completed. Synced with {contacted} initial agents");
             self.dialer.seeds.look_again(now);
-            return self.note_joined(now);
+            self.note_joined(now);
+            return self.dial(now);
         }
         let reason = list_errors(&join_errors(looked_up, errors));
         warn!(target: "agent", "error joining: {reason}");
         let again = self.dialer.seeds.retry_failed(now);
-        self.out.push_back(Output::JoinFailed { reason, again });
+        self.effects.push_back(Effect::JoinFailed { reason, again });
+        self.dial(now);
     }
 
     fn look_at_seed(&mut self, now: Time, seed: LookedUp) {
@@ -318,17 +292,20 @@ impl Serf {
         };
         let as_the_user = matches!(dial, Dial::Discovered(_)) && !self.config.replay;
         let ignore_old = self.ignores_old(as_the_user);
-        self.start(Attempt::Dial(dial), addrs, ignore_old);
+        self.ask_for_join(Purpose::Dial(dial), addrs, ignore_old);
     }
 
-    fn start(&mut self, attempt: Attempt, to: Vec<SocketAddr>, ignore_old: bool) {
-        self.dialer.last += 1;
-        let id = DialId(self.dialer.last);
-        self.dialer.under_way.insert(id, attempt);
-        self.out.push_back(Output::Dial { id, to, ignore_old });
-    }
-
-    fn end_dial(&mut self, now: Time, dial: &Dial, contacted: usize, errors: &[(SocketAddr, String)]) {
+    /// A dial is over.
+    pub(super) fn end_dial(
+        &mut self,
+        now: Time,
+        dial: &Dial,
+        contacted: usize,
+        errors: &[(SocketAddr, String)],
+    ) {
+        if self.phase == Phase::Leaving {
+            return;
+        }
         match dial {
             Dial::Peer { peer, .. } if contacted > 0 => {
                 info!(target: "serf", "Re-joined to previously known node: {}: {}", peer.name, peer.addr);
@@ -358,6 +335,7 @@ impl Serf {
         if matches!(dial, Dial::Peer { .. }) && contacted == 0 {
             self.report_missing_peers(now);
         }
+        self.dial(now);
     }
 
     fn end_discovered(&mut self, now: Time, contacted: usize, errors: &[(SocketAddr, String)]) {

@@ -10,7 +10,7 @@ use tracing::{debug, info};
 use super::types::{MemberEventKind, MemberStatus};
 use super::{Phase, Serf, Timer, user_message};
 use crate::bounds::MAX_RECENT_INTENTS;
-use crate::names::Id;
+use crate::serf::members::MemberId;
 use crate::swim::queue::{Subject, Token};
 use crate::time::Time;
 use crate::wire::{JoinIntent, LeaveIntent, SerfMessage};
@@ -122,7 +122,7 @@ impl Serf {
 
     /// Forgets a member by force. One that still seems to be there gets the time of a leave to
     /// object; a live node does, and stays.
-    fn prune(&mut self, now: Time, id: Id, ltime: u64) {
+    fn prune(&mut self, now: Time, id: MemberId, ltime: u64) {
         let there = self.members.get(id).is_some_and(|entry| !entry.is_gone());
         if there {
             let serf = &self.config.profile.serf;
@@ -137,7 +137,7 @@ impl Serf {
 
     /// Forgets a member whose prune has not been contradicted. One that swim still lists is waited
     /// for: forgotten here alone, it would stay unseen for as long as it lives.
-    pub(super) fn end_prune(&mut self, now: Time, id: Id, ltime: u64) {
+    pub(super) fn end_prune(&mut self, now: Time, id: MemberId, ltime: u64) {
         let unopposed = self.members.get(id).filter(|entry| entry.status_ltime == ltime);
         if let Some(entry) = unopposed.filter(|entry| entry.status != MemberStatus::Alive) {
             debug!(target: "serf", "Pruning {} ({:?})", entry.facts.name, entry.status);

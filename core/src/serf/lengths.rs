@@ -24,7 +24,9 @@ impl Serf {
             ("event broadcasts", self.queues.events.len()),
             ("coordinates", self.coordinates.len()),
             ("serf timers", self.timers.len()),
-            ("serf outputs", self.out.len()),
+            ("effects", self.effects.len()),
+            ("wishes to swim", self.asks.len()),
+            ("joins under way", self.joins.len()),
         ]
         .into_iter()
     }

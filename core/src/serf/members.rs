@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::names::{NameTable, Named};
+use crate::names::{Id, NameTable, Named};
 use crate::serf::tags;
 use crate::serf::types::{Member, MemberStatus};
 use crate::swim::members::Facts;
@@ -43,6 +43,9 @@ impl Entry {
 }
 
 pub(super) type Members = NameTable<Entry>;
+
+/// Names a member.
+pub(super) type MemberId = Id<Entry>;
 
 /// How many members are in this status.
 pub(super) fn count(members: &Members, status: MemberStatus) -> usize {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::serf::{MemberStatus, QueryKey};
+use crate::serf::types::{MemberStatus, QueryKey};
 use crate::swim::members::Facts;
 use crate::time::Time;
 

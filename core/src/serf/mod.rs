@@ -1,6 +1,6 @@
 //! What the cluster says: Lamport clocks, intents, events, queries, coordinates.
 //!
-//! [`Serf`] sits on top of swim: it learns from it who came and went ([`crate::swim::upper::Upper`]),
+//! [`Serf`] sits on top of swim: it learns from it who came and went ([`crate::swim::delegate::Delegate`]),
 //! and uses its gossip to carry messages of its own. Its parts stand in files of their own: `intents`
 //! settles who joins and leaves, `user_events` and `queries` what is said and asked, `conflict` who may
 //! keep a name, `keys` how keys rotate, `state` what a push/pull carries, `catch_up` what a
@@ -10,9 +10,13 @@
 mod catch_up;
 mod conflict;
 pub mod coordinate;
+mod delegate;
 pub mod dial;
+mod effect;
 mod intents;
-pub mod keys;
+mod joins;
+pub mod keyring;
+mod keys;
 pub mod lamport;
 mod lengths;
 pub mod measures;
@@ -24,35 +28,37 @@ mod state;
 pub mod tags;
 mod types;
 mod upkeep;
-mod upper;
 mod user_events;
 
-pub use queries::{PAST_DEADLINE, QueryKey};
+pub use effect::{CommandId, Effect, KeyringId};
+pub use keyring::KeyReport;
+pub use queries::PAST_DEADLINE;
 pub use types::*;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use tracing::warn;
 
 use crate::deadline::Deadlines;
-use crate::names::Id;
 use crate::outbox::Outbox;
 use crate::serf::conflict::Vote;
 use crate::serf::coordinate::Coordinates;
-use crate::serf::dial::{DialId, Dialer};
+use crate::serf::dial::Dialer;
 use crate::serf::intents::RecentIntent;
-use crate::serf::keys::{KeyBytes, KeyOp};
+use crate::serf::joins::Purpose;
+use crate::serf::keyring::KeyOp;
 use crate::serf::lamport::LamportClock;
 use crate::serf::measures::SerfMeasures;
+use crate::serf::members::MemberId;
 use crate::serf::members::{Members, count};
-use crate::serf::memory::{Marks, MemberRecord, Memory, Record};
+use crate::serf::memory::{Marks, MemberRecord, Memory};
 use crate::serf::queries::{OpenQuery, OwnQuery};
 use crate::serf::user_events::EventSlot;
+use crate::swim::delegate::JoinId;
 use crate::swim::formulas::retransmit_limit;
 use crate::swim::members::Facts;
 use crate::swim::packet::PacketBuilder;
@@ -105,67 +111,27 @@ pub struct SerfConfig {
     pub seed: u64,
 }
 
-/// What the Serf layer wants done.
+/// What the Serf layer asks of swim, which only the node can pass on.
 #[derive(Debug)]
-pub enum Output {
-    /// Tell the listeners.
-    Event(Event),
-    /// Something came in for a query of ours.
-    QueryUpdate(QueryUpdate),
-    /// Send a datagram.
-    Send {
-        /// Where to.
-        to: SocketAddr,
-        /// A user message.
-        plain: Vec<u8>,
+pub enum Ask {
+    /// Exchange states with all of these; ends with [`Delegate::join_ended`](crate::swim::delegate::Delegate).
+    Join {
+        /// Names the join in its result.
+        id: JoinId,
+        /// Whom to dial.
+        targets: Vec<SocketAddr>,
+        /// Whether events from before the join are of no interest.
+        ignore_old: bool,
     },
     /// Send a Serf message that is too large for a datagram.
-    SendStream {
+    Stream {
         /// Where to.
         to: SocketAddr,
         /// The message.
         message: Vec<u8>,
     },
-    /// Join through these addresses, and tell by [`Serf::handle_dialled`] how that went.
-    Dial {
-        /// Names the dial in its result.
-        id: DialId,
-        /// Where to.
-        to: Vec<SocketAddr>,
-        /// Whether events from before are of no interest.
-        ignore_old: bool,
-    },
-    /// Look these seeds up, and tell by [`Serf::handle_looked_up`] what they mean.
-    LookUp(Vec<Arc<str>>),
-    /// A try of the join that is to be tried until it works has failed.
-    JoinFailed {
-        /// Why, as a user should read it.
-        reason: String,
-        /// When it is tried again; `None` if it was tried as often as it may be: the node has to end without leaving.
-        again: Option<Duration>,
-    },
-    /// Change or list the keyring, and tell by [`Serf::handle_keyring`] how that went.
-    Keyring {
-        /// Names the change in its result.
-        query: QueryKey,
-        /// What to do.
-        op: KeyOp,
-        /// With which key; empty for a listing.
-        key: KeyBytes,
-    },
-    /// All members have answered a key query of ours, or its time is up.
-    KeysDone {
-        /// Which, as [`Serf::key_query`] named it.
-        query: QueryKey,
-        /// What they said.
-        report: KeyReport,
-    },
-    /// Remember this.
-    Record(Record),
-    /// Remember how this member stands; swim knows the rest of it.
-    RecordMember(Arc<str>),
-    /// This node lost its name and must end without leaving.
-    LostName,
+    /// Have it recorded how this member stands; swim knows its incarnation.
+    Record(Arc<str>),
 }
 
 /// Whether this node is here, going, or gone.
@@ -195,7 +161,7 @@ enum Timer {
     /// No more answers of ours to this query of others.
     OpenQuery(QueryKey),
     /// A prune of a member that was still there falls due, unless it has objected meanwhile.
-    Prune(Id, u64),
+    Prune(MemberId, u64),
 }
 
 /// The three broadcast queues, in the order in which they fill a packet.
@@ -216,7 +182,7 @@ pub struct Serf {
     query_clock: LamportClock,
     members: Members,
     /// Since when members that left or failed are gone: apart from the others, of whom there are many more.
-    gone_since: BTreeMap<Id, Time>,
+    gone_since: BTreeMap<MemberId, Time>,
     intents: BTreeMap<Box<str>, RecentIntent>,
     events: Vec<Option<EventSlot>>,
     event_bytes: usize,
@@ -237,12 +203,17 @@ pub struct Serf {
     own_queries: BTreeMap<QueryKey, OwnQuery>,
     open_queries: BTreeMap<QueryKey, OpenQuery>,
     key_queries: BTreeMap<QueryKey, (KeyOp, OpenQuery)>,
+    /// What the joins under way are for.
+    joins: BTreeMap<JoinId, Purpose>,
+    last_join: u64,
     vote: Option<Vote>,
     queues: Queues,
     coordinates: Coordinates,
     timers: Deadlines<Timer>,
     rng: Xoshiro256PlusPlus,
-    out: Outbox<Output>,
+    /// What is to be done, swim's wishes included.
+    effects: Outbox<Effect>,
+    asks: Outbox<Ask>,
     /// How many packets have been filled.
     packets: u32,
     refused: u64,
@@ -281,12 +252,15 @@ impl Serf {
             own_queries: BTreeMap::new(),
             open_queries: BTreeMap::new(),
             key_queries: BTreeMap::new(),
+            joins: BTreeMap::new(),
+            last_join: 0,
             vote: None,
             queues: Queues::default(),
             coordinates,
             timers,
             rng,
-            out: Outbox::default(),
+            effects: Outbox::default(),
+            asks: Outbox::default(),
             packets: 0,
             refused: 0,
             measures: SerfMeasures::default(),
@@ -320,8 +294,18 @@ impl Serf {
     }
 
     /// What shall be done next.
-    pub fn poll_output(&mut self) -> Option<Output> {
-        self.out.pop_front()
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// What swim shall do next.
+    pub fn poll_ask(&mut self) -> Option<Ask> {
+        self.asks.pop_front()
+    }
+
+    /// Answers a command.
+    pub fn answer(&mut self, id: CommandId, answer: Answer) {
+        self.effects.push_back(Effect::Answer { id, answer });
     }
 
     /// Broadcasts of ours that have ended since the last call.
@@ -437,6 +421,11 @@ impl Serf {
             // The type byte is not Serf's.
             self.measures.sent.add(f64::from(length.saturating_sub(1)));
         }
+    }
+
+    /// Tells the listeners.
+    fn tell(&mut self, event: Event) {
+        self.effects.push_back(Effect::Event(Arc::new(event)));
     }
 
     fn refuse(&mut self, what: std::fmt::Arguments<'_>) {

@@ -9,10 +9,10 @@ use rand::RngExt;
 use rand::seq::IndexedRandom;
 use tracing::{debug, warn};
 
-use super::keys::KeyOp;
-use super::tags;
-use super::types::{Event, KeyReport, MemberStatus, QueryParams, QueryUpdate, QueryUpdateKind};
-use super::{Output, Serf, Timer, user_message, verbatim};
+use super::effect::{CommandId, Effect};
+use super::keyring::{KeyOp, KeyReport};
+use super::types::{Answer, Event, MemberStatus, QueryKey, QueryParams, QueryUpdate, QueryUpdateKind};
+use super::{Ask, Serf, Timer, tags, user_message, verbatim};
 use crate::addr::RawAddr;
 use crate::bounds::{
     MAX_OPEN_QUERIES, MAX_OWN_QUERIES, MAX_QUERIES_PER_LTIME, QUERY_TIMEOUT_MAX, STREAM_ANSWER_MAX,
@@ -23,9 +23,6 @@ use crate::time::Time;
 use crate::wire::{
     FLAG_ACK, FLAG_NO_BROADCAST, FLAG_STREAM_ANSWERS, Filter, Query, QueryResponse, Relay, SerfMessage,
 };
-
-/// A query is named by its Lamport time and its ID together; either alone may repeat.
-pub type QueryKey = (u64, u32);
 
 /// Names that begin so are the cluster's own affairs and are never shown to users.
 pub const INTERNAL_PREFIX: &str = "_serf_";
@@ -56,8 +53,13 @@ pub(super) enum OwnQueryKind {
     User,
     /// The vote about our name.
     Vote,
-    /// A key operation.
-    Keys(KeyReport),
+    /// A key operation that a user asked for.
+    Keys {
+        /// What is answered at the end.
+        command: CommandId,
+        /// What members have said so far.
+        report: KeyReport,
+    },
 }
 
 /// A query of somebody else that we may still answer.
@@ -80,7 +82,7 @@ pub fn default_timeout(gossip_interval: Duration, mult: u32, members: usize) -> 
 }
 
 impl Serf {
-    /// Asks the cluster. Answers come as [`Output::QueryUpdate`]s, the last of which is `Done`.
+    /// Asks the cluster. Answers come as [`Effect::QueryUpdate`]s, the last of which is `Done`.
     ///
     /// # Errors
     /// When the encoded query is too large (Serf's text), or too many are under way.
@@ -150,14 +152,14 @@ impl Serf {
         match self.own_queries.remove(&key).map(|query| query.kind) {
             Some(OwnQueryKind::User) => self.update(key, QueryUpdateKind::Done),
             Some(OwnQueryKind::Vote) => self.end_vote(key),
-            Some(OwnQueryKind::Keys(report)) => self.out.push_back(Output::KeysDone { query: key, report }),
+            Some(OwnQueryKind::Keys { command, report }) => self.answer(command, Answer::Keys(report)),
             None => {}
         }
     }
 
     fn update(&mut self, (ltime, id): QueryKey, kind: QueryUpdateKind) {
-        self.out
-            .push_back(Output::QueryUpdate(QueryUpdate { ltime, id, kind }));
+        self.effects
+            .push_back(Effect::QueryUpdate(QueryUpdate { ltime, id, kind }));
     }
 
     pub(super) fn handle_query_response(&mut self, response: &QueryResponse<'_>) {
@@ -196,12 +198,12 @@ impl Serf {
                 );
             }
             (OwnQueryKind::Vote, false) => self.count_vote(key, response.payload),
-            (OwnQueryKind::Keys(report), false) => {
+            (OwnQueryKind::Keys { report, .. }, false) => {
                 if Serf::count_key_response(report, &from, response.payload) {
                     self.end_own_query(key);
                 }
             }
-            (OwnQueryKind::Vote | OwnQueryKind::Keys(_), true) => {}
+            (OwnQueryKind::Vote | OwnQueryKind::Keys { .. }, true) => {}
         }
     }
 
@@ -314,13 +316,13 @@ impl Serf {
         }
         self.open_queries.insert(key, open);
         self.timers.set(now + timeout, Timer::OpenQuery(key));
-        self.out.push_back(Output::Event(Event::Query {
+        self.tell(Event::Query {
             ltime: query.ltime,
             id: query.id,
             name: query.name.to_owned(),
             payload: query.payload.to_vec(),
             source: query.source_node.to_owned(),
-        }));
+        });
     }
 
     fn answer_internal(&mut self, name: &str, key: QueryKey, query: &Query<'_>, open: OpenQuery) {
@@ -389,10 +391,8 @@ impl Serf {
         let limit = self.config.query_response_size_limit;
         if message.len() - 1 > limit {
             if open.takes_streams && message.len() - 1 <= STREAM_ANSWER_MAX {
-                self.out.push_back(Output::SendStream {
-                    to,
-                    message: message[1..].to_vec(),
-                });
+                let message = message[1..].to_vec();
+                self.asks.push_back(Ask::Stream { to, message });
                 return Ok(());
             }
             let limit = if open.takes_streams {
@@ -405,13 +405,13 @@ impl Serf {
             ));
         }
         let relayed = self.relays(open, &message[1..]);
-        self.out.push_back(Output::Send { to, plain: message });
-        self.out.extend(relayed?);
+        self.effects.push_back(send(to, message));
+        self.effects.extend(relayed?);
         Ok(())
     }
 
     /// The same answer, wrapped for some other members to pass on.
-    fn relays(&mut self, open: &OpenQuery, inner: &[u8]) -> Result<Vec<Output>, String> {
+    fn relays(&mut self, open: &OpenQuery, inner: &[u8]) -> Result<Vec<Effect>, String> {
         let wanted = usize::from(open.relay_factor);
         if wanted == 0 || self.members.len() < wanted + 1 {
             return Ok(Vec::new());
@@ -435,13 +435,7 @@ impl Serf {
             .map(|entry| entry.facts.socket())
             .collect();
         let chosen: Vec<SocketAddr> = helpers.sample(&mut self.rng, wanted).copied().collect();
-        Ok(chosen
-            .into_iter()
-            .map(|to| Output::Send {
-                to,
-                plain: message.clone(),
-            })
-            .collect())
+        Ok(chosen.into_iter().map(|to| send(to, message.clone())).collect())
     }
 
     /// Passes a response on. Only to members: this node does not send packets to whatever address a
@@ -451,13 +445,19 @@ impl Serf {
             return self.refuse(format_args!("a relay without a destination"));
         };
         if self.members.values().any(|entry| entry.facts.socket() == to) {
-            self.out.push_back(Output::Send {
-                to,
-                plain: verbatim(relay.inner),
-            });
+            self.effects.push_back(send(to, verbatim(relay.inner)));
         } else {
             self.refuse(format_args!("a relay to {to}, which is no member"));
         }
+    }
+}
+
+/// A user message by datagram. No CRC: memberlist sends one only with gossip.
+fn send(to: SocketAddr, plain: Vec<u8>) -> Effect {
+    Effect::Send {
+        to,
+        plain,
+        crc: false,
     }
 }
 

@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
+use super::effect::Effect;
 use super::lamport::LamportClock;
 use super::members::Entry;
 use super::user_events::{EventSlot, size_of_event};
-use super::{Output, Serf, Timer};
+use super::{Ask, Serf, Timer};
 use crate::bounds::{EVENT_RING_BYTES_MAX, MAX_EVENTS_PER_LTIME, MAX_MEMBERS, MAX_QUERIES_PER_LTIME};
-use crate::names::Id;
+use crate::serf::members::MemberId;
 use crate::serf::memory::{Marks, MemberRecord, Memory, Record, SeenEvent};
 use crate::serf::types::{MemberEventKind, MemberStatus};
 use crate::time::Time;
@@ -51,7 +52,7 @@ impl Serf {
 
     /// Tells all that is to be remembered.
     pub fn record_everything(&mut self) {
-        let ids: Vec<Id> = self.members.iter().map(|(id, _)| id).collect();
+        let ids: Vec<MemberId> = self.members.iter().map(|(id, _)| id).collect();
         for id in ids {
             self.record_member(id);
         }
@@ -89,14 +90,14 @@ impl Serf {
     }
 
     /// Tells a change that is to be remembered, if anybody wants to know.
-    pub(super) fn record(&mut self, record: impl FnOnce() -> Record) {
+    pub fn record(&mut self, record: impl FnOnce() -> Record) {
         if self.config.records {
-            self.out.push_back(Output::Record(record()));
+            self.effects.push_back(Effect::Record(record()));
         }
     }
 
     /// Tells how a member stands. This node itself starts anew each time.
-    pub(super) fn record_member(&mut self, id: Id) {
+    pub(super) fn record_member(&mut self, id: MemberId) {
         if !self.config.records {
             return;
         }
@@ -106,7 +107,7 @@ impl Serf {
             .filter(|entry| !self.is_me(&entry.facts.name))
         {
             let name = Arc::clone(&entry.facts.name);
-            self.out.push_back(Output::RecordMember(name));
+            self.asks.push_back(Ask::Record(name));
         }
     }
 
@@ -275,9 +276,9 @@ pub(super) mod tests {
     use super::*;
     use crate::addr::RawAddr;
     use crate::serf::SerfConfig;
+    use crate::swim::delegate::Delegate;
     use crate::swim::members::Facts;
     use crate::swim::profile::Profile;
-    use crate::swim::upper::Upper;
     use crate::wire::{JoinIntent, LeaveIntent, Query, UserEvent};
 
     /// The time of a restart.
@@ -329,10 +330,10 @@ pub(super) mod tests {
     }
 
     fn records(serf: &mut Serf) -> Vec<Record> {
-        let outputs = std::iter::from_fn(|| serf.poll_output());
+        let outputs = std::iter::from_fn(|| serf.poll_effect());
         outputs
             .filter_map(|output| match output {
-                Output::Record(record) => Some(record),
+                Effect::Record(record) => Some(record),
                 _ => None,
             })
             .collect()
@@ -476,17 +477,20 @@ pub(super) mod tests {
         let almost = NOW + wait - std::time::Duration::from_nanos(1);
         serf.handle_tick(almost);
         assert_eq!(serf.known(), 0);
-        while serf.poll_output().is_some() {}
+        while serf.poll_ask().is_some() {}
         let end = NOW + wait;
         serf.handle_tick(end);
-        let mut recorded = Vec::new();
-        while let Some(output) = serf.poll_output() {
-            match output {
-                Output::RecordMember(name) => recorded.push(name.to_string()),
-                Output::Record(Record::ForgetMember(name)) => panic!("{name} is forgotten"),
-                _ => {}
-            }
+        while let Some(effect) = serf.poll_effect() {
+            let forgets = matches!(effect, Effect::Record(Record::ForgetMember(_)));
+            assert!(!forgets, "{effect:?}");
         }
+        let asks = std::iter::from_fn(|| serf.poll_ask());
+        let mut recorded: Vec<String> = asks
+            .filter_map(|ask| match ask {
+                Ask::Record(name) => Some(name.to_string()),
+                _ => None,
+            })
+            .collect();
         recorded.sort();
         assert_eq!(recorded, gone.map(|(name, ..)| name));
         for (name, _, after) in gone {

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::addr::RawAddr;
-use crate::serf::keys::{KeyBytes, KeyOp, KeyText};
+use crate::serf::keyring::{KeyBytes, KeyOp, KeyReport};
+
+/// A query is named by its Lamport time and its ID together; either alone may repeat.
+pub type QueryKey = (u64, u32);
 
 /// A member's tags, in name order.
 pub type Tags = BTreeMap<String, String>;
@@ -263,23 +266,6 @@ pub enum Answer {
     },
     /// It failed, for this reason, in Serf's words where Serf has them.
     Failed(String),
-}
-
-/// The tally of a key operation over the cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct KeyReport {
-    /// Members that were there when it began.
-    pub nodes: usize,
-    /// Members that answered.
-    pub responses: usize,
-    /// Members that answered with a failure.
-    pub errors: usize,
-    /// What members had to say, by name.
-    pub messages: BTreeMap<String, String>,
-    /// How many members hold each key (listing only), by its text.
-    pub keys: BTreeMap<KeyText, usize>,
-    /// How many members seal with each key (listing only), by its text.
-    pub primary_keys: BTreeMap<KeyText, usize>,
 }
 
 /// What comes in for a query that this node asked.

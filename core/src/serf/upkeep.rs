@@ -7,7 +7,7 @@ use tracing::{info, warn};
 use super::types::{MemberEventKind, MemberStatus};
 use super::{Serf, Timer, user_message};
 use crate::bounds::MAX_MEMBERS;
-use crate::names::Id;
+use crate::serf::members::MemberId;
 use crate::serf::memory::Record;
 use crate::swim::queue::Subject;
 use crate::time::Time;
@@ -17,7 +17,7 @@ impl Serf {
     pub(super) fn reap(&mut self, now: Time) {
         let serf = self.config.profile.serf.clone();
         self.timers.set(now + serf.reap_interval, Timer::Reap);
-        let expired: Vec<Id> = self
+        let expired: Vec<MemberId> = self
             .gone_since
             .iter()
             .filter(|&(&id, &since)| {
@@ -64,7 +64,8 @@ impl Serf {
         if self.members.len() < MAX_MEMBERS {
             return;
         }
-        let mut gone: Vec<(Time, Id)> = self.gone_since.iter().map(|(&id, &since)| (since, id)).collect();
+        let mut gone: Vec<(Time, MemberId)> =
+            self.gone_since.iter().map(|(&id, &since)| (since, id)).collect();
         gone.sort_unstable();
         // Several at once, so that a flood of names does not cost a look at all members for each.
         gone.truncate(MAX_MEMBERS / 8);
@@ -75,7 +76,7 @@ impl Serf {
     }
 
     /// Forgets a member and everything kept about it.
-    pub(super) fn erase(&mut self, id: Id, forced: bool) {
+    pub(super) fn erase(&mut self, id: MemberId, forced: bool) {
         self.emit_member(MemberEventKind::Reap, id);
         let Some(entry) = self.members.remove(id) else {
             return;

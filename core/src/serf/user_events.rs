@@ -4,7 +4,7 @@
 use tracing::debug;
 
 use super::types::Event;
-use super::{Output, Serf, user_message};
+use super::{Serf, user_message};
 use crate::bounds::{EVENT_RING_BYTES_MAX, EVENT_RING_OVERHEAD, MAX_EVENTS_PER_LTIME, USER_EVENT_HARD_LIMIT};
 use crate::serf::memory::{Record, SeenEvent};
 use crate::wire::{SerfMessage, UserEvent};
@@ -87,12 +87,12 @@ impl Serf {
         if event.ltime < self.event_min_time || !self.remember_event(event) {
             return false;
         }
-        self.out.push_back(Output::Event(Event::User {
+        self.tell(Event::User {
             ltime: event.ltime,
             name: event.name.to_owned(),
             payload: event.payload.to_vec(),
             coalesce: event.coalesce,
-        }));
+        });
         true
     }
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tracing::{debug, error, warn};
 
+use super::Swim;
+use super::delegate::{Delegate, ExchangeId, JoinId, StreamId};
 use super::members::{Facts, State};
-use super::upper::Upper;
 use super::version::{self, Speaker};
-use super::{Output, Swim};
 use crate::bounds::MAX_PARALLEL_JOINS;
 use crate::swim::state::encoded;
 use crate::time::Time;
@@ -29,7 +29,7 @@ pub(super) enum Exchange {
         /// Whom with.
         peer: Arc<Facts>,
     },
-    /// A message for the layer above, which is not answered.
+    /// A message of the delegate, which is not answered.
     UserMessage {
         /// Whom for.
         to: SocketAddr,
@@ -37,7 +37,7 @@ pub(super) enum Exchange {
     /// One target of a join.
     Join {
         /// The join.
-        id: u64,
+        id: JoinId,
         /// The target.
         to: SocketAddr,
     },
@@ -54,8 +54,15 @@ pub(super) struct Join {
 }
 
 impl Swim {
-    /// Exchanges states with every target, several at a time; ends with [`Output::Joined`].
-    pub fn join(&mut self, id: u64, targets: Vec<SocketAddr>, ignore_old: bool, upper: &mut impl Upper) {
+    /// Exchanges states with every target, several at a time; ends with [`Delegate::join_ended`].
+    pub fn join(
+        &mut self,
+        now: Time,
+        id: JoinId,
+        targets: Vec<SocketAddr>,
+        ignore_old: bool,
+        delegate: &mut impl Delegate,
+    ) {
         let join = Join {
             waiting: targets.into(),
             running: 0,
@@ -64,10 +71,10 @@ impl Swim {
             errors: Vec::new(),
         };
         self.joins.insert(id, join);
-        self.continue_join(id, upper);
+        self.continue_join(now, id, delegate);
     }
 
-    fn continue_join(&mut self, id: u64, upper: &mut impl Upper) {
+    fn continue_join(&mut self, now: Time, id: JoinId, delegate: &mut impl Delegate) {
         let timeout = self.config.profile.tcp_timeout;
         loop {
             let Some(join) = self.joins.get_mut(&id) else {
@@ -78,23 +85,19 @@ impl Swim {
             }
             let Some(to) = join.waiting.pop_front() else { break };
             join.running += 1;
-            let plain = self.encode_state(true, upper);
-            self.start_exchange(Exchange::Join { id, to }, to, plain, timeout);
+            let plain = self.encode_state(true, delegate);
+            self.start_exchange(Exchange::Join { id, to }, to, plain, timeout, delegate);
         }
         if self.joins.get(&id).is_some_and(|join| join.running == 0)
             && let Some(join) = self.joins.remove(&id)
         {
-            self.out.push_back(Output::Joined {
-                id,
-                contacted: join.contacted,
-                errors: join.errors,
-            });
+            delegate.join_ended(now, id, join.contacted, join.errors);
         }
     }
 
-    pub(super) fn push_pull_with(&mut self, peer: &Arc<Facts>, upper: &mut impl Upper) {
+    pub(super) fn push_pull_with(&mut self, peer: &Arc<Facts>, delegate: &mut impl Delegate) {
         debug!(target: "memberlist", "Initiating push/pull sync with: {} {}", peer.name, peer.socket());
-        let plain = self.encode_state(false, upper);
+        let plain = self.encode_state(false, delegate);
         let timeout = self.config.profile.tcp_timeout;
         self.start_exchange(
             Exchange::PushPull {
@@ -103,6 +106,7 @@ impl Swim {
             peer.socket(),
             plain,
             timeout,
+            delegate,
         );
     }
 
@@ -112,33 +116,29 @@ impl Swim {
         to: SocketAddr,
         plain: Vec<u8>,
         timeout: Duration,
+        delegate: &mut impl Delegate,
     ) {
-        self.next_exchange += 1;
+        self.last_exchange += 1;
+        let id = ExchangeId(self.last_exchange);
         let expect_reply = !matches!(exchange, Exchange::UserMessage { .. });
-        self.exchanges.insert(self.next_exchange, exchange);
-        self.out.push_back(Output::Exchange {
-            id: self.next_exchange,
-            to,
-            plain,
-            timeout,
-            expect_reply,
-        });
+        self.exchanges.insert(id, exchange);
+        delegate.exchange(id, to, plain, expect_reply, timeout);
     }
 
-    /// Sends the layer above's bytes over a stream of their own.
-    pub fn send_stream(&mut self, to: SocketAddr, bytes: &[u8]) {
+    /// Sends the delegate's bytes over a stream of their own.
+    pub fn send_stream(&mut self, to: SocketAddr, bytes: &[u8], delegate: &mut impl Delegate) {
         let plain = encoded(|out| StreamMessage::User(bytes).encode(out));
         let timeout = self.config.profile.tcp_timeout;
-        self.start_exchange(Exchange::UserMessage { to }, to, plain, timeout);
+        self.start_exchange(Exchange::UserMessage { to }, to, plain, timeout, delegate);
     }
 
     /// Takes the result of an exchange.
     pub fn handle_exchange(
         &mut self,
         now: Time,
-        id: u64,
+        id: ExchangeId,
         result: Result<Option<&StreamMessage<'_>>, String>,
-        upper: &mut impl Upper,
+        delegate: &mut impl Delegate,
     ) {
         if let Ok(Some(_)) = result {
             self.hear(now);
@@ -146,13 +146,13 @@ impl Swim {
         match self.exchanges.remove(&id) {
             Some(Exchange::StreamPing { seq_no }) => self.stream_ping_answered(seq_no, &result),
             Some(Exchange::PushPull { peer }) => {
-                if let Err(reason) = self.merge_reply(now, result, false, upper) {
+                if let Err(reason) = self.merge_reply(now, result, false, delegate) {
                     error!(target: "memberlist", "Push/Pull with {} failed: {reason}", peer.name);
                 }
             }
             Some(Exchange::Join { id, to }) => {
                 let ignore_old = self.joins.get(&id).is_some_and(|join| join.ignore_old);
-                let merged = self.merge_reply(now, result, ignore_old, upper);
+                let merged = self.merge_reply(now, result, ignore_old, delegate);
                 if let Err(reason) = &merged {
                     debug!(target: "memberlist", "Failed to join {}: {reason}", to.ip());
                 }
@@ -163,7 +163,7 @@ impl Swim {
                         Err(reason) => join.errors.push((to, reason)),
                     }
                 }
-                self.continue_join(id, upper);
+                self.continue_join(now, id, delegate);
             }
             Some(Exchange::UserMessage { to }) => {
                 if let Err(reason) = result {
@@ -179,10 +179,10 @@ impl Swim {
         now: Time,
         result: Result<Option<&StreamMessage<'_>>, String>,
         ignore_old: bool,
-        upper: &mut impl Upper,
+        delegate: &mut impl Delegate,
     ) -> Result<(), String> {
         match result? {
-            Some(StreamMessage::PushPull(remote)) => self.merge(now, remote, ignore_old, upper),
+            Some(StreamMessage::PushPull(remote)) => self.merge(now, remote, ignore_old, delegate),
             Some(StreamMessage::Err(text)) => Err(format!("remote error: {text}")),
             Some(_) => Err("the peer answered a push/pull with something else".to_owned()),
             None => Err("the peer closed the stream without an answer".to_owned()),
@@ -193,20 +193,20 @@ impl Swim {
         &mut self,
         now: Time,
         from: SocketAddr,
-        stream: u64,
+        stream: StreamId,
         remote: &PushPull<'_>,
-        upper: &mut impl Upper,
+        delegate: &mut impl Delegate,
     ) {
-        let plain = self.encode_state(remote.join, upper);
-        self.out.push_back(Output::Reply { stream, plain });
-        if let Err(reason) = self.merge(now, remote, false, upper) {
+        let plain = self.encode_state(remote.join, delegate);
+        delegate.reply(stream, plain);
+        if let Err(reason) = self.merge(now, remote, false, delegate) {
             error!(target: "memberlist", "Failed push/pull merge: {reason} from={from}");
         }
     }
 
     /// Everything this node holds, itself included.
-    fn encode_state(&self, join: bool, upper: &impl Upper) -> Vec<u8> {
-        let user_state = upper.local_state();
+    fn encode_state(&self, join: bool, delegate: &impl Delegate) -> Vec<u8> {
+        let user_state = delegate.local_state();
         let nodes = self.members.iter().map(|record| PushNodeState {
             name: &record.facts.name,
             addr: record.facts.addr.as_bytes(),
@@ -231,7 +231,7 @@ impl Swim {
         now: Time,
         remote: &PushPull<'_>,
         ignore_old: bool,
-        upper: &mut impl Upper,
+        delegate: &mut impl Delegate,
     ) -> Result<(), String> {
         let theirs = remote.nodes.iter().map(|node| Speaker {
             name: node.name,
@@ -246,10 +246,10 @@ impl Swim {
         version::check(theirs.chain(ours))?;
         self.note_refused_nodes(&remote.refused);
         for node in &remote.nodes {
-            self.merge_node(now, node, upper);
+            self.merge_node(now, node, delegate);
         }
         if !remote.user_state.is_empty() {
-            upper.merge_state(now, remote.user_state, ignore_old);
+            delegate.merge_state(now, remote.user_state, ignore_old);
         }
         Ok(())
     }
@@ -267,7 +267,7 @@ impl Swim {
         }
     }
 
-    fn merge_node(&mut self, now: Time, node: &PushNodeState<'_>, upper: &mut impl Upper) {
+    fn merge_node(&mut self, now: Time, node: &PushNodeState<'_>, delegate: &mut impl Delegate) {
         let me = Arc::clone(&self.config.facts.name);
         match node.state {
             0 => {
@@ -279,9 +279,9 @@ impl Swim {
                     meta: node.meta,
                     vsn: node.vsn,
                 };
-                self.handle_alive(now, &alive, upper);
+                self.handle_alive(now, &alive, delegate);
             }
-            3 => self.dead(now, node.name, node.incarnation, node.name, upper),
+            3 => self.dead(now, node.name, node.incarnation, node.name, delegate),
             // A death is never taken on a peer's word alone: the node gets its chance to refute.
             _ => self.suspect(now, node.name, node.incarnation, &me),
         }

@@ -7,13 +7,13 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 
+use super::delegate::Delegate;
 use super::members::{Facts, Record, State};
 use super::packet::PacketBuilder;
 use super::probe::PMAX_CRC;
-use super::upper::Upper;
-use super::{Output, Swim, Timer};
-use crate::names::Id;
+use super::{Swim, Timer};
 use crate::swim::formulas::{push_pull_interval, retransmit_limit};
+use crate::swim::members::NodeId;
 use crate::time::Time;
 
 /// A packet with less room than this counts as full: hardly any message is shorter.
@@ -22,8 +22,8 @@ const FULL_PACKET_ROOM: usize = 64;
 /// By how much gossip rounds follow each other faster while all their packets are full.
 const HURRY: u32 = 4;
 
-/// Every how many packets the layer above comes first.
-const UPPER_FIRST_EVERY: u32 = 4;
+/// Every how many packets the delegate comes first.
+const DELEGATE_FIRST_EVERY: u32 = 4;
 
 impl Swim {
     /// Every loop starts at a random point of its interval, so that nodes started together do not
@@ -47,9 +47,9 @@ impl Swim {
         }
     }
 
-    pub(super) fn tick_gossip(&mut self, now: Time, upper: &mut impl Upper) {
+    pub(super) fn tick_gossip(&mut self, now: Time, delegate: &mut impl Delegate) {
         // A round without news is the common one.
-        if self.queue.is_empty() && upper.is_quiet() {
+        if self.queue.is_empty() && delegate.is_quiet() {
             let interval = self.config.profile.gossip_interval;
             self.timers.set(now + interval, Timer::Gossip);
             return;
@@ -79,7 +79,7 @@ impl Swim {
         let mut first = Vec::new();
         for target in told {
             let mut packet = PacketBuilder::new(self.config.profile.udp_buffer_size, self.config.overhead);
-            self.fill(&mut packet, upper);
+            self.fill(&mut packet, delegate);
             full &= packet.remaining() < FULL_PACKET_ROOM;
             if packet.is_empty() {
                 break;
@@ -88,11 +88,11 @@ impl Swim {
             if first.is_empty() && !overhear.is_empty() {
                 first.clone_from(&plain);
             }
-            self.gossip_to(&target, plain);
+            gossip_to(&target, plain, delegate);
         }
         if !first.is_empty() {
             for target in overhear {
-                self.gossip_to(&target, first.clone());
+                gossip_to(&target, first.clone(), delegate);
             }
         }
         let interval = self.config.profile.gossip_interval;
@@ -104,35 +104,27 @@ impl Swim {
         (self.members.by_name(name)).is_none_or(|record| record.state.is_gone())
     }
 
-    fn gossip_to(&mut self, target: &Facts, plain: Vec<u8>) {
-        self.out.push_back(Output::Send {
-            to: target.socket(),
-            plain,
-            crc: target.pmax() >= PMAX_CRC,
-        });
-    }
-
-    /// Fills a packet: membership first, then what the layer above has. In one packet of four it is
+    /// Fills a packet: membership first, then what the delegate has. In one packet of four it is
     /// the other way round, so that a storm of membership does not keep everything else waiting.
-    pub(super) fn fill(&mut self, packet: &mut PacketBuilder, upper: &mut impl Upper) {
+    pub(super) fn fill(&mut self, packet: &mut PacketBuilder, delegate: &mut impl Delegate) {
         let limit = retransmit_limit(self.config.profile.retransmit_mult, self.members.len());
         self.packets = self.packets.wrapping_add(1);
-        if self.packets.is_multiple_of(UPPER_FIRST_EVERY) {
-            upper.fill(packet);
+        if self.packets.is_multiple_of(DELEGATE_FIRST_EVERY) {
+            delegate.fill(packet);
             self.queue.fill(packet, limit);
         } else {
             self.queue.fill(packet, limit);
-            upper.fill(packet);
+            delegate.fill(packet);
         }
     }
 
-    pub(super) fn tick_push_pull(&mut self, now: Time, upper: &mut impl Upper) {
+    pub(super) fn tick_push_pull(&mut self, now: Time, delegate: &mut impl Delegate) {
         let interval = push_pull_interval(self.config.profile.push_pull_interval, self.members.len());
         self.timers.set(now + interval, Timer::PushPull);
         let me = self.me;
         let peers = self.pick_members(1, |id, record| record.state == State::Alive && id != me);
         if let Some(peer) = peers.first() {
-            self.push_pull_with(peer, upper);
+            self.push_pull_with(peer, delegate);
         }
     }
 
@@ -143,7 +135,7 @@ impl Swim {
     pub(super) fn pick_members(
         &mut self,
         count: usize,
-        fits: impl Fn(Id, &Record) -> bool,
+        fits: impl Fn(NodeId, &Record) -> bool,
     ) -> Vec<Arc<Facts>> {
         let n = self.members.len();
         let mut picked = BTreeSet::new();
@@ -162,14 +154,14 @@ impl Swim {
                 facts.push(Arc::clone(&record.facts));
             }
         }
-        let rest: Vec<Id> = (0..n)
+        let rest: Vec<NodeId> = (0..n)
             .filter_map(|place| self.members.at(place))
             .filter(|&id| {
                 !picked.contains(&id) && self.members.get(id).is_some_and(|record| fits(id, record))
             })
             .collect();
         let missing = count - facts.len();
-        let drawn: Vec<Id> = rest.sample(&mut self.rng, missing).copied().collect();
+        let drawn: Vec<NodeId> = rest.sample(&mut self.rng, missing).copied().collect();
         facts.extend(
             drawn
                 .iter()
@@ -177,6 +169,10 @@ impl Swim {
         );
         facts
     }
+}
+
+fn gossip_to(target: &Facts, plain: Vec<u8>, delegate: &mut impl Delegate) {
+    delegate.send(target.socket(), plain, target.pmax() >= PMAX_CRC);
 }
 
 #[cfg(test)]
@@ -189,10 +185,10 @@ mod tests {
     #[test]
     fn nodes_are_picked_without_repetition_and_nobody_is_missed() {
         for (listed, wanted) in [(0, 3), (1, 3), (2, 3), (3, 3), (4, 3), (30, 3), (5, 0)] {
-            let (mut swim, mut upper) = start(listed as u64 + 7);
+            let (mut swim, mut delegate) = start(listed as u64 + 7);
             let names: Vec<String> = (0..listed).map(|i| format!("n{i}")).collect();
             for (i, name) in names.iter().enumerate() {
-                swim.handle_alive(Time::ZERO, &alive(name, 10 + i as u8, 1), &mut upper);
+                swim.handle_alive(Time::ZERO, &alive(name, 10 + i as u8, 1), &mut delegate);
             }
             let me = swim.me;
             let mut picks = BTreeMap::new();
@@ -215,22 +211,20 @@ mod tests {
 
     #[test]
     fn the_dead_overhear_what_the_living_are_told() {
-        let (mut swim, mut upper) = start(1);
+        let (mut swim, mut delegate) = start(1);
         let now = Time::ZERO;
         for (i, name) in ["living", "dead", "dead too"].into_iter().enumerate() {
-            swim.handle_alive(now, &alive(name, 10 + i as u8, 1), &mut upper);
+            swim.handle_alive(now, &alive(name, 10 + i as u8, 1), &mut delegate);
         }
         for name in ["dead", "dead too"] {
-            swim.dead(now, name, 1, "living", &mut upper);
+            swim.dead(now, name, 1, "living", &mut delegate);
         }
         let mut heard = BTreeMap::new();
         while !swim.queue.is_empty() {
-            swim.tick_gossip(now, &mut upper);
-            while let Some(output) = swim.out.pop_front() {
-                if let Output::Send { to, .. } = output {
-                    *heard.entry(to.ip().to_string()).or_insert(0) += 1;
-                }
-            }
+            swim.tick_gossip(now, &mut delegate);
+        }
+        for to in &delegate.sent {
+            *heard.entry(to.ip().to_string()).or_insert(0) += 1;
         }
         // Four members: each message is sent four times, all of them to the one who lives.
         let each = ["10.0.0.10", "10.0.0.11", "10.0.0.12"].map(|ip| heard.get(ip).copied());
@@ -239,20 +233,20 @@ mod tests {
 
     #[test]
     fn news_waits_for_somebody_to_hear_it_and_full_packets_hurry_the_next_round() {
-        let (mut swim, mut upper) = start(1);
+        let (mut swim, mut delegate) = start(1);
         for i in 1..50 {
-            swim.tick_gossip(Time::ZERO + Duration::from_secs(i), &mut upper);
+            swim.tick_gossip(Time::ZERO + Duration::from_secs(i), &mut delegate);
         }
         assert_eq!(swim.queue.len(), 1);
-        assert!(swim.out.is_empty());
+        assert_eq!(delegate.sent, []);
         let now = Time::ZERO + Duration::from_secs(100);
         for i in 0..200 {
             let name = format!("a-node-with-quite-a-long-name-{i}");
-            swim.handle_alive(now, &alive(&name, 1 + i as u8, 1), &mut upper);
+            swim.handle_alive(now, &alive(&name, 1 + i as u8, 1), &mut delegate);
         }
         swim.timers = Default::default();
-        swim.tick_gossip(now, &mut upper);
-        assert_eq!(swim.out.len(), 3);
+        swim.tick_gossip(now, &mut delegate);
+        assert_eq!(delegate.sent.len(), 3);
         let quick = swim.config.profile.gossip_interval / HURRY;
         assert_eq!(swim.next_deadline(), Some(now + quick));
     }

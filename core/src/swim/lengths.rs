@@ -13,7 +13,6 @@ impl Swim {
             ("exchanges", self.exchanges.len()),
             ("running joins", self.joins.len()),
             ("swim timers", self.timers.len()),
-            ("swim outputs", self.out.len()),
         ]
         .into_iter()
     }

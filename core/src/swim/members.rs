@@ -82,11 +82,14 @@ impl Named for Record {
     }
 }
 
+/// Names a listed node.
+pub type NodeId = Id<Record>;
+
 /// The node list: a table by name, and the order in which nodes are probed.
 #[derive(Debug)]
 pub struct Members {
     table: NameTable<Record>,
-    order: Vec<Id>,
+    order: Vec<NodeId>,
 }
 
 impl Members {
@@ -109,17 +112,17 @@ impl Members {
     }
 
     /// The id of this name.
-    pub fn find(&self, name: &str) -> Option<Id> {
+    pub fn find(&self, name: &str) -> Option<NodeId> {
         self.table.find(name)
     }
 
     /// The record of this id.
-    pub fn get(&self, id: Id) -> Option<&Record> {
+    pub fn get(&self, id: NodeId) -> Option<&Record> {
         self.table.get(id)
     }
 
     /// The record of this id.
-    pub fn get_mut(&mut self, id: Id) -> Option<&mut Record> {
+    pub fn get_mut(&mut self, id: NodeId) -> Option<&mut Record> {
         self.table.get_mut(id)
     }
 
@@ -134,7 +137,7 @@ impl Members {
     }
 
     /// The node at this place of the probe order.
-    pub fn at(&self, place: usize) -> Option<Id> {
+    pub fn at(&self, place: usize) -> Option<NodeId> {
         self.order.get(place).copied()
     }
 
@@ -146,7 +149,7 @@ impl Members {
 
     /// Adds a record at a place of the probe order, so that nobody can predict who probes a new
     /// node next.
-    pub fn insert(&mut self, record: Record, place: usize) -> Id {
+    pub fn insert(&mut self, record: Record, place: usize) -> NodeId {
         let id = self.table.insert(record);
         let last = self.order.len();
         names::grow_slowly(&mut self.order);
@@ -168,7 +171,7 @@ impl Members {
     }
 
     /// The probe order, to be shuffled.
-    pub fn order_mut(&mut self) -> &mut [Id] {
+    pub fn order_mut(&mut self) -> &mut [NodeId] {
         &mut self.order
     }
 }

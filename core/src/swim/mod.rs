@@ -3,8 +3,10 @@
 //! This is SWIM with Lifeguard's extensions, wire compatible with memberlist. [`Swim`] holds the
 //! state; its transitions stand in files of their own: [`mod@self`] receives, `state` says what a
 //! claim about a node does, `probe` looks for failures, `gossip` spreads news, `exchange` compares
-//! whole states. The layer above is reached through [`upper::Upper`] alone.
+//! whole states. Everything that swim wants sent, and everything that it has to tell, goes through
+//! [`delegate::Delegate`].
 
+pub mod delegate;
 mod exchange;
 pub mod formulas;
 mod gossip;
@@ -19,7 +21,6 @@ mod profile_text;
 pub mod queue;
 mod state;
 mod suspicion;
-pub mod upper;
 pub mod version;
 
 use std::collections::BTreeMap;
@@ -34,10 +35,10 @@ use tracing::warn;
 use crate::addr::RawAddr;
 use crate::bounds::MAX_MEMBERS;
 use crate::deadline::Deadlines;
-use crate::names::Id;
-use crate::outbox::Outbox;
+use crate::swim::delegate::{Delegate, ExchangeId, JoinId, StreamId};
 use crate::swim::exchange::{Exchange, Join};
 use crate::swim::measures::SwimMeasures;
+use crate::swim::members::NodeId;
 use crate::swim::members::{Facts, Members, Record, State};
 use crate::swim::packet::PacketBuilder;
 use crate::swim::pool::FactsPool;
@@ -45,7 +46,6 @@ use crate::swim::probe::{Probe, Relay};
 use crate::swim::profile::Profile;
 use crate::swim::queue::{GossipQueue, Token};
 use crate::swim::suspicion::Suspicion;
-use crate::swim::upper::Upper;
 use crate::time::Time;
 use crate::wire::message::{Message, StreamMessage};
 
@@ -70,49 +70,6 @@ pub struct SwimConfig {
     pub seed: u64,
 }
 
-/// What swim wants done.
-#[derive(Debug)]
-pub enum Output {
-    /// Send a datagram.
-    Send {
-        /// Where to.
-        to: SocketAddr,
-        /// A message or compound.
-        plain: Vec<u8>,
-        /// Whether a CRC goes around it.
-        crc: bool,
-    },
-    /// Exchange messages over a stream; the result comes back by [`Swim::handle_exchange`].
-    Exchange {
-        /// Names it in the result.
-        id: u64,
-        /// Whom to dial.
-        to: SocketAddr,
-        /// One encoded stream message.
-        plain: Vec<u8>,
-        /// Deadline of the whole.
-        timeout: Duration,
-        /// Whether the peer answers.
-        expect_reply: bool,
-    },
-    /// Answer an inbound stream.
-    Reply {
-        /// Which.
-        stream: u64,
-        /// One encoded stream message.
-        plain: Vec<u8>,
-    },
-    /// All targets of a join have answered or failed.
-    Joined {
-        /// The join, as named by the caller.
-        id: u64,
-        /// Completed exchanges.
-        contacted: usize,
-        /// The others, with the reason.
-        errors: Vec<(SocketAddr, String)>,
-    },
-}
-
 /// Everything swim waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
@@ -125,7 +82,7 @@ enum Timer {
     /// A ping relayed for a peer has had its time.
     Relay(u32),
     /// A suspicion of this node may have run out.
-    Suspicion(Id),
+    Suspicion(NodeId),
     /// Gossip.
     Gossip,
     /// Compare states with a random node.
@@ -137,14 +94,13 @@ enum Timer {
 pub struct Swim {
     config: SwimConfig,
     members: Members,
-    me: Id,
+    me: NodeId,
     /// Set once leaving began; from then on nothing about ourselves is refuted.
     leaving: bool,
     rng: Xoshiro256PlusPlus,
     timers: Deadlines<Timer>,
-    out: Outbox<Output>,
     queue: GossipQueue,
-    suspicions: BTreeMap<Id, Suspicion>,
+    suspicions: BTreeMap<NodeId, Suspicion>,
     /// When anything was heard from anybody.
     heard: Time,
     /// Local health score (Lifeguard): 0 is healthy; stretches the probe interval.
@@ -154,9 +110,9 @@ pub struct Swim {
     probe_index: usize,
     probe_pending: bool,
     relays: BTreeMap<u32, Relay>,
-    exchanges: BTreeMap<u64, Exchange>,
-    joins: BTreeMap<u64, Join>,
-    next_exchange: u64,
+    exchanges: BTreeMap<ExchangeId, Exchange>,
+    joins: BTreeMap<JoinId, Join>,
+    last_exchange: u64,
     /// How many packets have been filled with gossip.
     packets: u32,
     refused: u64,
@@ -167,7 +123,7 @@ pub struct Swim {
 
 impl Swim {
     /// A node that is alive and alone. Its own alive message stands in the queue already.
-    pub fn new(mut config: SwimConfig, now: Time, upper: &mut impl Upper) -> Self {
+    pub fn new(mut config: SwimConfig, now: Time, delegate: &mut impl Delegate) -> Self {
         let mut members = Members::new(config.seed);
         let facts = config.pool.share(config.facts.clone());
         let record = Record {
@@ -185,7 +141,6 @@ impl Swim {
             leaving: false,
             rng: Xoshiro256PlusPlus::seed_from_u64(config.seed),
             timers: Deadlines::default(),
-            out: Outbox::default(),
             queue: GossipQueue::new(config.seed),
             suspicions: BTreeMap::new(),
             heard: now,
@@ -197,7 +152,7 @@ impl Swim {
             relays: BTreeMap::new(),
             exchanges: BTreeMap::new(),
             joins: BTreeMap::new(),
-            next_exchange: 0,
+            last_exchange: 0,
             packets: 0,
             refused: 0,
             unheld: 0,
@@ -205,7 +160,7 @@ impl Swim {
             config,
         };
         swim.announce_self(None);
-        upper.member_joined(now, &facts);
+        delegate.member_joined(now, &facts);
         swim.start_timers(now);
         swim
     }
@@ -216,35 +171,35 @@ impl Swim {
         now: Time,
         from: SocketAddr,
         message: &Message<'_>,
-        upper: &mut impl Upper,
+        delegate: &mut impl Delegate,
     ) {
         self.hear(now);
         match message {
-            Message::Ping(ping) => self.handle_ping(from, ping, upper),
-            Message::IndirectPing(ping) => self.handle_indirect_ping(now, from, ping, upper),
-            Message::Ack(ack) => self.handle_ack(now, ack, upper),
+            Message::Ping(ping) => self.handle_ping(from, ping, delegate),
+            Message::IndirectPing(ping) => self.handle_indirect_ping(now, from, ping, delegate),
+            Message::Ack(ack) => self.handle_ack(now, ack, delegate),
             Message::Nack(nack) => self.handle_nack(nack.seq_no),
             Message::Suspect(suspect) => self.suspect(now, suspect.node, suspect.incarnation, suspect.from),
-            Message::Alive(alive) => self.handle_alive(now, alive, upper),
-            Message::Dead(dead) => self.dead(now, dead.node, dead.incarnation, dead.from, upper),
-            Message::User(bytes) => upper.user_message(now, bytes),
+            Message::Alive(alive) => self.handle_alive(now, alive, delegate),
+            Message::Dead(dead) => self.dead(now, dead.node, dead.incarnation, dead.from, delegate),
+            Message::User(bytes) => delegate.user_message(now, bytes),
         }
     }
 
-    /// Takes the message of an inbound stream; a reply, if any, is put out before this returns.
+    /// Takes the message of an inbound stream; a reply, if any, is sent before this returns.
     pub fn handle_stream(
         &mut self,
         now: Time,
         from: SocketAddr,
-        stream: u64,
+        stream: StreamId,
         message: &StreamMessage<'_>,
-        upper: &mut impl Upper,
+        delegate: &mut impl Delegate,
     ) {
         self.hear(now);
         match message {
-            StreamMessage::PushPull(remote) => self.accept_push_pull(now, from, stream, remote, upper),
-            StreamMessage::Ping(ping) => self.accept_stream_ping(from, stream, ping),
-            StreamMessage::User(bytes) => upper.user_message(now, bytes),
+            StreamMessage::PushPull(remote) => self.accept_push_pull(now, from, stream, remote, delegate),
+            StreamMessage::Ping(ping) => self.accept_stream_ping(from, stream, ping, delegate),
+            StreamMessage::User(bytes) => delegate.user_message(now, bytes),
             StreamMessage::Ack(_) | StreamMessage::Err(_) => {
                 self.refuse(format_args!("an answer without a question from={from}"))
             }
@@ -252,7 +207,7 @@ impl Swim {
     }
 
     /// Does what has become due.
-    pub fn handle_tick(&mut self, now: Time, upper: &mut impl Upper) {
+    pub fn handle_tick(&mut self, now: Time, delegate: &mut impl Delegate) {
         let pause = self.timers.next().map_or(Duration::ZERO, |due| now.since(due));
         let profile = &self.config.profile;
         if profile.refinements.notices_pauses && pause > profile.probe_interval {
@@ -260,13 +215,13 @@ impl Swim {
         }
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
-                Timer::Probe => self.tick_probe(now, upper),
-                Timer::ProbeTimeout(seq_no) => self.ask_helpers(now, seq_no, upper),
-                Timer::ProbeDeadline(seq_no) => self.end_probe(now, seq_no, upper),
-                Timer::Relay(seq_no) => self.end_relay(seq_no, upper),
-                Timer::Suspicion(id) => self.end_suspicion(now, id, upper),
-                Timer::Gossip => self.tick_gossip(now, upper),
-                Timer::PushPull => self.tick_push_pull(now, upper),
+                Timer::Probe => self.tick_probe(now, delegate),
+                Timer::ProbeTimeout(seq_no) => self.ask_helpers(now, seq_no, delegate),
+                Timer::ProbeDeadline(seq_no) => self.end_probe(now, seq_no, delegate),
+                Timer::Relay(seq_no) => self.end_relay(seq_no, delegate),
+                Timer::Suspicion(id) => self.end_suspicion(now, id, delegate),
+                Timer::Gossip => self.tick_gossip(now, delegate),
+                Timer::PushPull => self.tick_push_pull(now, delegate),
             }
         }
     }
@@ -276,18 +231,13 @@ impl Swim {
         self.timers.next()
     }
 
-    /// What shall be done next.
-    pub fn poll_output(&mut self) -> Option<Output> {
-        self.out.pop_front()
-    }
-
     /// Broadcasts of ours that have ended since the last call.
     pub fn take_finished(&mut self) -> Vec<Token> {
         self.queue.take_finished()
     }
 
     /// Announces new metadata; `token` ends when it has been broadcast.
-    pub fn set_meta(&mut self, now: Time, meta: Vec<u8>, token: Token, upper: &mut impl Upper) {
+    pub fn set_meta(&mut self, now: Time, meta: Vec<u8>, token: Token, delegate: &mut impl Delegate) {
         let Some(record) = self.members.get_mut(self.me) else {
             return;
         };
@@ -298,18 +248,18 @@ impl Swim {
         record.facts = Arc::clone(&facts);
         record.incarnation = record.incarnation.saturating_add(1);
         self.announce_self(Some(token));
-        upper.member_updated(now, &facts);
+        delegate.member_updated(now, &facts);
     }
 
     /// Lists these nodes as alive, in incarnation 1 and without a word to anybody, as if they had been met
     /// long ago.
-    pub fn acquaint(&mut self, now: Time, others: &[Arc<Facts>], upper: &mut impl Upper) {
+    pub fn acquaint(&mut self, now: Time, others: &[Arc<Facts>], delegate: &mut impl Delegate) {
         let room = MAX_MEMBERS.saturating_sub(self.members.len());
         self.members.reserve(others.len().min(room));
         for facts in others.iter().take(room) {
             if self.members.find(&facts.name).is_none() {
                 self.list_alive(now, facts, 1);
-                upper.member_joined(now, facts);
+                delegate.member_joined(now, facts);
             }
         }
     }
@@ -321,9 +271,9 @@ impl Swim {
 
     /// Announces that this node leaves; `token` ends when that has been broadcast. Probes are still
     /// answered afterwards, until the process ends.
-    pub fn leave(&mut self, now: Time, token: Token, upper: &mut impl Upper) {
+    pub fn leave(&mut self, now: Time, token: Token, delegate: &mut impl Delegate) {
         self.leaving = true;
-        self.declare_own_death(now, token, upper);
+        self.declare_own_death(now, token, delegate);
     }
 
     /// Whether another node is believed to be there.
@@ -369,15 +319,16 @@ impl Swim {
 
     /// Sends one message, filled up with gossip. No CRC: that is what memberlist does on all paths
     /// but gossip (docs/protocol.md#a6-crc).
-    fn send_with_gossip(&mut self, to: SocketAddr, upper: &mut impl Upper, write: impl FnOnce(&mut Vec<u8>)) {
+    fn send_with_gossip(
+        &mut self,
+        to: SocketAddr,
+        delegate: &mut impl Delegate,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
         let mut packet = PacketBuilder::new(self.config.profile.udp_buffer_size, self.config.overhead);
         packet.push_base(write);
-        self.fill(&mut packet, upper);
-        self.out.push_back(Output::Send {
-            to,
-            plain: packet.finish(),
-            crc: false,
-        });
+        self.fill(&mut packet, delegate);
+        delegate.send(to, packet.finish(), false);
     }
 
     /// Counts a message that made no sense. The peer's mistake is ours to survive, not to answer.
@@ -412,13 +363,13 @@ fn reply_address(addr: &[u8], port: u16, from: SocketAddr) -> SocketAddr {
 /// A node to try things on.
 #[cfg(test)]
 mod testing {
-    use super::upper::Silent;
+    use super::delegate::Silent;
     use super::*;
     use crate::wire::message::Alive;
 
     /// A lone node named "me" at 10.0.0.1.
     pub fn start(seed: u64) -> (Swim, Silent) {
-        let mut upper = Silent::default();
+        let mut delegate = Silent::default();
         let config = SwimConfig {
             facts: Facts {
                 name: "me".into(),
@@ -435,7 +386,7 @@ mod testing {
             gone: Vec::new(),
             seed,
         };
-        (Swim::new(config, Time::ZERO, &mut upper), upper)
+        (Swim::new(config, Time::ZERO, &mut delegate), delegate)
     }
 
     /// What a node at 10.0.0.`host` says of itself.

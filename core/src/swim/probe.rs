@@ -13,14 +13,14 @@ use std::time::Duration;
 use rand::seq::SliceRandom;
 use tracing::{debug, error, info, warn};
 
+use super::delegate::{Delegate, StreamId};
 use super::exchange::Exchange;
 use super::members::{Facts, State};
 use super::packet::PacketBuilder;
-use super::upper::Upper;
-use super::{Output, Swim, Timer, reply_address};
+use super::{Swim, Timer, reply_address};
 use crate::addr::RawAddr;
 use crate::bounds::MAX_RELAYS;
-use crate::names::Id;
+use crate::swim::members::NodeId;
 use crate::swim::state::encoded;
 use crate::time::Time;
 use crate::wire::message::{Ack, IndirectPing, Nack, Ping, StreamMessage, Suspect};
@@ -36,7 +36,7 @@ pub(super) const PMAX_CRC: u8 = 5;
 #[derive(Debug)]
 pub(super) struct Probe {
     seq_no: u32,
-    target: Id,
+    target: NodeId,
     facts: Arc<Facts>,
     sent: Time,
     /// When the answer is too late for the direct ping, and helpers are asked.
@@ -60,18 +60,18 @@ pub(super) struct Relay {
 }
 
 impl Swim {
-    pub(super) fn tick_probe(&mut self, now: Time, upper: &mut impl Upper) {
+    pub(super) fn tick_probe(&mut self, now: Time, delegate: &mut impl Delegate) {
         self.timers
             .set(now + self.config.profile.probe_interval, Timer::Probe);
         if self.probe.is_some() {
             // Ticks missed during a long probe collapse into one, which starts when it ends.
             self.probe_pending = true;
         } else {
-            self.start_probe(now, upper);
+            self.start_probe(now, delegate);
         }
     }
 
-    fn start_probe(&mut self, now: Time, upper: &mut impl Upper) {
+    fn start_probe(&mut self, now: Time, delegate: &mut impl Delegate) {
         let Some(target) = self.next_target(now) else {
             return;
         };
@@ -105,7 +105,7 @@ impl Swim {
         let source = self.config.facts.clone();
         let ping = own_ping(&source, &facts.name, seq_no);
         if state == State::Alive || !self.config.profile.refinements.buddy {
-            self.send_with_gossip(facts.socket(), upper, |out| ping.encode(out));
+            self.send_with_gossip(facts.socket(), delegate, |out| ping.encode(out));
             return;
         }
         // A suspected node hears of it in the same packet, so that it can refute at once.
@@ -120,16 +120,12 @@ impl Swim {
             .encode(out)
         });
         let crc = facts.pmax() >= PMAX_CRC;
-        self.out.push_back(Output::Send {
-            to: facts.socket(),
-            plain: packet.finish(),
-            crc,
-        });
+        delegate.send(facts.socket(), packet.finish(), crc);
     }
 
     /// The next node in the probe order that is not gone. At the end of each round the order is
     /// shuffled, which bounds the time until a given node is probed (SWIM, section 4.3).
-    fn next_target(&mut self, now: Time) -> Option<Id> {
+    fn next_target(&mut self, now: Time) -> Option<NodeId> {
         for _ in 0..=self.members.len() {
             let Some(id) = self.members.at(self.probe_index) else {
                 self.begin_round(now);
@@ -154,7 +150,7 @@ impl Swim {
     }
 
     /// The direct ping was in vain: ask others, and try a stream.
-    pub(super) fn ask_helpers(&mut self, now: Time, seq_no: u32, upper: &mut impl Upper) {
+    pub(super) fn ask_helpers(&mut self, now: Time, seq_no: u32, delegate: &mut impl Delegate) {
         let Some(probe) = self
             .probe
             .as_mut()
@@ -183,7 +179,7 @@ impl Swim {
                 source_port: source.port,
                 source_node: &source.name,
             };
-            self.send_with_gossip(helper.socket(), upper, |out| ping.encode(out));
+            self.send_with_gossip(helper.socket(), delegate, |out| ping.encode(out));
         }
         if let Some(probe) = self.probe.as_mut() {
             probe.expected_nacks = expected_nacks;
@@ -191,15 +187,21 @@ impl Swim {
         if facts.pmax() >= PMAX_STREAM_PING && !self.config.profile.disable_tcp_pings {
             let plain = encoded(|out| own_ping(&source, &facts.name, seq_no).encode(out));
             let timeout = ends_at.since(now).max(Duration::from_millis(1));
-            self.start_exchange(Exchange::StreamPing { seq_no }, facts.socket(), plain, timeout);
+            self.start_exchange(
+                Exchange::StreamPing { seq_no },
+                facts.socket(),
+                plain,
+                timeout,
+                delegate,
+            );
         }
     }
 
     /// A datagram could not even be sent: there is no point in waiting for its answer.
-    pub fn handle_send_failed(&mut self, now: Time, to: SocketAddr, upper: &mut impl Upper) {
+    pub fn handle_send_failed(&mut self, now: Time, to: SocketAddr, delegate: &mut impl Delegate) {
         if let Some(probe) = self.probe.as_ref().filter(|probe| probe.facts.socket() == to) {
             let seq_no = probe.seq_no;
-            self.ask_helpers(now, seq_no, upper);
+            self.ask_helpers(now, seq_no, delegate);
         }
     }
 
@@ -232,9 +234,9 @@ impl Swim {
         }
     }
 
-    pub(super) fn handle_ack(&mut self, now: Time, ack: &Ack<'_>, upper: &mut impl Upper) {
+    pub(super) fn handle_ack(&mut self, now: Time, ack: &Ack<'_>, delegate: &mut impl Delegate) {
         if let Some(relay) = self.relays.remove(&ack.seq_no) {
-            self.send_with_gossip(relay.reply_to, upper, |out| {
+            self.send_with_gossip(relay.reply_to, delegate, |out| {
                 Ack {
                     seq_no: relay.seq_no,
                     payload: &[],
@@ -247,10 +249,10 @@ impl Swim {
             return;
         };
         if now < probe.helpers_at && !probe.helpers_asked {
-            upper.ping_answered(now, &probe.facts, now.since(probe.sent), ack.payload);
+            delegate.ping_answered(now, &probe.facts, now.since(probe.sent), ack.payload);
         }
         self.change_awareness(-1);
-        self.probe_ended(now, upper);
+        self.probe_ended(now, delegate);
     }
 
     pub(super) fn handle_nack(&mut self, seq_no: u32) {
@@ -260,7 +262,7 @@ impl Swim {
     }
 
     /// Nothing has answered in time, or only the stream has.
-    pub(super) fn end_probe(&mut self, now: Time, seq_no: u32, upper: &mut impl Upper) {
+    pub(super) fn end_probe(&mut self, now: Time, seq_no: u32, delegate: &mut impl Delegate) {
         let Some(probe) = self.probe.take_if(|probe| probe.seq_no == seq_no) else {
             return;
         };
@@ -285,12 +287,12 @@ impl Swim {
                 self.suspect(now, &name, incarnation, &me);
             }
         }
-        self.probe_ended(now, upper);
+        self.probe_ended(now, delegate);
     }
 
-    fn probe_ended(&mut self, now: Time, upper: &mut impl Upper) {
+    fn probe_ended(&mut self, now: Time, delegate: &mut impl Delegate) {
         if std::mem::take(&mut self.probe_pending) {
-            self.start_probe(now, upper);
+            self.start_probe(now, delegate);
         }
     }
 
@@ -299,15 +301,15 @@ impl Swim {
         self.awareness = self.awareness.saturating_add_signed(delta).min(top);
     }
 
-    pub(super) fn handle_ping(&mut self, from: SocketAddr, ping: &Ping<'_>, upper: &mut impl Upper) {
+    pub(super) fn handle_ping(&mut self, from: SocketAddr, ping: &Ping<'_>, delegate: &mut impl Delegate) {
         if !ping.node.is_empty() && !self.is_me(ping.node) {
             self.refused += 1;
             warn!(target: "memberlist", "Got ping for unexpected node '{}' from={from}", ping.node);
             return;
         }
         let to = reply_address(ping.source_addr, ping.source_port, from);
-        let payload = upper.ack_payload();
-        self.send_with_gossip(to, upper, |out| {
+        let payload = delegate.ack_payload();
+        self.send_with_gossip(to, delegate, |out| {
             Ack {
                 seq_no: ping.seq_no,
                 payload: &payload,
@@ -316,7 +318,13 @@ impl Swim {
         });
     }
 
-    pub(super) fn accept_stream_ping(&mut self, from: SocketAddr, stream: u64, ping: &Ping<'_>) {
+    pub(super) fn accept_stream_ping(
+        &mut self,
+        from: SocketAddr,
+        stream: StreamId,
+        ping: &Ping<'_>,
+        delegate: &mut impl Delegate,
+    ) {
         if !ping.node.is_empty() && !self.is_me(ping.node) {
             self.refused += 1;
             warn!(target: "memberlist", "Got ping for unexpected node {} from={from}", ping.node);
@@ -329,7 +337,7 @@ impl Swim {
             }
             .encode(out)
         });
-        self.out.push_back(Output::Reply { stream, plain });
+        delegate.reply(stream, plain);
     }
 
     pub(super) fn handle_indirect_ping(
@@ -337,7 +345,7 @@ impl Swim {
         now: Time,
         from: SocketAddr,
         ping: &IndirectPing<'_>,
-        upper: &mut impl Upper,
+        delegate: &mut impl Delegate,
     ) {
         if self.relays.len() >= MAX_RELAYS {
             self.refuse(format_args!(
@@ -374,7 +382,7 @@ impl Swim {
             && facts.port == port
         {
             let source = self.config.facts.clone();
-            self.send_with_gossip(facts.socket(), upper, |out| {
+            self.send_with_gossip(facts.socket(), delegate, |out| {
                 own_ping(&source, ping.node, seq_no).encode(out)
             });
         } else {
@@ -382,9 +390,9 @@ impl Swim {
         }
     }
 
-    pub(super) fn end_relay(&mut self, seq_no: u32, upper: &mut impl Upper) {
+    pub(super) fn end_relay(&mut self, seq_no: u32, delegate: &mut impl Delegate) {
         if let Some(relay) = self.relays.remove(&seq_no).filter(|relay| relay.nack) {
-            self.send_with_gossip(relay.reply_to, upper, |out| {
+            self.send_with_gossip(relay.reply_to, delegate, |out| {
                 Nack { seq_no: relay.seq_no }.encode(out)
             });
         }

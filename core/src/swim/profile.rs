@@ -25,7 +25,7 @@ pub struct Profile {
     pub probe_interval: Duration,
     /// How long a direct ping may take.
     pub probe_timeout: Duration,
-    /// Upper bound (exclusive) of the local health score (Lifeguard).
+    /// Delegate bound (exclusive) of the local health score (Lifeguard).
     pub awareness_max_multiplier: u32,
     /// Interval between gossip rounds; zero turns them off.
     pub gossip_interval: Duration,

@@ -8,20 +8,20 @@ use tracing::{debug, error, info, warn};
 
 use super::Swim;
 use super::Timer;
+use super::delegate::Delegate;
 use super::members::{Facts, Record, State};
 use super::queue::{Subject, Token};
 use super::suspicion::Suspicion;
-use super::upper::Upper;
 use super::version;
 use crate::addr::RawAddr;
 use crate::bounds::{MAX_INCARNATION, MAX_INCARNATION_STEP, MAX_MEMBERS};
-use crate::names::Id;
 use crate::swim::formulas::{expected_confirmations, suspicion_bounds};
+use crate::swim::members::NodeId;
 use crate::time::Time;
 use crate::wire::message::{Alive, Dead, Suspect};
 
 impl Swim {
-    pub(super) fn handle_alive(&mut self, now: Time, alive: &Alive<'_>, upper: &mut impl Upper) {
+    pub(super) fn handle_alive(&mut self, now: Time, alive: &Alive<'_>, delegate: &mut impl Delegate) {
         if self.leaving && self.is_me(alive.node) {
             return;
         }
@@ -29,8 +29,8 @@ impl Swim {
             return;
         };
         match self.members.find(claim.name) {
-            Some(id) => self.alive_known(now, id, &claim, upper),
-            None => self.alive_new(now, &claim, upper),
+            Some(id) => self.alive_known(now, id, &claim, delegate),
+            None => self.alive_new(now, &claim, delegate),
         }
     }
 
@@ -62,7 +62,7 @@ impl Swim {
         })
     }
 
-    fn alive_new(&mut self, now: Time, claim: &Claim<'_>, upper: &mut impl Upper) {
+    fn alive_new(&mut self, now: Time, claim: &Claim<'_>, delegate: &mut impl Delegate) {
         let incarnation = claim.incarnation;
         // Incarnation 0 is what a record is created with, so it never brings a node to life.
         if incarnation == 0 || !may_claim(0, incarnation) || self.members.len() >= MAX_MEMBERS {
@@ -73,7 +73,7 @@ impl Swim {
         self.list_alive(now, &facts, incarnation);
         self.measures.alive += 1;
         self.broadcast_alive(&facts, incarnation, Subject::Node(Arc::clone(&facts.name)), None);
-        upper.member_joined(now, &facts);
+        delegate.member_joined(now, &facts);
     }
 
     /// Adds a record at a random place of the probe order.
@@ -88,7 +88,7 @@ impl Swim {
         self.members.insert(record, place);
     }
 
-    fn alive_known(&mut self, now: Time, id: Id, claim: &Claim<'_>, upper: &mut impl Upper) {
+    fn alive_known(&mut self, now: Time, id: NodeId, claim: &Claim<'_>, delegate: &mut impl Delegate) {
         let Some(record) = self.members.get(id) else {
             return;
         };
@@ -103,7 +103,7 @@ impl Swim {
             if !reclaimed {
                 error!(target: "memberlist", "Conflicting address for {}. Mine: {}:{} Theirs: {}:{} Old state: {:?}",
                     known.name, known.addr, known.port, claim.addr, claim.port, state);
-                upper.name_conflict(now, &known, claim.addr, claim.port);
+                delegate.name_conflict(now, &known, claim.addr, claim.port);
                 return;
             }
             info!(target: "memberlist", "Updating address for left or failed node {} from {}:{} to {}:{}",
@@ -142,9 +142,9 @@ impl Swim {
         self.measures.alive += 1;
         self.broadcast_alive(&facts, incarnation, Subject::Node(Arc::clone(&facts.name)), None);
         if state.is_gone() {
-            upper.member_joined(now, &facts);
+            delegate.member_joined(now, &facts);
         } else if updated {
-            upper.member_updated(now, &facts);
+            delegate.member_updated(now, &facts);
         }
     }
 
@@ -201,7 +201,7 @@ impl Swim {
         self.start_suspicion(now, id, incarnation, from);
     }
 
-    fn start_suspicion(&mut self, now: Time, id: Id, incarnation: u32, from: &str) {
+    fn start_suspicion(&mut self, now: Time, id: NodeId, incarnation: u32, from: &str) {
         let (profile, n) = (&self.config.profile, self.members.len());
         let k = expected_confirmations(profile.suspicion_mult, n);
         let (min, max) = suspicion_bounds(
@@ -220,7 +220,7 @@ impl Swim {
         }
     }
 
-    pub(super) fn end_suspicion(&mut self, now: Time, id: Id, upper: &mut impl Upper) {
+    pub(super) fn end_suspicion(&mut self, now: Time, id: NodeId, delegate: &mut impl Delegate) {
         // A confirmation may have set an earlier deadline, a refutation may have ended it all.
         let Some(suspicion) = self
             .suspicions
@@ -244,7 +244,7 @@ impl Swim {
         let (name, incarnation) = (Arc::clone(&record.facts.name), record.incarnation);
         info!(target: "memberlist", "Marking {name} as failed, suspect timeout reached ({confirmations} peer confirmations)");
         let me = Arc::clone(&self.config.facts.name);
-        self.dead(now, &name, incarnation, &me, upper);
+        self.dead(now, &name, incarnation, &me, delegate);
     }
 
     /// Something was heard. If that was the first for long, silence was ours: whoever is suspected gets the
@@ -283,7 +283,7 @@ impl Swim {
         node: &str,
         incarnation: u32,
         from: &str,
-        upper: &mut impl Upper,
+        delegate: &mut impl Delegate,
     ) {
         let Some(id) = self.members.find(node) else { return };
         let Some(record) = self.members.get(id) else {
@@ -330,11 +330,11 @@ impl Swim {
         record.state = if node == from { State::Left } else { State::Dead };
         record.changed = now;
         let facts = Arc::clone(&record.facts);
-        upper.member_gone(now, &facts);
+        delegate.member_gone(now, &facts);
     }
 
     /// The last word about ourselves when leaving. It carries the current incarnation.
-    pub(super) fn declare_own_death(&mut self, now: Time, token: Token, upper: &mut impl Upper) {
+    pub(super) fn declare_own_death(&mut self, now: Time, token: Token, delegate: &mut impl Delegate) {
         let Some(record) = self.members.get_mut(self.me) else {
             return;
         };
@@ -352,7 +352,7 @@ impl Swim {
             encoded(|out| message.encode(out)),
             Some(token),
         );
-        upper.member_gone(now, &facts);
+        delegate.member_gone(now, &facts);
     }
 
     /// Contradicts a false claim about ourselves with a higher incarnation. That somebody thought us
@@ -505,9 +505,9 @@ mod tests {
 
     #[test]
     fn a_suspicion_that_is_confirmed_late_ends_at_once_and_delays_no_other() {
-        let (mut swim, mut upper) = start(1);
+        let (mut swim, mut delegate) = start(1);
         for (host, name) in (2..).zip(["b", "c", "d", "e"]) {
-            swim.handle_alive(T, &alive(name, host, 1), &mut upper);
+            swim.handle_alive(T, &alive(name, host, 1), &mut delegate);
         }
         // Only the suspicions are of interest, and there is no silence.
         swim.timers = Default::default();
@@ -519,7 +519,7 @@ mod tests {
         for from in ["d", "e"] {
             swim.suspect(now, "b", 1, from);
         }
-        swim.handle_tick(now, &mut upper);
+        swim.handle_tick(now, &mut delegate);
         assert_eq!(state(&swim, "b"), Some((State::Dead, 1)));
         assert_eq!(state(&swim, "d"), Some((State::Suspect, 1)));
         let left: Vec<Time> = swim.suspicions.values().map(Suspicion::deadline).collect();
@@ -527,9 +527,9 @@ mod tests {
     }
 
     /// Runs the suspicions alone until `end`.
-    fn run_suspicions(swim: &mut Swim, upper: &mut impl Upper, end: Time) {
+    fn run_suspicions(swim: &mut Swim, delegate: &mut impl Delegate, end: Time) {
         while let Some(due) = swim.next_deadline().filter(|due| *due <= end) {
-            swim.handle_tick(due, upper);
+            swim.handle_tick(due, delegate);
         }
     }
 
@@ -548,26 +548,26 @@ mod tests {
             // Of the others it expects nothing.
             (0, None, 24),
         ] {
-            let (mut swim, mut upper) = start(1);
+            let (mut swim, mut delegate) = start(1);
             let names = ["b", "c", "d", "e"];
             for (host, name) in (2..).zip(names) {
-                swim.handle_alive(T, &alive(name, host, 1), &mut upper);
+                swim.handle_alive(T, &alive(name, host, 1), &mut delegate);
             }
             for name in &names[1 + others..] {
-                swim.dead(T, name, 1, "me", &mut upper);
+                swim.dead(T, name, 1, "me", &mut delegate);
             }
             // Only the suspicion is of interest.
             swim.timers = Default::default();
             swim.suspect(T, "b", 1, "me");
             if let Some(at) = hears_at {
-                run_suspicions(&mut swim, &mut upper, secs(at));
+                run_suspicions(&mut swim, &mut delegate, secs(at));
                 swim.hear(secs(at));
             }
             // From then on it hears somebody each second, or nobody as before.
             let first = hears_at.unwrap_or(100);
             let mut ended = None;
             for second in 1..100 {
-                run_suspicions(&mut swim, &mut upper, secs(second));
+                run_suspicions(&mut swim, &mut delegate, secs(second));
                 if second > first {
                     swim.hear(secs(second));
                 }
@@ -589,7 +589,7 @@ mod tests {
             Left(u32),
         }
         use State::{Alive as A, Dead as D, Left as L, Suspect as S};
-        let (mut swim, mut upper) = start(1);
+        let (mut swim, mut delegate) = start(1);
         for (i, (say, held)) in [
             (Say::Dead(1), None),
             (Say::Suspect(1), None),
@@ -618,30 +618,30 @@ mod tests {
         .enumerate()
         {
             match say {
-                Say::Alive(i) => swim.handle_alive(T, &alive("b", 2, i), &mut upper),
+                Say::Alive(i) => swim.handle_alive(T, &alive("b", 2, i), &mut delegate),
                 Say::Suspect(i) => swim.suspect(T, "b", i, "x"),
                 Say::Dead(i) => {
                     let dead = dead("b", "x", i);
-                    swim.dead(T, dead.node, dead.incarnation, dead.from, &mut upper);
+                    swim.dead(T, dead.node, dead.incarnation, dead.from, &mut delegate);
                 }
-                Say::Left(i) => swim.dead(T, "b", i, "b", &mut upper),
+                Say::Left(i) => swim.dead(T, "b", i, "b", &mut delegate),
             }
             assert_eq!(state(&swim, "b"), held, "step {i}");
         }
-        assert_eq!(upper.joined, ["me", "b", "b", "b"]);
-        assert_eq!(upper.gone, ["b", "b"]);
+        assert_eq!(delegate.joined, ["me", "b", "b", "b"]);
+        assert_eq!(delegate.gone, ["b", "b"]);
     }
 
     #[test]
     fn only_a_left_name_moves_to_another_address() {
         for (from, moves) in [("x", false), ("b", true)] {
-            let (mut swim, mut upper) = start(1);
-            swim.handle_alive(T, &alive("b", 2, 5), &mut upper);
-            swim.handle_alive(T, &alive("b", 3, 6), &mut upper);
-            assert_eq!(upper.conflicts, ["b"]);
-            swim.dead(T, "b", 5, from, &mut upper);
+            let (mut swim, mut delegate) = start(1);
+            swim.handle_alive(T, &alive("b", 2, 5), &mut delegate);
+            swim.handle_alive(T, &alive("b", 3, 6), &mut delegate);
+            assert_eq!(delegate.conflicts, ["b"]);
+            swim.dead(T, "b", 5, from, &mut delegate);
             // The new owner starts at incarnation 1 and need not know the old one's.
-            swim.handle_alive(T, &alive("b", 3, 1), &mut upper);
+            swim.handle_alive(T, &alive("b", 3, 1), &mut delegate);
             let moved =
                 swim.members.by_name("b").map(|record| record.facts.addr) == Some(RawAddr::V4([10, 0, 0, 3]));
             assert_eq!(moved, moves, "after a death from {from}");
@@ -650,31 +650,31 @@ mod tests {
 
     #[test]
     fn accusations_of_ourselves_are_refuted_until_we_leave() {
-        let (mut swim, mut upper) = start(1);
+        let (mut swim, mut delegate) = start(1);
         swim.suspect(T, "me", 50, "x");
         assert_eq!(swim.incarnation(), 51);
-        swim.dead(T, "me", 60, "me", &mut upper);
+        swim.dead(T, "me", 60, "me", &mut delegate);
         assert_eq!(swim.incarnation(), 61);
         assert_eq!(swim.health_score(), 2);
         swim.suspect(T, "me", 60, "x");
         assert_eq!(swim.incarnation(), 61, "old news");
-        swim.leave(T, Token(1), &mut upper);
+        swim.leave(T, Token(1), &mut delegate);
         swim.suspect(T, "me", 61, "x");
-        swim.handle_alive(T, &alive("me", 1, 99), &mut upper);
-        swim.dead(T, "me", 61, "x", &mut upper);
+        swim.handle_alive(T, &alive("me", 1, 99), &mut delegate);
+        swim.dead(T, "me", 61, "x", &mut delegate);
         assert_eq!(state(&swim, "me"), Some((State::Left, 61)));
     }
 
     #[test]
     fn a_suspicion_that_begins_on_waking_is_not_drawn_out_by_the_sleep_before() {
         // Found by the campaign, seed 67: whoever had slept for an hour held a dead node for another hour.
-        let (mut swim, mut upper) = start(1);
-        swim.handle_alive(T, &alive("b", 2, 1), &mut upper);
+        let (mut swim, mut delegate) = start(1);
+        swim.handle_alive(T, &alive("b", 2, 1), &mut delegate);
         let woke = T + Duration::from_secs(300);
         swim.suspect(woke, "b", 1, "x");
         for step in 0..=40 {
             assert_eq!(state(&swim, "b"), Some((State::Suspect, 1)), "step {step}");
-            swim.handle_tick(woke + step * Duration::from_millis(100), &mut upper);
+            swim.handle_tick(woke + step * Duration::from_millis(100), &mut delegate);
         }
         assert_eq!(state(&swim, "b"), Some((State::Dead, 1)));
     }

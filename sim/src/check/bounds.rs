@@ -16,10 +16,9 @@ pub struct WithinBounds {
 
 /// What is only held while something is under way. In a calm network each of these is empty at some
 /// glance, unless entries are left behind.
-const PASSING: [&str; 13] = [
+const PASSING: [&str; 12] = [
     "waits for broadcasts",
-    "joins to answer",
-    "key commands to answer",
+    "joins under way",
     "swim broadcasts",
     "suspicions",
     "relayed pings",
@@ -44,7 +43,7 @@ fn bound(table: &str, sight: &Sight<'_>) -> usize {
     let queue = serf.max_queue_depth * 2;
     match table {
         // What goes out is drained before anybody can look.
-        "effects" | "swim outputs" | "serf outputs" => 0,
+        "effects" | "wishes to swim" => 0,
         // One for each node there is; a refutation counts beside the news of its node.
         "swim members" | "suspicions" | "members" | "coordinates" => names,
         "swim broadcasts" => names + 1,

@@ -41,7 +41,7 @@ impl ExactlyOnce {
         for (at, event) in &host.events[seen..] {
             let Event::User {
                 ltime, name, payload, ..
-            } = event
+            } = &**event
             else {
                 continue;
             };

@@ -27,7 +27,7 @@ const FLAP_TIME: Duration = Duration::from_secs(60);
 const FAILURES_MAX: usize = 4096;
 
 /// Fetches and counts until the node is gone; SIGUSR1 shows what there is.
-pub async fn run(recorder: Recorder, driver: Handle, mut events: mpsc::Receiver<Event>) {
+pub async fn run(recorder: Recorder, driver: Handle, mut events: mpsc::Receiver<Arc<Event>>) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut asked = Asked::new();

@@ -9,7 +9,7 @@ use crate::rpc::types::{
     AuthRequest, HandshakeRequest, IPC_VERSION, JoinResponse, MembersFilteredRequest, MembersResponse,
     Request, StatsResponse,
 };
-use fyrd_core::serf::keys::KeyOp;
+use fyrd_core::serf::keyring::KeyOp;
 
 impl<B: Backend> Client<B> {
     pub(super) async fn perform(&mut self, request: Option<Request>) -> Result<Next, String> {

@@ -9,7 +9,7 @@ use super::Backend;
 use super::client::Client;
 use crate::rpc::types::KeyResponse;
 use fyrd_core::serf::KeyReport;
-use fyrd_core::serf::keys::{KeyBytes, KeyOp, key_verdict};
+use fyrd_core::serf::keyring::{KeyBytes, KeyOp, key_verdict};
 
 impl<B: Backend> Client<B> {
     /// Installs, uses or removes the key that is written so.

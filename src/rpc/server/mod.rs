@@ -35,7 +35,7 @@ use tracing::{error, info};
 
 use crate::events::hub::Subscription;
 use fyrd_core::bounds;
-use fyrd_core::serf::keys::{KeyBytes, KeyOp};
+use fyrd_core::serf::keyring::{KeyBytes, KeyOp};
 use fyrd_core::serf::{self, KeyReport, QueryKey, QueryParams, Tags};
 use fyrd_core::wire::WireCoordinate;
 

@@ -1,23 +1,54 @@
 //! What swim tells the Serf layer, and asks of it (docs/protocol.md#b5-member-table).
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{info, warn};
 
 use super::coordinate;
+use super::effect::Effect;
 use super::members::Entry;
 use super::types::{Event, MemberEventKind, MemberStatus};
-use super::{Output, Serf, verbatim};
+use super::{Serf, verbatim};
 use crate::addr::RawAddr;
-use crate::names::Id;
+use crate::serf::members::MemberId;
+use crate::swim::delegate::{Delegate, ExchangeId, JoinId, StreamId};
 use crate::swim::members::Facts;
 use crate::swim::packet::PacketBuilder;
-use crate::swim::upper::Upper;
 use crate::time::Time;
 use crate::wire::{SerfMessage, WireCoordinate};
 
-impl Upper for Serf {
+impl Delegate for Serf {
+    fn send(&mut self, to: SocketAddr, plain: Vec<u8>, crc: bool) {
+        self.effects.push_back(Effect::Send { to, plain, crc });
+    }
+
+    fn exchange(
+        &mut self,
+        id: ExchangeId,
+        to: SocketAddr,
+        plain: Vec<u8>,
+        expect_reply: bool,
+        timeout: Duration,
+    ) {
+        self.effects.push_back(Effect::Exchange {
+            id,
+            to,
+            plain,
+            expect_reply,
+            timeout,
+        });
+    }
+
+    fn reply(&mut self, id: StreamId, plain: Vec<u8>) {
+        self.effects.push_back(Effect::Reply { id, plain });
+    }
+
+    fn join_ended(&mut self, now: Time, id: JoinId, contacted: usize, errors: Vec<(SocketAddr, String)>) {
+        self.end_join(now, id, contacted, errors);
+    }
+
     fn member_joined(&mut self, now: Time, facts: &Arc<Facts>) {
         let id = match self.members.find(&facts.name) {
             Some(id) => {
@@ -183,10 +214,10 @@ impl Serf {
         }
     }
 
-    pub(super) fn emit_member(&mut self, kind: MemberEventKind, id: Id) {
+    pub(super) fn emit_member(&mut self, kind: MemberEventKind, id: MemberId) {
         if let Some(entry) = self.members.get(id) {
             let members = vec![Arc::new(entry.snapshot())];
-            self.out.push_back(Output::Event(Event::Member { kind, members }));
+            self.tell(Event::Member { kind, members });
         }
     }
 }

@@ -1,5 +1,7 @@
-//! What swim asks of, and tells, the layer above. Serf implements it; swim knows no more of Serf.
+//! What swim asks of, and tells, the layer above, as memberlist does with its delegates; and how it sends.
+//! Serf implements it; swim knows no more of Serf.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +10,36 @@ use crate::swim::members::Facts;
 use crate::swim::packet::PacketBuilder;
 use crate::time::Time;
 
+/// Names an exchange over a stream that this node asked for, until its result comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExchangeId(pub u64);
+
+/// Names an inbound stream while it waits for a reply; chosen by whoever reads the streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u64);
+
+/// Names a join until it ends; chosen by the delegate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JoinId(pub u64);
+
 /// The layer above swim.
-pub trait Upper {
+pub trait Delegate {
+    /// Send a datagram: a message or compound, with a CRC around it or without.
+    fn send(&mut self, to: SocketAddr, plain: Vec<u8>, crc: bool);
+    /// Dial a stream, send one encoded message, and bring the reply, if one is expected, to
+    /// [`Swim::handle_exchange`](super::Swim::handle_exchange) within `timeout`.
+    fn exchange(
+        &mut self,
+        id: ExchangeId,
+        to: SocketAddr,
+        plain: Vec<u8>,
+        expect_reply: bool,
+        timeout: Duration,
+    );
+    /// Answer an inbound stream with one encoded message.
+    fn reply(&mut self, stream: StreamId, plain: Vec<u8>);
+    /// All targets of a join have answered or failed: how many have, and why the others have not.
+    fn join_ended(&mut self, now: Time, id: JoinId, contacted: usize, errors: Vec<(SocketAddr, String)>);
     /// A node is there that was not, or was dead or left.
     fn member_joined(&mut self, now: Time, facts: &Arc<Facts>);
     /// A node was declared dead, or left.
@@ -35,7 +65,7 @@ pub trait Upper {
     fn merge_state(&mut self, now: Time, state: &[u8], ignore_old: bool);
 }
 
-/// A layer above that takes everything and says nothing, for tests of swim alone.
+/// A delegate that takes everything and says nothing, for tests of swim alone.
 #[cfg(test)]
 #[derive(Debug, Default)]
 pub(crate) struct Silent {
@@ -43,10 +73,18 @@ pub(crate) struct Silent {
     pub gone: Vec<String>,
     pub updated: Vec<String>,
     pub conflicts: Vec<String>,
+    /// Where datagrams went.
+    pub sent: Vec<SocketAddr>,
 }
 
 #[cfg(test)]
-impl Upper for Silent {
+impl Delegate for Silent {
+    fn send(&mut self, to: SocketAddr, _: Vec<u8>, _: bool) {
+        self.sent.push(to);
+    }
+    fn exchange(&mut self, _: ExchangeId, _: SocketAddr, _: Vec<u8>, _: bool, _: Duration) {}
+    fn reply(&mut self, _: StreamId, _: Vec<u8>) {}
+    fn join_ended(&mut self, _: Time, _: JoinId, _: usize, _: Vec<(SocketAddr, String)>) {}
     fn member_joined(&mut self, _: Time, facts: &Arc<Facts>) {
         self.joined.push(facts.name.to_string());
     }
