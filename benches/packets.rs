@@ -273,7 +273,7 @@ fn ring() -> Keyring {
     Keyring::new(Key::from_wire(&KEY).expect("32 bytes are an AES-256 key"))
 }
 
-/// Names in an order unlike that of any index, for news comes in no order.
+/// Names in an order unlike that of any index, as messages arrive in no order.
 fn names() -> Vec<String> {
     (0..MEMBERS)
         .map(|index| format!("n-{:05}", index * 389 % MEMBERS))

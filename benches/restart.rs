@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fyrd::rpc::client::Client;
-use fyrd::snapshot::{self, Settings};
+use fyrd::snapshot::{self, SnapshotConfig};
 use fyrd_core::addr::RawAddr;
 use fyrd_core::node::memory::{Marks, MemberRecord, Record};
 use fyrd_core::serf::MemberStatus;
@@ -94,7 +94,7 @@ fn push(to: SocketAddr, nodes: Vec<PushNodeState<'_>>) -> Option<()> {
 }
 
 fn write_store(path: &Path, hub: SocketAddr, runtime: &tokio::runtime::Runtime) {
-    let settings = Settings {
+    let settings = SnapshotConfig {
         path: path.to_owned(),
         node: "subject".to_owned(),
         forget_left_members: true,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{env, fs, io};
 
-use fyrd::snapshot::{self, Loaded, Recorder, Settings};
+use fyrd::snapshot::{self, Loaded, Recorder, SnapshotConfig};
 use fyrd_core::addr::RawAddr;
 use fyrd_core::node::memory::{Marks, MemberRecord, Record, SeenEvent};
 use fyrd_core::serf::MemberStatus;
@@ -52,7 +52,7 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn open(path: &Path) -> (Loaded, Recorder) {
-    let settings = Settings {
+    let settings = SnapshotConfig {
         path: path.to_owned(),
         node: "a".to_owned(),
         forget_left_members: true,

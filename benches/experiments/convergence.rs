@@ -51,7 +51,7 @@ fn row(nodes: usize, changes: usize, loss: f64) -> String {
     let mut config = WorldConfig::new(nodes as u64 + (loss * 100.0) as u64);
     config.link = Link::lan();
     config.compress = false;
-    // Push/pulls would bring the news to whoever missed it, and hide what gossip alone does.
+    // Push/pulls would repair what gossip misses, and this is to show gossip alone.
     config.profile = lan();
     config.profile.push_pull_interval = Duration::ZERO;
     let mut world = World::new(config);

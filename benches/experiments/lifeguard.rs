@@ -1,5 +1,5 @@
-//! The experiments of the Lifeguard paper (arXiv 1707.00788): of 100 nodes some are slow again and
-//! again, and what the others make of it.
+//! The experiments of the Lifeguard paper (arXiv 1707.00788): of 100 nodes some are slow again and again; how
+//! many healthy ones are declared failed, and how soon dead ones.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use fyrd_sim::{HostId, World, WorldConfig};
 const NODES: usize = 100;
 /// For how long nodes are slow again and again, at least.
 const TROUBLE: Duration = Duration::from_secs(120);
-/// How long is waited for the verdicts afterwards.
+/// How long the others have afterwards to declare failures.
 const AFTERMATH: Duration = Duration::from_secs(30);
 /// What a node needs for each datagram, slow or not: what memberlist was measured to take for a full one.
 const A_DATAGRAM: Duration = Duration::from_micros(31);

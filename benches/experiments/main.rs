@@ -1,5 +1,5 @@
 //! Experiments on simulated clusters, whose tables stand in benches/README.md: what the Lifeguard paper
-//! measured, how fast news spreads beside theory, and how well coordinates fit known topologies.
+//! measured, how fast a change spreads beside theory, and how well coordinates fit known topologies.
 //!
 //! ```text
 //! cargo bench --bench experiments                    # all of them

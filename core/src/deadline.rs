@@ -1,5 +1,5 @@
-//! A queue of deadlines. Timers are never cancelled: whoever receives one that has lost its meaning
-//! (a probe already answered, a suspicion already refuted) ignores it.
+//! A queue of deadlines. Timers are never cancelled: one that is outdated when it fires (the probe has been
+//! answered, the suspicion refuted) is ignored.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -37,7 +37,7 @@ impl<T> Deadlines<T> {
         self.heap.push(Deadline { at, number, what });
     }
 
-    /// How many are set, those that have lost their meaning included.
+    /// How many are set, outdated ones included.
     pub fn len(&self) -> usize {
         self.heap.len()
     }

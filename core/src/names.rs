@@ -179,8 +179,8 @@ impl<T: Named> NameTable<T> {
     }
 }
 
-/// Makes room for another element, and an eighth more: tables of members are what a process full of
-/// simulated nodes consists of, and doubling them would leave a quarter of it empty on average.
+/// Makes room for another element, and an eighth more. Tables of members take most of the memory of a simulated
+/// cluster, and doubling them would leave a quarter of it empty on average.
 pub fn grow_slowly<T>(elements: &mut Vec<T>) {
     if elements.len() == elements.capacity() {
         elements.reserve_exact((elements.len() / 8).max(8));

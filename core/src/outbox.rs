@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 /// Room for this many entries is kept; a node at rest needs no more.
 const KEEP: usize = 32;
 
-/// A queue that gives its room back: one push/pull can put out the news of thousands of members at once,
-/// and a process may hold thousands of nodes.
+/// A queue that gives memory back once it is empty: one push/pull can put out thousands of effects at once, and
+/// a simulator holds thousands of nodes.
 #[derive(Debug)]
 pub struct Outbox<T>(VecDeque<T>);
 

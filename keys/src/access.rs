@@ -6,8 +6,8 @@ use std::path::Path;
 use windows_permissions::constants::{SeObjectType, SecurityInformation};
 use windows_permissions::{LocalBox, SecurityDescriptor, utilities, wrappers};
 
-/// Lets the user of this process at a file, and the system, which is to Windows what root is to Unix; nobody
-/// else, whatever the directory grants.
+/// Gives access to a file to the user of this process and to the system, which is to Windows what root is to
+/// Unix, and to nobody else, whatever the directory grants.
 pub fn owner_only(file: &Path) -> io::Result<()> {
     let user = utilities::current_process_sid()?;
     apply(file, &format!("D:P(A;;FA;;;SY)(A;;FA;;;{user})"))

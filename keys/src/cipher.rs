@@ -187,7 +187,7 @@ mod tests {
         }
     }
 
-    /// The first vector of RFC 8439, section 2.8.2: no peer of another make vouches for this cipher.
+    /// The first vector of RFC 8439, section 2.8.2, because no other program speaks this cipher with us.
     #[test]
     fn chacha_agrees_with_rfc_8439() {
         let key: Vec<u8> = (0x80..=0x9f).collect();

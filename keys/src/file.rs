@@ -1,7 +1,7 @@
 //! The keyring file: a JSON list of keys as text, the first the primary, as Serf writes it.
 //!
 //! Saving never leaves half a file, see [`replace`].
-//! Only the owner may read it, and whoever may read everything: root, on Windows the system itself.
+//! Only its owner may read it, and root or, on Windows, the system.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
@@ -146,7 +146,7 @@ impl KeyringFileError {
         }
     }
 
-    /// The words of the parser are not passed on: they quote what it found, which may be a key.
+    /// The parser's own words are not shown, because they quote what it found, which may be a key.
     fn json(path: &Path, error: &serde_json::Error) -> Self {
         let what = match error.classify() {
             Category::Eof => "unexpected end of JSON",

@@ -160,8 +160,8 @@ impl fmt::Debug for Key {
 /// A short name of a key that says nothing about its bytes, shown as eight hexadecimal digits.
 ///
 /// It is the first four bytes of a SHA-256 over a fixed prefix, the cipher and the key. Two keys of one ring
-/// share a fingerprint by chance about once in four thousand million pairs; nothing but the order of tries
-/// depends on it.
+/// share a fingerprint by chance about once in four thousand million pairs; only the order in which keys are
+/// tried depends on it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 4]);
 

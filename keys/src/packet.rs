@@ -12,8 +12,8 @@
 //! | 1 | AES-GCM | as it is | yes |
 //! | 2 | ChaCha20-Poly1305 | as it is | yes; known to Fyrd alone |
 //!
-//! The label is the cluster's, empty in most. It is authenticated, not sent: its header in front of a packet
-//! is no business of this crate.
+//! The label is that of the cluster, and is empty in most. It is authenticated here, and sent by the caller, in
+//! a header of its own (docs/protocol.md#a9-label).
 //!
 //! Opening works in the buffer of the caller. The ciphers check the tag before they decrypt a byte, so a key
 //! that does not fit leaves the buffer as it was for the next one to try.
@@ -48,7 +48,7 @@ impl Keyring {
 
     /// Seals the datagram in `buf`: before, it holds the plaintext, afterwards the block.
     ///
-    /// The plaintext is moved to make room in front of it. [`Keyring::seal_datagram_in`] spares that.
+    /// The plaintext is moved to make room in front of it; [`Keyring::seal_datagram_in`] moves nothing.
     pub fn seal_datagram(&self, nonce: &[u8; NONCE_LEN], label: &[u8], buf: &mut Vec<u8>) {
         buf.reserve(OVERHEAD);
         buf.splice(..0, [0; HEADROOM]);
@@ -131,7 +131,7 @@ impl Keyring {
 
 /// The length of the block that a stream header announces, within the limits.
 ///
-/// It is the word of a stranger: do not allocate on it, but grow with what arrives.
+/// Anybody can announce any length, so do not allocate that much at once, but as bytes arrive.
 pub fn stream_block_len(header: &[u8; STREAM_HEADER_LEN]) -> Result<usize, OpenError> {
     let &[kind, a, b, c, d] = header;
     if kind != ENCRYPTED {
@@ -253,7 +253,7 @@ fn open_block<'b>(
 
 /// Takes PKCS7 padding off, or gives `None` if it is not exactly that.
 ///
-/// The padding was authenticated before this looks at it, so the time it takes tells nobody anything.
+/// The padding is authenticated by now, so the time this takes reveals nothing.
 fn unpad(padded: &[u8]) -> Option<&[u8]> {
     let count = *padded.last()?;
     let pad_len = usize::from(count);

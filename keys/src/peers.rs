@@ -15,9 +15,8 @@ pub const MAX_PEERS: usize = 4096;
 /// The keys that last opened packets of peers, where those are not the primary.
 ///
 /// A peer's address leads to one slot of a fixed table, and the newest peer of a slot takes it; two peers
-/// that share a slot cost each other one failed attempt, never a packet. The table stays unallocated as
-/// long as every peer seals with the primary. What it does depends on what was remembered only, so a run
-/// can be repeated exactly.
+/// that share a slot cost each other one failed attempt, never a packet. The table is allocated only once a
+/// peer seals with another key than the primary. It holds no randomness, so a run can be repeated exactly.
 #[derive(Clone, Debug, Default)]
 pub struct PeerKeys {
     slots: Vec<Option<(SocketAddr, Fingerprint)>>,

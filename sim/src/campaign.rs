@@ -1,8 +1,8 @@
 //! Worlds drawn from a seed: a cluster, a network, troubles, calm again, and all promises watched.
 //!
-//! One seed is one world and one run of it ([`run`]). First the cluster comes together; then, for a
-//! while, troubles and load strike it at random; then the troubles end, and what must heal has time to;
-//! at last, in a network that loses nothing, there is some load more, and the key changes.
+//! One seed is one world and one run of it ([`run`]). First the cluster forms. Then faults and load strike it
+//! at random for a while. Then the faults end, and the cluster has time to heal. At last, in a network that
+//! loses nothing, there is some more load, and the key changes.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -28,15 +28,15 @@ pub enum Fault {
     SwallowEvent(HostId),
     /// The next user event is told twice.
     RepeatEvent(HostId),
-    /// What it says in its defence never leaves it, by gossip or by push/pull.
+    /// Its refutations never leave it, by gossip or by push/pull.
     DropRefutations(HostId),
     /// Its pings are answered even after it has crashed.
     AnswerWhenDead(HostId),
-    /// Of members it knows it hears nothing new.
+    /// It misses all updates of members that it knows.
     MissUpdates(HostId),
     /// At once, and unnoticed by itself, it forgets all it knew: its clocks and its incarnation start anew.
     Forget(HostId),
-    /// At once, what it has recorded for its next life is lost.
+    /// At once, all that it has recorded is lost.
     LoseMemory(HostId),
     /// The results of its exchanges get lost on their way back to it, failures and time-outs included.
     SwallowResults(HostId),
@@ -160,7 +160,7 @@ impl World {
                 None
             }
             Arrival::Replied { .. } | Arrival::TimedOut { .. } if self.has(Fault::SwallowResults(id)) => None,
-            arrival if self.has(Fault::MissUpdates(id)) => self.without_news(id, arrival),
+            arrival if self.has(Fault::MissUpdates(id)) => self.without_updates(id, arrival),
             arrival => Some(arrival),
         }
     }
@@ -194,12 +194,12 @@ impl World {
         }
     }
 
-    fn without_news(&mut self, id: HostId, arrival: Arrival) -> Option<Arrival> {
+    fn without_updates(&mut self, id: HostId, arrival: Arrival) -> Option<Arrival> {
         let ring = self.hosts[id.0].ring.clone();
-        let is_news = |_: &str, incarnation| incarnation > 1;
+        let is_update = |_: &str, incarnation| incarnation > 1;
         let mut stripped = |mut bytes: Vec<u8>| {
             let plain = packets::open_stream(ring.as_ref(), &mut bytes)?.to_vec();
-            let plain = strip_stream(plain, &is_news)?;
+            let plain = strip_stream(plain, &is_update)?;
             Some(packets::seal_stream(ring.as_ref(), &mut self.rng, plain, false))
         };
         match arrival {
@@ -225,7 +225,7 @@ impl World {
             }),
             Arrival::Datagram { from, mut bytes } => {
                 let plain = packets::open_datagram(ring.as_ref(), &mut bytes)?.to_vec();
-                let plain = strip_datagram(plain, &is_news)?;
+                let plain = strip_datagram(plain, &is_update)?;
                 let bytes = packets::seal_datagram(ring.as_ref(), &mut self.rng, plain, false, false);
                 Some(Arrival::Datagram { from, bytes })
             }

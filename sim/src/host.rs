@@ -71,7 +71,7 @@ pub struct Host {
     pub(super) node: Option<Node>,
     pub(super) ring: Option<Keyring>,
     pub(super) power: Power,
-    /// Grows with each start, so that what was meant for an earlier life is told apart.
+    /// Grows with each start, so that what was under way before a restart is told apart.
     pub(super) life: u32,
     pub(super) inbox: VecDeque<Arrival>,
     pub(super) sockets: Sockets,

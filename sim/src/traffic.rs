@@ -185,7 +185,7 @@ impl World {
     ) {
         let now = self.local_time(id);
         let host = &mut self.hosts[id.0];
-        // Late for its deadline, or meant for an earlier life of this host.
+        // After its deadline, or from before a restart of this host.
         if host.life != life || !host.exchanges.remove(&exchange) {
             return;
         }

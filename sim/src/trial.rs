@@ -1,4 +1,4 @@
-//! A cluster tried out: formed, left alone, talked to, and deprived of some nodes, with figures of each.
+//! A cluster tried out: formed, left at rest, given events, and some of its nodes crashed, with figures of each.
 //!
 //! This is what `fyrd simulate` shows. The figures are those a user decides by: how long it takes to
 //! form, how fast events spread, when the dead are noticed, whether the living are mistaken for dead,
@@ -137,7 +137,7 @@ pub struct Progress {
     pub done: f64,
 }
 
-/// How often news is collected.
+/// How often what the nodes have seen is collected.
 const STEP: Duration = Duration::from_millis(200);
 /// How long the traffic at rest is measured.
 const REST: Duration = Duration::from_secs(30);
@@ -256,7 +256,7 @@ impl<'a> Run<'a> {
         });
     }
 
-    /// Lets a step pass, and takes in what the nodes have told meanwhile.
+    /// Lets a step pass, and takes in the events of that time.
     fn step(&mut self, duration: Duration) {
         self.world.run_for(duration);
         for index in 0..self.hosts.len() {
@@ -339,7 +339,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Waits until the news of the joins has been passed on as often as it is.
+    /// Waits until the broadcasts of the joins have been sent as often as the limit says.
     fn quiet_down(&mut self) {
         let limit = self.world.now() + self.patience().spread;
         let is_busy = |world: &World, id: HostId| {

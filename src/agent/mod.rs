@@ -63,7 +63,7 @@ struct Shared {
     /// Where the log can be listened to.
     console: Console,
     handlers: Rc<Handlers>,
-    telemetry: telemetry::Recorder,
+    telemetry: telemetry::Metrics,
     name: String,
     rpc_auth: Secret,
     tags_file: Option<String>,

@@ -27,7 +27,7 @@ impl Past {
         let Some(path) = &setup.snapshot else {
             return Ok(Past::default());
         };
-        let settings = snapshot::Settings {
+        let settings = snapshot::SnapshotConfig {
             path: path.clone(),
             node: setup.name.clone(),
             forget_left_members: !setup.rejoin_after_leave,

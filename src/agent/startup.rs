@@ -190,7 +190,7 @@ fn make_agent(setup: &mut Setup, gossip: &Gossip, watch: Option<Watch>, console:
         queries: Rc::default(),
         console: console.clone(),
         handlers: Rc::new(handlers),
-        telemetry: telemetry::Recorder::new(&setup.telemetry),
+        telemetry: telemetry::Metrics::new(&setup.telemetry),
         name: setup.name.clone(),
         rpc_auth: setup.rpc_auth.clone(),
         tags_file: setup.tags_file.clone(),

@@ -1,6 +1,6 @@
 //! Member events that follow each other closely are delivered as one (docs/protocol.md#b12-coalescing).
 //!
-//! Per member the last event counts, and only if it differs from what was delivered about it last.
+//! Of the events of one member the last one is delivered, unless it is of the kind that was delivered last.
 
 use std::collections::HashMap;
 use std::sync::Arc;

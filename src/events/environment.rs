@@ -25,7 +25,7 @@ pub fn variables(event: &Event, name: &str, tags: &Tags) -> Vec<(String, String)
     variables
 }
 
-/// What a script reads: a line a member, or the payload, which ends its last line.
+/// What a script reads: a line for each member, or the payload with its last line ended.
 pub fn input(event: &Event) -> Vec<u8> {
     match event {
         Event::Member { members, .. } => members.iter().map(|m| member_line(m)).collect::<String>().into(),
@@ -63,7 +63,7 @@ fn escape(text: &str) -> String {
 /// A tag's name in capitals, with an underscore for every character that a variable's name cannot have.
 fn variable_name(tag: &str) -> String {
     let variable_char = |c: char| {
-        // A character whose capital form is several ones has no single one, and stays.
+        // A character whose upper case is several characters stays.
         let mut capital = c.to_uppercase();
         match (capital.next(), capital.next()) {
             (Some(c @ ('A'..='Z' | '0'..='9' | '_')), None) => c,

@@ -77,7 +77,7 @@ impl EventFilter {
 impl HandlerSpec {
     /// Reads `[FILTERS=]SCRIPT`, of which the shell is to run the script. The error is a line for the user.
     pub fn parse(text: &str, shell: Shell) -> Result<HandlerSpec, String> {
-        // An equals sign in what follows a path is part of the script.
+        // A path of Windows has no filters in front of it, so an equals sign belongs to the script.
         let (filters, script) = if is_windows_path(text) {
             ("", text)
         } else {

@@ -1,7 +1,7 @@
 //! Event handlers: each runs its script once an event, in order, from a queue of its own.
 //!
-//! A slow script delays neither gossip nor another handler. Its events wait, up to a bound; what comes on
-//! top is dropped, counted and logged.
+//! A slow script delays neither gossip nor another handler: its events wait, up to a bound, and more of them
+//! are dropped, counted and logged.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -43,7 +43,7 @@ struct Surroundings {
     stop: watch::Sender<bool>,
 }
 
-/// A handler's near end: its queue, and what it has done.
+/// One handler, for the agent: its queue, and what it has done.
 #[derive(Debug)]
 struct Handler {
     spec: Rc<HandlerSpec>,
@@ -61,7 +61,7 @@ struct Figures {
     dropped: Cell<u64>,
 }
 
-/// A handler's far end, which runs the script.
+/// One handler's task, which runs the script.
 struct Worker {
     surroundings: Rc<Surroundings>,
     spec: Rc<HandlerSpec>,

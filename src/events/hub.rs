@@ -1,7 +1,7 @@
-//! Hands every event to every listener: handlers, RPC streams, stores.
+//! Hands every event to every listener: the agent's handlers, and RPC streams.
 //!
-//! A listener that does not keep up loses events, with a count of them; it never slows the others, nor
-//! the node behind them all.
+//! A listener that does not keep up loses events, with a count of them, and slows neither the others nor the
+//! node.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

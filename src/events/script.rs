@@ -1,9 +1,9 @@
 //! Runs one script: the system's shell, or the program itself, with input, environment, and one pipe for all
 //! output.
 //!
-//! A script is over when nobody holds its output open any more and the process has ended, in this order:
-//! until then the process stays unreaped, so its process group's number is its own, and ending the group
-//! hits nobody else. On Windows a job object stands for the group.
+//! A script is over when nobody holds its output open any more and its process has ended. The process is reaped
+//! last: until then no other process group can get its number, so ending the group ends nobody else. On
+//! Windows a job object takes the place of the group.
 
 #[cfg(unix)]
 #[path = "script/unix.rs"]
@@ -199,8 +199,8 @@ impl Tail {
     }
 }
 
-/// Makes each CR LF one LF, if all lines end so: output in which some do not is no text of this system, and
-/// stays as it is. Of the first line, which can be the rest of one that was cut off, only the LF may be left.
+/// Makes each CR LF one LF, if all lines end so; other output is no text of Windows, and stays as it is. The
+/// first line can be the rest of one that was cut off, with only the LF left.
 #[cfg(any(windows, test))]
 fn unix_line_ends(output: Vec<u8>) -> Vec<u8> {
     let mut lines: Vec<&[u8]> = output.split(|byte| *byte == b'\n').collect();

@@ -1,14 +1,14 @@
 //! How entries are written: numbers in big-endian order, texts behind their length.
 //!
-//! Reading is total and bounded, for a disk may say anything. Bytes after the fields known here are fields of
-//! a later minor version and are passed over.
+//! Reading is total and bounded, because a damaged disk may hold anything. Bytes after the known fields belong
+//! to a later minor version and are skipped.
 //!
 //! | tree | key | value |
 //! |---|---|---|
 //! | `members` | name | incarnation u32, status u8, status time u64, since u64 (ns from the Unix epoch), port u16, versions 6 bytes, address: length u8, tags: length u16 |
 //! | `seen` | `e`, Lamport time u64, place u32, part u16 | part of: name length u16, name, payload |
 //! | `seen` | `q`, Lamport time u64, ID u32 | nothing |
-//! | `clocks` | `now` | a [`Ledger`] |
+//! | `clocks` | `now` | a [`Checkpoint`] |
 //! | `meta` | `schema` | u32 |
 //! | `meta` | `node` | the node's name |
 //! | `meta` | `left` | u8 |
@@ -29,9 +29,9 @@ pub(super) const QUERY: u8 = b'q';
 
 /// What stands in tree `clocks`: the marks, and what the other trees must hold beside them.
 ///
-/// It is written with every batch, so a store whose trees do not sum up to it is no state that ever was.
+/// It is written with every batch, so a store whose trees do not sum up to it is damaged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Ledger {
+pub(super) struct Checkpoint {
     /// The marks.
     pub marks: Marks,
     /// When it was written, in nanoseconds from the Unix epoch.
@@ -76,9 +76,9 @@ fn check(key: &[u8], value: &[u8]) -> u64 {
 }
 
 /// Takes fields off the front of an entry.
-pub(super) struct Fields<'a>(pub &'a [u8]);
+pub(super) struct Cursor<'a>(pub &'a [u8]);
 
-impl<'a> Fields<'a> {
+impl<'a> Cursor<'a> {
     pub fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;
@@ -106,16 +106,16 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Whether a node can hold a Lamport time. Peers can push a clock beyond [`MAX_LTIME`], a [`MAX_LTIME_STEP`]
-/// at a time; nobody gets as far beyond it as it is from the beginning.
+/// Whether a node can have accepted a Lamport time. Peers can push a clock beyond [`MAX_LTIME`] by one
+/// [`MAX_LTIME_STEP`] at a time, but in no lifetime to twice its value.
 ///
 /// [`MAX_LTIME_STEP`]: fyrd_core::bounds::MAX_LTIME_STEP
 pub(super) fn believable_ltime(ltime: u64) -> bool {
     ltime <= 2 * MAX_LTIME
 }
 
-/// Whether a node can hold an incarnation. They grow beyond [`MAX_INCARNATION`] likewise, and half of what is
-/// left of the range stays for what comes later.
+/// Whether a node can have accepted an incarnation. They can be pushed beyond [`MAX_INCARNATION`] likewise, and
+/// half of the range above it is kept free for refutations after the restart.
 pub(super) fn believable_incarnation(incarnation: u32) -> bool {
     incarnation <= MAX_INCARNATION + MAX_INCARNATION / 2
 }
@@ -143,7 +143,7 @@ pub(super) fn encode_member(member: &MemberRecord) -> Vec<u8> {
 /// A member, unless this is none. Times after `now` are taken for `now`.
 pub(super) fn decode_member(key: &[u8], value: &[u8], now: Time) -> Option<MemberRecord> {
     let name = name(key).filter(|name| !name.is_empty())?;
-    let mut fields = Fields(value);
+    let mut fields = Cursor(value);
     let incarnation = fields.u32().filter(|it| believable_incarnation(*it))?;
     let status = status(fields.u8()?)?;
     let status_ltime = fields.u64().filter(|it| believable_ltime(*it))?;
@@ -217,7 +217,7 @@ pub(super) fn encode_event(event: &SeenEvent) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 /// The Lamport time, place and part an event's key names.
 pub(super) fn decode_event_key(key: &[u8]) -> Option<(u64, u32, u16)> {
-    let mut fields = Fields(key);
+    let mut fields = Cursor(key);
     let kind = fields.u8()?;
     let named = (fields.u64()?, fields.u32()?, fields.u16()?);
     (kind == EVENT && believable_ltime(named.0) && fields.0.is_empty()).then_some(named)
@@ -225,7 +225,7 @@ pub(super) fn decode_event_key(key: &[u8]) -> Option<(u64, u32, u16)> {
 
 /// An event from its parts put together.
 pub(super) fn decode_event(ltime: u64, place: u32, whole: &[u8]) -> Option<SeenEvent> {
-    let mut fields = Fields(whole);
+    let mut fields = Cursor(whole);
     let len = fields.u16()?;
     let name = std::str::from_utf8(fields.bytes(len.into())?).ok()?.into();
     Some(SeenEvent {
@@ -238,15 +238,15 @@ pub(super) fn decode_event(ltime: u64, place: u32, whole: &[u8]) -> Option<SeenE
 
 /// The query a key names.
 pub(super) fn decode_query_key(key: &[u8]) -> Option<QueryKey> {
-    let mut fields = Fields(key);
+    let mut fields = Cursor(key);
     let kind = fields.u8()?;
     let query = (fields.u64()?, fields.u32()?);
     (kind == QUERY && believable_ltime(query.0) && fields.0.is_empty()).then_some(query)
 }
 
 /// The value of tree `clocks`.
-pub(super) fn encode_ledger(ledger: &Ledger) -> Vec<u8> {
-    let marks = &ledger.marks;
+pub(super) fn encode_checkpoint(checkpoint: &Checkpoint) -> Vec<u8> {
+    let marks = &checkpoint.marks;
     let mut out = marks.incarnation.to_be_bytes().to_vec();
     let numbers = [
         marks.member,
@@ -254,21 +254,21 @@ pub(super) fn encode_ledger(ledger: &Ledger) -> Vec<u8> {
         marks.query,
         marks.event_floor,
         marks.query_floor,
-        ledger.written,
-        ledger.members.count,
-        ledger.members.bytes,
-        ledger.members.checks,
-        ledger.seen.count,
-        ledger.seen.bytes,
-        ledger.seen.checks,
+        checkpoint.written,
+        checkpoint.members.count,
+        checkpoint.members.bytes,
+        checkpoint.members.checks,
+        checkpoint.seen.count,
+        checkpoint.seen.bytes,
+        checkpoint.seen.checks,
     ];
     numbers.iter().for_each(|number| out.extend(number.to_be_bytes()));
     out
 }
 
-/// The ledger, unless it is none or holds times that nobody can have accepted.
-pub(super) fn decode_ledger(value: &[u8]) -> Option<Ledger> {
-    let mut fields = Fields(value);
+/// The checkpoint, unless it is none or holds times that nobody can have accepted.
+pub(super) fn decode_checkpoint(value: &[u8]) -> Option<Checkpoint> {
+    let mut fields = Cursor(value);
     let incarnation = fields.u32().filter(|it| believable_incarnation(*it))?;
     let mut clock = || fields.u64().filter(|it| believable_ltime(*it));
     let marks = Marks {
@@ -287,7 +287,7 @@ pub(super) fn decode_ledger(value: &[u8]) -> Option<Ledger> {
             checks: fields.u64()?,
         })
     };
-    Some(Ledger {
+    Some(Checkpoint {
         marks,
         written,
         members: sum()?,
@@ -378,8 +378,8 @@ mod tests {
     }
 
     #[test]
-    fn a_ledger_with_times_nobody_accepts_is_none() {
-        let ledger = Ledger {
+    fn a_checkpoint_with_times_nobody_accepts_is_none() {
+        let checkpoint = Checkpoint {
             marks: Marks {
                 incarnation: 1,
                 member: 2,
@@ -400,15 +400,15 @@ mod tests {
                 checks: 13,
             },
         };
-        let value = encode_ledger(&ledger);
-        assert_eq!(decode_ledger(&value), Some(ledger));
+        let value = encode_checkpoint(&checkpoint);
+        assert_eq!(decode_checkpoint(&value), Some(checkpoint));
         for len in 0..value.len() {
-            assert_eq!(decode_ledger(&value[..len]), None, "{len} bytes");
+            assert_eq!(decode_checkpoint(&value[..len]), None, "{len} bytes");
         }
         for place in [0, 4, 12, 20, 28, 36] {
             let mut value = value.clone();
             value[place] = 0xff;
-            assert_eq!(decode_ledger(&value), None, "at {place}");
+            assert_eq!(decode_checkpoint(&value), None, "at {place}");
         }
     }
 

@@ -1,15 +1,14 @@
-//! The directory of a snapshot: who has it, and which store in it counts.
+//! The directory of a snapshot: which process has locked it, and which store in it is current.
 //!
 //! ```text
 //! PATH/lock         locked while a process has the snapshot
 //! PATH/owner        that process and its node
-//! PATH/current      the name of the store that counts
+//! PATH/current      the name of the current store
 //! PATH/gen-000001/  a store
 //! ```
 //!
 //! A store is never replaced in place: the next generation is written beside it and synced, then `current` is
-//! made to name it, in one rename. Whatever else lies there then is of no use and goes, at once or at the next
-//! start.
+//! made to name it, in one rename. Other generations are removed, at once or at the next start.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
@@ -56,10 +55,14 @@ impl Home {
             _ => Err(error),
         });
         let file = file.map_err(OpenError::io("open", &lock))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(in_use(path)),
-            Err(TryLockError::Error(source)) => return Err(OpenError::io("lock", lock)(source)),
+        let until = Instant::now() + ENDING;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(LINGER_STEP),
+                Err(TryLockError::WouldBlock) => return Err(in_use(path)),
+                Err(TryLockError::Error(source)) => return Err(OpenError::io("lock", lock)(source)),
+            }
         }
         // Only a help for whoever finds it locked, so it may be missing where nothing can be written.
         let _ = fs::write(path.join(OWNER), owner);
@@ -74,7 +77,7 @@ impl Home {
         &self.path
     }
 
-    /// The stores, the one that counts first, then the others from the newest on.
+    /// The stores, the current one first, then the others from the newest on.
     pub fn generations(&self) -> io::Result<Vec<u32>> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.path)? {
@@ -86,7 +89,7 @@ impl Home {
         Ok(found)
     }
 
-    /// The store that counts, if that can be read.
+    /// The current store, if its name can be read.
     pub fn current(&self) -> Option<u32> {
         let text = fs::read_to_string(self.path.join(CURRENT)).ok()?;
         generation_of(text.strip_suffix('\n')?)
@@ -103,7 +106,7 @@ impl Home {
         Ok(highest.saturating_add(1))
     }
 
-    /// Makes this store the one that counts. It must be on the disk.
+    /// Makes this store the current one. It must be on the disk.
     pub fn switch_to(&self, generation: u32) -> io::Result<()> {
         let current = self.path.join(CURRENT);
         replace(&current, Access::Usual, |file| {
@@ -212,6 +215,11 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// How long a lock is waited for. The agent that is started again may meet the one before while that one ends,
+/// or a handler that was being started when it was killed: such a child has all that its parent held, until
+/// it becomes the program that it is to run.
+const ENDING: Duration = Duration::from_secs(2);
 
 const LINGER: Duration = Duration::from_secs(5);
 const LINGER_STEP: Duration = Duration::from_millis(10);

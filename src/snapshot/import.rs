@@ -1,8 +1,8 @@
 //! Moves a text snapshot of Serf in: the store is written beside it, then the two change places.
 //!
-//! `PATH.importing` becomes the snapshot when the text has gone to `PATH.serf-imported`. Whatever instant a
-//! crash picks, the next start either finds the text where it was and begins over, or finds it gone and
-//! the new directory complete, and puts that in place.
+//! First the text is renamed to `PATH.serf-imported`, then `PATH.importing`, which is complete by then, to
+//! `PATH`. After a crash the next start either finds the text in its place and begins again, or finds it moved
+//! and does the second rename.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 
 use super::error::OpenError;
 use super::home::{self, Home};
+use super::pending::Batch;
 use super::serf_text::{self, Reading, Unreadable};
-use super::start::write_memory;
 use super::store::Trouble;
-use super::{Loaded, Settings};
+use super::worker;
+use super::{Loaded, SnapshotConfig};
 use fyrd_core::time::Time;
 
 const KEPT: &str = "serf-imported";
@@ -44,12 +45,12 @@ pub(super) fn finish(path: &Path) -> Result<(), OpenError> {
 }
 
 /// Imports the text at the path.
-pub(super) fn import(settings: &Settings, now: Time, loaded: &mut Loaded) -> Result<(), OpenError> {
-    let path = &settings.path;
+pub(super) fn import(config: &SnapshotConfig, now: Time, loaded: &mut Loaded) -> Result<(), OpenError> {
+    let path = &config.path;
     // Who has left is forgotten when the store is opened, or not, as everywhere.
     let reading = Reading {
-        node: Some(&settings.node),
-        rejoin_after_leave: !settings.forget_left_members,
+        node: Some(&config.node),
+        rejoin_after_leave: !config.forget_left_members,
         now,
     };
     let imported = serf_text::read(path, reading).map_err(|error| match error {
@@ -64,9 +65,11 @@ pub(super) fn import(settings: &Settings, now: Time, loaded: &mut Loaded) -> Res
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         result => result.map_err(OpenError::io("mkdir", &beside))?,
     }
-    let home = Home::lock(&beside, &settings.node)?;
+    let home = Home::lock(&beside, &config.node)?;
     home.clear_except(None);
-    write_memory(&home, &settings.node, &imported.memory, imported.left).map_err(
+    let mut batch = Batch::of(&imported.memory);
+    batch.left = imported.left;
+    let (_, store) = worker::build(&home, &config.node, |store| store.apply(&batch, worker::now())).map_err(
         |trouble| match trouble {
             Trouble::Io(error) => OpenError::io("write", &beside)(error),
             other => OpenError::Damaged {
@@ -75,6 +78,7 @@ pub(super) fn import(settings: &Settings, now: Time, loaded: &mut Loaded) -> Res
             },
         },
     )?;
+    store.close();
     // Windows renames no directory with an open file in it.
     drop(home);
     let kept = kept_name(path);

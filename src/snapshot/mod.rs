@@ -1,11 +1,10 @@
-//! The snapshot: what a node knows, kept in a sled store so that its next life goes on from there
-//! (docs/design.md#the-snapshot).
+//! The snapshot: what a node must know after a restart, in a sled store (docs/design.md#the-snapshot).
 //!
 //! [`open`] locks and reads the store before any socket opens, and gives the [`Memory`] to start from and
-//! the [`Recorder`] that goes on writing. The recorder belongs to the driver and never blocks: records gather
-//! in it, coalesced, and a thread of its own writes them in batches, each of them whole or not at all. What
-//! [`Recorder::durable`] covers is on the disk; trouble with the disk ends the recording for a while, never
-//! the membership.
+//! the [`Recorder`] that goes on writing. The recorder belongs to the driver and never blocks: it gathers
+//! records, a later one in place of an earlier one about the same, and a thread writes them in batches, each
+//! in one transaction. What [`Recorder::durable`] covers is on the disk. Trouble with the disk interrupts the
+//! recording, never the membership.
 
 mod codec;
 mod error;
@@ -27,19 +26,19 @@ use fyrd_core::time::Time;
 pub use error::OpenError;
 pub use recorder::{Recorder, State, Status, Watch};
 
-/// The newest schema of the store that this program knows, and the one it writes.
+/// The schema of the store that this program knows.
 pub const SCHEMA: u32 = 1;
 
 /// Which snapshot, and whose.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct SnapshotConfig {
     /// Where it is: a directory, made if need be; its parent must exist. A text snapshot of Serf at this
     /// path is imported.
     pub path: PathBuf,
     /// The name of the node.
     pub node: String,
-    /// Whether a graceful leave forgets the other members (unless `rejoin_after_leave`). As in Serf, the life
-    /// after the leave decides that, so a later start with `-rejoin` still finds them.
+    /// Whether a graceful leave forgets the other members (unless `rejoin_after_leave`). As in Serf, that is
+    /// decided at the start after the leave, so one with `-rejoin` still finds them.
     pub forget_left_members: bool,
 }
 
@@ -48,7 +47,7 @@ pub struct Settings {
 pub struct Loaded {
     /// What the node goes on from. Without this node itself; `since` is never in the future.
     pub memory: Memory,
-    /// Whether the last life ended with a graceful leave.
+    /// Whether the last run ended with a graceful leave.
     pub left: bool,
     /// Where Serf's text snapshot has been put that was imported just now.
     pub imported: Option<PathBuf>,
@@ -63,7 +62,7 @@ pub struct Loaded {
 pub struct Contents {
     /// What a node would go on from, members that a leave would forget included.
     pub memory: Memory,
-    /// Whether the last life ended with a graceful leave.
+    /// Whether the last run ended with a graceful leave.
     pub left: bool,
     /// The node that wrote it.
     pub node: String,
@@ -86,8 +85,8 @@ pub struct Contents {
 /// # Errors
 /// When the path cannot work, another process has the snapshot open, or a later version wrote it. A store that
 /// is damaged is no error: it is set aside, see [`Loaded::set_aside`].
-pub fn open(settings: Settings, now: Time) -> Result<(Loaded, Recorder), OpenError> {
-    start::open(settings, now)
+pub fn open(config: SnapshotConfig, now: Time) -> Result<(Loaded, Recorder), OpenError> {
+    start::open(config, now)
 }
 
 /// Looks at a snapshot without changing what it says. It is locked meanwhile.

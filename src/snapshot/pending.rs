@@ -1,4 +1,4 @@
-//! Records that wait to be written, one for each thing there is to say.
+//! Records that wait to be written: a later one replaces an earlier one about the same member or time.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem;

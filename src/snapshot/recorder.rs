@@ -15,12 +15,12 @@ use super::worker::{Message, Parcel, Progress};
 use fyrd_core::bounds::{SNAPSHOT_PENDING, SNAPSHOT_STALL};
 use fyrd_core::node::memory::{Marks, Record};
 
-/// Whether what the node tells is kept.
+/// Whether the node's records are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It is.
+    /// They are.
     Recording,
-    /// It is not, and the disk is tried again from time to time.
+    /// They are not; the disk is tried again from time to time.
     Degraded {
         /// Since when.
         since: SystemTime,
@@ -79,7 +79,7 @@ impl Watch {
     }
 }
 
-/// Takes what the node tells, and has it written. No method blocks.
+/// Takes the node's records, and has them written. No method blocks.
 ///
 /// The order is: [`note`](Recorder::note) the records, [`mark`](Recorder::mark) the clocks, then
 /// [`push`](Recorder::push). What one push hands over is written whole or not at all, with the marks of that
@@ -106,7 +106,7 @@ pub struct Recorder {
     refused: bool,
     /// Somebody waits for what gathers.
     hurried: bool,
-    /// What [`progress`](Recorder::progress) came back for last.
+    /// What [`progress`](Recorder::progress) returned for last.
     told: News,
 }
 
@@ -159,7 +159,7 @@ impl Recorder {
         self.pending.note(record);
         if self.pending.len() > SNAPSHOT_PENDING {
             self.pending.take();
-            // The next room is the time to begin anew.
+            // As soon as the thread takes something again, the store begins anew.
             (self.overflowed, self.refused) = (true, true);
         }
     }
@@ -188,7 +188,7 @@ impl Recorder {
             self.hurried = false;
             return;
         }
-        // One waits at a time, for what comes after it is better coalesced here.
+        // Only one parcel waits in the channel, so that what comes after it is coalesced here.
         if self.progress.borrow().taken < self.number {
             self.refused = true;
             return;

@@ -42,7 +42,7 @@ pub struct Imported {
     /// What the node goes on from. Members are in the order in which they were heard of, newest first; of
     /// them only name and address are known, and `since` is `now`, less a nanosecond for each place.
     pub memory: Memory,
-    /// Whether the node's last life ended with a graceful leave.
+    /// Whether the node's last run ended with a graceful leave.
     pub left: bool,
     /// How many lines were of a known kind, comments aside. Without any it is hardly a snapshot.
     pub known_lines: usize,
@@ -279,8 +279,8 @@ pub fn write(memory: &Memory, left: bool) -> Exported {
     Exported { text, left_out }
 }
 
-/// The time up to which Serf shall drop what comes. A clock can stand ahead of what was seen, reserved for a
-/// crash, and what was missed lies between them.
+/// The time up to which Serf shall drop what comes: that of the last event or query handled. The clock can be
+/// ahead of it, after a push/pull whose events have not come, and those in between were missed.
 fn last_seen(seen: Option<u64>, clock: u64, floor: u64) -> u64 {
     let below = |time: u64| time.saturating_sub(1);
     seen.unwrap_or(below(clock)).max(below(floor))

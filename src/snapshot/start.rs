@@ -16,9 +16,9 @@ use super::pending::Batch;
 use super::recorder::Recorder;
 use super::store::{Found, Store, Trouble, guarded};
 use super::worker::{self, Progress, Start, Worker};
-use super::{Contents, Loaded, SCHEMA, Settings, import};
+use super::{Contents, Loaded, SCHEMA, SnapshotConfig, import};
 use fyrd_core::bounds::SNAPSHOT_READ;
-use fyrd_core::node::memory::{Marks, Memory, Record};
+use fyrd_core::node::memory::{Marks, Record};
 use fyrd_core::time::Time;
 use fyrd_keys::replace;
 
@@ -26,21 +26,21 @@ use fyrd_keys::replace;
 const CHANNEL: usize = 4;
 
 /// See [`super::open`].
-pub(super) fn open(settings: Settings, now: Time) -> Result<(Loaded, Recorder), OpenError> {
+pub(super) fn open(config: SnapshotConfig, now: Time) -> Result<(Loaded, Recorder), OpenError> {
     let mut loaded = Loaded::default();
-    let path = &settings.path;
+    let path = &config.path;
     import::finish(path)?;
     match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => make_home(path)?,
         Err(error) => return Err(OpenError::io("open", path)(error)),
-        Ok(metadata) if metadata.is_file() => import::import(&settings, now, &mut loaded)?,
+        Ok(metadata) if metadata.is_file() => import::import(&config, now, &mut loaded)?,
         Ok(_) => {}
     }
-    let home = Home::lock(path, &settings.node)?;
+    let home = Home::lock(path, &config.node)?;
     let mut pick = pick(&home, now, &mut loaded)?;
     let store = pick.store.take();
     let found = pick.found;
-    if !found.node.is_empty() && found.node != settings.node {
+    if !found.node.is_empty() && found.node != config.node {
         loaded.warnings.push(format!(
             "the snapshot {} was written by node '{}'; its members and clocks are taken over",
             path.display(),
@@ -61,16 +61,16 @@ pub(super) fn open(settings: Settings, now: Time) -> Result<(Loaded, Recorder), 
         None => Batch::of(&loaded.memory),
     };
     first.marks = loaded.memory.marks;
-    if loaded.left && settings.forget_left_members {
+    if loaded.left && config.forget_left_members {
         let forgotten = loaded.memory.members.drain(..);
         let names = forgotten.map(|member| Arc::clone(&member.facts.name));
         names.for_each(|name| first.note(Record::ForgetMember(name)));
     }
-    let store = begin_life(&home, &settings, store, &first);
+    let store = begin_life(&home, &config, store, &first);
     if let (Err(trouble), false) = (&store, pick.was_there) {
         return Err(cannot_begin(trouble, home.path()));
     }
-    Ok((loaded, spawn(settings, home, store, first.marks)?))
+    Ok((loaded, spawn(config, home, store, first.marks)?))
 }
 
 /// Makes the directory.
@@ -80,21 +80,21 @@ fn make_home(path: &Path) -> Result<(), OpenError> {
     replace::sync_directory(parent).map_err(OpenError::io("sync", parent))
 }
 
-/// Writes down that a life begins: nobody has left, and what the last leave forgets is gone.
+/// Records that this node runs again, so has not left, and forgets the members that a leave made it forget.
 fn begin_life(
     home: &Home,
-    settings: &Settings,
+    config: &SnapshotConfig,
     store: Option<(u32, Store)>,
     first: &Batch,
 ) -> Result<(u32, Store), Trouble> {
     let Some((generation, mut store)) = store else {
         let (generation, store) =
-            worker::build(home, &settings.node, |store| store.apply(first, worker::now()))?;
+            worker::build(home, &config.node, |store| store.apply(first, worker::now()))?;
         home.clear_except(Some(generation));
         return Ok((generation, store));
     };
     let begun = store
-        .begin(&settings.node)
+        .begin(&config.node)
         .and_then(|()| store.apply(first, worker::now()))
         .and_then(|()| store.flush());
     match begun {
@@ -124,7 +124,7 @@ fn copy_of(error: &std::io::Error) -> std::io::Error {
 }
 
 fn spawn(
-    settings: Settings,
+    config: SnapshotConfig,
     home: Home,
     store: Result<(u32, Store), Trouble>,
     marks: Marks,
@@ -136,10 +136,10 @@ fn spawn(
     }
     let (progress, view) = watch::channel(begun);
     let hurry = Arc::new(AtomicBool::new(false));
-    let path = settings.path;
+    let path = config.path;
     let start = Start {
         home,
-        node: settings.node,
+        node: config.node,
         store,
         inbox,
         hurry: Arc::clone(&hurry),
@@ -162,8 +162,8 @@ struct Pick {
     was_there: bool,
 }
 
-/// Takes the store that counts, or else the newest that is whole, or else what can be saved. Stores that are
-/// damaged are set aside, what is left of unfinished ones is removed.
+/// Picks the current store, or else the newest intact one, or else what can be read of a damaged one. Damaged
+/// stores are set aside, unfinished ones are removed.
 fn pick(home: &Home, now: Time, loaded: &mut Loaded) -> Result<Pick, OpenError> {
     let generations = home.generations().map_err(OpenError::io("read", home.path()))?;
     let current = home.current();
@@ -174,11 +174,7 @@ fn pick(home: &Home, now: Time, loaded: &mut Loaded) -> Result<Pick, OpenError> 
         let directory = home.directory(generation);
         match read_store(&directory, now) {
             Ok((store, found)) if found.intact => {
-                if found.schema == SCHEMA {
-                    pick.store = Some((generation, store));
-                } else {
-                    store.close();
-                }
+                pick.store = Some((generation, store));
                 pick.found = found;
                 break;
             }
@@ -191,7 +187,7 @@ fn pick(home: &Home, now: Time, loaded: &mut Loaded) -> Result<Pick, OpenError> 
             // Nothing was ever written into it: its beginning was interrupted.
             Err(Trouble::Empty) if Some(generation) != current => home.remove(generation),
             Err(Trouble::Io(error)) if is_refusal(&error) => {
-                // A disk that takes nothing is no reason to forget, nor to stay away.
+                // The disk cannot be written, but perhaps read: then the node starts with what it says.
                 let copied = read_copy(&directory, now).filter(|_| takes_nothing(&error));
                 pick.found = copied.ok_or_else(|| OpenError::io("open", directory)(error))?;
                 return Ok(pick);
@@ -360,19 +356,10 @@ fn contents(found: Found, bytes: u64) -> Contents {
         memory: found.memory,
         left: found.left,
         node: found.node,
-        schema: found.schema,
+        schema: SCHEMA,
         written: std::time::SystemTime::UNIX_EPOCH.checked_add(written),
         bytes,
         unreadable: found.unreadable,
         intact: found.intact,
     }
-}
-
-/// A memory to begin a store with, as an import makes it.
-pub(super) fn write_memory(home: &Home, node: &str, memory: &Memory, left: bool) -> Result<(), Trouble> {
-    let mut batch = Batch::of(memory);
-    batch.left = left;
-    let (_, store) = worker::build(home, node, |store| store.apply(&batch, worker::now()))?;
-    store.close();
-    Ok(())
 }

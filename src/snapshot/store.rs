@@ -1,10 +1,10 @@
 //! One generation of the store: four sled trees in a directory.
 //!
-//! A batch is one transaction over all trees, with the ledger of `clocks` as its last word, so what a crash
-//! leaves is the state after some batch, never a mixture. Reading checks that against the ledger.
+//! A batch is one transaction over all trees, so a crash leaves the state after some batch, never a mixture.
+//! The checkpoint in `clocks` is part of it, and reading checks the trees against it.
 //!
-//! sled's own flush leaves the file's size and the disk's cache to the system on Linux, so the file is synced
-//! here as well. sled panics at some damages; all calls run behind [`guarded`].
+//! On Linux, sled's own flush syncs neither the size of the file nor the disk's cache, so the file is synced
+//! here as well. sled panics at some kinds of damage, so all calls run behind [`guarded`].
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -18,12 +18,12 @@ use std::{io, mem, thread};
 use sled::transaction::{ConflictableTransactionError, TransactionError, TransactionalTree};
 use sled::{IVec, Transactional, Tree};
 
-use super::codec::{self, Ledger, Sum};
+use super::codec::{self, Checkpoint, Sum};
 use super::error::os_text;
 use super::pending::Batch;
 use super::{SCHEMA, home};
 use fyrd_core::bounds::{MAX_LTIME, MAX_MEMBERS, NAME_MAX, SNAPSHOT_CACHE, SNAPSHOT_ENTRIES_MAX};
-use fyrd_core::node::memory::{Marks, Memory};
+use fyrd_core::node::memory::Memory;
 use fyrd_core::time::Time;
 use fyrd_keys::replace::sync_directory;
 
@@ -85,7 +85,6 @@ pub(super) struct Found {
     pub memory: Memory,
     pub left: bool,
     pub node: String,
-    pub schema: u32,
     /// When it was written last, in nanoseconds from the Unix epoch.
     pub written: u64,
     /// Entries that could not be read.
@@ -103,7 +102,7 @@ pub(super) struct Store {
     #[cfg_attr(not(target_os = "linux"), expect(dead_code))]
     file: Option<File>,
     dir: PathBuf,
-    ledger: Ledger,
+    checkpoint: Checkpoint,
 }
 
 #[derive(Debug)]
@@ -118,10 +117,10 @@ struct Trees {
 /// A change of one tree: a key, and its value unless it goes.
 type Change = (Vec<u8>, Option<Vec<u8>>);
 
-const LEDGER: &[u8] = b"now";
+const CHECKPOINT: &[u8] = b"now";
 
 impl Store {
-    /// Opens the store in this directory, or makes one. Its ledger is empty until it is [`read`](Store::read).
+    /// Opens the store in this directory, or makes one. Its checkpoint is empty until it is [`read`](Store::read).
     pub fn open(dir: &Path) -> Result<Store, Trouble> {
         guarded(|| {
             let db = open_db(dir)?;
@@ -141,7 +140,7 @@ impl Store {
                 trees,
                 file,
                 dir: dir.to_owned(),
-                ledger: Ledger::default(),
+                checkpoint: Checkpoint::default(),
             })
         })
     }
@@ -160,28 +159,28 @@ impl Store {
         guarded(|| {
             let members = member_changes(batch);
             let seen = self.seen_changes(batch)?;
-            let before = self.ledger;
+            let before = self.checkpoint;
             let after = Cell::new(before);
             let trees = &self.trees;
             (&trees.members, &trees.seen, &trees.clocks, &trees.meta)
                 .transaction(|(member_tree, seen_tree, clocks, meta)| {
-                    let mut ledger = Ledger {
+                    let mut checkpoint = Checkpoint {
                         marks: batch.marks,
                         written: now.as_nanos(),
                         ..before
                     };
-                    change(member_tree, &members, &mut ledger.members)?;
-                    change(seen_tree, &seen, &mut ledger.seen)?;
+                    change(member_tree, &members, &mut checkpoint.members)?;
+                    change(seen_tree, &seen, &mut checkpoint.seen)?;
                     meta.insert(b"left", &[u8::from(batch.left)])?;
-                    clocks.insert(LEDGER, codec::encode_ledger(&ledger))?;
-                    after.set(ledger);
+                    clocks.insert(CHECKPOINT, codec::encode_checkpoint(&checkpoint))?;
+                    after.set(checkpoint);
                     Ok(())
                 })
                 .map_err(|error| match error {
                     TransactionError::Abort(never) => never,
                     TransactionError::Storage(error) => error.into(),
                 })?;
-            self.ledger = after.get();
+            self.checkpoint = after.get();
             Ok(())
         })
     }
@@ -239,7 +238,7 @@ impl Store {
         Ok(sync_directory(&self.dir)?)
     }
 
-    /// Copies all entries and the ledger into a store that has just begun.
+    /// Copies all entries and the checkpoint into a store that has just begun.
     pub fn copy_into(&self, other: &mut Store) -> Result<(), Trouble> {
         guarded(|| {
             let pairs = [
@@ -254,7 +253,7 @@ impl Store {
                     to.insert(key, value)?;
                 }
             }
-            other.ledger = self.ledger;
+            other.checkpoint = self.checkpoint;
             Ok(())
         })
     }
@@ -262,31 +261,26 @@ impl Store {
     /// Reads everything. Times after `now` are taken for `now`.
     pub fn read(&mut self, now: Time) -> Result<Found, Trouble> {
         guarded(|| {
-            let mut found = Found {
-                schema: self.schema()?,
-                ..Found::default()
-            };
-            if found.schema > SCHEMA {
-                return Err(Trouble::Newer(found.schema));
-            }
-            let ledger = self.read_ledger(found.schema)?;
+            self.check_schema()?;
+            let mut found = Found::default();
+            let checkpoint = self.trees.clocks.get(CHECKPOINT)?;
+            let checkpoint = checkpoint.and_then(|value| codec::decode_checkpoint(&value));
             let mut reading = Reading {
                 found: &mut found,
                 now,
             };
             let members = reading.members(&self.trees.members);
             let seen = reading.seen(&self.trees.seen);
-            let whole = ledger.is_some_and(|ledger| members == ledger.members && seen == ledger.seen);
-            // Before schema 1 there was no ledger to hold the trees against.
-            found.intact = whole || (found.schema == 0 && found.unreadable == 0);
-            self.ledger = Ledger {
+            found.intact =
+                checkpoint.is_some_and(|checkpoint| members == checkpoint.members && seen == checkpoint.seen);
+            self.checkpoint = Checkpoint {
                 members,
                 seen,
-                ..ledger.unwrap_or_default()
+                ..checkpoint.unwrap_or_default()
             };
-            found.written = self.ledger.written;
-            found.memory.marks = self.ledger.marks;
-            found.unreadable += usize::from(ledger.is_none());
+            found.written = self.checkpoint.written;
+            found.memory.marks = self.checkpoint.marks;
+            found.unreadable += usize::from(checkpoint.is_none());
             raise(&mut found.memory);
             if !found.intact {
                 // Some of what was handled is not known any more; handling it again would be worse than
@@ -302,9 +296,8 @@ impl Store {
         })
     }
 
-    fn schema(&self) -> Result<u32, Trouble> {
+    fn check_schema(&self) -> Result<(), Trouble> {
         let value = self.trees.meta.get("schema")?;
-        let number = value.and_then(|value| codec::Fields(&value).u32());
         let Trees {
             members,
             clocks,
@@ -312,46 +305,28 @@ impl Store {
             ..
         } = &self.trees;
         let is_empty = || members.is_empty() && clocks.is_empty() && seen.is_empty();
-        match number {
-            Some(schema) => Ok(schema),
+        match value.and_then(|value| codec::Cursor(&value).u32()) {
+            Some(SCHEMA) => Ok(()),
+            Some(schema) if schema > SCHEMA => Err(Trouble::Newer(schema)),
             None if is_empty() => Err(Trouble::Empty),
-            None => Err(Trouble::Damaged("it does not say its schema".into())),
+            _ => Err(Trouble::Damaged("it does not say its schema".into())),
         }
-    }
-
-    /// Schema 0 kept the clocks apart, and had no ledger.
-    fn read_ledger(&self, schema: u32) -> Result<Option<Ledger>, Trouble> {
-        let clocks = &self.trees.clocks;
-        if schema > 0 {
-            let value = clocks.get(LEDGER)?;
-            return Ok(value.and_then(|value| codec::decode_ledger(&value)));
-        }
-        let clock = |key: &str| -> Result<u64, Trouble> {
-            let value = clocks.get(key)?;
-            let number = value.and_then(|value| codec::Fields(&value).u64());
-            Ok(number.filter(|it| codec::believable_ltime(*it)).unwrap_or(0))
-        };
-        let marks = Marks {
-            incarnation: u32::try_from(clock("incarnation")?).unwrap_or(0),
-            member: clock("member")?,
-            event: clock("event")?,
-            query: clock("query")?,
-            ..Marks::default()
-        };
-        Ok(Some(Ledger {
-            marks,
-            ..Ledger::default()
-        }))
     }
 
     /// Bytes of what it holds.
     pub fn live_bytes(&self) -> u64 {
-        self.ledger.members.bytes.saturating_add(self.ledger.seen.bytes)
+        self.checkpoint
+            .members
+            .bytes
+            .saturating_add(self.checkpoint.seen.bytes)
     }
 
     /// How many entries it holds.
     pub fn entries(&self) -> u64 {
-        self.ledger.members.count.saturating_add(self.ledger.seen.count)
+        self.checkpoint
+            .members
+            .count
+            .saturating_add(self.checkpoint.seen.count)
     }
 
     /// Bytes it takes on the disk.

@@ -1,9 +1,9 @@
-//! The thread that writes.
+//! The thread that writes the snapshot.
 //!
 //! It takes batches out of a short channel, applies each in one transaction, and flushes: at once when it had
-//! been idle or somebody waits, else [`SNAPSHOT_FLUSH`] after the flush before. When the disk fails it lets
-//! go of the store, which sled has given up by then, and tries from time to time whether a new one can be
-//! begun; then it asks the driver for everything. The last store that was whole stays until its successor is.
+//! been idle or somebody waits, else [`SNAPSHOT_FLUSH`] after the flush before. When the disk fails it closes
+//! the store, which sled has given up by then, and tries from time to time to begin a new one, for which it
+//! asks the driver for all records. The last intact store is kept until the new one is.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use fyrd_core::node::memory::Marks;
 use fyrd_core::time::Time;
 use fyrd_keys::replace::sync_directory;
 
-/// What the driver's end says.
+/// What the recorder sends to the thread.
 #[derive(Debug)]
 pub(super) enum Message {
     /// Write this.
@@ -41,13 +41,13 @@ pub(super) struct Parcel {
     pub number: u64,
     /// The beginning it belongs to.
     pub beginning: u64,
-    /// Whether it is all that the node knows, to replace whatever the store holds.
+    /// Whether it holds all records, to replace those in the store.
     pub whole: bool,
     /// Whether somebody waits for it.
     pub hurry: bool,
 }
 
-/// What the driver's end sees.
+/// What the thread shows to the recorder.
 #[derive(Clone, Debug)]
 pub(super) struct Progress {
     /// What is certainly on the disk.
@@ -56,7 +56,7 @@ pub(super) struct Progress {
     pub taken: u64,
     /// The last parcel that is on the disk, or has been thrown away.
     pub settled: u64,
-    /// Counts the times that everything was asked for; 1 is the start.
+    /// Counts the times that all records were asked for; 1 is the start.
     pub beginning: u64,
     /// Parcels up to this beginning are thrown away.
     pub lost: u64,
@@ -117,7 +117,7 @@ enum Disk {
     Failed {
         next: Instant,
         pause: Duration,
-        /// Everything has been asked for, and is not there yet.
+        /// All records have been asked for, and have not come yet.
         asked: bool,
     },
 }
@@ -230,7 +230,7 @@ impl Worker {
         }
     }
 
-    /// Takes a message; whether somebody waits for it.
+    /// Takes a message; says whether somebody waits for it.
     fn take(&mut self, message: Message) -> bool {
         let Message::Batch(parcel) = message else {
             return false;
@@ -255,7 +255,7 @@ impl Worker {
         parcel.hurry
     }
 
-    /// Flushes what was applied, and says so.
+    /// Flushes what was applied, and shows that it is on the disk.
     fn flush(&mut self) {
         let Disk::Works(store) = &mut self.disk else {
             return;
@@ -274,7 +274,7 @@ impl Worker {
         }
     }
 
-    /// Says that a parcel is on the disk.
+    /// Shows that a parcel is on the disk.
     fn settle(&mut self, number: u64, marks: Marks) {
         let (bytes, records) = self.size();
         self.progress.send_modify(|progress| {
@@ -339,7 +339,7 @@ impl Worker {
         self.measure();
     }
 
-    /// Lets go of a store that does not work.
+    /// Closes a store that does not work.
     fn fail(&mut self, trouble: &dyn Display) {
         let pause = match &self.disk {
             Disk::Works(_) => SNAPSHOT_RETRY.0,
@@ -363,7 +363,7 @@ impl Worker {
         self.progress.send_modify(|progress| progress.fail(reason));
     }
 
-    /// Tries the disk when it is time, and asks for everything if it works.
+    /// Tries the disk when it is time, and asks for all records if it works.
     fn retry(&mut self) {
         let Disk::Failed { next, asked, .. } = &mut self.disk else {
             return;
@@ -382,7 +382,7 @@ impl Worker {
         }
     }
 
-    /// sled's log does not shrink by itself, so what lives in it is copied into a new one at times.
+    /// Copies the entries into a new store when the log has grown, because sled's log does not shrink.
     fn rewrite_if_large(&mut self) {
         let Disk::Works(store) = &mut self.disk else {
             return;

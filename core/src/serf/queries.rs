@@ -427,14 +427,14 @@ impl Serf {
         if message.len() - 1 > limit {
             return Err(format!("relayed response exceeds limit of {limit} bytes"));
         }
-        let helpers: Vec<SocketAddr> = self
+        let able: Vec<SocketAddr> = self
             .members
             .values()
             .filter(|entry| entry.status == MemberStatus::Alive && entry.facts.pmax() >= PMAX_RELAY)
             .filter(|entry| !self.is_me(&entry.facts.name))
             .map(|entry| entry.facts.socket())
             .collect();
-        let chosen: Vec<SocketAddr> = helpers.sample(&mut self.rng, wanted).copied().collect();
+        let chosen: Vec<SocketAddr> = able.sample(&mut self.rng, wanted).copied().collect();
         Ok(chosen.into_iter().map(|to| send(to, message.clone())).collect())
     }
 

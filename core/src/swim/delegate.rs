@@ -1,4 +1,4 @@
-//! What swim asks of, and tells, the layer above, as memberlist does with its delegates; and how it sends.
+//! What swim asks of the layer above it, tells it and sends through it, as memberlist does with its delegates.
 //! Serf implements it; swim knows no more of Serf.
 
 use std::net::SocketAddr;

@@ -1,4 +1,5 @@
-//! Comparing whole states over a stream: push/pull and joining (docs/protocol.md#a13-merging-a-pushpull).
+//! Push/pull, the anti-entropy of whole states over a stream, and joining, which is a push/pull with
+//! addresses of which no member is known (docs/protocol.md#a13-merging-a-pushpull).
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -19,17 +20,17 @@ use crate::wire::message::{Alive, PushNodeState, PushPull, RefusedNodes, StreamM
 /// What an exchange under way is for.
 #[derive(Debug)]
 pub(super) enum Exchange {
-    /// The fallback probe.
+    /// The ping of a probe over a stream.
     StreamPing {
         /// The probe's sequence number.
         seq_no: u32,
     },
-    /// The regular comparison with a random node.
+    /// The regular push/pull with a random member.
     PushPull {
         /// Whom with.
         peer: Arc<Facts>,
     },
-    /// A message of the delegate, which is not answered.
+    /// A message of the delegate, which has no answer.
     UserMessage {
         /// Whom for.
         to: SocketAddr,
@@ -54,7 +55,7 @@ pub(super) struct Join {
 }
 
 impl Swim {
-    /// Exchanges states with every target, several at a time; ends with [`Delegate::join_ended`].
+    /// Starts a push/pull with every target, several at a time; ends with [`Delegate::join_ended`].
     pub fn join(
         &mut self,
         now: Time,
@@ -225,7 +226,7 @@ impl Swim {
         encoded(|out| message.encode(out))
     }
 
-    /// Takes over a peer's state, all of it or, when versions do not fit, nothing.
+    /// Merges a peer's state: all of it, or nothing if versions do not fit.
     fn merge(
         &mut self,
         now: Time,
@@ -254,7 +255,7 @@ impl Swim {
         Ok(())
     }
 
-    /// Says which member is missing here. It comes with every push/pull, so it is said ever less often.
+    /// Logs which member cannot be listed here. Every push/pull repeats it, so it is logged ever less often.
     fn note_refused_nodes(&mut self, nodes: &RefusedNodes<'_>) {
         let Some((name, reason)) = &nodes.first else {
             return;
@@ -282,7 +283,7 @@ impl Swim {
                 self.handle_alive(now, &alive, delegate);
             }
             3 => self.dead(now, node.name, node.incarnation, node.name, delegate),
-            // A death is never taken on a peer's word alone: the node gets its chance to refute.
+            // Suspect, or dead: never taken over as dead, so that the node has time to refute.
             _ => self.suspect(now, node.name, node.incarnation, &me),
         }
     }

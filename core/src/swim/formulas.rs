@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Bounds of a suspicion: how long a suspected node has to refute, at least and at most.
+/// How long a suspect has to refute, at least and at most (docs/protocol.md#a16-suspicion).
 ///
 /// `n` counts every listed node, dead ones not yet purged included. The logarithm is cut to three
 /// decimals, as peers do, so that all nodes agree on the timeout.
@@ -19,8 +19,8 @@ pub fn suspicion_bounds(
     (min, min.saturating_mul(max_mult))
 }
 
-/// How many independent confirmations shorten a suspicion to its minimum (Lifeguard's k); 0 when
-/// the cluster is too small to expect any.
+/// How many independent confirmations shorten a suspicion to its minimum (Lifeguard's k); 0 in a cluster
+/// too small to have that many others.
 pub fn expected_confirmations(mult: u32, n: usize) -> u32 {
     let k = mult.saturating_sub(2);
     if n < k as usize + 2 { 0 } else { k }
@@ -37,13 +37,14 @@ pub fn suspicion_timeout(confirmations: u32, k: u32, min: Duration, max: Duratio
     millis.max(min)
 }
 
-/// How often a broadcast is sent before it is retired.
+/// How often each node sends a broadcast (docs/protocol.md#a20-broadcast-queue).
 pub fn retransmit_limit(mult: u32, n: usize) -> u32 {
     let digits = (n as f64 + 1.0).log10().ceil() as u32;
     mult.saturating_mul(digits)
 }
 
-/// The interval between push/pulls, stretched above 32 nodes so that their total load stays flat.
+/// The interval between push/pulls. Each costs more the more nodes there are, so above 32 nodes they come less
+/// often (docs/protocol.md#a21-pushpull-timer).
 pub fn push_pull_interval(base: Duration, n: usize) -> Duration {
     if n <= 32 {
         return base;

@@ -1,4 +1,5 @@
-//! Spreading news: the gossip round, the choice of random nodes, the start of all loops.
+//! Dissemination: the gossip round (docs/protocol.md#a19-gossip), the choice of random members, the start
+//! of all loops.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,15 +20,15 @@ use crate::time::Time;
 /// A packet with less room than this counts as full: hardly any message is shorter.
 const FULL_PACKET_ROOM: usize = 64;
 
-/// By how much gossip rounds follow each other faster while all their packets are full.
+/// While all packets of a round are full, the next follows after this fraction of the gossip interval.
 const HURRY: u32 = 4;
 
-/// Every how many packets the delegate comes first.
+/// In one packet of so many, the delegate's broadcasts come first.
 const DELEGATE_FIRST_EVERY: u32 = 4;
 
 impl Swim {
-    /// Every loop starts at a random point of its interval, so that nodes started together do not
-    /// act together.
+    /// Starts every loop at a random point of its interval, so that nodes that start together do not
+    /// probe and gossip in step.
     pub(super) fn start_timers(&mut self, now: Time) {
         let profile = &self.config.profile;
         let loops = [
@@ -48,7 +49,7 @@ impl Swim {
     }
 
     pub(super) fn tick_gossip(&mut self, now: Time, delegate: &mut impl Delegate) {
-        // A round without news is the common one.
+        // In a cluster at rest there is nothing to send.
         if self.queue.is_empty() && delegate.is_quiet() {
             let interval = self.config.profile.gossip_interval;
             self.timers.set(now + interval, Timer::Gossip);
@@ -64,8 +65,8 @@ impl Swim {
             };
             hears && id != me
         });
-        // The dead hear what a living node is told, and it counts as sent once: a few sends spent on
-        // those who most likely hear nothing may be all that a message has.
+        // Dead targets get a copy of what goes to a living one, and that does not count as a send: a
+        // message has few sends, and a dead node most likely hears none of them.
         let (living, dead): (Vec<_>, Vec<_>) =
             (targets.into_iter()).partition(|target| !self.is_gone(&target.name));
         let (told, overhear) = if living.is_empty() {
@@ -73,8 +74,8 @@ impl Swim {
         } else {
             (living, dead)
         };
-        // Packets are filled only once somebody is there to hear them: whatever is put into one
-        // counts as sent, and the news of a node that is still alone must wait for its first peer.
+        // A packet is filled only for a target that exists: what is put into it counts as sent, and the
+        // alive message of a node that is still alone must wait for its first peer.
         let mut full = !told.is_empty();
         let mut first = Vec::new();
         for target in told {
@@ -128,10 +129,10 @@ impl Swim {
         }
     }
 
-    /// Up to `count` different nodes of which `fits` holds, each such set equally likely.
+    /// Up to `count` different members for which `fits` holds, each such set equally likely.
     ///
-    /// In the common case most nodes fit and a few random draws find them whatever the size of the
-    /// cluster; when draws keep failing, the list is searched, so that nobody is missed.
+    /// Most members usually fit, so a few random draws find enough of them at a cost that does not depend
+    /// on the size of the cluster. When the draws fail, the whole list is searched.
     pub(super) fn pick_members(
         &mut self,
         count: usize,

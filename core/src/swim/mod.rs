@@ -1,8 +1,8 @@
 //! Who is alive: members, probes, suspicion, the gossip queue, push/pull.
 //!
 //! This is SWIM with Lifeguard's extensions, wire compatible with memberlist. [`Swim`] holds the
-//! state; its transitions stand in files of their own: [`mod@self`] receives, `state` says what a
-//! claim about a node does, `probe` looks for failures, `gossip` spreads news, `exchange` compares
+//! state; its transitions stand in files of their own: [`mod@self`] receives, `state` says what alive,
+//! suspect and dead messages do, `probe` detects failures, `gossip` disseminates, `exchange` merges
 //! whole states. Everything that swim wants sent, and everything that it has to tell, goes through
 //! [`delegate::Delegate`].
 
@@ -75,7 +75,7 @@ pub struct SwimConfig {
 enum Timer {
     /// Probe the next node.
     Probe,
-    /// The direct ping of this sequence number has had its time; ask helpers.
+    /// The direct ping of this sequence number has had its time; ping indirectly.
     ProbeTimeout(u32),
     /// The whole probe of this sequence number has had its time.
     ProbeDeadline(u32),
@@ -216,7 +216,7 @@ impl Swim {
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Probe => self.tick_probe(now, delegate),
-                Timer::ProbeTimeout(seq_no) => self.ask_helpers(now, seq_no, delegate),
+                Timer::ProbeTimeout(seq_no) => self.ping_indirectly(now, seq_no, delegate),
                 Timer::ProbeDeadline(seq_no) => self.end_probe(now, seq_no, delegate),
                 Timer::Relay(seq_no) => self.end_relay(seq_no, delegate),
                 Timer::Suspicion(id) => self.end_suspicion(now, id, delegate),

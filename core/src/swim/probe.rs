@@ -1,10 +1,11 @@
 //! Failure detection: the probe cycle of SWIM with Lifeguard's nacks and local health
 //! (docs/protocol.md#a15-probe-cycle).
 //!
-//! One node is probed at a time. It is pinged directly; when it does not answer in time, helpers
-//! ping it for us and a stream is tried; when nothing has answered at the end, it is suspected.
-//! Helpers that stay silent, instead of saying that they got no answer either, suggest that the
-//! fault is ours, and make us slower to judge.
+//! One node is probed at a time: first by a direct ping, then, when no ack comes within the probe
+//! timeout, by indirect pings through a few other members and by a ping over a stream. A target that
+//! has answered none of them by the end of the probe interval becomes suspect. A member that was asked
+//! for an indirect ping owes an ack or a nack; each missing one suggests that the fault is ours, and
+//! raises the local health score, which stretches the next probe interval.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,20 +40,20 @@ pub(super) struct Probe {
     target: NodeId,
     facts: Arc<Facts>,
     sent: Time,
-    /// When the answer is too late for the direct ping, and helpers are asked.
-    helpers_at: Time,
-    helpers_asked: bool,
-    /// When the probe has failed.
+    /// When the direct ping has failed, and indirect pings are sent.
+    indirect_at: Time,
+    indirect_sent: bool,
+    /// The end of the probe: without an ack until then the target becomes suspect.
     ends_at: Time,
     expected_nacks: u32,
     nacks: u32,
     stream_answered: bool,
 }
 
-/// A ping sent on behalf of a peer.
+/// An indirect ping that a peer has asked for.
 #[derive(Debug)]
 pub(super) struct Relay {
-    /// Where the peer wants its answer.
+    /// Where the peer wants its ack or nack.
     reply_to: SocketAddr,
     /// The peer's own sequence number.
     seq_no: u32,
@@ -86,16 +87,16 @@ impl Swim {
             .profile
             .probe_interval
             .saturating_mul(self.awareness + 1);
-        let helpers_at = now + self.config.profile.probe_timeout;
-        self.timers.set(helpers_at, Timer::ProbeTimeout(seq_no));
+        let indirect_at = now + self.config.profile.probe_timeout;
+        self.timers.set(indirect_at, Timer::ProbeTimeout(seq_no));
         self.timers.set(now + interval, Timer::ProbeDeadline(seq_no));
         self.probe = Some(Probe {
             seq_no,
             target,
             facts: Arc::clone(&facts),
             sent: now,
-            helpers_at,
-            helpers_asked: false,
+            indirect_at,
+            indirect_sent: false,
             ends_at: now + interval,
             expected_nacks: 0,
             nacks: 0,
@@ -108,7 +109,7 @@ impl Swim {
             self.send_with_gossip(facts.socket(), delegate, |out| ping.encode(out));
             return;
         }
-        // A suspected node hears of it in the same packet, so that it can refute at once.
+        // A suspect hears of the suspicion in the same packet, so that it can refute at once.
         let mut packet = PacketBuilder::new(self.config.profile.udp_buffer_size, self.config.overhead);
         packet.push_base(|out| ping.encode(out));
         packet.push_base(|out| {
@@ -150,24 +151,24 @@ impl Swim {
     }
 
     /// The direct ping was in vain: ask others, and try a stream.
-    pub(super) fn ask_helpers(&mut self, now: Time, seq_no: u32, delegate: &mut impl Delegate) {
+    pub(super) fn ping_indirectly(&mut self, now: Time, seq_no: u32, delegate: &mut impl Delegate) {
         let Some(probe) = self
             .probe
             .as_mut()
-            .filter(|probe| probe.seq_no == seq_no && !probe.helpers_asked)
+            .filter(|probe| probe.seq_no == seq_no && !probe.indirect_sent)
         else {
             return;
         };
-        probe.helpers_asked = true;
+        probe.indirect_sent = true;
         let (facts, ends_at, target) = (Arc::clone(&probe.facts), probe.ends_at, probe.target);
         let me = self.me;
-        let helpers = self.pick_members(self.config.profile.indirect_checks, |id, record| {
+        let peers = self.pick_members(self.config.profile.indirect_checks, |id, record| {
             id != target && id != me && record.state == State::Alive
         });
         let source = self.config.facts.clone();
         let mut expected_nacks = 0;
-        for helper in helpers {
-            let nack = helper.pmax() >= PMAX_NACK && self.config.profile.refinements.nacks;
+        for peer in peers {
+            let nack = peer.pmax() >= PMAX_NACK && self.config.profile.refinements.nacks;
             expected_nacks += u32::from(nack);
             let ping = IndirectPing {
                 seq_no,
@@ -179,7 +180,7 @@ impl Swim {
                 source_port: source.port,
                 source_node: &source.name,
             };
-            self.send_with_gossip(helper.socket(), delegate, |out| ping.encode(out));
+            self.send_with_gossip(peer.socket(), delegate, |out| ping.encode(out));
         }
         if let Some(probe) = self.probe.as_mut() {
             probe.expected_nacks = expected_nacks;
@@ -201,12 +202,13 @@ impl Swim {
     pub fn handle_send_failed(&mut self, now: Time, to: SocketAddr, delegate: &mut impl Delegate) {
         if let Some(probe) = self.probe.as_ref().filter(|probe| probe.facts.socket() == to) {
             let seq_no = probe.seq_no;
-            self.ask_helpers(now, seq_no, delegate);
+            self.ping_indirectly(now, seq_no, delegate);
         }
     }
 
-    /// This process did not run for `pause`: it was stopped, or its machine slept. Silence in that
-    /// time was ours, so the probe under way proves nothing, and whoever is suspected gets the time back.
+    /// This process did not run for `pause`: it was stopped, or its machine slept. Acks and refutations
+    /// of that time were missed, so the probe under way proves nothing, and each suspicion is extended by
+    /// the pause.
     pub(super) fn resume(&mut self, now: Time, pause: Duration) {
         warn!(target: "memberlist", "Nothing ran for {pause:?}; giving up the probe under way");
         self.change_awareness(1);
@@ -248,7 +250,7 @@ impl Swim {
         let Some(probe) = self.probe.take_if(|probe| probe.seq_no == ack.seq_no) else {
             return;
         };
-        if now < probe.helpers_at && !probe.helpers_asked {
+        if now < probe.indirect_at && !probe.indirect_sent {
             delegate.ping_answered(now, &probe.facts, now.since(probe.sent), ack.payload);
         }
         self.change_awareness(-1);
@@ -365,8 +367,8 @@ impl Swim {
         );
         self.timers
             .set(now + self.config.profile.probe_timeout, Timer::Relay(seq_no));
-        // Only a known member is pinged for others, at the address we know: this node does not send
-        // packets to whatever address a stranger names. For anyone else the nack says it all.
+        // Only a known member is pinged for others, at the address known here: otherwise anybody could
+        // make this node send packets to any address. For others the nack is the whole answer.
         let known = self
             .members
             .by_name(ping.node)

@@ -11,7 +11,7 @@ pub struct Profile {
     pub name: String,
     /// Deadline of one stream exchange.
     pub tcp_timeout: Duration,
-    /// How many helpers are asked for an indirect ping.
+    /// How many members are asked for an indirect ping.
     pub indirect_checks: usize,
     /// Multiplier of the retransmit limit.
     pub retransmit_mult: u32,
@@ -41,7 +41,7 @@ pub struct Profile {
     pub disable_tcp_pings: bool,
     /// Which refinements of failure detection are on. All are; no profile file can change that.
     pub refinements: Refinements,
-    /// The layer above.
+    /// Serf's share.
     pub serf: SerfProfile,
 }
 
@@ -51,15 +51,15 @@ pub struct Profile {
 /// suspicion off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refinements {
-    /// Whether helpers are asked to say that they got no answer either (Lifeguard, local health probe).
+    /// Whether indirect pings ask for a nack (Lifeguard, local health probe).
     pub nacks: bool,
-    /// Whether the ping of a suspected node tells it of the suspicion (Lifeguard, buddy system).
+    /// Whether the ping of a suspect tells it of the suspicion (Lifeguard, buddy system).
     pub buddy: bool,
-    /// Whether a node that stood still takes the probe under way for void and gives those it suspects the
-    /// time back. Neither Lifeguard nor Serf does.
+    /// Whether a process that did not run for a while gives up the probe under way, and extends suspicions
+    /// by that time. Neither Lifeguard nor Serf does.
     pub notices_pauses: bool,
-    /// Whether a node that hears nothing from anybody keeps its verdicts to itself for a while: it may be the
-    /// one that is cut off. Neither Lifeguard nor Serf does.
+    /// Whether a node that hears nothing from anybody declares nobody dead for a while: it may be the one that
+    /// is cut off. Neither Lifeguard nor Serf does.
     pub minds_silence: bool,
 }
 

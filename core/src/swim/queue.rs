@@ -2,7 +2,6 @@
 //! (docs/protocol.md#a20-broadcast-queue).
 //!
 //! What was sent least often goes first; among equals the longest that still fits, then the newest.
-//! Messages are encoded once and stay bytes.
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
@@ -21,12 +20,12 @@ const KEEP_SLOTS: usize = 64;
 pub enum Subject {
     /// A node's state, by its name.
     Node(Arc<str>),
-    /// A refutation of ours. It has a key of its own, as with memberlist, so that it is not replaced
-    /// by what others say about us.
+    /// A refutation of ours. It has a key of its own, as with memberlist: otherwise a suspicion about us that
+    /// is gossiped on would replace it.
     Refutation,
 }
 
-/// Tells that a broadcast has been sent as often as it shall be, or was replaced.
+/// Names a broadcast to whoever waits until it has been sent as often as the limit says, or was replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Token(pub u64);
 
@@ -68,8 +67,8 @@ struct Item {
 
 /// Messages waiting to be gossiped.
 ///
-/// A message stays in its slot while its place in the order changes, so sending it moves a few words,
-/// and neither its bytes nor its subject's entry in the index.
+/// A message stays in its slot while its place in the order changes, so that sending it moves neither its
+/// bytes nor the entry of its subject in the index.
 #[derive(Debug, Default)]
 pub struct GossipQueue {
     slots: Vec<Option<Item>>,
@@ -137,7 +136,7 @@ impl GossipQueue {
         self.release();
     }
 
-    /// Gives back the room of a storm that is over.
+    /// Gives memory back once a long queue is empty.
     fn release(&mut self) {
         if self.order.is_empty() && self.slots.capacity() > KEEP_SLOTS {
             self.slots = Vec::new();
@@ -165,12 +164,12 @@ impl GossipQueue {
         std::mem::take(&mut self.finished)
     }
 
-    /// Adds to `packet` what fits, in order, and gives the places and slots of what was added.
+    /// Adds to `packet` what fits, in order, and returns the places and slots of what was added.
     fn pack(&self, packet: &mut PacketBuilder) -> Vec<(Place, u32)> {
         let mut packed = Vec::new();
         let mut from = Place::fitting(0, packet.remaining());
-        // Each new range begins after a message that was too long, so there is at most one for each
-        // message packed and one for each number of transmissions, of which the limit allows few.
+        // Each new range begins after a message that was too long. There is at most one for each message
+        // packed, and one for each number of transmissions, which the limit keeps small.
         'ranges: loop {
             for (&place, &slot) in self.order.range(from..) {
                 let Some(item) = &self.slots[slot as usize] else {

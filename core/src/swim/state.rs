@@ -1,4 +1,5 @@
-//! What a claim about a node does (docs/protocol.md#a17-state-machine), and refutation.
+//! What alive, suspect and dead messages do (docs/protocol.md#a17-state-machine), and how this node refutes
+//! them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +35,8 @@ impl Swim {
         }
     }
 
-    /// A claim is only taken when it is whole: one listed node whose versions do not fit would make
-    /// every later push/pull of this node fail.
+    /// Checks an alive message. One listed node whose versions do not fit would make every later push/pull
+    /// of this node fail, so an incomplete message is refused.
     fn read_claim<'a>(&mut self, alive: &Alive<'a>) -> Option<Claim<'a>> {
         let addr = RawAddr::from_bytes(alive.addr);
         let vsn: Option<[u8; 6]> = alive.vsn.try_into().ok();
@@ -64,7 +65,7 @@ impl Swim {
 
     fn alive_new(&mut self, now: Time, claim: &Claim<'_>, delegate: &mut impl Delegate) {
         let incarnation = claim.incarnation;
-        // Incarnation 0 is what a record is created with, so it never brings a node to life.
+        // With memberlist a new record has incarnation 0, and only a higher one brings a node to life.
         if incarnation == 0 || !may_claim(0, incarnation) || self.members.len() >= MAX_MEMBERS {
             self.refused += 1;
             return;
@@ -92,7 +93,7 @@ impl Swim {
         let Some(record) = self.members.get(id) else {
             return;
         };
-        // Old news from where the node is known to be, the commonest claim of all, costs no more than this.
+        // Most alive messages repeat what is known; they end here, before anything is copied.
         if id != self.me && claim.incarnation <= record.incarnation && claim.is_from(&record.facts) {
             return;
         }
@@ -148,8 +149,8 @@ impl Swim {
         }
     }
 
-    /// A name may come back at another address once its former owner has left, or, if configured,
-    /// has been dead for long enough.
+    /// Whether another address may take over the name: once its owner has left, or, if the profile says
+    /// so, has been dead for long enough.
     fn may_reclaim(&self, now: Time, record: &Record) -> bool {
         let reclaim = self.config.profile.dead_node_reclaim_time;
         match record.state {
@@ -179,7 +180,8 @@ impl Swim {
         }
         if let Some(suspicion) = self.suspicions.get_mut(&id) {
             if suspicion.confirm(from) {
-                // It may have run out just now. An end in the past would look as if nothing had run since then.
+                // The new deadline may have passed already. A timer in the past would look like a pause of
+                // this process.
                 let deadline = suspicion.deadline().max(now);
                 self.timers.set(deadline, Timer::Suspicion(id));
                 self.broadcast_suspect(node, incarnation, from);
@@ -247,8 +249,8 @@ impl Swim {
         self.dead(now, &name, incarnation, &me, delegate);
     }
 
-    /// Something was heard. If that was the first for long, silence was ours: whoever is suspected gets the
-    /// time back, for a refutation could not come through, and may be on its way.
+    /// A message came in. After a long silence each suspicion is extended by the time of the silence, in
+    /// which no refutation could come through.
     pub(super) fn hear(&mut self, now: Time) {
         let silence = now.since(self.heard);
         self.heard = now;
@@ -263,15 +265,15 @@ impl Swim {
         }
     }
 
-    /// Whether nothing is heard although there should be somebody: then it may be this node that is cut off,
-    /// and silence says nothing about the others.
+    /// Whether nothing is heard although another member should be alive. Then it may be this node that is cut
+    /// off, and missing acks say nothing about the others.
     fn is_deaf(&self, now: Time) -> bool {
         let me = &self.config.facts.name;
         let somebody = |record: &Record| record.state == State::Alive && record.facts.name != *me;
         self.is_long(now.since(self.heard)) && self.members.iter().any(somebody)
     }
 
-    /// A node hears an answer to its own probes once an interval, and about one ping of others.
+    /// In each probe interval a node hears one ack of its own probe, and one ping of others on average.
     fn is_long(&self, silence: Duration) -> bool {
         let profile = &self.config.profile;
         profile.refinements.minds_silence && silence > 2 * profile.probe_interval
@@ -305,8 +307,8 @@ impl Swim {
         }
         self.suspicions.remove(&id);
         if state.is_gone() {
-            // Nothing new, but evidence of a later death keeps an older alive message from bringing
-            // the node back.
+            // The node is gone already, but the incarnation of this death keeps an older alive message
+            // from bringing it back.
             if let Some(record) = self.members.get_mut(id) {
                 record.incarnation = incarnation;
             }
@@ -355,8 +357,8 @@ impl Swim {
         delegate.member_gone(now, &facts);
     }
 
-    /// Contradicts a false claim about ourselves with a higher incarnation. That somebody thought us
-    /// dead is also a sign that we may be slow (Lifeguard).
+    /// Refutes a suspect or dead message about this node by a higher incarnation. That somebody missed our
+    /// acks also raises the local health score (Lifeguard).
     fn refute(&mut self, accused: u32) {
         let Some(record) = self.members.get_mut(self.me) else {
             return;
@@ -413,18 +415,18 @@ impl Swim {
     }
 }
 
-/// Whether an alive message may raise a node to this incarnation. At the end of the range nothing could
-/// be refuted any more, so one forged message there would take a node's name away for good.
+/// Whether an alive message may raise a node to this incarnation. At the end of the range nothing can be
+/// refuted, so one forged message there would take a node's name away for good.
 fn may_claim(current: u32, claimed: u32) -> bool {
     claimed < u32::MAX && claimed <= current.max(MAX_INCARNATION).saturating_add(MAX_INCARNATION_STEP)
 }
 
-/// Whether a node may be accused at this incarnation: only where it can still refute.
+/// Whether a suspect or dead message may carry this incarnation: only if the node can still refute it.
 fn may_accuse(current: u32, claimed: u32) -> bool {
     claimed <= current.max(MAX_INCARNATION)
 }
 
-/// What an alive message claims, checked, and still borrowed: most claims are old news and end here.
+/// A checked alive message, still borrowed, because most repeat what is known.
 struct Claim<'a> {
     incarnation: u32,
     name: &'a str,

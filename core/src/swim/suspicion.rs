@@ -1,7 +1,8 @@
 //! Suspicions with confirmations (Lifeguard, section "LHA Suspicion"; docs/protocol.md#a16-suspicion).
 //!
-//! A suspicion starts out patient. Each independent peer that confirms it makes it shorter, so a
-//! node that many cannot reach is declared failed soon, and one that only we cannot reach is not.
+//! A suspicion starts with its longest timeout, and each peer that confirms it independently makes it
+//! shorter. So a node that many cannot reach is declared dead soon, and one that this node alone cannot
+//! reach has much time to refute.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ pub struct Suspicion {
     max: Duration,
     /// How many confirmations bring the timeout to its minimum.
     k: u32,
-    /// For how long silence has held it up.
+    /// By how much silence has extended it so far.
     held: Duration,
     /// Who has suspected, the initiator first; never more than k + 1.
     accusers: Vec<Box<str>>,
@@ -40,21 +41,21 @@ impl Suspicion {
         self.started + suspicion_timeout(self.confirmations(), self.k, self.min, self.max)
     }
 
-    /// Moves the deadline by a time until `now` in which nobody could have been heard. One that began after
-    /// that time, with what had waited to be heard, has lost nothing.
+    /// Extends it by a time that ended `now`, and in which this process could hear nobody. A suspicion that
+    /// began within that time is extended only by the part since then.
     pub fn postpone(&mut self, now: Time, by: Duration) {
         self.started = (self.started + by).min(now);
     }
 
-    /// As [`Suspicion::postpone`], for a time in which nobody was heard: that may be the fault of the others as
-    /// well, so in all it is held up for no longer than its longest timeout.
+    /// As [`Suspicion::postpone`], for a time in which nobody was heard. That may be the fault of the others, so
+    /// silence extends it by no more than its longest timeout in all.
     pub fn hold_up(&mut self, now: Time, by: Duration) {
         let by = by.min(self.patience());
         self.held += by;
         self.postpone(now, by);
     }
 
-    /// For how much longer silence may hold it up.
+    /// By how much silence may still extend it.
     pub fn patience(&self) -> Duration {
         self.max.saturating_sub(self.held)
     }
@@ -64,12 +65,12 @@ impl Suspicion {
         self.accusers.len() as u32 - 1
     }
 
-    /// How many confirmations make it end as soon as it may.
+    /// How many confirmations bring it to its shortest timeout.
     pub fn hoped_for(&self) -> u32 {
         self.k
     }
 
-    /// Takes note of another accuser; says whether that was news worth passing on.
+    /// Counts a confirmation; says whether it was a new one, which is to be gossiped on.
     pub fn confirm(&mut self, from: &str) -> bool {
         if self.confirmations() >= self.k || self.accusers.iter().any(|known| **known == *from) {
             return false;

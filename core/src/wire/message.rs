@@ -20,7 +20,7 @@ pub struct Ping<'a> {
     pub source_node: &'a str,
 }
 
-/// "Please ping `target` for me", sent to helpers when a direct ping went unanswered.
+/// Asks a member to ping `target`, whose ack of a direct ping has not come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IndirectPing<'a> {
     /// The asker's sequence number, echoed in the ack or nack.
@@ -50,7 +50,7 @@ pub struct Ack<'a> {
     pub payload: &'a [u8],
 }
 
-/// A helper's word that its own ping of the target went unanswered (Lifeguard).
+/// The answer to an indirect ping whose target sent no ack in time (Lifeguard).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Nack {
     /// The sequence number of the indirect ping.

@@ -14,8 +14,8 @@ pub struct WithinBounds {
     filled: Lasting<(HostId, &'static str)>,
 }
 
-/// What is only held while something is under way. In a calm network each of these is empty at some
-/// glance, unless entries are left behind.
+/// What is only held while something is under way. In a calm network each of these is empty now and then,
+/// unless entries are left behind.
 const PASSING: [&str; 12] = [
     "waits for broadcasts",
     "joins under way",
@@ -44,7 +44,7 @@ fn bound(table: &str, sight: &Sight<'_>) -> usize {
     match table {
         // What goes out is drained before anybody can look.
         "effects" | "wishes to swim" => 0,
-        // One for each node there is; a refutation counts beside the news of its node.
+        // One for each node there is, and a refutation beside it.
         "swim members" | "suspicions" | "members" | "coordinates" => names,
         "swim broadcasts" => names + 1,
         "relayed pings" => MAX_RELAYS,
@@ -84,7 +84,7 @@ impl Checker for WithinBounds {
                         sight.name(id)
                     ));
                 }
-                // Whoever is alone keeps its news for the first who comes.
+                // A node that is alone keeps its broadcasts for the first who comes.
                 let waits_for_company = is_alone && table.ends_with("broadcasts");
                 if len > 0 && PASSING.contains(&table) && !waits_for_company {
                     self.filled.note((id, table));

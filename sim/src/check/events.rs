@@ -1,4 +1,4 @@
-//! What is said: every event reaches every connected node exactly once.
+//! User events: each reaches every connected node exactly once.
 
 use std::collections::{BTreeMap, BTreeSet};
 

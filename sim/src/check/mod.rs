@@ -3,7 +3,7 @@
 //! A [`Watch`] lets time pass and shows each [`Checker`] the world at short intervals. Checkers know the
 //! protocol's promises and nothing of the plan by which a world is disturbed: what they need to know
 //! about it (who is up, since when the network is calm) they read off the world itself. That each of
-//! them bites is proven in `tests/sim_checkers.rs`, by a planted bug ([`super::fault`]).
+//! them bites is proven in `sim/tests/sim/checkers.rs`, by a planted bug ([`super::fault`]).
 
 mod bounds;
 mod clocks;
@@ -44,12 +44,12 @@ const FINDINGS_MAX: usize = 8;
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     /// Until a dead node has failed everywhere: it is probed, perhaps by nodes of the worst health, then
-    /// suspected for as long as it may be; whoever misses the news hears it in a push/pull.
+    /// suspected for as long as it may be; whoever misses the gossip learns it in a push/pull.
     pub detect: Duration,
     /// Until a living node that was taken for dead is back everywhere: false suspicions still end first,
     /// then it is dialled again by the reconnect rule.
     pub recover: Duration,
-    /// Until news has reached everybody: by gossip as a rule, by push/pulls at the latest.
+    /// Until a change has reached everybody: by gossip as a rule, by push/pulls at the latest.
     pub spread: Duration,
 }
 

@@ -187,14 +187,14 @@ pub struct Reply {
 /// What the answers of one round say together, because a node may spread its records over several.
 #[derive(Debug, Default)]
 pub struct Round {
-    instances: BTreeMap<String, Progress>,
+    instances: BTreeMap<String, Known>,
     services: BTreeMap<String, (u16, String)>,
     addresses: BTreeMap<String, Vec<SocketAddr>>,
 }
 
 /// How much is known about an instance.
 #[derive(Debug, Default, PartialEq, Eq)]
-enum Progress {
+enum Known {
     #[default]
     Named,
     Asked,
@@ -207,7 +207,7 @@ impl Round {
         let mut named = BTreeMap::new();
         for instance in reply.instances {
             let key = key(&instance);
-            add(&mut self.instances, key.clone(), Progress::Named);
+            add(&mut self.instances, key.clone(), Known::Named);
             named.insert(key, instance);
         }
         for (instance, port, host) in reply.services {
@@ -221,7 +221,7 @@ impl Round {
         }
         let (mut found, mut questions) = (Vec::new(), Vec::new());
         for (instance, progress) in &mut self.instances {
-            if *progress == Progress::Found {
+            if *progress == Known::Found {
                 continue;
             }
             let service = self.services.get(instance);
@@ -233,13 +233,13 @@ impl Round {
                     let mut addr = *addr;
                     addr.set_port(port);
                     found.push(addr);
-                    *progress = Progress::Found;
+                    *progress = Known::Found;
                 }
-            } else if *progress == Progress::Named
+            } else if *progress == Known::Named
                 && let Some(instance) = named.remove(instance)
             {
                 questions.extend(question(0, instance, QTYPE::ANY));
-                *progress = Progress::Asked;
+                *progress = Known::Asked;
             }
         }
         (found, questions)

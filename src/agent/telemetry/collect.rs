@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
-use super::Recorder;
+use super::Metrics;
 use crate::driver::{Handle, Stopped, Traffic};
 use fyrd_core::serf::measures::SerfMeasures;
 use fyrd_core::serf::{Event, Member, MemberEventKind};
@@ -27,7 +27,7 @@ const FLAP_TIME: Duration = Duration::from_secs(60);
 const FAILURES_MAX: usize = 4096;
 
 /// Fetches and counts until the node is gone; SIGUSR1 shows what there is.
-pub async fn run(recorder: Recorder, driver: Handle, mut events: mpsc::Receiver<Arc<Event>>) {
+pub async fn run(metrics: Metrics, driver: Handle, mut events: mpsc::Receiver<Arc<Event>>) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut asked = Asked::new();
@@ -35,36 +35,36 @@ pub async fn run(recorder: Recorder, driver: Handle, mut events: mpsc::Receiver<
     loop {
         tokio::select! {
             event = events.recv() => match event {
-                Some(event) => count_event(&recorder, &event, &mut failures),
+                Some(event) => count_event(&metrics, &event, &mut failures),
                 None => return,
             },
             _ = ticks.tick() => {
-                if fetch(&recorder, &driver).await.is_err() {
+                if fetch(&metrics, &driver).await.is_err() {
                     return;
                 }
-                recorder.flush();
+                metrics.flush();
             }
-            () = asked.next() => show(recorder.dump()),
+            () = asked.next() => show(metrics.dump()),
         }
     }
 }
 
-async fn fetch(recorder: &Recorder, driver: &Handle) -> Result<(), Stopped> {
+async fn fetch(metrics: &Metrics, driver: &Handle) -> Result<(), Stopped> {
     let (swim, serf, traffic) = driver.take_measures().await?;
     let health = driver.read(|node| node.stats().health_score).await?;
-    count_swim(recorder, &swim, &traffic);
-    count_serf(recorder, &serf);
-    recorder.gauge("memberlist.health.score", f64::from(health));
+    count_swim(metrics, &swim, &traffic);
+    count_serf(metrics, &serf);
+    metrics.gauge("memberlist.health.score", f64::from(health));
     let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-    recorder.gauge("runtime.num_goroutines", tasks as f64);
+    metrics.gauge("runtime.num_goroutines", tasks as f64);
     if let Some((all, resident)) = memory() {
-        recorder.gauge("runtime.sys_bytes", all);
-        recorder.gauge("runtime.alloc_bytes", resident);
+        metrics.gauge("runtime.sys_bytes", all);
+        metrics.gauge("runtime.alloc_bytes", resident);
     }
     Ok(())
 }
 
-fn count_swim(recorder: &Recorder, swim: &SwimMeasures, traffic: &Traffic) {
+fn count_swim(metrics: &Metrics, swim: &SwimMeasures, traffic: &Traffic) {
     for (name, times) in [
         ("memberlist.msg.alive", swim.alive),
         ("memberlist.msg.suspect", swim.suspect),
@@ -74,14 +74,14 @@ fn count_swim(recorder: &Recorder, swim: &SwimMeasures, traffic: &Traffic) {
         ("memberlist.tcp.accept", traffic.tcp_accepted),
         ("memberlist.tcp.connect", traffic.tcp_connected),
     ] {
-        count_times(recorder, name, times);
+        count_times(metrics, name, times);
     }
-    recorder.count("memberlist.udp.sent", &traffic.udp_sent);
-    recorder.count("memberlist.udp.received", &traffic.udp_received);
-    recorder.count("memberlist.tcp.sent", &traffic.tcp_sent);
+    metrics.count("memberlist.udp.sent", &traffic.udp_sent);
+    metrics.count("memberlist.udp.received", &traffic.udp_received);
+    metrics.count("memberlist.tcp.sent", &traffic.tcp_sent);
 }
 
-fn count_serf(recorder: &Recorder, serf: &SerfMeasures) {
+fn count_serf(metrics: &Metrics, serf: &SerfMeasures) {
     for (name, times) in [
         ("serf.queries", serf.queries),
         ("serf.query_acks", serf.acks),
@@ -91,7 +91,7 @@ fn count_serf(recorder: &Recorder, serf: &SerfMeasures) {
         ("serf.coordinate.rejected", serf.rejected_coordinates),
         ("serf.coordinate.zero-rtt", serf.zero_round_trips),
     ] {
-        count_times(recorder, name, times);
+        count_times(metrics, name, times);
     }
     for (name, tally) in [
         ("serf.msgs.sent", &serf.sent),
@@ -101,37 +101,37 @@ fn count_serf(recorder: &Recorder, serf: &SerfMeasures) {
         ("serf.queue.Query", &serf.query_queue),
         ("serf.coordinate.adjustment-ms", &serf.adjustment_ms),
     ] {
-        recorder.sample(name, tally);
+        metrics.sample(name, tally);
     }
 }
 
-fn count_times(recorder: &Recorder, name: &str, times: u64) {
+fn count_times(metrics: &Metrics, name: &str, times: u64) {
     if times > 0 {
-        recorder.count(name, &Tally::ones(times));
+        metrics.count(name, &Tally::ones(times));
     }
 }
 
 /// When members failed, to know those that flap.
 type Failures = BTreeMap<Arc<str>, Instant>;
 
-fn count_event(recorder: &Recorder, event: &Event, failures: &mut Failures) {
+fn count_event(metrics: &Metrics, event: &Event, failures: &mut Failures) {
     let once = Tally::ones(1);
     match event {
         Event::Member { kind, members } => {
             for member in members {
-                count_member(recorder, *kind, member, failures);
+                count_member(metrics, *kind, member, failures);
             }
         }
         Event::User { name, .. } => {
-            recorder.count("serf.events", &once);
-            recorder.count(&format!("serf.events.{name}"), &once);
+            metrics.count("serf.events", &once);
+            metrics.count(&format!("serf.events.{name}"), &once);
         }
         // All queries are counted where those for others are known too.
-        Event::Query { name, .. } => recorder.count(&format!("serf.queries.{name}"), &once),
+        Event::Query { name, .. } => metrics.count(&format!("serf.queries.{name}"), &once),
     }
 }
 
-fn count_member(recorder: &Recorder, kind: MemberEventKind, member: &Member, failures: &mut Failures) {
+fn count_member(metrics: &Metrics, kind: MemberEventKind, member: &Member, failures: &mut Failures) {
     let once = Tally::ones(1);
     let name = match kind {
         MemberEventKind::Join => "serf.member.join",
@@ -140,7 +140,7 @@ fn count_member(recorder: &Recorder, kind: MemberEventKind, member: &Member, fai
         MemberEventKind::Update => "serf.member.update",
         MemberEventKind::Reap => return,
     };
-    recorder.count(name, &once);
+    metrics.count(name, &once);
     if kind == MemberEventKind::Failed {
         failures.retain(|_, at| at.elapsed() < FLAP_TIME);
         if failures.len() < FAILURES_MAX {
@@ -151,7 +151,7 @@ fn count_member(recorder: &Recorder, kind: MemberEventKind, member: &Member, fai
         .then(|| failures.remove(&member.name))
         .flatten();
     if failed.is_some_and(|at| at.elapsed() < FLAP_TIME) {
-        recorder.count("serf.member.flap", &once);
+        metrics.count("serf.member.flap", &once);
     }
 }
 
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn events_are_counted_and_flapping_members_noticed() {
-        let recorder = Recorder::new(&Sinks::default());
+        let metrics = Metrics::new(&Sinks::default());
         let member = Arc::new(Member {
             name: "n1".into(),
             addr: RawAddr::V4([10, 0, 0, 1]),
@@ -234,7 +234,7 @@ mod tests {
         use MemberEventKind::{Failed, Join, Leave, Reap, Update};
         for kind in [Join, Update, Failed, Join, Join, Leave, Reap] {
             let members = vec![Arc::clone(&member)];
-            count_event(&recorder, &Event::Member { kind, members }, &mut failures);
+            count_event(&metrics, &Event::Member { kind, members }, &mut failures);
         }
         let user = Event::User {
             ltime: 1,
@@ -242,9 +242,9 @@ mod tests {
             payload: Vec::new(),
             coalesce: false,
         };
-        count_event(&recorder, &user, &mut failures);
+        count_event(&metrics, &user, &mut failures);
         let now = chrono::Local::now() + Duration::from_secs(10);
-        let dump = recorder.0.borrow().windows.dump(now);
+        let dump = metrics.0.borrow().intervals.dump(now);
         let counts: Vec<String> = dump
             .lines()
             .filter_map(|line| line.split_once("[C] 'serf-agent.serf."))

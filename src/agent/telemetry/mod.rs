@@ -1,12 +1,12 @@
 //! Metrics: counters, samples and gauges under Serf's names (docs/compatibility.md#telemetry), kept in memory for a
 //! minute and, if wanted, sent to statsd or statsite.
 //!
-//! [`Recorder`] takes them from whoever has something to tell. The core and the driver tell nothing by
+//! [`Metrics`] take them from whoever has something to tell. The core and the driver tell nothing by
 //! themselves: [`run`] fetches from them what they have counted, each second.
 
 mod collect;
+mod intervals;
 mod statsd;
-mod windows;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,8 +15,8 @@ use std::time::Instant;
 use chrono::{DateTime, Local};
 
 use fyrd_core::swim::measures::Tally;
+use intervals::Intervals;
 use statsd::Outlet;
-use windows::Windows;
 
 pub use collect::{EVENT_QUEUE, run};
 
@@ -43,22 +43,22 @@ enum Kind {
     Gauge,
 }
 
-/// Takes metrics; clones are the same recorder.
+/// Takes metrics; clones share them.
 #[derive(Clone, Debug)]
-pub struct Recorder(Rc<RefCell<Inner>>);
+pub struct Metrics(Rc<RefCell<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
-    windows: Windows,
+    intervals: Intervals,
     outlets: Vec<Outlet>,
     /// Stands in the names of gauges when they are sent to a place where those of many hosts meet.
     host: Option<String>,
 }
 
-impl Recorder {
-    /// A recorder, and the tasks that send what it takes to these sinks. Nothing is checked here: a
+impl Metrics {
+    /// Empty metrics, and the tasks that send what they take to these sinks. Nothing is checked here: a
     /// sink that is not there now may be there later.
-    pub fn new(sinks: &Sinks) -> Recorder {
+    pub fn new(sinks: &Sinks) -> Metrics {
         let mut outlets = Vec::new();
         if !sinks.statsite.is_empty() {
             outlets.push(Outlet::statsite(&sinks.statsite));
@@ -67,8 +67,8 @@ impl Recorder {
             outlets.push(Outlet::statsd(&sinks.statsd));
         }
         let host = (!outlets.is_empty()).then(|| gethostname::gethostname().to_string_lossy().into_owned());
-        Recorder(Rc::new(RefCell::new(Inner {
-            windows: Windows::new(Instant::now()),
+        Metrics(Rc::new(RefCell::new(Inner {
+            intervals: Intervals::new(Instant::now()),
             outlets,
             host,
         })))
@@ -89,9 +89,9 @@ impl Recorder {
         self.record(Kind::Gauge, name, &Tally::of(value));
     }
 
-    /// The complete windows, as text.
+    /// The complete intervals, as text.
     pub fn dump(&self) -> String {
-        self.0.borrow().windows.dump(Local::now())
+        self.0.borrow().intervals.dump(Local::now())
     }
 
     fn record(&self, kind: Kind, name: &str, tally: &Tally) {
@@ -102,7 +102,7 @@ impl Recorder {
         let host = inner.host.as_deref().filter(|_| kind == Kind::Gauge);
         let name = full_name(host, name);
         let now: DateTime<Local> = Local::now();
-        if inner.windows.record(now, kind, &name, tally) {
+        if inner.intervals.record(now, kind, &name, tally) {
             for outlet in &mut inner.outlets {
                 outlet.record(kind, &name, tally);
             }
@@ -150,12 +150,12 @@ mod tests {
 
     #[test]
     fn without_sinks_gauges_have_no_host() {
-        let recorder = Recorder::new(&Sinks::default());
-        recorder.gauge("runtime.x", 1.0);
-        recorder.count("c", &Tally::default());
-        let inner = recorder.0.borrow();
+        let metrics = Metrics::new(&Sinks::default());
+        metrics.gauge("runtime.x", 1.0);
+        metrics.count("c", &Tally::default());
+        let inner = metrics.0.borrow();
         let all = inner
-            .windows
+            .intervals
             .dump(Local::now() + std::time::Duration::from_secs(10));
         assert!(all.contains("[G] 'serf-agent.runtime.x': 1.000\n"), "{all}");
         assert!(!all.contains("serf-agent.c"), "{all}");

@@ -1,0 +1,11 @@
+//! Whole clusters in the simulator.
+
+mod campaign;
+mod checkers;
+mod hostile;
+mod membership;
+mod memory;
+mod serf;
+mod silence;
+mod soak;
+mod weaknesses;
