@@ -5,15 +5,17 @@
 //! it is empty, and calls again with [`Input::Tick`] at [`Node::next_deadline`].
 
 mod door;
+mod hold;
 mod leave;
 mod lengths;
+pub mod limits;
 
 use std::sync::Arc;
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
-use crate::bounds::{NAME_MAX, USER_EVENT_HARD_LIMIT};
+use crate::node::hold::Hold;
 use crate::node::leave::Leave;
 use crate::serf::measures::SerfMeasures;
 use crate::serf::memory::{Marks, MemberRecord, Record};
@@ -29,12 +31,10 @@ use crate::wire::WireCoordinate;
 pub use crate::serf::memory;
 pub use crate::serf::{CommandId, Effect, KeyringId};
 pub use crate::swim::delegate::{ExchangeId, StreamId};
-pub use door::{Input, NodeConfig};
+pub use door::{Input, NodeConfig, StoreNews};
 
 /// The memberlist versions this node speaks: minimum, maximum, current.
 const PROTOCOL: [u8; 3] = [1, 5, 2];
-/// The Serf versions this node understands.
-const DELEGATE: std::ops::RangeInclusive<u8> = 2..=5;
 
 /// The Serf version that brought queries.
 const QUERY_PROTOCOL: u8 = 4;
@@ -54,6 +54,7 @@ pub struct Node {
     config: NodeConfig,
     swim: Swim,
     serf: Serf,
+    hold: Hold,
     waits: Vec<Wait>,
     tokens: u64,
     leave: Option<Leave>,
@@ -110,10 +111,12 @@ impl Node {
             now,
             &mut serf,
         );
+        let hold = Hold::new(config.records, memory.marks, now);
         let mut node = Node {
             config,
             swim,
             serf,
+            hold,
             waits: Vec::new(),
             tokens: 0,
             leave: None,
@@ -142,6 +145,12 @@ impl Node {
             Input::Seeds(seeds) => serf.handle_seeds(now, seeds),
             Input::LookedUp(seeds) => serf.handle_looked_up(now, seeds),
             Input::Discovered(addrs) => serf.handle_discovered(now, &addrs),
+            Input::Store(news) => {
+                self.hold.hear(news);
+                if news == StoreNews::WantsEverything {
+                    serf.record_everything();
+                }
+            }
             Input::Command { id, command } => self.handle_command(now, id, command),
         }
         self.collect(now);
@@ -162,14 +171,36 @@ impl Node {
 
     /// What shall be done next; `None` once all is done.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.serf.poll_effect()
+        loop {
+            if let Some(effect) = self.hold.poll_free() {
+                return Some(effect);
+            }
+            let Some(effect) = self.serf.poll_effect() else {
+                return self.hold.poll_commit();
+            };
+            if let Some(effect) = self.hold.pass(effect) {
+                return Some(effect);
+            }
+        }
+    }
+
+    /// Whether all that this node has sent is stored, so that a later life can stand by it. Not so without a
+    /// store, nor after one was too slow or failed, until that has caught up.
+    pub fn vouches(&self) -> bool {
+        self.hold.vouches()
+    }
+
+    /// Whether the reply on this stream waits until what it shows is stored.
+    pub fn holds_reply(&self, stream: StreamId) -> bool {
+        self.hold.holds_reply(stream)
     }
 
     /// When [`Input::Tick`] is due.
     pub fn next_deadline(&self) -> Option<Time> {
         let waits = self.waits.iter().map(|wait| wait.deadline).min();
         let leave = self.leave.as_ref().and_then(Leave::deadline);
-        [self.swim.next_deadline(), self.serf.next_deadline(), waits, leave]
+        let (swim, serf) = (self.swim.next_deadline(), self.serf.next_deadline());
+        [swim, serf, waits, leave, self.hold.deadline()]
             .into_iter()
             .flatten()
             .min()
@@ -237,12 +268,6 @@ impl Node {
         }
     }
 
-    /// Tells all that must be remembered, not only what changes: for one who has lost what was recorded.
-    pub fn record_everything(&mut self, now: Time) {
-        self.serf.record_everything();
-        self.collect(now);
-    }
-
     /// This node's incarnation.
     pub fn incarnation(&self) -> u32 {
         self.swim.incarnation()
@@ -256,6 +281,7 @@ impl Node {
                 announce,
             } => self.serf.join(id, targets, ignore_old, announce),
             Command::Leave => self.begin_leave(now, id),
+            Command::Settle => self.hold.give_word(id),
             Command::ForceLeave { name, prune } => {
                 let token = self.token();
                 let heard = self.serf.force_leave(now, &name, prune, token);
@@ -359,6 +385,10 @@ impl Node {
                 }
             }
         }
+        if self.config.records {
+            let (marks, said) = (self.marks(), self.said());
+            self.hold.look(now, marks, said);
+        }
     }
 
     /// What is to be remembered of a member: swim knows the incarnation, the Serf layer the rest.
@@ -411,31 +441,9 @@ fn gone(member: &MemberRecord) -> Option<swim::members::Record> {
 
 /// Checks what would otherwise fail later or at somebody else.
 fn check(config: &NodeConfig) -> Result<Facts, String> {
-    if config.name.is_empty() || config.name.len() > NAME_MAX {
-        return Err(format!(
-            "Node name '{}' has {} bytes, must have 1 to {NAME_MAX}",
-            config.name,
-            config.name.len()
-        ));
-    }
-    let (low, high) = (DELEGATE.start(), DELEGATE.end());
-    if config.protocol < *low {
-        return Err(format!(
-            "Protocol version '{}' too low. Must be in range: [{low}, {high}]",
-            config.protocol
-        ));
-    }
-    if config.protocol > *high {
-        return Err(format!(
-            "Protocol version '{}' too high. Must be in range: [{low}, {high}]",
-            config.protocol
-        ));
-    }
-    if config.user_event_size_limit > USER_EVENT_HARD_LIMIT {
-        return Err(format!(
-            "user event size limit exceeds limit of {USER_EVENT_HARD_LIMIT} bytes"
-        ));
-    }
+    limits::check_name(&config.name)?;
+    limits::check_protocol(config.protocol.into())?;
+    limits::check_user_event_size(config.user_event_size_limit)?;
     let serf = &config.profile.serf;
     for (interval, name) in [
         (serf.reap_interval, "reap_interval"),
@@ -449,12 +457,13 @@ fn check(config: &NodeConfig) -> Result<Facts, String> {
     }
     let meta = tags::write(&config.tags, config.protocol)?;
     let [pmin, pmax, pcur] = PROTOCOL;
+    let (low, high) = limits::SERF_PROTOCOLS.into_inner();
     Ok(Facts {
         name: config.name.as_str().into(),
         addr: config.addr,
         port: config.port,
         meta: meta.into(),
-        vsn: [pmin, pmax, pcur, *low, *high, config.protocol],
+        vsn: [pmin, pmax, pcur, low, high, config.protocol],
     })
 }
 
@@ -475,7 +484,7 @@ mod tests {
     fn a_configuration_that_cannot_work_is_refused_at_start() {
         type Change = fn(&mut NodeConfig);
         let table: [(Change, &str); 7] = [
-            (|c| c.name.clear(), "Node name '' has 0 bytes, must have 1 to 128"),
+            (|c| c.name.clear(), "node name is empty"),
             (
                 |c| c.protocol = 1,
                 "Protocol version '1' too low. Must be in range: [2, 5]",
@@ -539,7 +548,7 @@ mod tests {
         let now = Time::from_nanos(9);
         let mut node = Node::new(config, now).expect("the configuration is right");
         while node.poll_effect().is_some() {}
-        node.record_everything(now);
+        node.handle(now, Input::Store(StoreNews::WantsEverything));
         let mut keeper = memory::Keeper::default();
         while let Some(effect) = node.poll_effect() {
             if let Effect::Record(record) = effect {

@@ -25,11 +25,14 @@ use Ours::{More, Other, Same};
 /// Configuration files and what is wrong with them.
 #[rustfmt::skip]
 const FILES: &[(&str, Ours)] = &[
-    ("", Same), ("{", Same), ("{\"a\":1", Same), ("{/", Same), ("{a", Same), ("[1,]", Same), ("{\"a\":1,}", Same),
-    ("{\"a\" 1}", Same), ("{\"a\":1 \"b\"}", Same), ("[1 2]", Same), ("[]", Same), ("\"x\"", Same), ("5", Same),
-    ("true", Same), ("nul", Same), ("nulx", Same), ("{\"a\":-}", Same), ("{\"a\":01}", Same), ("{\"a\":1.}", Same),
-    ("{\"a\":1ex}", Same), ("{\"a\":\"\\q\"}", Same), ("{\"a\":\"\\u12x4\"}", Same), ("{\"a\":\"\u{1}\"}", Same),
-    ("{\"a\":\"x\ny\"}", Same), ("{\"a\":\u{fc}}", Same), ("{\"a\":'x'}", Same),
+    ("", Same), ("{", Same), ("{\"a\":1", Same), ("{/", More), ("{a", More), ("[1,]", More), ("{\"a\":1,}", More),
+    ("{\"a\" 1}", More), ("{\"a\":1 \"b\"}", More), ("[1 2]", More), ("[]", Same), ("\"x\"", Same), ("5", Same),
+    ("true", Same), ("nul", Same), ("nulx", More), ("{\"a\":-}", More), ("{\"a\":1.}", More),
+    ("{\"a\":01}", Other(
+        "==> Error decoding 'c.json': invalid character '1' in numeric literal: invalid number at line 1 column 7\n",
+        "Serf takes the 0 for the whole number, and wants a comma")),
+    ("{\"a\":1ex}", More), ("{\"a\":\"\\q\"}", More), ("{\"a\":\"\\u12x4\"}", More), ("{\"a\":\"\u{1}\"}", More),
+    ("{\"a\":\"x\ny\"}", More), ("{\"a\":\u{fc}}", More), ("{\"a\":'x'}", More),
     (r#"{"foo":1,"Bar":2,"bind":true,"node_name":5}"#, Same),
     (r#"{"bind":[1,"a"]}"#, Same), (r#"{"bind":{"a":1}}"#, Same), (r#"{"bind":1e21}"#, Same),
     (r#"{"bind":1.5}"#, Same), (r#"{"bind":1234567890123}"#, Same), (r#"{"bind":0.00001}"#, Same),
@@ -106,10 +109,10 @@ const FLAGS: &[(&[&str], Ours)] = &[
         "==> Starting Serf agent...\n==> Failed to setup the Serf agent: Failed to decode keyring file: invalid JSON at line 1 column 1 of k\n",
         "what stands in a keyring file is never shown")),
     (&["-keyring-file=@k=[]", "-encrypt=YWJj"], Same),
-    (&["-tags-file=@t=[]"], Same), (&["-tags-file=@t={\"a\":1}"], Same), (&["-tags-file=@t=x"], Same),
-    (&["-tags-file=@t="], Same), (&["-tags-file=@t={\"a\":\"b\"}x"], Same), (&["-tags-file=/"], Same),
+    (&["-tags-file=@t=[]"], Same), (&["-tags-file=@t={\"a\":1}"], Same), (&["-tags-file=@t=x"], More),
+    (&["-tags-file=@t="], Same), (&["-tags-file=@t={\"a\":\"b\"}x"], More), (&["-tags-file=/"], Same),
     (&["-tags-file=t", "-tag=a=b"], Same), (&["-tags-file=t", "-role=b"], Same),
-    (&["-tags-file=@t=x", "-keyring-file=nofile"], Same), (&["-keyring-file=nofile", "-protocol=6"], Same),
+    (&["-tags-file=@t=x", "-keyring-file=nofile"], More), (&["-keyring-file=nofile", "-protocol=6"], Same),
     (&["-rpc-addr=foo"], Same), (&["-rpc-addr=127.0.0.1:99999"], Same), (&["-rpc-addr=10.9.9.9:1"], Same),
     (&["-rpc-addr=foo.invalid:1"], Same), (&["-rpc-addr=127.0.0.1:foo"], Same), (&["-rpc-addr=::1"], Same),
     (&["-join=127.0.0.1:1"], Same), (&["-join=127.0.0.1:1", "-join=nosuch.invalid", "-replay"], Same),

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::limits;
 use crate::addr::RawAddr;
 use crate::serf::keyring::KeyringResult;
 use crate::serf::memory::Memory;
@@ -13,7 +14,7 @@ use crate::wire::message::{Message, StreamMessage};
 /// Everything a node has to be told before it can start.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
-    /// This node's name: not empty, at most 128 bytes.
+    /// This node's name: neither empty nor longer than peers accept.
     pub name: String,
     /// The address it announces, in the form it is announced.
     pub addr: RawAddr,
@@ -23,7 +24,7 @@ pub struct NodeConfig {
     pub bind_port: u16,
     /// Its tags at start.
     pub tags: Tags,
-    /// The Serf protocol version it speaks, 2 to 5.
+    /// The Serf protocol version it speaks.
     pub protocol: u8,
     /// Timing.
     pub profile: Profile,
@@ -49,7 +50,9 @@ pub struct NodeConfig {
     pub rejoin_after_leave: bool,
     /// Whether joins by the node itself bring the user events from before them.
     pub replay: bool,
-    /// Whether to tell by [`Effect::Record`](crate::serf::Effect::Record) what must be remembered.
+    /// Whether there is a store, which is told by [`Effect::Record`](crate::serf::Effect::Record) and
+    /// [`Effect::Commit`](crate::serf::Effect::Commit) what must be remembered. What shows more than is
+    /// stored waits for it then.
     pub records: bool,
     /// The seed of all randomness.
     pub seed: u64,
@@ -65,13 +68,13 @@ impl NodeConfig {
             port: bound.port(),
             bind_port: bound.port(),
             tags: Tags::new(),
-            protocol: 5,
+            protocol: *limits::SERF_PROTOCOLS.end(),
             profile,
             seal_overhead: 0,
             label_overhead: 0,
-            user_event_size_limit: 512,
-            query_size_limit: 1024,
-            query_response_size_limit: 1024,
+            user_event_size_limit: limits::USER_EVENT_SIZE,
+            query_size_limit: limits::QUERY_SIZE,
+            query_response_size_limit: limits::QUERY_RESPONSE_SIZE,
             resolve_name_conflicts: true,
             disable_coordinates: false,
             memory: Memory::default(),
@@ -96,8 +99,9 @@ pub enum Input<'a> {
         /// Its messages.
         messages: &'a [Message<'a>],
     },
-    /// An inbound stream delivered its message. The node replies at once with [`Effect::Reply`](crate::serf::Effect::Reply),
-    /// or never: when no reply stands among the effects, the driver closes the stream.
+    /// An inbound stream delivered its message. The node replies with
+    /// [`Effect::Reply`](crate::serf::Effect::Reply) or never: when no reply stands among the effects, and none
+    /// waits ([`holds_reply`](super::Node::holds_reply)), the driver closes the stream.
     Stream {
         /// Who dialled.
         from: SocketAddr,
@@ -132,6 +136,8 @@ pub enum Input<'a> {
     LookedUp(Vec<LookedUp>),
     /// Discovery on the local network has found agents of this cluster at these addresses.
     Discovered(Vec<SocketAddr>),
+    /// The store has news.
+    Store(StoreNews),
     /// A user asks for something.
     Command {
         /// Names the command in the answer.
@@ -139,4 +145,16 @@ pub enum Input<'a> {
         /// What is asked.
         command: Command,
     },
+}
+
+/// What a store tells the node that it records for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreNews {
+    /// All commits up to this one are on the disk.
+    Stored(u64),
+    /// What was told and is not stored is lost, and nothing is recorded for now.
+    Fails,
+    /// It begins anew: everything must be told again. What was told before is not kept, where it is not
+    /// stored already.
+    WantsEverything,
 }

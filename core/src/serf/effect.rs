@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::keyring::{KeyBytes, KeyOp};
-use super::memory::Record;
+use super::memory::{Commit, Record};
 use super::types::{Answer, Event, QueryKey, QueryUpdate};
 use crate::swim::delegate::{ExchangeId, StreamId};
 
@@ -81,8 +81,10 @@ pub enum Effect {
         /// When it is tried again. `None` if it was tried as often as it may be: the node ends without leaving.
         again: Option<Duration>,
     },
-    /// Remember this over a restart. [`Node::marks`](crate::node::Node::marks) goes with the records.
+    /// Remember this over a restart, with the next commit.
     Record(Record),
+    /// Store what was recorded since the last commit.
+    Commit(Commit),
     /// The node lost its name to another and must end without leaving.
     LostName,
 }

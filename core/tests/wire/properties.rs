@@ -7,9 +7,10 @@ use fyrd_core::bounds::{
     COMPOUND_BODIES_MAX, DATAGRAM_PLAIN_MAX, PUSH_PULL_NODES_MAX, STREAM_INFLATE_RATIO_MAX,
     STREAM_MESSAGE_MAX,
 };
+use fyrd_core::msgpack::Fault::{Depth, TooMany};
 use fyrd_core::wire::{
     Ack, Alive, Dead, Fault, Filter, IndirectPing, JoinIntent, KeyRequest, KeyResponse, LeaveIntent, Message,
-    Nack, Ping, PushNodeState, PushPull, PushPullState, Query, QueryResponse, Relay, SerfMessage,
+    Nack, Ping, PushNodeState, PushPull, PushPullState, Query, QueryResponse, Relay, RingEvent, SerfMessage,
     StreamDecoder, StreamMessage, StreamPrefix, Suspect, UserEvent, UserEvents, WireCoordinate, WireMember,
     decode_datagram, decode_stream, decode_tags, encode_compound, encode_tags, finish_datagram,
     finish_stream, put_label, split_label,
@@ -184,7 +185,8 @@ fn query() -> impl Strategy<Value = Query<'static>> {
 }
 
 fn slot() -> impl Strategy<Value = Option<UserEvents<'static>>> {
-    let slot = (any::<u64>(), vec((text(), bytes()), 0..4));
+    let event = (text(), bytes()).prop_map(|(name, payload)| RingEvent { name, payload });
+    let slot = (any::<u64>(), vec(event, 0..4));
     proptest::option::of(slot.prop_map(|(ltime, events)| UserEvents { ltime, events }))
 }
 
@@ -209,7 +211,7 @@ fn push_pull_state() -> impl Strategy<Value = PushPullState<'static>> {
 }
 
 fn member() -> impl Strategy<Value = WireMember<'static>> {
-    let versions = (any::<[u8; 3]>(), any::<[u8; 3]>());
+    let versions = any::<[u8; 6]>();
     (
         name(),
         addr(),
@@ -219,14 +221,32 @@ fn member() -> impl Strategy<Value = WireMember<'static>> {
         versions,
     )
         .prop_map(
-            |(name, addr, port, tags, status, (protocol, delegate))| WireMember {
+            |(
                 name,
                 addr,
                 port,
                 tags,
                 status,
-                protocol,
-                delegate,
+                [
+                    protocol_min,
+                    protocol_max,
+                    protocol_cur,
+                    delegate_min,
+                    delegate_max,
+                    delegate_cur,
+                ],
+            )| WireMember {
+                name,
+                addr,
+                port,
+                tags,
+                status,
+                protocol_min,
+                protocol_max,
+                protocol_cur,
+                delegate_min,
+                delegate_max,
+                delegate_cur,
             },
         )
 }
@@ -458,10 +478,10 @@ fn a_header_that_promises_2_to_the_31_nodes_is_refused_before_any_comes() {
     let error = decoder.is_complete().expect_err("too many nodes");
     assert_eq!(
         error.fault,
-        Fault::TooMany {
+        Fault::Value(TooMany {
             len: 1 << 31,
             max: PUSH_PULL_NODES_MAX as u64
-        }
+        })
     );
     assert!(error.to_string().contains("Nodes"), "{error}");
 }
@@ -501,7 +521,7 @@ fn deep_msgpack_is_refused() {
             let mut scratch = Vec::new();
             if kind != 4 {
                 let error = decode_stream(&bomb, &mut scratch, STREAM_MESSAGE_MAX).expect_err("too deep");
-                assert_eq!(error.fault, Fault::Depth);
+                assert_eq!(error.fault, Fault::Value(Depth));
             }
             feed(&bomb);
         }

@@ -314,15 +314,16 @@ fn serf_json(name: &str, message: &SerfMessage<'_>, expected: &Value) -> (&'stat
         }
         SerfMessage::ConflictResponse(member) => {
             let member = member.as_ref().expect("a known member");
-            let ([p_min, p_max, p_cur], [d_min, d_max, d_cur]) = (member.protocol, member.delegate);
             let tags: Map<String, Value> = member
                 .tags
                 .iter()
                 .map(|(key, value)| (key.to_string(), json!(value)))
                 .collect();
             let body = json!({ "Name": member.name, "Addr": bytes(member.addr), "Port": member.port,
-                "Tags": tags, "Status": member.status, "ProtocolMin": p_min, "ProtocolMax": p_max,
-                "ProtocolCur": p_cur, "DelegateMin": d_min, "DelegateMax": d_max, "DelegateCur": d_cur });
+                "Tags": tags, "Status": member.status, "ProtocolMin": member.protocol_min,
+                "ProtocolMax": member.protocol_max, "ProtocolCur": member.protocol_cur,
+                "DelegateMin": member.delegate_min, "DelegateMax": member.delegate_max,
+                "DelegateCur": member.delegate_cur });
             ("conflictResponse", body)
         }
         SerfMessage::KeyRequest(request) => ("keyRequest", json!({ "Key": bytes(request.key) })),
@@ -352,7 +353,7 @@ fn serf_state_json(state: &wire::PushPullState<'_>) -> Value {
             let events: Vec<Value> = slot
                 .events
                 .iter()
-                .map(|(name, payload)| json!({ "Name": name, "Payload": bytes(payload) }))
+                .map(|event| json!({ "Name": event.name, "Payload": bytes(event.payload) }))
                 .collect();
             slots.insert(
                 index.to_string(),

@@ -8,4 +8,5 @@ mod memory;
 mod serf;
 mod silence;
 mod soak;
+mod stalls;
 mod weaknesses;

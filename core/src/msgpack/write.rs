@@ -1,20 +1,20 @@
 //! Writing values, in the form that the oldest peers understand.
 
 /// Appends msgpack values to a buffer.
-pub(in crate::wire) struct Writer<'o> {
+pub(crate) struct Writer<'o> {
     out: &'o mut Vec<u8>,
 }
 
 impl<'o> Writer<'o> {
-    pub(in crate::wire) fn new(out: &'o mut Vec<u8>) -> Writer<'o> {
+    pub(crate) fn new(out: &'o mut Vec<u8>) -> Writer<'o> {
         Writer { out }
     }
 
-    pub(in crate::wire) fn map(&mut self, len: usize) -> &mut Self {
+    pub(crate) fn map(&mut self, len: usize) -> &mut Self {
         self.container(len, 0x80, 0xde)
     }
 
-    pub(in crate::wire) fn array(&mut self, len: usize) -> &mut Self {
+    pub(crate) fn array(&mut self, len: usize) -> &mut Self {
         self.container(len, 0x90, 0xdc)
     }
 
@@ -28,7 +28,7 @@ impl<'o> Writer<'o> {
     }
 
     /// Text, bytes or a key: all are "raw".
-    pub(in crate::wire) fn raw(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+    pub(crate) fn raw(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         let bytes = bytes.as_ref();
         match bytes.len() {
             len @ 0..32 => self.out.push(0xa0 | len as u8),
@@ -39,26 +39,17 @@ impl<'o> Writer<'o> {
         self
     }
 
-    /// Bytes that Go holds as a nil slice when there are none.
-    pub(in crate::wire) fn raw_or_nil(&mut self, bytes: &[u8]) -> &mut Self {
-        if bytes.is_empty() {
-            self.nil()
-        } else {
-            self.raw(bytes)
-        }
-    }
-
-    pub(in crate::wire) fn nil(&mut self) -> &mut Self {
+    pub(crate) fn nil(&mut self) -> &mut Self {
         self.out.push(0xc0);
         self
     }
 
-    pub(in crate::wire) fn bool(&mut self, value: bool) -> &mut Self {
+    pub(crate) fn bool(&mut self, value: bool) -> &mut Self {
         self.out.push(if value { 0xc3 } else { 0xc2 });
         self
     }
 
-    pub(in crate::wire) fn uint(&mut self, value: impl Into<u64>) -> &mut Self {
+    pub(crate) fn uint(&mut self, value: impl Into<u64>) -> &mut Self {
         match value.into() {
             value @ 0..0x80 => self.out.push(value as u8),
             value @ 0x80..0x100 => self.head(0xcc, &[value as u8]),
@@ -70,7 +61,7 @@ impl<'o> Writer<'o> {
     }
 
     /// A signed integer; the non-negative ones look as unsigned ones do, which both generations read.
-    pub(in crate::wire) fn int(&mut self, value: i64) -> &mut Self {
+    pub(crate) fn int(&mut self, value: i64) -> &mut Self {
         match value {
             0.. => {
                 self.uint(value.unsigned_abs());
@@ -84,7 +75,7 @@ impl<'o> Writer<'o> {
         self
     }
 
-    pub(in crate::wire) fn float(&mut self, value: f64) -> &mut Self {
+    pub(crate) fn float(&mut self, value: f64) -> &mut Self {
         self.head(0xcb, &value.to_be_bytes());
         self
     }

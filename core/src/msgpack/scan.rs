@@ -1,12 +1,12 @@
 //! Finding the end of a value without reading it.
 
+use super::fault::Fault;
 use crate::bounds::MSGPACK_DEPTH_MAX;
-use crate::wire::error::Fault;
 
 /// Finds the end of one msgpack value in bytes that may still be arriving, without recursion and
 /// without looking at any byte twice.
 #[derive(Clone, Debug)]
-pub(in crate::wire) struct ValueScan {
+pub struct ValueScan {
     start: usize,
     /// The next header to look at; may lie beyond what has arrived.
     next: usize,
@@ -19,7 +19,7 @@ pub(in crate::wire) struct ValueScan {
 
 impl ValueScan {
     /// The value starts at `start`, nests at most `max_depth` containers, takes at most `max_bytes`.
-    pub(in crate::wire) fn new(start: usize, max_depth: usize, max_bytes: usize) -> ValueScan {
+    pub fn new(start: usize, max_depth: usize, max_bytes: usize) -> ValueScan {
         let mut pending = [0; MSGPACK_DEPTH_MAX + 1];
         pending[0] = 1;
         let max_depth = max_depth.min(MSGPACK_DEPTH_MAX);
@@ -33,22 +33,23 @@ impl ValueScan {
         }
     }
 
-    /// Where the value ends, once [`ValueScan::advance`] has said that it is complete.
-    pub(in crate::wire) fn end(&self) -> usize {
+    /// How far it has got.
+    pub(crate) fn offset(&self) -> usize {
         self.next
     }
 
-    /// Goes on with all bytes there are by now, the value's start at the same place as before.
-    pub(in crate::wire) fn advance(&mut self, bytes: &[u8]) -> Result<bool, Fault> {
+    /// Goes on with all bytes there are by now, the value's start at the same place as before. `Some`:
+    /// the value is complete and ends there.
+    pub fn advance(&mut self, bytes: &[u8]) -> Result<Option<usize>, Fault> {
         loop {
             while self.pending.get(self.level) == Some(&0) {
                 match self.level.checked_sub(1) {
                     Some(outer) => self.level = outer,
-                    None => return Ok(self.next <= bytes.len()),
+                    None => return Ok(Some(self.next).filter(|end| *end <= bytes.len())),
                 }
             }
             let Some(header) = bytes.get(self.next..).and_then(Header::read).transpose()? else {
-                return Ok(false);
+                return Ok(None);
             };
             if let Some(left) = self.pending.get_mut(self.level) {
                 *left -= 1;
@@ -59,14 +60,7 @@ impl ValueScan {
 
     fn step(&mut self, header: Header) -> Result<(), Fault> {
         let used = (self.next - self.start) as u64 + header.bytes;
-        // Each item takes at least one byte, so a count beyond the bound cannot come true.
-        if used + header.items > self.max_bytes as u64 {
-            return Err(Fault::TooMany {
-                len: used + header.items,
-                max: self.max_bytes as u64,
-            });
-        }
-        self.next = self.start + used as usize;
+        let mut least = used;
         if header.items > 0 {
             self.level += 1;
             if self.level > self.max_depth {
@@ -75,7 +69,16 @@ impl ValueScan {
             if let Some(level) = self.pending.get_mut(self.level) {
                 *level = header.items;
             }
+            // Each value takes at least one byte, so counts beyond the bound cannot come true.
+            least += self.pending.iter().take(self.level + 1).sum::<u64>();
         }
+        if least > self.max_bytes as u64 {
+            return Err(Fault::TooMany {
+                len: least,
+                max: self.max_bytes as u64,
+            });
+        }
+        self.next = self.start + used as usize;
         Ok(())
     }
 }
@@ -134,10 +137,9 @@ mod tests {
         let value = b"\x83\xa1a\x92\x01\xcd\x01\x02\xa1b\xda\0\x03xyz\xa1c\xdc\0\x01\xc7\x02\x05ab";
         let mut scan = ValueScan::new(0, MSGPACK_DEPTH_MAX, 100);
         for len in 0..value.len() {
-            assert_eq!(scan.advance(&value[..len]), Ok(false), "{len}");
+            assert_eq!(scan.advance(&value[..len]), Ok(None), "{len}");
         }
-        assert_eq!(scan.advance(value), Ok(true));
-        assert_eq!(scan.end(), value.len());
+        assert_eq!(scan.advance(value), Ok(Some(value.len())));
         let mut scan = ValueScan::new(0, MSGPACK_DEPTH_MAX, value.len() - 1);
         assert!(matches!(scan.advance(value), Err(Fault::TooMany { .. })));
     }
