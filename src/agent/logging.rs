@@ -8,17 +8,15 @@
 use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::log_writer::LogWriter;
+use crate::queue::{self, Offered};
 use crate::rpc::server::LogTap;
 
 /// How many lines, of all levels, are remembered for those who come later.
@@ -120,8 +118,7 @@ struct State {
 /// Somebody who listens to the log.
 struct Tap {
     level: Level,
-    lines: mpsc::Sender<Arc<str>>,
-    lost: Arc<AtomicU64>,
+    lines: queue::Sender<Arc<str>>,
 }
 
 /// Takes lines besides the console, at once, without regard to the gate.
@@ -214,19 +211,13 @@ impl Console {
     /// The last lines of this level and above, and all that follow: up to `capacity` of those wait, what
     /// comes on top is lost and counted.
     pub fn tap(&self, level: Level, capacity: usize) -> LogTap {
-        let (lines, live) = mpsc::channel(capacity.max(1));
-        let lost = Arc::new(AtomicU64::new(0));
+        let (lines, live) = queue::bounded(capacity);
         let mut state = self.lock();
-        state.taps.push(Tap {
-            level,
-            lines,
-            lost: Arc::clone(&lost),
-        });
+        state.taps.push(Tap { level, lines });
         let passing = state.backlog.iter().filter(|line| line.level >= level);
         LogTap {
             backlog: passing.map(|line| Arc::clone(&line.text)).collect(),
             live,
-            lost,
         }
     }
 
@@ -281,14 +272,7 @@ impl Tap {
         if line.level < self.level {
             return !self.lines.is_closed();
         }
-        match self.lines.try_send(Arc::clone(&line.text)) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_)) => {
-                self.lost.fetch_add(1, Ordering::Relaxed);
-                true
-            }
-            Err(TrySendError::Closed(_)) => false,
-        }
+        self.lines.offer(Arc::clone(&line.text)) != Offered::Closed
     }
 }
 
@@ -471,7 +455,7 @@ mod tests {
             ends(&tap.live.try_recv().unwrap(), "[WARN] agent: line 1");
             ends(&tap.live.try_recv().unwrap(), "[WARN] agent: line 2");
             assert!(tap.live.try_recv().is_err(), "there was no room for the third");
-            assert_eq!(tap.lost.load(Ordering::Relaxed), 1);
+            assert_eq!(tap.live.take_lost(), 1);
             drop(tap);
             debug!(target: "agent", "too little");
             assert!(console.lock().taps.is_empty());

@@ -40,6 +40,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::go;
+use crate::queue;
 use crate::snapshot::Recorder;
 use fyrd_core::bounds;
 use fyrd_core::node::memory::Marks;
@@ -181,8 +182,8 @@ pub struct Driver<N: Drive = Node> {
     last_stream: u64,
     /// The inbound stream whose message the node handles right now.
     current_stream: Option<(StreamId, oneshot::Sender<Vec<u8>>)>,
-    event_subscribers: Vec<mpsc::Sender<Arc<Event>>>,
-    query_subscribers: Vec<mpsc::Sender<QueryUpdate>>,
+    event_subscribers: Vec<queue::Sender<Arc<Event>>>,
+    query_subscribers: Vec<queue::Sender<QueryUpdate>>,
     ledger: Arc<Ledger>,
     commit: Option<Commit<N::Recorder>>,
     ended: Option<Ended>,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::envelope::Received;
@@ -15,6 +15,7 @@ use super::sockets::{plain, to_socket_family};
 use super::streams::{Exchange, News, exchange};
 use super::{Drive, Driver, Ended};
 use crate::go;
+use crate::queue;
 use fyrd_core::bounds;
 use fyrd_core::node::{CommandId, Effect, ExchangeId, Input, StreamId};
 use fyrd_core::serf::{Answer, Command, Event, QueryUpdate};
@@ -278,7 +279,7 @@ impl<N: Drive> Driver<N> {
     }
 
     fn publish(&mut self, event: Arc<Event>) {
-        let lost = publish_to(&mut self.event_subscribers, &event);
+        let lost = queue::publish(&mut self.event_subscribers, &event);
         for _ in 0..lost {
             count(&self.ledger.counters.events_dropped);
             self.ledger
@@ -287,26 +288,11 @@ impl<N: Drive> Driver<N> {
     }
 
     fn publish_update(&mut self, update: QueryUpdate) {
-        let lost = publish_to(&mut self.query_subscribers, &update);
+        let lost = queue::publish(&mut self.query_subscribers, &update);
         for _ in 0..lost {
             count(&self.ledger.counters.query_updates_dropped);
             self.ledger
                 .warning(format_args!("a listener is too slow, it lost a query's answer"));
         }
     }
-}
-
-/// Gives a copy to every subscriber that has room, forgets those that are gone, and says how many
-/// had no room.
-fn publish_to<T: Clone>(subscribers: &mut Vec<mpsc::Sender<T>>, notice: &T) -> usize {
-    let mut lost = 0;
-    subscribers.retain(|subscriber| match subscriber.try_send(notice.clone()) {
-        Ok(()) => true,
-        Err(mpsc::error::TrySendError::Full(_)) => {
-            lost += 1;
-            true
-        }
-        Err(mpsc::error::TrySendError::Closed(_)) => false,
-    });
-    lost
 }

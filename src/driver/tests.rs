@@ -146,7 +146,7 @@ impl Drive for Echo {
 
 struct Agent {
     handle: Handle<Echo>,
-    events: mpsc::Receiver<Arc<Event>>,
+    events: queue::Receiver<Arc<Event>>,
     addr: SocketAddr,
     run: JoinHandle<Ended>,
 }
