@@ -5,14 +5,13 @@
 
 pub mod address;
 mod backend;
-mod delivery;
+mod carrier;
 #[cfg(windows)]
 pub mod event_log;
 mod event_loop;
 pub mod files;
 mod join;
 mod json;
-mod log_writer;
 pub mod logging;
 pub mod mdns;
 pub mod options;
