@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 /// Where sources and documents stand.
-const PLACES: [&str; 12] = [
+const PLACES: [&str; 13] = [
     "README.md",
+    "CONTRIBUTING.md",
     "CHANGELOG.md",
     "Cargo.toml",
     "docs",
@@ -30,13 +31,21 @@ fn links_in_documents_lead_somewhere() {
     let mut links = 0;
     for path in files().into_iter().filter(|path| ends(path, "md")) {
         let text = without_code(&read(&path));
-        for target in links_of(&text) {
-            if target.contains("://") {
-                continue;
-            }
+        for target in links_of(&text)
+            .into_iter()
+            .filter(|target| !target.contains("://"))
+        {
             links += 1;
             if let Some(why) = documents.missing(&path, target) {
                 dead.push(format!("{}: {target}: {why}", path.display()));
+            }
+        }
+        // Files in the text are named from the top of the repository.
+        for target in quoted(&text).into_iter().flat_map(pointers_of) {
+            if target.contains('/')
+                && let Some(why) = documents.missing(Path::new("top"), target)
+            {
+                dead.push(format!("{}: `{target}`: {why}", path.display()));
             }
         }
     }
@@ -85,6 +94,11 @@ fn what_leads_nowhere_is_noticed() {
         pointers_of("as in docs/design.md#bounds, (protocol.md A5)."),
         ["docs/design.md#bounds", "protocol.md"]
     );
+    assert_eq!(
+        pointers_of("`core/src/bounds.rs`, src/driver, src/*.rs and tests/interop_*.rs"),
+        ["core/src/bounds.rs"]
+    );
+    assert_eq!(quoted("as `a` and `b c` do"), ["a", "b c"]);
     assert_eq!(labels_of("the table (A15, B7) of SHA256"), ["A15", "B7"]);
     assert_eq!(
         slug("A12. Push/pull: the `Join` flag"),
@@ -167,6 +181,11 @@ fn links_of(text: &str) -> Vec<&str> {
         .collect()
 }
 
+/// What stands between backquotes.
+fn quoted(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
 /// What a line says to people: in Rust what follows `//`, elsewhere all of it.
 fn comment_of<'a>(path: &Path, line: &'a str) -> &'a str {
     if ends(path, "rs") {
@@ -176,13 +195,14 @@ fn comment_of<'a>(path: &Path, line: &'a str) -> &'a str {
     }
 }
 
-/// Every mention of one of our documents, with its path and anchor.
+/// Every mention of one of our documents, with its path and anchor, and of files by their path.
 fn pointers_of(comment: &str) -> Vec<&str> {
     let part = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '#');
     let words = comment.split(|c| !part(c)).map(|word| word.trim_end_matches('.'));
     let ours = words.filter(|word| {
         let file = word.split('#').next().unwrap_or_default();
-        file.ends_with(".md") && !file.starts_with("//")
+        let named = word.split_once('/').is_some_and(|(top, _)| PLACES.contains(&top));
+        !file.starts_with("//") && has_ending(file) && (named || file.ends_with(".md"))
     });
     ours.collect()
 }
@@ -195,6 +215,13 @@ fn labels_of(comment: &str) -> Vec<&str> {
         (1..=2).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit())
     });
     labels.collect()
+}
+
+/// Whether this is the name of a file, and not of one out of many, or of a folder.
+fn has_ending(file: &str) -> bool {
+    let name = file.rsplit('/').next().unwrap_or_default();
+    name.split_once('.')
+        .is_some_and(|(stem, ending)| !stem.is_empty() && !ending.is_empty())
 }
 
 fn ends(path: &Path, ending: &str) -> bool {

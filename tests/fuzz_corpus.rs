@@ -118,7 +118,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
 
 /// The packets captured from real agents, opened: whether it is a datagram, and its bytes.
 fn packets() -> Vec<(bool, Vec<u8>)> {
-    let all: Value = serde_json::from_str(include_str!("data/vectors.json")).expect("JSON");
+    let all: Value = serde_json::from_str(include_str!("../core/tests/wire/vectors.json")).expect("JSON");
     let of_hex = |hex: &Value| -> Option<Vec<u8>> {
         let digits = |pair| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hex");
         Some(hex.as_str()?.as_bytes().chunks(2).map(digits).collect())

@@ -1,12 +1,13 @@
 //! The Serf and memberlist protocols without I/O: every decision that a Fyrd agent makes.
 //!
-//! From the bottom up: [`wire`] turns bytes into messages and back, [`swim`] knows who is alive, [`serf`]
+//! From the bottom up: [`msgpack`] reads and writes values, [`wire`] turns bytes into messages and back, [`swim`] knows who is alive, [`serf`]
 //! what the cluster says, and [`node`] puts both behind one door.
 
 pub mod addr;
 pub mod bounds;
 pub mod deadline;
 pub mod duration;
+pub mod msgpack;
 pub mod names;
 pub mod node;
 pub mod outbox;

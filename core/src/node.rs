@@ -7,13 +7,13 @@
 mod door;
 mod leave;
 mod lengths;
+pub mod limits;
 
 use std::sync::Arc;
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
-use crate::bounds::{NAME_MAX, USER_EVENT_HARD_LIMIT};
 use crate::node::leave::Leave;
 use crate::serf::measures::SerfMeasures;
 use crate::serf::memory::{Marks, MemberRecord, Record};
@@ -33,8 +33,6 @@ pub use door::{Input, NodeConfig};
 
 /// The memberlist versions this node speaks: minimum, maximum, current.
 const PROTOCOL: [u8; 3] = [1, 5, 2];
-/// The Serf versions this node understands.
-const DELEGATE: std::ops::RangeInclusive<u8> = 2..=5;
 
 /// The Serf version that brought queries.
 const QUERY_PROTOCOL: u8 = 4;
@@ -410,31 +408,9 @@ fn gone(member: &MemberRecord) -> Option<swim::members::Record> {
 
 /// Checks what would otherwise fail later or at somebody else.
 fn check(config: &NodeConfig) -> Result<Facts, String> {
-    if config.name.is_empty() || config.name.len() > NAME_MAX {
-        return Err(format!(
-            "Node name '{}' has {} bytes, must have 1 to {NAME_MAX}",
-            config.name,
-            config.name.len()
-        ));
-    }
-    let (low, high) = (DELEGATE.start(), DELEGATE.end());
-    if config.protocol < *low {
-        return Err(format!(
-            "Protocol version '{}' too low. Must be in range: [{low}, {high}]",
-            config.protocol
-        ));
-    }
-    if config.protocol > *high {
-        return Err(format!(
-            "Protocol version '{}' too high. Must be in range: [{low}, {high}]",
-            config.protocol
-        ));
-    }
-    if config.user_event_size_limit > USER_EVENT_HARD_LIMIT {
-        return Err(format!(
-            "user event size limit exceeds limit of {USER_EVENT_HARD_LIMIT} bytes"
-        ));
-    }
+    limits::check_name(&config.name)?;
+    limits::check_protocol(config.protocol.into())?;
+    limits::check_user_event_size(config.user_event_size_limit)?;
     let serf = &config.profile.serf;
     for (interval, name) in [
         (serf.reap_interval, "reap_interval"),
@@ -448,12 +424,13 @@ fn check(config: &NodeConfig) -> Result<Facts, String> {
     }
     let meta = tags::write(&config.tags, config.protocol)?;
     let [pmin, pmax, pcur] = PROTOCOL;
+    let (low, high) = limits::SERF_PROTOCOLS.into_inner();
     Ok(Facts {
         name: config.name.as_str().into(),
         addr: config.addr,
         port: config.port,
         meta: meta.into(),
-        vsn: [pmin, pmax, pcur, *low, *high, config.protocol],
+        vsn: [pmin, pmax, pcur, low, high, config.protocol],
     })
 }
 
@@ -474,7 +451,7 @@ mod tests {
     fn a_configuration_that_cannot_work_is_refused_at_start() {
         type Change = fn(&mut NodeConfig);
         let table: [(Change, &str); 7] = [
-            (|c| c.name.clear(), "Node name '' has 0 bytes, must have 1 to 128"),
+            (|c| c.name.clear(), "node name is empty"),
             (
                 |c| c.protocol = 1,
                 "Protocol version '1' too low. Must be in range: [2, 5]",

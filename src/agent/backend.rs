@@ -13,7 +13,7 @@ use crate::rpc::server::{Backend, LogTap, QueryAnswers, RespondError};
 use fyrd_core::serf::keyring::{KeyBytes, KeyOp};
 use fyrd_core::serf::{Answer, Command, KeyReport, Member, PAST_DEADLINE, QueryKey, QueryParams, Tags};
 use fyrd_core::swim::measures::Tally;
-use fyrd_core::wire::serf::WireCoordinate;
+use fyrd_core::wire::WireCoordinate;
 
 impl Backend for Agent {
     fn rpc_auth(&self) -> Option<&str> {

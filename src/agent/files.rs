@@ -9,41 +9,61 @@ use zeroize::Zeroizing;
 
 use super::options::Options;
 use super::secret::Secret;
-use super::{json, text};
+use super::text;
 use crate::go;
 use fyrd_core::serf::Tags;
 use fyrd_core::swim::profile::Profile;
 use fyrd_keys::replace::{Access, replace};
 
-/// Reads configuration files and directories, each path either, and merges them in order.
-/// The error is a line for the user, or several when a file has several mistakes.
-pub fn read_options(paths: &[String]) -> Result<Options, String> {
-    let mut options = Options::default();
+/// What all sources say together, the later over the earlier: the defaults, the environment, the
+/// configuration files and directories in this order, the flags. The error is a line for the user, or several
+/// when a file has several mistakes.
+pub fn read_options(paths: &[String], flags: &Options) -> Result<Options, String> {
+    let mut said = Options::default();
     for path in paths {
-        let reading = |e: io::Error| format!("Error reading '{path}': {}", go::open_error(path, &e));
-        if !fs::metadata(path).map_err(reading)?.is_dir() {
-            options.merge(read_one(path)?);
-            continue;
-        }
-        let mut names = Vec::new();
-        for entry in fs::read_dir(path).map_err(reading)? {
-            let entry = entry.map_err(reading)?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.ends_with(".json") && !entry.path().is_dir() {
-                names.push(name);
-            }
-        }
-        names.sort();
-        for name in names {
-            let file: PathBuf = Path::new(path)
-                .join(name)
-                .components()
-                .filter(|part| *part != Component::CurDir)
-                .collect();
-            options.merge(read_one(&file.to_string_lossy())?);
+        for file in
+            files_at(path).map_err(|e| format!("Error reading '{path}': {}", go::open_error(path, &e)))?
+        {
+            said.merge(read_one(&file)?);
         }
     }
+    said.merge(flags.clone());
+    let mut environment = Options::from_environment(|name| std::env::var(name).ok())?;
+    // All that the agent starts sees its environment, so a file that is named counts more.
+    if !said.encrypt_key_file.is_empty() {
+        environment.encrypt_key = Secret::default();
+    }
+    let mut options = Options::defaults()?;
+    options.merge(environment);
+    options.merge(said);
     Ok(options)
+}
+
+/// The file itself, or of a directory those that end in `.json`, by name.
+fn files_at(path: &str) -> io::Result<Vec<String>> {
+    if !fs::metadata(path)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".json") && !entry.path().is_dir() {
+            names.push(name);
+        }
+    }
+    names.sort();
+    // Without the `.` of a directory given as `./`.
+    let parts = |name: String| -> PathBuf {
+        let path = Path::new(path).join(name);
+        path.components()
+            .filter(|part| *part != Component::CurDir)
+            .collect()
+    };
+    Ok(names
+        .into_iter()
+        .map(|name| parts(name).to_string_lossy().into_owned())
+        .collect())
 }
 
 fn read_one(path: &str) -> Result<Options, String> {
@@ -102,7 +122,7 @@ pub fn read_tags(path: &str) -> Result<Option<Tags>, String> {
         Err(e) => return Err(format!("Failed to read tags file: {}", go::open_error(path, &e))),
     };
     let decoding = |what: String| format!("Failed to decode tags file: {what}");
-    let object = match json::parse_whole(&content).map_err(decoding)? {
+    let object = match go::parse_whole(&content).map_err(decoding)? {
         Value::Null => return Ok(Some(Tags::new())),
         Value::Object(object) => object,
         other => return Err(decoding(mismatch(&other, "map[string]string"))),
@@ -131,7 +151,7 @@ pub fn write_tags(path: &str, tags: &Tags) -> Result<(), String> {
 fn mismatch(value: &Value, wanted: &str) -> String {
     format!(
         "json: cannot unmarshal {} into Go value of type {wanted}",
-        json::json_kind(value)
+        go::json_kind(value)
     )
 }
 
@@ -185,7 +205,7 @@ mod tests {
         fs::write(sub.join("x.json.bak"), "not read").unwrap();
         let last = path_of(&directory, "last");
         fs::write(&last, r#"{"start_join":["c"],"node_name":"last"}"#).unwrap();
-        let options = read_options(&[path_of(&directory, "conf"), last]).unwrap();
+        let options = read_options(&[path_of(&directory, "conf"), last], &Options::default()).unwrap();
         assert_eq!(options.start_join, ["a", "b", "c"]);
         assert_eq!(
             (options.node_name.as_str(), options.bind.as_str()),
@@ -199,13 +219,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let missing = path_of(&directory, "missing.json");
         assert_eq!(
-            read_options(std::slice::from_ref(&missing)).unwrap_err(),
+            read_options(std::slice::from_ref(&missing), &Options::default()).unwrap_err(),
             format!("Error reading '{missing}': open {missing}: no such file or directory")
         );
         let broken = path_of(&directory, "broken.json");
         fs::write(&broken, "{").unwrap();
         assert_eq!(
-            read_options(&[path_of(&directory, "./")]).unwrap_err(),
+            read_options(&[path_of(&directory, "./")], &Options::default()).unwrap_err(),
             format!("Error decoding '{broken}': unexpected EOF")
         );
     }
@@ -271,9 +291,9 @@ mod tests {
         let table = [
             ("[]", "json: cannot unmarshal array into Go value of type map[string]string"),
             ("{\"a\":1}", "json: cannot unmarshal number into Go value of type string"),
-            ("x", "invalid character 'x' looking for beginning of value"),
+            ("x", "invalid character 'x' looking for beginning of value: expected value at line 1 column 1"),
             ("", "unexpected end of JSON input"),
-            ("{\"a\":\"b\"}x", "invalid character 'x' after top-level value"),
+            ("{\"a\":\"b\"}x", "invalid character 'x' after top-level value: trailing characters at line 1 column 10"),
         ];
         for (content, expected) in table {
             fs::write(&path, content).unwrap();

@@ -6,12 +6,12 @@
 pub mod address;
 mod backend;
 mod carrier;
+mod decode;
 #[cfg(windows)]
 pub mod event_log;
 mod event_loop;
 pub mod files;
 mod join;
-mod json;
 pub mod logging;
 pub mod mdns;
 pub mod options;

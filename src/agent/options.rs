@@ -1,453 +1,555 @@
-//! The agent's options: every key of the configuration files, in one table.
+//! The options of an agent, in one table. From it come the flags and their help, the keys of the
+//! configuration files, the defaults, and what a reload can change.
 //!
-//! A source (a file, or the flags) gives [`Options`]; [`Options::merge`] lays one over another by
-//! Serf's rules. Empty, zero and `false` mean "not said", so a later source cannot take them back.
+//! A source (the defaults, the environment, a file, the flags) gives [`Options`]; [`Options::merge`] lays one
+//! over another by Serf's rules. Empty, zero and `false` mean "not said", so a later source cannot take them
+//! back.
 
+use std::mem::{swap, take};
 use std::time::Duration;
 
-use serde_json::{Map, Value};
-
-use super::json;
-use super::secret::Secret;
-use crate::go;
+use fyrd_core::node::limits;
 use fyrd_core::serf::Tags;
 
-/// What one source says, or all of them together.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[allow(
-    missing_docs,
-    reason = "the names are those of the keys; docs/compatibility.md#flags-and-config-keys explains them"
-)]
-pub struct Options {
-    pub node_name: String,
-    pub role: String,
-    pub tags: Tags,
-    pub tags_file: String,
-    pub bind: String,
-    pub advertise: String,
-    pub interface: String,
-    pub discover: String,
-    pub mdns_interface: String,
-    pub mdns_disable_ipv4: bool,
-    pub mdns_disable_ipv6: bool,
-    pub encrypt_key: Secret,
-    pub encrypt_key_file: String,
-    pub keyring_file: String,
-    pub log_level: String,
-    pub profile: String,
-    pub protocol: i64,
-    pub rpc_addr: String,
-    pub rpc_auth: Secret,
-    pub start_join: Vec<String>,
-    pub retry_join: Vec<String>,
-    pub retry_interval: Option<Duration>,
-    pub retry_max_attempts: i64,
-    pub replay_on_join: bool,
-    pub event_handlers: Vec<String>,
-    pub handler_shell: String,
-    pub handler_timeout: Option<Duration>,
-    pub snapshot_path: String,
-    pub rejoin_after_leave: bool,
-    pub enable_syslog: bool,
-    pub syslog_facility: String,
-    pub broadcast_timeout: Option<Duration>,
-    pub enable_compression: Option<bool>,
-    pub disable_coordinates: bool,
-    pub disable_name_resolution: bool,
-    pub leave_on_terminate: bool,
-    pub skip_leave_on_interrupt: bool,
-    pub reconnect_interval: Option<Duration>,
-    pub reconnect_timeout: Option<Duration>,
-    pub tombstone_timeout: Option<Duration>,
-    pub statsite_addr: String,
-    pub statsd_addr: String,
-    pub query_response_size_limit: i64,
-    pub query_size_limit: i64,
-    pub user_event_size_limit: i64,
+use super::secret::Secret;
+use super::syslog;
+use crate::go;
+
+use Fallback::{Is, Limit, Profile};
+
+/// One option: a row of [`TABLE`].
+#[derive(Debug)]
+pub struct Entry {
+    /// Its key in configuration files, if it has one: `mdns_NAME` is the key NAME of the object `mdns`.
+    pub key: &'static str,
+    /// Its flag, if it has one.
+    pub flag: &'static str,
+    /// The environment variable that gives it, if one does.
+    pub env: &'static str,
+    /// How it is read and merged, and where it goes.
+    pub kind: Kind,
+    /// What it is when nobody says it.
+    pub default: Fallback,
+    /// What help shows in place of a value, unless it is the default.
+    pub value: &'static str,
+    /// The shortest time that makes sense; what is shorter becomes this, with a warning.
+    pub least: Duration,
+    /// Whether a reload changes it.
+    pub reloads: bool,
+    /// What stands against its value, if anything, in words for the user.
+    pub check: fn(&Options) -> Result<(), String>,
+    /// What it is for.
+    pub help: &'static str,
 }
 
-/// Where a key's value goes; the kind says how it is read and merged.
-enum Slot {
+/// What an option's value is, and its place.
+#[derive(Debug)]
+pub enum Kind {
+    /// A text.
     Text(fn(&mut Options) -> &mut String),
+    /// A text that is never shown.
     Secret(fn(&mut Options) -> &mut Secret),
+    /// A number; zero is "not said".
     Number(fn(&mut Options) -> &mut i64),
+    /// A number from 1 on.
+    Count(fn(&mut Options) -> &mut i64),
+    /// A number of bytes.
+    Bytes(fn(&mut Options) -> &mut i64),
+    /// Off unless somebody says otherwise.
     Switch(fn(&mut Options) -> &mut bool),
-    /// On unless said otherwise; the last word counts.
+    /// On unless said otherwise, and the last word counts. Its flag turns it off.
     Choice(fn(&mut Options) -> &mut Option<bool>),
-    Time(fn(&mut Options) -> &mut Option<Duration>),
+    /// A duration in Go's notation; zero is "not said".
+    Time(fn(&mut Options) -> &mut Duration),
+    /// Texts; all sources add to it.
     List(fn(&mut Options) -> &mut Vec<String>),
+    /// Texts with names; all sources add to them.
     Tags(fn(&mut Options) -> &mut Tags),
+    /// Names a configuration file, or a directory of them. It is no option of a file.
+    Source,
     /// Known to Serf, without function there and here.
     Ignored,
 }
 
-/// Every key. Durations stand in the order in which their errors are looked for.
-const KEYS: [(&str, Slot); 47] = [
-    ("node_name", Slot::Text(|s| &mut s.node_name)),
-    ("role", Slot::Text(|s| &mut s.role)),
-    ("tags", Slot::Tags(|s| &mut s.tags)),
-    ("tags_file", Slot::Text(|s| &mut s.tags_file)),
-    ("bind", Slot::Text(|s| &mut s.bind)),
-    ("advertise", Slot::Text(|s| &mut s.advertise)),
-    ("interface", Slot::Text(|s| &mut s.interface)),
-    ("discover", Slot::Text(|s| &mut s.discover)),
-    ("mdns.interface", Slot::Text(|s| &mut s.mdns_interface)),
-    ("mdns.disable_ipv4", Slot::Switch(|s| &mut s.mdns_disable_ipv4)),
-    ("mdns.disable_ipv6", Slot::Switch(|s| &mut s.mdns_disable_ipv6)),
-    ("encrypt_key", Slot::Secret(|s| &mut s.encrypt_key)),
-    ("encrypt_key_file", Slot::Text(|s| &mut s.encrypt_key_file)),
-    ("keyring_file", Slot::Text(|s| &mut s.keyring_file)),
-    ("log_level", Slot::Text(|s| &mut s.log_level)),
-    ("profile", Slot::Text(|s| &mut s.profile)),
-    ("protocol", Slot::Number(|s| &mut s.protocol)),
-    ("rpc_addr", Slot::Text(|s| &mut s.rpc_addr)),
-    ("rpc_auth", Slot::Secret(|s| &mut s.rpc_auth)),
-    ("start_join", Slot::List(|s| &mut s.start_join)),
-    ("retry_join", Slot::List(|s| &mut s.retry_join)),
-    ("retry_max_attempts", Slot::Number(|s| &mut s.retry_max_attempts)),
-    ("replay_on_join", Slot::Switch(|s| &mut s.replay_on_join)),
-    ("event_handlers", Slot::List(|s| &mut s.event_handlers)),
-    ("handler_shell", Slot::Text(|s| &mut s.handler_shell)),
-    ("snapshot_path", Slot::Text(|s| &mut s.snapshot_path)),
-    ("rejoin_after_leave", Slot::Switch(|s| &mut s.rejoin_after_leave)),
-    ("enable_syslog", Slot::Switch(|s| &mut s.enable_syslog)),
-    ("syslog_facility", Slot::Text(|s| &mut s.syslog_facility)),
-    ("enable_compression", Slot::Choice(|s| &mut s.enable_compression)),
-    (
-        "disable_coordinates",
-        Slot::Switch(|s| &mut s.disable_coordinates),
-    ),
-    (
-        "disable_name_resolution",
-        Slot::Switch(|s| &mut s.disable_name_resolution),
-    ),
-    ("leave_on_terminate", Slot::Switch(|s| &mut s.leave_on_terminate)),
-    (
-        "skip_leave_on_interrupt",
-        Slot::Switch(|s| &mut s.skip_leave_on_interrupt),
-    ),
-    ("reconnect_interval", Slot::Time(|s| &mut s.reconnect_interval)),
-    ("reconnect_timeout", Slot::Time(|s| &mut s.reconnect_timeout)),
-    ("tombstone_timeout", Slot::Time(|s| &mut s.tombstone_timeout)),
-    ("retry_interval", Slot::Time(|s| &mut s.retry_interval)),
-    ("broadcast_timeout", Slot::Time(|s| &mut s.broadcast_timeout)),
-    ("handler_timeout", Slot::Time(|s| &mut s.handler_timeout)),
-    ("statsite_addr", Slot::Text(|s| &mut s.statsite_addr)),
-    ("statsd_addr", Slot::Text(|s| &mut s.statsd_addr)),
-    (
-        "query_response_size_limit",
-        Slot::Number(|s| &mut s.query_response_size_limit),
-    ),
-    ("query_size_limit", Slot::Number(|s| &mut s.query_size_limit)),
-    (
-        "user_event_size_limit",
-        Slot::Number(|s| &mut s.user_event_size_limit),
-    ),
-    ("validate_node_names", Slot::Ignored),
-    ("msgpackusenewtimeformat", Slot::Ignored),
-];
+/// What an option is when nobody says it.
+#[derive(Clone, Copy, Debug)]
+pub enum Fallback {
+    /// Empty, zero, off.
+    Nothing,
+    /// This, written as its flag takes it.
+    Is(&'static str),
+    /// A number of bytes.
+    Limit(usize),
+    /// What the timing profile says; the text is what `lan` does.
+    Profile(&'static str),
+}
 
-/// The one key whose value is an object of further keys.
-const GROUP: &str = "mdns";
+/// What a row has where it says nothing.
+const ROW: Entry = Entry {
+    key: "",
+    flag: "",
+    env: "",
+    kind: Kind::Ignored,
+    default: Fallback::Nothing,
+    value: "",
+    least: Duration::ZERO,
+    reloads: false,
+    check: |_| Ok(()),
+    help: "",
+};
+
+/// Where a value of a kind is kept.
+macro_rules! place {
+    (Text) => { String };
+    (Secret) => { Secret };
+    (Number) => { i64 };
+    (Count) => { i64 };
+    (Bytes) => { i64 };
+    (Switch) => { bool };
+    (Choice) => { Option<bool> };
+    (Time) => { Duration };
+    (List) => { Vec<String> };
+    (Tags) => { Tags };
+}
+
+/// Makes [`Options`] and [`TABLE`] from rows of the form `KIND KEY: "HELP" { COLUMN: VALUE, ... }`.
+macro_rules! options {
+    ($($kind:ident $($key:ident)?: $help:literal { $($column:ident: $cell:expr),* })*) => {
+        /// What one source says, or all of them together.
+        #[derive(Clone, Debug, Default, PartialEq)]
+        pub struct Options {
+            $($(#[doc = $help] pub $key: place!($kind),)?)*
+        }
+
+        /// Every option, in the order of the help. Errors of durations are looked for in this order too.
+        pub const TABLE: &[Entry] = &[$(Entry {
+            $(key: stringify!($key),)?
+            kind: Kind::$kind $((|options| &mut options.$key))?,
+            help: $help,
+            $($column: $cell,)*
+            ..ROW
+        }),*];
+    };
+}
+
+options! {
+    Text bind: "Address to listen at for other members. IPv6 as ::1, [::1] or [::1]:7946."
+        { flag: "bind", default: Is("0.0.0.0:7946") }
+    Text interface: "Network interface to listen at. Takes the place of -bind when the name is known but not the
+        address; with both, the interface must have the address."
+        { flag: "iface", value: "<interface>" }
+    Text advertise: "Address to announce to other members, if not the one of -bind. Its port is 7946 unless given."
+        { flag: "advertise", value: "<address>" }
+    Source: "JSON file, or directory of files, to read settings from. Repeatable."
+        { flag: "config-file", value: "<path>" }
+    Source: "The same. Of a directory, all files ending in .json are read, by name."
+        { flag: "config-dir", value: "<path>" }
+    Text discover: "Name under which members on this network find each other by mDNS."
+        { flag: "discover", value: "<cluster>" }
+    Text mdns_interface: "Network interface for mDNS, if not that of -iface."
+        { flag: "mdns-iface", value: "<interface>" }
+    Switch mdns_disable_ipv4: "No mDNS over IPv4."
+        { flag: "mdns-disable-ipv4" }
+    Switch mdns_disable_ipv6: "No mDNS over IPv6."
+        { flag: "mdns-disable-ipv6" }
+    Secret encrypt_key: "Key that encrypts all traffic between members: base64 of 16, 24 or 32 bytes, as keygen
+        makes it."
+        { flag: "encrypt", env: "FYRD_ENCRYPT_KEY", value: "<key>" }
+    Text encrypt_key_file: "File that holds this key alone, so that other users of the host cannot see it."
+        { flag: "encrypt-file", value: "<path>" }
+    Text keyring_file: "File that holds the keys, and is kept up to date as they change."
+        { flag: "keyring-file", value: "<path>" }
+    List event_handlers: "Script to run at events: SCRIPT, or FILTERS=SCRIPT. Repeatable."
+        { flag: "event-handler", value: "<handler>", reloads: true }
+    Text handler_shell: "What runs handlers: system (sh -c, on Windows cmd /C), or none. Then the script is split
+        into words, of which the first is the program, and nothing is expanded: on Unix by the rules for quotes of
+        a POSIX shell; on Windows the program ends at a blank or its closing quote, and gets the rest as it is."
+        { flag: "handler-shell", default: Is("system"), reloads: true }
+    List start_join: "Member to join at the start. Repeatable; one that answers is enough, else the agent ends."
+        { flag: "join", value: "<address>" }
+    List retry_join: "The same, but tried until it works."
+        { flag: "retry-join", value: "<address>" }
+    Time reconnect_interval: "How often a failed member is tried again."
+        { default: Profile("30s") }
+    Time reconnect_timeout: "How long a failed member is kept."
+        { default: Profile("24h") }
+    Time tombstone_timeout: "How long a member that has left is kept."
+        { default: Profile("24h") }
+    Time retry_interval: "How long to wait between these tries."
+        { flag: "retry-interval", default: Is("30s"), least: SHORTEST_INTERVAL }
+    Number retry_max_attempts: "How many tries follow the first one. 0 is no limit."
+        { flag: "retry-max", default: Is("0") }
+    Switch replay_on_join: "See the user events from before the join, as far as members remember them."
+        { flag: "replay" }
+    Text log_level: "Least level of messages to show: trace, debug, info, warn or err."
+        { flag: "log-level", default: Is("info"), reloads: true }
+    Text node_name: "Name of this node, unique in the cluster."
+        { flag: "node", value: "<hostname>", check: |o| limits::check_name(&o.node_name) }
+    Text profile: "Timing: lan, wan, local, or a TOML file of your own."
+        { flag: "profile", default: Is("lan") }
+    Count protocol: "Serf protocol version to speak, 2 to 5; for upgrades."
+        { flag: "protocol", default: Is("5"), check: |o| limits::check_protocol(o.protocol).map(drop) }
+    Text snapshot_path: "Where to remember members and events, so that a restart rejoins and repeats nothing."
+        { flag: "snapshot", value: "<path>" }
+    Switch rejoin_after_leave: "Rejoin from the snapshot even after a leave."
+        { flag: "rejoin" }
+    Choice enable_compression: "Send nothing compressed."
+        { flag: "disable-compression" }
+    Text role: "Old form of -tag role=<role>."
+        { flag: "role", value: "<role>", reloads: true }
+    Text rpc_addr: "Where to listen for commands."
+        { flag: "rpc-addr", default: Is("127.0.0.1:7373") }
+    Secret rpc_auth: "Token that clients of -rpc-addr must know." {}
+    Tags tags: "Tag of this node, for members and handlers to see. Repeatable."
+        { flag: "tag", value: "<key>=<value>", reloads: true }
+    Text tags_file: "File that holds the tags, and is kept up to date as they change. Excludes -tag."
+        { flag: "tags-file", value: "<path>" }
+    Switch enable_syslog: "Send log messages to the system's log as well."
+        { flag: "syslog" }
+    Text syslog_facility: "Facility of these messages."
+        { default: Is(syslog::DEFAULT_FACILITY) }
+    Time broadcast_timeout: "How long a leave, or the forced leave of another, may take to spread."
+        { flag: "broadcast-timeout", default: Profile("5s"), least: SHORTEST_INTERVAL }
+    Time handler_timeout: "How long a handler's script may run. 0 is no limit."
+        { reloads: true }
+    Switch leave_on_terminate: "Leave the cluster at SIGTERM."
+        { reloads: true }
+    Switch skip_leave_on_interrupt: "Do not leave the cluster at SIGINT."
+        { reloads: true }
+    Switch disable_coordinates: "Keep no network coordinates." {}
+    Switch disable_name_resolution: "Do not give way when another node has this node's name by majority." {}
+    Text statsite_addr: "Where to send metrics over TCP, as statsite takes them." {}
+    Text statsd_addr: "Where to send metrics over UDP, as statsd takes them." {}
+    Bytes user_event_size_limit: "Largest user event, encoded."
+        { default: Limit(limits::USER_EVENT_SIZE), check: |o| {
+            limits::check_user_event_size(bytes(o.user_event_size_limit))
+        } }
+    Bytes query_size_limit: "Largest query, encoded."
+        { default: Limit(limits::QUERY_SIZE) }
+    Bytes query_response_size_limit: "Largest answer to a query, encoded."
+        { default: Limit(limits::QUERY_RESPONSE_SIZE) }
+    Ignored: "Nothing; Serf has it." { key: "validate_node_names" }
+    Ignored: "Nothing; Serf has it." { key: "msgpackusenewtimeformat" }
+}
+
+/// Shorter intervals would make an agent that does nothing else.
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Options {
-    /// Reads one configuration file's content. The error has several lines when several keys are wrong.
-    pub fn decode(content: &[u8]) -> Result<Options, String> {
+    /// What holds when nobody says anything else.
+    pub fn defaults() -> Result<Options, String> {
         let mut options = Options::default();
-        let object = match json::parse_first(content)? {
-            Value::Null => return Ok(options),
-            Value::Object(object) => object,
-            other => return Err(format!("'' expected a map, got '{}'", json::kind(&other))),
-        };
-        let mut errors = Vec::new();
-        let mut times = Vec::new();
-        options.decode_object("", object, &mut errors, &mut times);
-        if !errors.is_empty() {
-            errors.sort();
-            let list: Vec<String> = errors.iter().map(|error| format!("\n* {error}")).collect();
-            return Err(format!("{} error(s) decoding:\n{}", errors.len(), list.concat()));
-        }
-        for (key, slot) in &KEYS {
-            if let (Slot::Time(place), Some((_, text))) = (slot, times.iter().find(|(name, _)| name == key)) {
-                *place(&mut options) = parse_time(text).map_err(|e| match e {
-                    TimeError::Syntax(e) => e,
-                    TimeError::Negative => format!("{key} = \"{text}\" must not be negative"),
-                })?;
+        for entry in TABLE {
+            match (entry.default, &entry.kind) {
+                (Is(text), _) => entry.read(&mut options, "default", text)?,
+                (Limit(bytes), Kind::Bytes(place)) => {
+                    *place(&mut options) = i64::try_from(bytes).unwrap_or(i64::MAX);
+                }
+                _ => {}
             }
         }
         Ok(options)
     }
 
-    /// Reads the keys of one object, top level or group; takes from it what it knows.
-    fn decode_object(
-        &mut self,
-        group: &str,
-        mut object: Map<String, Value>,
-        errors: &mut Vec<String>,
-        times: &mut Vec<(String, String)>,
-    ) {
-        let prefix = if group.is_empty() {
-            String::new()
-        } else {
-            format!("{group}.")
-        };
-        for (path, slot) in &KEYS {
-            let Some(key) = path
-                .strip_prefix(prefix.as_str())
-                .filter(|key| !key.contains('.'))
-            else {
-                continue;
-            };
-            match take(&mut object, key) {
-                None | Some(Value::Null) => {}
-                Some(value) => self.decode_value(path, slot, value, errors, times),
+    /// What the environment says, which gives the values of variables.
+    pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Options, String> {
+        let mut options = Options::default();
+        for entry in TABLE.iter().filter(|entry| !entry.env.is_empty()) {
+            if let Some(text) = variable(entry.env) {
+                entry.read(&mut options, entry.env, &text)?;
             }
         }
-        if group.is_empty() {
-            match take(&mut object, GROUP) {
-                None | Some(Value::Null) => {}
-                Some(Value::Object(inner)) => self.decode_object(GROUP, inner, errors, times),
-                Some(other) => errors.push(format!("'{GROUP}' expected a map, got '{}'", json::kind(&other))),
-            }
-        }
-        if !object.is_empty() {
-            let mut unknown: Vec<String> = object.into_iter().map(|(key, _)| key).collect();
-            unknown.sort();
-            errors.push(format!("'{group}' has invalid keys: {}", unknown.join(", ")));
-        }
-    }
-
-    fn decode_value(
-        &mut self,
-        path: &str,
-        slot: &Slot,
-        value: Value,
-        errors: &mut Vec<String>,
-        times: &mut Vec<(String, String)>,
-    ) {
-        match (slot, value) {
-            (Slot::Ignored, _) => {}
-            (Slot::Text(place), Value::String(text)) => *place(self) = text,
-            (Slot::Secret(place), Value::String(text)) => *place(self) = Secret::new(text),
-            (Slot::Secret(_), other) => errors.push(wrong_type(path, "string", &other, "***")),
-            (Slot::Time(_), Value::String(text)) if text.is_empty() => {}
-            (Slot::Time(_), Value::String(text)) => times.push((path.to_string(), text)),
-            (Slot::Switch(place), Value::Bool(flag)) => *place(self) = flag,
-            (Slot::Choice(place), Value::Bool(flag)) => *place(self) = Some(flag),
-            (Slot::Number(place), Value::Number(number)) => *place(self) = truncate(&number),
-            (Slot::List(place), Value::Array(items)) => {
-                *place(self) = decode_list(path, items, errors);
-            }
-            (Slot::List(_), other) => {
-                let kind = json::kind(&other);
-                errors.push(format!(
-                    "'{path}': source data must be an array or slice, got {kind}"
-                ));
-            }
-            (Slot::Tags(place), Value::Object(object)) => *place(self) = decode_tags(path, object, errors),
-            (Slot::Tags(_), other) => {
-                errors.push(format!("'{path}' expected a map, got '{}'", json::kind(&other)))
-            }
-            (Slot::Text(_) | Slot::Time(_), other) => {
-                errors.push(wrong_type(path, "string", &other, &json::show(&other)));
-            }
-            (Slot::Switch(_) | Slot::Choice(_), other) => {
-                errors.push(wrong_type(path, "bool", &other, &json::show(&other)));
-            }
-            (Slot::Number(_), other) => errors.push(wrong_type(path, "int", &other, &json::show(&other))),
-        }
+        Ok(options)
     }
 
     /// Lays `over` over these options.
     pub fn merge(&mut self, mut over: Options) {
-        for (_, slot) in &KEYS {
-            match slot {
-                Slot::Text(place) if !place(&mut over).is_empty() => {
-                    *place(self) = std::mem::take(place(&mut over))
+        let over = &mut over;
+        for entry in TABLE {
+            let is_said = match &entry.kind {
+                Kind::Text(place) => !place(over).is_empty(),
+                Kind::Secret(place) => !place(over).is_empty(),
+                Kind::Number(place) | Kind::Count(place) | Kind::Bytes(place) => *place(over) != 0,
+                Kind::Switch(place) => *place(over),
+                Kind::Choice(place) => place(over).is_some(),
+                Kind::Time(place) => !place(over).is_zero(),
+                Kind::List(place) => {
+                    place(self).append(place(over));
+                    false
                 }
-                Slot::Secret(place) if !place(&mut over).is_empty() => {
-                    *place(self) = std::mem::take(place(&mut over));
+                Kind::Tags(place) => {
+                    place(self).append(place(over));
+                    false
                 }
-                Slot::Number(place) if *place(&mut over) != 0 => *place(self) = *place(&mut over),
-                Slot::Switch(place) => *place(self) |= *place(&mut over),
-                Slot::Choice(place) => *place(self) = place(&mut over).or(*place(self)),
-                Slot::Time(place) => *place(self) = place(&mut over).or(*place(self)),
-                Slot::List(place) => place(self).append(place(&mut over)),
-                Slot::Tags(place) => place(self).append(place(&mut over)),
-                Slot::Text(_) | Slot::Secret(_) | Slot::Number(_) | Slot::Ignored => {}
+                Kind::Source | Kind::Ignored => false,
+            };
+            if is_said {
+                entry.kind.swap(self, over);
+            }
+        }
+    }
+
+    /// Takes over from `new` what a reload can change.
+    pub fn reload(&mut self, mut new: Options) {
+        for entry in TABLE.iter().filter(|entry| entry.reloads) {
+            entry.kind.swap(self, &mut new);
+        }
+    }
+
+    /// The same, for those who need no secrets.
+    pub fn without_secrets(mut self) -> Options {
+        for entry in TABLE {
+            if let Kind::Secret(place) = entry.kind {
+                take(place(&mut self));
+            }
+        }
+        self
+    }
+
+    /// Checks each option for itself. The error is for the user.
+    pub fn check(&mut self) -> Result<(), String> {
+        for entry in TABLE {
+            if let Kind::Bytes(place) = entry.kind {
+                let (key, limit) = (entry.key, *place(self));
+                if limit < 0 {
+                    return Err(format!(
+                        "{key} is {limit}, must be a number of bytes, or 0 for the default"
+                    ));
+                }
+            }
+            (entry.check)(self)?;
+        }
+        Ok(())
+    }
+
+    /// Makes times that are too short as long as they must be, and tells of each.
+    pub fn lengthen(&mut self, tell: impl Fn(&str, Duration)) {
+        for entry in TABLE {
+            if let Kind::Time(place) = entry.kind
+                && (1..entry.least.as_nanos()).contains(&place(self).as_nanos())
+            {
+                *place(self) = entry.least;
+                tell(&entry.name_in_warnings(), entry.least);
             }
         }
     }
 }
 
-/// Why a text is no duration of a setting.
-pub enum TimeError {
-    /// Serf's words.
-    Syntax(String),
-    /// Serf takes it, and then waits for ever or not at all.
-    Negative,
+impl Entry {
+    /// Puts in its place what a text says, in the notation of its flag. `name` is what the user gave the text
+    /// to, as errors show it.
+    pub fn read(&self, options: &mut Options, name: &str, text: &str) -> Result<(), String> {
+        let number = || go::parse_integer(text).map_err(|e| format!("{name}={text}: {e}"));
+        let boolean = || go::parse_boolean(text).map_err(|e| format!("{name}={text}: {e}"));
+        match &self.kind {
+            Kind::Text(place) => *place(options) = text.to_owned(),
+            Kind::Secret(place) => *place(options) = Secret::new(text.to_owned()),
+            Kind::Number(place) | Kind::Bytes(place) => *place(options) = number()?,
+            Kind::Count(place) => *place(options) = number()?.max(0),
+            Kind::Switch(place) => *place(options) = boolean()?,
+            Kind::Choice(place) => *place(options) = boolean()?.then_some(false),
+            Kind::Time(_) if text.is_empty() => {}
+            Kind::Time(place) => *place(options) = parse_time(text, || format!("{name}={text}"))?,
+            Kind::List(place) => place(options).push(text.to_owned()),
+            Kind::Tags(place) => {
+                let tag = text.split_once('=').filter(|(name, _)| !name.is_empty());
+                let (name, value) = tag.ok_or_else(|| format!("Invalid tag: '{text}'"))?;
+                place(options).insert(name.to_owned(), value.to_owned());
+            }
+            Kind::Source | Kind::Ignored => {}
+        }
+        Ok(())
+    }
+
+    /// What help shows in place of a value.
+    pub fn placeholder(&self) -> &'static str {
+        match self.default {
+            Is(text) | Profile(text) => text,
+            Fallback::Nothing | Limit(_) => self.value,
+        }
+    }
+
+    /// Its name in Serf's warnings, which is Go's: `RetryInterval`.
+    pub fn name_in_warnings(&self) -> String {
+        let words = self.key.split('_');
+        let capital =
+            |word: &str| word.get(..1).unwrap_or_default().to_uppercase() + word.get(1..).unwrap_or_default();
+        words.map(capital).collect()
+    }
 }
 
-/// Reads a duration; zero is "not said".
-pub fn parse_time(text: &str) -> Result<Option<Duration>, TimeError> {
-    let time: go::Duration = text.parse().map_err(TimeError::Syntax)?;
+impl Kind {
+    /// Exchanges the values that two have in this place.
+    fn swap(&self, a: &mut Options, b: &mut Options) {
+        match self {
+            Kind::Text(place) => swap(place(a), place(b)),
+            Kind::Secret(place) => swap(place(a), place(b)),
+            Kind::Number(place) | Kind::Count(place) | Kind::Bytes(place) => swap(place(a), place(b)),
+            Kind::Switch(place) => swap(place(a), place(b)),
+            Kind::Choice(place) => swap(place(a), place(b)),
+            Kind::Time(place) => swap(place(a), place(b)),
+            Kind::List(place) => swap(place(a), place(b)),
+            Kind::Tags(place) => swap(place(a), place(b)),
+            Kind::Source | Kind::Ignored => {}
+        }
+    }
+}
+
+/// A limit that [`Options::check`] has let pass.
+pub(super) fn bytes(limit: i64) -> usize {
+    usize::try_from(limit).unwrap_or_default()
+}
+
+/// Reads a duration. Serf takes a negative one, and then waits for ever or not at all; `said` is how the user
+/// wrote it.
+pub(super) fn parse_time(text: &str, said: impl FnOnce() -> String) -> Result<Duration, String> {
+    let time: go::Duration = text.parse()?;
     match u64::try_from(time.nanos) {
-        Err(_) => Err(TimeError::Negative),
-        Ok(0) => Ok(None),
-        Ok(nanos) => Ok(Some(Duration::from_nanos(nanos))),
+        Ok(nanos) => Ok(Duration::from_nanos(nanos)),
+        Err(_) => Err(format!("{} must not be negative", said())),
     }
-}
-
-/// Takes a key's value, matching the key exactly or else without regard to case.
-fn take(object: &mut Map<String, Value>, key: &str) -> Option<Value> {
-    object.remove(key).or_else(|| {
-        let spelled = object
-            .keys()
-            .find(|candidate| candidate.to_lowercase() == key)?
-            .clone();
-        object.remove(&spelled)
-    })
-}
-
-fn decode_list(path: &str, items: Vec<Value>, errors: &mut Vec<String>) -> Vec<String> {
-    let mut list = Vec::new();
-    for (index, item) in items.into_iter().enumerate() {
-        match item {
-            Value::String(text) => list.push(text),
-            Value::Null => list.push(String::new()),
-            other => errors.push(wrong_type(
-                &format!("{path}[{index}]"),
-                "string",
-                &other,
-                &json::show(&other),
-            )),
-        }
-    }
-    list
-}
-
-fn decode_tags(path: &str, object: Map<String, Value>, errors: &mut Vec<String>) -> Tags {
-    let mut tags = Tags::new();
-    for (name, value) in object {
-        match value {
-            Value::String(text) => drop(tags.insert(name, text)),
-            Value::Null => drop(tags.insert(name, String::new())),
-            other => errors.push(wrong_type(
-                &format!("{path}[{name}]"),
-                "string",
-                &other,
-                &json::show(&other),
-            )),
-        }
-    }
-    tags
-}
-
-fn wrong_type(path: &str, expected: &str, value: &Value, shown: &str) -> String {
-    let got = match value {
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-        other => json::kind(other),
-    };
-    format!("'{path}' expected type '{expected}', got unconvertible type '{got}', value: '{shown}'")
-}
-
-/// Numbers lose their fraction; what does not fit is as large as can be, and refused where it is used.
-fn truncate(number: &serde_json::Number) -> i64 {
-    number
-        .as_i64()
-        .unwrap_or_else(|| number.as_f64().unwrap_or(0.0) as i64)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeSet;
 
-    fn decode(text: &str) -> Result<Options, String> {
-        Options::decode(text.as_bytes())
-    }
+    use fyrd_core::swim::profile::Profile;
+
+    use super::*;
+    use crate::agent::setup::{self, Setup};
 
     #[test]
-    fn bad_files_are_refused_in_serfs_words() {
-        #[rustfmt::skip]
-        let table = [
-            ("[]", "'' expected a map, got 'slice'"),
-            ("\"x\"", "'' expected a map, got 'string'"),
-            ("5", "'' expected a map, got 'float64'"),
-            (r#"{"foo":1,"Bar":2,"bind":true,"node_name":5}"#,
-             "3 error(s) decoding:\n\n* '' has invalid keys: Bar, foo\n* 'bind' expected type 'string', got unconvertible type 'bool', value: 'true'\n* 'node_name' expected type 'string', got unconvertible type 'float64', value: '5'"),
-            (r#"{"bind":[1,"a"]}"#, "1 error(s) decoding:\n\n* 'bind' expected type 'string', got unconvertible type '[]interface {}', value: '[1 a]'"),
-            (r#"{"enable_syslog":"yes"}"#, "1 error(s) decoding:\n\n* 'enable_syslog' expected type 'bool', got unconvertible type 'string', value: 'yes'"),
-            (r#"{"protocol":"5"}"#, "1 error(s) decoding:\n\n* 'protocol' expected type 'int', got unconvertible type 'string', value: '5'"),
-            (r#"{"start_join":"a"}"#, "1 error(s) decoding:\n\n* 'start_join': source data must be an array or slice, got string"),
-            (r#"{"event_handlers":[1]}"#, "1 error(s) decoding:\n\n* 'event_handlers[0]' expected type 'string', got unconvertible type 'float64', value: '1'"),
-            (r#"{"tags":[]}"#, "1 error(s) decoding:\n\n* 'tags' expected a map, got 'slice'"),
-            (r#"{"tags":{"a":1}}"#, "1 error(s) decoding:\n\n* 'tags[a]' expected type 'string', got unconvertible type 'float64', value: '1'"),
-            (r#"{"retry_interval":"5"}"#, "time: missing unit in duration \"5\""),
-            (r#"{"reconnect_timeout":"1d","tombstone_timeout":"z"}"#, "time: unknown unit \"d\" in duration \"1d\""),
-            (r#"{"mdns":5}"#, "1 error(s) decoding:\n\n* 'mdns' expected a map, got 'float64'"),
-            (r#"{"mdns":{"x":5}}"#, "1 error(s) decoding:\n\n* 'mdns' has invalid keys: x"),
-            (r#"{"mdns.interface":"x"}"#, "1 error(s) decoding:\n\n* '' has invalid keys: mdns.interface"),
-            (r#"{"leave_on_interrupt":true}"#, "1 error(s) decoding:\n\n* '' has invalid keys: leave_on_interrupt"),
-            (r#"{"nodename":"x"}"#, "1 error(s) decoding:\n\n* '' has invalid keys: nodename"),
-            (r#"{"encrypt_key":["c2VjcmV0"]}"#, "1 error(s) decoding:\n\n* 'encrypt_key' expected type 'string', got unconvertible type '[]interface {}', value: '***'"),
-        ];
-        for (text, expected) in table {
-            assert_eq!(decode(text).unwrap_err(), expected, "{text}");
+    fn every_option_can_be_given_and_no_name_stands_twice() {
+        let columns: [fn(&Entry) -> &str; 3] = [|row| row.key, |row| row.flag, |row| row.env];
+        for name in columns {
+            let names: Vec<&str> = TABLE.iter().map(name).filter(|name| !name.is_empty()).collect();
+            assert_eq!(
+                names.iter().collect::<BTreeSet<_>>().len(),
+                names.len(),
+                "{names:?}"
+            );
+        }
+        for entry in TABLE {
+            assert!(!entry.key.is_empty() || !entry.flag.is_empty(), "{entry:?}");
+            assert!(entry.help.ends_with('.') && entry.help.len() > 10, "{entry:?}");
+            let takes_a_value = !matches!(entry.kind, Kind::Switch(_) | Kind::Choice(_) | Kind::Ignored);
+            if !entry.flag.is_empty() {
+                assert_eq!(!entry.placeholder().is_empty(), takes_a_value, "{entry:?}");
+            }
+            let has_time = matches!(entry.kind, Kind::Time(_));
+            assert!(has_time || entry.least.is_zero(), "{entry:?}");
+            let has_bytes = matches!(entry.kind, Kind::Bytes(_));
+            assert_eq!(has_bytes, matches!(entry.default, Limit(_)), "{entry:?}");
         }
     }
 
     #[test]
-    fn keys_match_without_regard_to_case_and_null_is_nothing() {
-        let options = decode(
-            r#"{"NODE_NAME":"a","Protocol":4.5,"tags":{"x":null},"bind":null,"validate_node_names":true,
-                "MsgpackUseNewTimeFormat":1,"mdns":{"INTERFACE":"eth0"},"retry_interval":""} trailing"#,
-        )
-        .unwrap();
+    fn defaults_are_those_of_the_core_and_of_the_profile_lan() {
+        let options = Options::defaults().unwrap();
+        assert_eq!(options.protocol, i64::from(*limits::SERF_PROTOCOLS.end()));
+        let (low, high) = limits::SERF_PROTOCOLS.into_inner();
+        let protocol = TABLE.iter().find(|entry| entry.key == "protocol").unwrap();
+        assert!(protocol.help.contains(&format!("{low} to {high}")));
+        // A profile's value that is given as an option leaves the profile as it was.
+        let mut given = options.clone();
+        let mut of_profile = Vec::new();
+        for entry in TABLE {
+            if let (Profile(text), Kind::Time(place)) = (entry.default, &entry.kind) {
+                assert!(place(&mut given).is_zero(), "{entry:?}");
+                entry.read(&mut given, "", text).unwrap();
+                of_profile.push(entry.key);
+            }
+        }
+        assert_eq!(
+            of_profile,
+            [
+                "reconnect_interval",
+                "reconnect_timeout",
+                "tombstone_timeout",
+                "broadcast_timeout"
+            ]
+        );
+        let console = crate::agent::logging::Console::new(Box::new(std::io::sink()));
+        setup::check(&mut given, &console).unwrap();
+        assert_eq!(
+            Setup::make(given, &console).unwrap().profile,
+            Profile::builtin("lan").unwrap()
+        );
+    }
+
+    /// An option that is set by its flag's text alone, to something other than its default.
+    fn with(entry: &Entry) -> Options {
+        let text = match entry.kind {
+            Kind::Switch(_) | Kind::Choice(_) => "true",
+            Kind::Number(_) | Kind::Count(_) | Kind::Bytes(_) => "4",
+            Kind::Time(_) => "7s",
+            Kind::Tags(_) => "a=b",
+            _ => "x",
+        };
+        let mut options = Options::default();
+        entry.read(&mut options, "", text).unwrap();
+        options
+    }
+
+    #[test]
+    fn every_option_is_read_merged_and_reloaded_as_its_row_says() {
+        let mut reloaded = Vec::new();
+        for entry in TABLE {
+            let said = with(entry);
+            let has_value = !matches!(entry.kind, Kind::Source | Kind::Ignored);
+            assert_eq!(said != Options::default(), has_value, "{entry:?}");
+            let mut merged = Options::default();
+            merged.merge(said.clone());
+            assert_eq!(merged, said, "{entry:?}");
+            merged.merge(Options::default());
+            assert_eq!(merged, said, "{entry:?}");
+            let mut running = Options::default();
+            running.reload(said.clone());
+            assert_eq!(running == said, entry.reloads || !has_value, "{entry:?}");
+            if entry.reloads {
+                reloaded.push(entry.key);
+            }
+            let is_secret = matches!(entry.kind, Kind::Secret(_));
+            assert_eq!(said.clone().without_secrets() == said, !is_secret, "{entry:?}");
+        }
+        let expected = [
+            "event_handlers",
+            "handler_shell",
+            "log_level",
+            "role",
+            "tags",
+            "handler_timeout",
+            "leave_on_terminate",
+            "skip_leave_on_interrupt",
+        ];
+        assert_eq!(reloaded, expected);
+    }
+
+    #[test]
+    fn the_environment_gives_the_key_and_nothing_else() {
+        let all = Options::from_environment(|name| Some(format!("value of {name}"))).unwrap();
         let expected = Options {
-            node_name: "a".into(),
-            protocol: 4,
-            tags: Tags::from([("x".into(), String::new())]),
-            mdns_interface: "eth0".into(),
+            encrypt_key: Secret::new("value of FYRD_ENCRYPT_KEY".to_owned()),
             ..Options::default()
         };
-        assert_eq!(options, expected);
-        assert_eq!(decode("null").unwrap(), Options::default());
+        assert_eq!(all, expected);
+        assert_eq!(Options::from_environment(|_| None), Ok(Options::default()));
     }
 
     #[test]
-    fn later_sources_override_switch_on_and_append() {
-        let mut first = decode(
-            r#"{"bind":"a","protocol":4,"enable_syslog":true,"tags":{"a":"1","b":"1"},"start_join":["x"],
-                "retry_interval":"10s","enable_compression":true,"rpc_auth":"one"}"#,
-        )
-        .unwrap();
-        let second = decode(
-            r#"{"bind":"","protocol":0,"enable_syslog":false,"tags":{"b":"2"},"start_join":["y"],
-                "enable_compression":false,"rpc_auth":"two"}"#,
-        )
-        .unwrap();
-        first.merge(second);
+    fn texts_that_mean_nothing_are_named() {
+        let read = |key: &str, text: &str| {
+            let entry = TABLE.iter().find(|entry| entry.key == key).unwrap();
+            entry.read(&mut Options::default(), "-it", text).unwrap_err()
+        };
+        assert_eq!(read("retry_interval", "-5s"), "-it=-5s must not be negative");
         assert_eq!(
-            (first.bind.as_str(), first.protocol, first.enable_syslog),
-            ("a", 4, true)
+            read("retry_interval", "5"),
+            "time: missing unit in duration \"5\""
         );
-        assert_eq!(
-            first.tags,
-            Tags::from([("a".into(), "1".into()), ("b".into(), "2".into())])
-        );
-        assert_eq!(first.start_join, ["x", "y"]);
-        assert_eq!(first.retry_interval, Some(Duration::from_secs(10)));
-        assert_eq!(first.enable_compression, Some(false));
-        assert_eq!(first.rpc_auth.expose(), "two");
-    }
-
-    #[test]
-    fn secrets_do_not_show() {
-        let shown = format!(
-            "{:?}",
-            decode(r#"{"encrypt_key":"c2VjcmV0","rpc_auth":"token"}"#).unwrap()
-        );
-        assert!(!shown.contains("c2VjcmV0") && !shown.contains("token"), "{shown}");
+        assert_eq!(read("protocol", "x"), "-it=x: parse error");
+        assert_eq!(read("enable_syslog", "maybe"), "-it=maybe: parse error");
+        assert_eq!(read("tags", "=x"), "Invalid tag: '=x'");
     }
 }

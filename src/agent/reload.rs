@@ -4,7 +4,7 @@
 //! Of the tags, only those change that changed in the configuration since it was last loaded, so that
 //! tags set by command stay; Serf forgets them. A mistake leaves all as it was.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Ref, RefCell};
 use std::rc::Rc;
 
 use tokio::sync::Notify;
@@ -12,9 +12,7 @@ use tracing::info;
 
 use super::logging::{Console, Level};
 use super::options::Options;
-use super::secret::Secret;
-use super::setup::{self, Setup};
-use super::{Agent, files};
+use super::{Agent, files, setup};
 use crate::rpc::server::Backend;
 use fyrd_core::serf::{Tags, tags};
 
@@ -24,12 +22,10 @@ pub(super) struct Reload {
     paths: Vec<String>,
     /// What the command line says, without secrets.
     flags: Options,
+    /// What the agent runs by, without secrets. Its tags are those of the configuration.
+    in_force: RefCell<Options>,
     protocol: u8,
-    /// The tags of the configuration when it was last loaded.
-    tags: RefCell<Tags>,
     wanted: Notify,
-    leave_on_terminate: Cell<bool>,
-    skip_leave_on_interrupt: Cell<bool>,
 }
 
 /// A change of tags, as the `tags` command makes it.
@@ -40,36 +36,20 @@ struct TagChange {
 }
 
 impl Reload {
-    /// Starts from what the setup says.
-    pub fn new(paths: &[String], flags: Options, setup: &Setup) -> Reload {
-        // Tags of a tags file are none of the configuration's.
-        let tags = match setup.tags_file {
-            Some(_) => Tags::new(),
-            None => setup.tags.clone(),
-        };
+    /// Starts from what the agent was started with.
+    pub fn new(paths: &[String], flags: Options, in_force: Options, protocol: u8) -> Reload {
         Reload {
             paths: paths.to_vec(),
-            flags: Options {
-                encrypt_key: Secret::default(),
-                rpc_auth: Secret::default(),
-                ..flags
-            },
-            protocol: setup.protocol,
-            tags: RefCell::new(tags),
+            flags: flags.without_secrets(),
+            in_force: RefCell::new(in_force.without_secrets()),
+            protocol,
             wanted: Notify::new(),
-            leave_on_terminate: Cell::new(setup.leave_on_terminate),
-            skip_leave_on_interrupt: Cell::new(setup.skip_leave_on_interrupt),
         }
     }
 
-    /// Whether SIGTERM means to leave.
-    pub fn leave_on_terminate(&self) -> bool {
-        self.leave_on_terminate.get()
-    }
-
-    /// Whether SIGINT means not to leave.
-    pub fn skip_leave_on_interrupt(&self) -> bool {
-        self.skip_leave_on_interrupt.get()
+    /// What the agent runs by.
+    pub fn in_force(&self) -> Ref<'_, Options> {
+        self.in_force.borrow()
     }
 
     /// Asks for a reload; one that waits already serves both.
@@ -91,29 +71,27 @@ impl Reload {
 
     /// Checks everything, and then changes everything. The error is a line for the user.
     async fn reload(&self, agent: &Agent, console: &Console) -> Result<(), String> {
-        let mut options = files::read_options(&self.paths)?;
-        options.merge(self.flags.clone());
-        let checked = setup::check(&mut options, console)?;
+        let mut options = files::read_options(&self.paths, &self.flags)?;
+        setup::check(&mut options, console)?;
         let change = self.tag_change(agent, &options.tags).await?;
+        let mut next = self.in_force().clone();
+        next.reload(options);
+        let handlers = setup::handlers(&next)?;
 
-        match Level::parse(setup::or(&options.log_level, "INFO")) {
+        match Level::parse(&next.log_level) {
             Ok(level) => console.set_level(level),
             Err(line) => console.headline(&line),
         }
-        agent
-            .0
-            .handlers
-            .replace(checked.handlers, options.handler_timeout);
-        self.leave_on_terminate.set(options.leave_on_terminate);
-        self.skip_leave_on_interrupt.set(options.skip_leave_on_interrupt);
+        let timeout = setup::handler_timeout(&next);
+        agent.0.handlers.replace(handlers, timeout);
+        let before = self.in_force.replace(next);
         info!(target: "agent", "Configuration reloaded");
         if change != TagChange::default()
             && let Err(reason) = agent.set_tags(change.set, change.delete).await
         {
             console.headline(&format!("Failed to update tags: {reason}"));
-            return Ok(());
+            self.in_force.borrow_mut().tags = before.tags;
         }
-        self.tags.replace(options.tags);
         Ok(())
     }
 
@@ -123,7 +101,7 @@ impl Reload {
         }
         let read = agent.0.driver.read(|node| node.tags().clone()).await;
         let current = read.map_err(|e| e.to_string())?;
-        let change = difference(&self.tags.borrow(), configured, &current);
+        let change = difference(&self.in_force().tags, configured, &current);
         let mut next = current;
         next.retain(|name, _| !change.delete.contains(name));
         next.extend(change.set.clone());

@@ -1,7 +1,7 @@
 //! From options to a setup: everything that can be checked before a socket is opened, in the order in
 //! which Serf checks it, so that the same mistake gives the same error.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,29 +10,14 @@ use fyrd_keys::{Key, KeyError, Keyring};
 use super::address::{self, DEFAULT_PORT};
 use super::files;
 use super::logging::{Console, Level};
-use super::options::Options;
+use super::options::{Options, bytes};
 use super::secret::Secret;
 use super::{mdns, syslog, telemetry};
 use crate::events::filter::HandlerSpec;
 use crate::events::shell::Shell;
+use fyrd_core::node::limits;
 use fyrd_core::serf::{RawAddr, Tags};
 use fyrd_core::swim::profile::Profile;
-
-/// The environment variable that holds the encryption key when neither flag nor file gives one; unlike
-/// a flag, other users of the host cannot see it.
-const ENCRYPT_KEY_VARIABLE: &str = "FYRD_ENCRYPT_KEY";
-
-/// The longest name that peers accept.
-const NAME_MAX: usize = 128;
-
-/// The Serf protocol versions that can be spoken.
-const PROTOCOL_VERSIONS: std::ops::RangeInclusive<i64> = 2..=5;
-
-/// No user event may be larger than this, whatever is configured.
-const USER_EVENT_HARD_LIMIT: i64 = 9 * 1024;
-
-/// Shorter intervals would make an agent that does nothing else.
-const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Tags have one source.
 pub(super) const TAGS_AND_TAGS_FILE: &str = "Tags config not allowed while using tag files";
@@ -78,10 +63,6 @@ pub struct Setup {
     pub disable_coordinates: bool,
     /// Whether to end when another node holds our name by majority.
     pub resolve_name_conflicts: bool,
-    /// Whether SIGTERM means to leave.
-    pub leave_on_terminate: bool,
-    /// Whether SIGINT means not to leave.
-    pub skip_leave_on_interrupt: bool,
     /// Where the snapshot is kept, if anywhere.
     pub snapshot: Option<PathBuf>,
     /// Whether a leave does not keep the agent from rejoining at its next start.
@@ -103,22 +84,16 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Checks the options and loads what they name. Warnings and "Starting" go to the console; the error
-    /// is the line for the user.
+    /// Loads what checked options name. Warnings and "Starting" go to the console; the error is the line for
+    /// the user.
     pub fn make(mut options: Options, console: &Console) -> Result<Setup, String> {
-        let Checked {
-            handlers,
-            on_interface,
-            retry_interval,
-            broadcast_timeout,
-        } = check(&mut options, console)?;
-        console.set_level(Level::parse(or(&options.log_level, "INFO"))?);
+        console.set_level(Level::parse(&options.log_level)?);
         if options.enable_syslog {
-            let sink = syslog::connect(or(&options.syslog_facility, syslog::DEFAULT_FACILITY))
-                .map_err(|e| format!("Syslog setup failed: {e}"))?;
+            let sink =
+                syslog::connect(&options.syslog_facility).map_err(|e| format!("Syslog setup failed: {e}"))?;
             console.add_sink(sink);
         }
-        let bind = address::parse(or(&options.bind, "0.0.0.0"), Some(DEFAULT_PORT))
+        let bind = address::parse(&options.bind, Some(DEFAULT_PORT))
             .map_err(|e| format!("Invalid bind address: {e}"))?;
         let advertise = advertise(&options)?;
         if !options.encrypt_key_file.is_empty() {
@@ -127,62 +102,27 @@ impl Setup {
             }
             options.encrypt_key = files::read_secret(&options.encrypt_key_file)?;
         }
-        if options.encrypt_key.is_empty() {
-            options.encrypt_key = Secret::new(std::env::var(ENCRYPT_KEY_VARIABLE).unwrap_or_default());
-        }
         let key = encryption_key(&options)?;
-        let bind = match &on_interface {
-            None => bind,
-            Some(addresses) => {
-                let (bind, chosen) = address::bind_to_interface(bind, &options.interface, addresses)?;
-                if chosen {
-                    console.headline(&format!(
-                        "Using interface '{}' address '{}'",
-                        options.interface,
-                        bind.ip()
-                    ));
-                }
-                bind
-            }
-        };
+        let bind = bind_to_interface(bind, &options, console)?;
         let profile = profile(&options)?;
         console.headline("Starting Serf agent...");
-        let mut setup = Setup::assemble(
-            options,
-            bind,
-            advertise,
-            key,
-            profile,
-            retry_interval,
-            broadcast_timeout,
-        )?;
-        setup.handlers = handlers;
-        Ok(setup)
+        Setup::assemble(options, bind, advertise, key, profile)
     }
 
     /// The checks whose errors Serf shows after "Starting".
     fn assemble(
-        options: Options,
+        mut options: Options,
         bind: SocketAddr,
         advertise: Option<SocketAddr>,
         key: Option<Result<Key, KeyError>>,
-        mut profile: Profile,
-        retry_interval: Option<Duration>,
-        broadcast_timeout: Option<Duration>,
+        profile: Profile,
     ) -> Result<Setup, String> {
         let setup = |e: String| format!("Failed to setup the Serf agent: {e}");
         let create = |e: String| format!("Failed to start the Serf agent: Error creating Serf: {e}");
-        if let Some(timeout) = broadcast_timeout {
-            profile.serf.broadcast_timeout = timeout;
-        }
+        let path = |text: String| Some(PathBuf::from(text)).filter(|path| !path.as_os_str().is_empty());
         let tags = starting_tags(&options).map_err(setup)?;
         let stored = stored_keyring(&options, key.is_some()).map_err(setup)?;
-        check_name(&options.node_name).map_err(create)?;
-        let protocol = protocol(options.protocol).map_err(create)?;
-        let user_event_size_limit = user_event_limit(options.user_event_size_limit).map_err(create)?;
-        let query_size_limit = size_limit("query_size_limit", options.query_size_limit).map_err(create)?;
-        let query_response_size_limit =
-            size_limit("query_response_size_limit", options.query_response_size_limit).map_err(create)?;
+        options.check().map_err(create)?;
         let key = key
             .transpose()
             .map_err(|e| create(format!("Failed to create memberlist: {e}")))?;
@@ -192,37 +132,34 @@ impl Setup {
             advertise,
             keyring: stored.or_else(|| key.map(Keyring::new)),
             profile,
-            protocol,
-            rpc_addr: or(&options.rpc_addr, "127.0.0.1:7373").to_string(),
-            retry_interval: retry_interval.unwrap_or(Duration::from_secs(30)),
+            protocol: limits::check_protocol(options.protocol).map_err(create)?,
             retry_max: u64::try_from(options.retry_max_attempts)
                 .ok()
                 .filter(|max| *max > 0),
-            replay: options.replay_on_join,
-            compress: options.enable_compression.unwrap_or(true),
-            disable_coordinates: options.disable_coordinates,
+            compress: options.enable_compression != Some(false),
             resolve_name_conflicts: !options.disable_name_resolution,
-            leave_on_terminate: options.leave_on_terminate,
-            skip_leave_on_interrupt: options.skip_leave_on_interrupt,
-            rejoin_after_leave: options.rejoin_after_leave,
-            handlers: Vec::new(),
-            handler_timeout: options.handler_timeout,
+            handlers: handlers(&options)?,
+            handler_timeout: handler_timeout(&options),
             discover: discovery(&options),
+            user_event_size_limit: bytes(options.user_event_size_limit),
+            query_size_limit: bytes(options.query_size_limit),
+            query_response_size_limit: bytes(options.query_response_size_limit),
             telemetry: telemetry::Sinks {
                 statsd: options.statsd_addr,
                 statsite: options.statsite_addr,
             },
-            user_event_size_limit,
-            query_size_limit,
-            query_response_size_limit,
-            snapshot: Some(PathBuf::from(options.snapshot_path)).filter(|path| !path.as_os_str().is_empty()),
-            name: options.node_name,
-            keyring_file: Some(PathBuf::from(options.keyring_file))
-                .filter(|path| !path.as_os_str().is_empty()),
+            snapshot: path(options.snapshot_path),
+            keyring_file: path(options.keyring_file),
             tags_file: Some(options.tags_file).filter(|path| !path.is_empty()),
+            name: options.node_name,
+            rpc_addr: options.rpc_addr,
             rpc_auth: options.rpc_auth,
             start_join: options.start_join,
             retry_join: options.retry_join,
+            retry_interval: options.retry_interval,
+            replay: options.replay_on_join,
+            disable_coordinates: options.disable_coordinates,
+            rejoin_after_leave: options.rejoin_after_leave,
         })
     }
 
@@ -235,53 +172,44 @@ impl Setup {
     }
 }
 
-/// What [`check`] found.
-#[derive(Debug)]
-pub(super) struct Checked {
-    /// Which scripts run at which events.
-    pub handlers: Vec<HandlerSpec>,
-    on_interface: Option<Vec<IpAddr>>,
-    retry_interval: Option<Duration>,
-    broadcast_timeout: Option<Duration>,
-}
-
-/// The checks of options that are made at each reload too. The old form of the role becomes a tag.
-pub(super) fn check(options: &mut Options, console: &Console) -> Result<Checked, String> {
+/// Completes the options and checks them, in the order in which Serf does it, as far as it does so at each
+/// reload too. The old form of the role becomes a tag.
+pub(super) fn check(options: &mut Options, console: &Console) -> Result<(), String> {
     if options.node_name.is_empty() {
         options.node_name = gethostname::gethostname().to_string_lossy().into_owned();
     }
-    let shell = Shell::parse(&options.handler_shell)?;
-    let handlers = options.event_handlers.iter();
-    let handlers = handlers
-        .map(|text| HandlerSpec::parse(text, shell))
-        .collect::<Result<_, _>>()?;
-    let on_interface = match options.interface.as_str() {
-        "" => None,
-        name => Some(address::interface_addresses(name)?),
-    };
+    handlers(options)?;
+    if !options.interface.is_empty() {
+        address::interface_addresses(&options.interface)?;
+    }
     check_mdns(options)?;
     if !options.role.is_empty() {
         console.headline("Deprecation warning: 'Role' has been replaced with 'Tags'");
-        options
-            .tags
-            .insert("role".to_string(), std::mem::take(&mut options.role));
+        let role = std::mem::take(&mut options.role);
+        options.tags.insert("role".to_string(), role);
     }
-    let retry_interval = at_least(options.retry_interval, "RetryInterval", console);
-    let broadcast_timeout = at_least(options.broadcast_timeout, "BroadcastTimeout", console);
+    options.lengthen(|name, least| {
+        console.headline(&format!(
+            "Warning: '{name}' is too low. Setting to {}s",
+            least.as_secs()
+        ));
+    });
     if options.rejoin_after_leave && options.snapshot_path.is_empty() {
         console.headline("Warning: 'RejoinAfterLeave' enabled without snapshot file");
     }
-    Ok(Checked {
-        handlers,
-        on_interface,
-        retry_interval,
-        broadcast_timeout,
-    })
+    Ok(())
 }
 
-/// The value, or what it is when nobody says it.
-pub(super) fn or<'a>(value: &'a str, default: &'a str) -> &'a str {
-    if value.is_empty() { default } else { value }
+/// Which scripts run at which events.
+pub(super) fn handlers(options: &Options) -> Result<Vec<HandlerSpec>, String> {
+    let shell = Shell::parse(&options.handler_shell)?;
+    let texts = options.event_handlers.iter();
+    texts.map(|text| HandlerSpec::parse(text, shell)).collect()
+}
+
+/// How long a script may take; `None` is no limit.
+pub(super) fn handler_timeout(options: &Options) -> Option<Duration> {
+    Some(options.handler_timeout).filter(|limit| !limit.is_zero())
 }
 
 fn check_mdns(options: &Options) -> Result<(), String> {
@@ -302,10 +230,13 @@ fn check_mdns(options: &Options) -> Result<(), String> {
 
 /// An interface for all of the agent is one for mDNS as well, unless that has its own.
 fn discovery(options: &Options) -> Option<mdns::Settings> {
-    let interface = or(&options.mdns_interface, &options.interface);
+    let interface = match options.mdns_interface.as_str() {
+        "" => &options.interface,
+        own => own,
+    };
     (!options.discover.is_empty()).then(|| mdns::Settings {
         cluster: options.discover.clone(),
-        interface: Some(interface.to_string()).filter(|name| !name.is_empty()),
+        interface: Some(interface.to_owned()).filter(|name| !name.is_empty()),
         ipv4: !options.mdns_disable_ipv4,
         ipv6: !options.mdns_disable_ipv6,
     })
@@ -340,20 +271,34 @@ fn encryption_key(options: &Options) -> Result<Option<Result<Key, KeyError>>, St
     }
 }
 
-fn profile(options: &Options) -> Result<Profile, String> {
-    let mut profile = files::read_profile(or(&options.profile, "lan"))?;
-    let serf = &mut profile.serf;
-    serf.reconnect_interval = options.reconnect_interval.unwrap_or(serf.reconnect_interval);
-    serf.reconnect_timeout = options.reconnect_timeout.unwrap_or(serf.reconnect_timeout);
-    serf.tombstone_timeout = options.tombstone_timeout.unwrap_or(serf.tombstone_timeout);
-    Ok(profile)
+/// With an interface and no address, the agent listens at one of the interface's.
+fn bind_to_interface(bind: SocketAddr, options: &Options, console: &Console) -> Result<SocketAddr, String> {
+    let name = &options.interface;
+    if name.is_empty() {
+        return Ok(bind);
+    }
+    let (bind, chosen) = address::bind_to_interface(bind, name, &address::interface_addresses(name)?)?;
+    if chosen {
+        console.headline(&format!("Using interface '{name}' address '{}'", bind.ip()));
+    }
+    Ok(bind)
 }
 
-fn at_least(time: Option<Duration>, what: &str, console: &Console) -> Option<Duration> {
-    if time.is_some_and(|time| time < SHORTEST_INTERVAL) {
-        console.headline(&format!("Warning: '{what}' is too low. Setting to 1s"));
+/// The timing profile, with what single options say instead.
+fn profile(options: &Options) -> Result<Profile, String> {
+    let mut profile = files::read_profile(&options.profile)?;
+    let serf = &mut profile.serf;
+    for (place, said) in [
+        (&mut serf.reconnect_interval, options.reconnect_interval),
+        (&mut serf.reconnect_timeout, options.reconnect_timeout),
+        (&mut serf.tombstone_timeout, options.tombstone_timeout),
+        (&mut serf.broadcast_timeout, options.broadcast_timeout),
+    ] {
+        if !said.is_zero() {
+            *place = said;
+        }
     }
-    time.map(|time| time.max(SHORTEST_INTERVAL))
+    Ok(profile)
 }
 
 /// The tags of the options, or those of the tags file.
@@ -384,54 +329,16 @@ fn stored_keyring(options: &Options, has_key: bool) -> Result<Option<Keyring>, S
     Ok(Some(ring))
 }
 
-fn check_name(name: &str) -> Result<(), String> {
-    if name.len() > NAME_MAX {
-        return Err(format!(
-            "node name is {} bytes long, must be at most {NAME_MAX}: {name}",
-            name.len()
-        ));
-    }
-    Ok(())
-}
-
-fn protocol(version: i64) -> Result<u8, String> {
-    let version = if version <= 0 {
-        *PROTOCOL_VERSIONS.end()
-    } else {
-        version
-    };
-    let (lowest, highest) = PROTOCOL_VERSIONS.into_inner();
-    let side = if version < lowest { "low" } else { "high" };
-    u8::try_from(version)
-        .ok()
-        .filter(|_| (lowest..=highest).contains(&version))
-        .ok_or_else(|| {
-            format!("Protocol version '{version}' too {side}. Must be in range: [{lowest}, {highest}]")
-        })
-}
-
-fn user_event_limit(limit: i64) -> Result<usize, String> {
-    if limit > USER_EVENT_HARD_LIMIT {
-        return Err(format!(
-            "user event size limit exceeds limit of {USER_EVENT_HARD_LIMIT} bytes"
-        ));
-    }
-    size_limit("user_event_size_limit", if limit == 0 { 512 } else { limit })
-}
-
-fn size_limit(key: &str, limit: i64) -> Result<usize, String> {
-    let limit = if limit == 0 { 1024 } else { limit };
-    usize::try_from(limit)
-        .map_err(|_| format!("{key} is {limit}, must be a number of bytes, or 0 for the default"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn make(json: &str) -> Result<Setup, String> {
         let console = Console::new(Box::new(std::io::sink()));
-        Setup::make(Options::decode(json.as_bytes()).unwrap(), &console)
+        let mut options = Options::defaults()?;
+        options.merge(Options::decode(json.as_bytes()).unwrap());
+        check(&mut options, &console)?;
+        Setup::make(options, &console)
     }
 
     #[test]
@@ -455,7 +362,7 @@ mod tests {
             (512, 1024, 1024)
         );
         assert_eq!(setup.profile, Profile::builtin("lan").unwrap());
-        assert!(setup.resolve_name_conflicts && !setup.disable_coordinates && !setup.leave_on_terminate);
+        assert!(setup.resolve_name_conflicts && !setup.disable_coordinates);
         assert!(!setup.name.is_empty() && setup.keyring.is_none());
     }
 
@@ -475,7 +382,7 @@ mod tests {
         assert_eq!(serf.tombstone_timeout, Duration::from_secs(7200));
         assert_eq!(
             (setup.retry_interval, setup.retry_max),
-            (SHORTEST_INTERVAL, Some(3))
+            (Duration::from_secs(1), Some(3))
         );
         assert_eq!(setup.tags.get("role").map(String::as_str), Some("web"));
         assert!(setup.disable_coordinates && !setup.resolve_name_conflicts && !setup.compress);

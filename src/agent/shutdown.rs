@@ -108,8 +108,8 @@ async fn finish_handlers(mut running: Running) {
 async fn end_by_signal(signal: Signal, running: &mut Running, console: &Console) -> u8 {
     console.headline(&format!("Caught signal: {}", signal.as_str()));
     let graceful = match signal {
-        Signal::Interrupt => !running.reload.skip_leave_on_interrupt(),
-        Signal::Terminate => running.reload.leave_on_terminate(),
+        Signal::Interrupt => !running.reload.in_force().skip_leave_on_interrupt,
+        Signal::Terminate => running.reload.in_force().leave_on_terminate,
         Signal::Hangup => false,
     };
     if !graceful {

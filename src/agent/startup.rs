@@ -17,7 +17,7 @@ use super::mdns::Discovery;
 use super::options::Options;
 use super::past::Past;
 use super::reload::Reload;
-use super::setup::Setup;
+use super::setup::{self, Setup};
 use super::signals::{Signal, Signals, Source};
 use super::{Agent, Shared, address, event_loop, files, query_router, shutdown, telemetry};
 use crate::driver::{BindError, Driver, DriverConfig, Ended, Handle, Sockets};
@@ -54,10 +54,11 @@ pub fn run_on(console: Console, signals: Source, paths: &[String], flags: Option
 }
 
 fn start(paths: &[String], flags: Options, signals: Source, console: &Console) -> Result<u8, String> {
-    let mut options = files::read_options(paths)?;
-    options.merge(flags.clone());
+    let mut options = files::read_options(paths, &flags)?;
+    setup::check(&mut options, console)?;
+    let in_force = options.clone();
     let setup = Setup::make(options, console)?;
-    let reload = Reload::new(paths, flags, &setup);
+    let reload = Reload::new(paths, flags, in_force, setup.protocol);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

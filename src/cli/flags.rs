@@ -86,6 +86,12 @@ impl Flags {
             .collect()
     }
 
+    /// What was given to a flag of any kind that counts, as it was written.
+    pub fn texts(&self, name: &str) -> impl Iterator<Item = &str> {
+        let given = self.matches.get_raw(name).into_iter().flatten();
+        given.filter_map(OsStr::to_str)
+    }
+
     /// The values of several list flags, in the order given on the line.
     pub fn lists_in_order(&self, names: &[&str]) -> Vec<String> {
         let mut values: Vec<(usize, &String)> = Vec::new();

@@ -22,6 +22,7 @@ use super::ledger::{Ledger, count};
 use super::sockets::plain;
 use crate::go;
 use fyrd_core::bounds;
+use fyrd_core::msgpack;
 use fyrd_core::node::ExchangeId;
 use fyrd_core::wire::{DecodeError, Fault, StreamDecoder, StreamPrefix};
 
@@ -348,7 +349,7 @@ fn unacceptable_label() -> Unread {
 /// A frame beyond the limit is answered as Serf does.
 fn refusal(error: DecodeError) -> Unread {
     match error.fault {
-        Fault::TooMany { len, .. } => {
+        Fault::Value(msgpack::Fault::TooMany { len, .. }) => {
             Unread::Refused(format!("Remote node state is larger than limit ({len})"))
         }
         _ => Unread::Dropped(error.to_string()),

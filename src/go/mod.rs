@@ -5,6 +5,7 @@ mod json;
 mod number;
 mod quote;
 mod time;
+mod value;
 
 pub use error::{
     dial_error, dial_timeout, lookup_error, open_error, os_error, os_error_kind, transfer_error,
@@ -14,3 +15,4 @@ pub use json::json;
 pub use number::{NumberError, parse_boolean, parse_integer};
 pub use quote::{bytes, quote};
 pub use time::{Duration, time};
+pub use value::{json_kind, kind, parse_first, parse_whole, show};

@@ -55,10 +55,14 @@ impl Home {
             _ => Err(error),
         });
         let file = file.map_err(OpenError::io("open", &lock))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(in_use(path)),
-            Err(TryLockError::Error(source)) => return Err(OpenError::io("lock", lock)(source)),
+        let until = Instant::now() + ENDING;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(LINGER_STEP),
+                Err(TryLockError::WouldBlock) => return Err(in_use(path)),
+                Err(TryLockError::Error(source)) => return Err(OpenError::io("lock", lock)(source)),
+            }
         }
         // Only a help for whoever finds it locked, so it may be missing where nothing can be written.
         let _ = fs::write(path.join(OWNER), owner);
@@ -211,6 +215,11 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// How long a lock is waited for. The agent that is started again may meet the one before while that one ends,
+/// or a handler that was being started when it was killed: such a child has all that its parent held, until
+/// it becomes the program that it is to run.
+const ENDING: Duration = Duration::from_secs(2);
 
 const LINGER: Duration = Duration::from_secs(5);
 const LINGER_STEP: Duration = Duration::from_millis(10);

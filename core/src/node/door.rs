@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::limits;
 use crate::addr::RawAddr;
 use crate::serf::keyring::KeyringResult;
 use crate::serf::memory::Memory;
@@ -13,7 +14,7 @@ use crate::wire::message::{Message, StreamMessage};
 /// Everything a node has to be told before it can start.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
-    /// This node's name: not empty, at most 128 bytes.
+    /// This node's name: neither empty nor longer than peers accept.
     pub name: String,
     /// The address it announces, in the form it is announced.
     pub addr: RawAddr,
@@ -23,7 +24,7 @@ pub struct NodeConfig {
     pub bind_port: u16,
     /// Its tags at start.
     pub tags: Tags,
-    /// The Serf protocol version it speaks, 2 to 5.
+    /// The Serf protocol version it speaks.
     pub protocol: u8,
     /// Timing.
     pub profile: Profile,
@@ -59,13 +60,13 @@ impl NodeConfig {
             port: bound.port(),
             bind_port: bound.port(),
             tags: Tags::new(),
-            protocol: 5,
+            protocol: *limits::SERF_PROTOCOLS.end(),
             profile,
             seal_overhead: 0,
             label_overhead: 0,
-            user_event_size_limit: 512,
-            query_size_limit: 1024,
-            query_response_size_limit: 1024,
+            user_event_size_limit: limits::USER_EVENT_SIZE,
+            query_size_limit: limits::QUERY_SIZE,
+            query_response_size_limit: limits::QUERY_RESPONSE_SIZE,
             resolve_name_conflicts: true,
             disable_coordinates: false,
             memory: Memory::default(),

@@ -54,18 +54,26 @@ impl Serf {
     pub(super) fn conflict_answer(&self, name: &[u8]) -> Option<Vec<u8>> {
         let name = std::str::from_utf8(name).ok().filter(|name| !self.is_me(name))?;
         let member = self.members.by_name(name).map(|entry| entry.snapshot());
-        let wire = member.as_ref().map(|member| WireMember {
-            name: &member.name,
-            addr: member.addr.as_bytes(),
-            port: member.port,
-            tags: member
-                .tags
-                .iter()
-                .map(|(key, value)| (key.as_str(), value.as_str()))
-                .collect(),
-            status: member.status.code(),
-            protocol: member.protocol,
-            delegate: member.delegate,
+        let wire = member.as_ref().map(|member| {
+            let [protocol_min, protocol_max, protocol_cur] = member.protocol;
+            let [delegate_min, delegate_max, delegate_cur] = member.delegate;
+            WireMember {
+                name: &member.name,
+                addr: member.addr.as_bytes(),
+                port: member.port,
+                tags: member
+                    .tags
+                    .iter()
+                    .map(|(key, value)| (key.as_str(), value.as_str()))
+                    .collect(),
+                status: member.status.code(),
+                protocol_min,
+                protocol_max,
+                protocol_cur,
+                delegate_min,
+                delegate_max,
+                delegate_cur,
+            }
         });
         let mut answer = Vec::new();
         SerfMessage::ConflictResponse(wire).encode(&mut answer);

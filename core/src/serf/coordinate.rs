@@ -11,7 +11,7 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus;
 
-use crate::wire::serf::WireCoordinate;
+use crate::wire::WireCoordinate;
 
 const DIMENSIONS: usize = 8;
 const ERROR_MAX: f64 = 1.5;

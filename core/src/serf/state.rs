@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Serf;
 use super::types::MemberStatus;
 use crate::time::Time;
-use crate::wire::{JoinIntent, LeaveIntent, PushPullState, SerfMessage, UserEvent, UserEvents};
+use crate::wire::{JoinIntent, LeaveIntent, PushPullState, RingEvent, SerfMessage, UserEvent, UserEvents};
 
 impl Serf {
     pub(super) fn encode_state(&self) -> Vec<u8> {
@@ -32,7 +32,7 @@ impl Serf {
                     let events = slot
                         .events
                         .iter()
-                        .map(|(name, payload)| (&**name, &**payload))
+                        .map(|(name, payload)| RingEvent { name, payload })
                         .collect();
                     Some(UserEvents {
                         ltime: slot.ltime,
@@ -65,7 +65,7 @@ impl Serf {
         let mut slots: Vec<_> = remote.events.iter().flatten().collect();
         slots.sort_by_key(|slot| slot.ltime);
         for slot in slots {
-            for &(name, payload) in &slot.events {
+            for &RingEvent { name, payload } in &slot.events {
                 self.handle_user_event(&UserEvent {
                     ltime: slot.ltime,
                     name,

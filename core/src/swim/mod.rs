@@ -42,7 +42,7 @@ use crate::swim::members::NodeId;
 use crate::swim::members::{Facts, Members, Record, State};
 use crate::swim::packet::PacketBuilder;
 use crate::swim::pool::FactsPool;
-use crate::swim::probe::{Probe, Relay};
+use crate::swim::probe::{Pauses, Probe, Relay};
 use crate::swim::profile::Profile;
 use crate::swim::queue::{GossipQueue, Token};
 use crate::swim::suspicion::Suspicion;
@@ -109,6 +109,7 @@ pub struct Swim {
     probe: Option<Probe>,
     probe_index: usize,
     probe_pending: bool,
+    pauses: Pauses,
     relays: BTreeMap<u32, Relay>,
     exchanges: BTreeMap<ExchangeId, Exchange>,
     joins: BTreeMap<JoinId, Join>,
@@ -149,6 +150,7 @@ impl Swim {
             probe: None,
             probe_index: 0,
             probe_pending: false,
+            pauses: Pauses::default(),
             relays: BTreeMap::new(),
             exchanges: BTreeMap::new(),
             joins: BTreeMap::new(),
@@ -216,7 +218,7 @@ impl Swim {
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Probe => self.tick_probe(now, delegate),
-                Timer::ProbeTimeout(seq_no) => self.ping_indirectly(now, seq_no, delegate),
+                Timer::ProbeTimeout(seq_no) => self.end_direct_ping(now, seq_no, delegate),
                 Timer::ProbeDeadline(seq_no) => self.end_probe(now, seq_no, delegate),
                 Timer::Relay(seq_no) => self.end_relay(seq_no, delegate),
                 Timer::Suspicion(id) => self.end_suspicion(now, id, delegate),

@@ -48,6 +48,36 @@ pub(super) struct Probe {
     expected_nacks: u32,
     nacks: u32,
     stream_answered: bool,
+    /// Whether this process stood still meanwhile, which the round trip would include.
+    paused: bool,
+}
+
+/// How often at most pauses of this process are logged.
+const PAUSE_LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Pauses of this process, told now and then: a host that stalls does so every few seconds.
+#[derive(Debug, Default)]
+pub(super) struct Pauses {
+    logged: Option<Time>,
+    /// How many there were since then, and their sum.
+    untold: (u32, Duration),
+}
+
+impl Pauses {
+    fn note(&mut self, now: Time, pause: Duration) {
+        if self.logged.is_some_and(|at| now.since(at) < PAUSE_LOG_INTERVAL) {
+            self.untold = (self.untold.0 + 1, self.untold.1 + pause);
+            return;
+        }
+        self.logged = Some(now);
+        match std::mem::take(&mut self.untold) {
+            (0, _) => warn!(target: "memberlist", "Nothing ran for {pause:?}; is this host overloaded?"),
+            (count, sum) => {
+                warn!(target: "memberlist", "Nothing ran for {pause:?}; is this host overloaded? \
+                ({count} more pauses since the last warning, {sum:?} together)")
+            }
+        }
+    }
 }
 
 /// An indirect ping that a peer has asked for.
@@ -101,6 +131,7 @@ impl Swim {
             expected_nacks: 0,
             nacks: 0,
             stream_answered: false,
+            paused: false,
         });
         let own = Arc::clone(&self.config.facts.name);
         let source = self.config.facts.clone();
@@ -150,8 +181,16 @@ impl Swim {
         self.probe_index = 0;
     }
 
+    /// The direct ping has had its time.
+    pub(super) fn end_direct_ping(&mut self, now: Time, seq_no: u32, delegate: &mut impl Delegate) {
+        let late = |probe: &Probe| probe.seq_no == seq_no && probe.indirect_at <= now;
+        if self.probe.as_ref().is_some_and(late) {
+            self.ping_indirectly(now, seq_no, delegate);
+        }
+    }
+
     /// The direct ping was in vain: ask others, and try a stream.
-    pub(super) fn ping_indirectly(&mut self, now: Time, seq_no: u32, delegate: &mut impl Delegate) {
+    fn ping_indirectly(&mut self, now: Time, seq_no: u32, delegate: &mut impl Delegate) {
         let Some(probe) = self
             .probe
             .as_mut()
@@ -206,16 +245,22 @@ impl Swim {
         }
     }
 
-    /// This process did not run for `pause`: it was stopped, or its machine slept. Acks and refutations
-    /// of that time were missed, so the probe under way proves nothing, and each suspicion is extended by
-    /// the pause.
+    /// This process did not run for `pause`: it was stopped, or its machine slept. Silence in that time was
+    /// ours, so the probe under way gets it back; round trips that include it measure nothing. Suspicions get
+    /// enough to read what has waited: all of it would keep a host that stalls again and again from ever
+    /// noticing who has died. Local health is left to how the probe ends.
     pub(super) fn resume(&mut self, now: Time, pause: Duration) {
-        warn!(target: "memberlist", "Nothing ran for {pause:?}; giving up the probe under way");
-        self.change_awareness(1);
-        self.probe = None;
-        self.probe_pending = false;
+        self.pauses.note(now, pause);
+        if let Some(probe) = &mut self.probe {
+            probe.indirect_at = (probe.indirect_at + pause).max(now);
+            probe.ends_at = (probe.ends_at + pause).max(now);
+            probe.paused = true;
+            self.timers
+                .set(probe.indirect_at, Timer::ProbeTimeout(probe.seq_no));
+            self.timers.set(probe.ends_at, Timer::ProbeDeadline(probe.seq_no));
+        }
         for (&id, suspicion) in &mut self.suspicions {
-            suspicion.postpone(now, pause);
+            suspicion.resume(now, pause, self.config.profile.probe_timeout);
             self.timers
                 .set(suspicion.deadline().max(now), Timer::Suspicion(id));
         }
@@ -250,7 +295,7 @@ impl Swim {
         let Some(probe) = self.probe.take_if(|probe| probe.seq_no == ack.seq_no) else {
             return;
         };
-        if now < probe.indirect_at && !probe.indirect_sent {
+        if now < probe.indirect_at && !probe.indirect_sent && !probe.paused {
             delegate.ping_answered(now, &probe.facts, now.since(probe.sent), ack.payload);
         }
         self.change_awareness(-1);
@@ -265,7 +310,8 @@ impl Swim {
 
     /// Nothing has answered in time, or only the stream has.
     pub(super) fn end_probe(&mut self, now: Time, seq_no: u32, delegate: &mut impl Delegate) {
-        let Some(probe) = self.probe.take_if(|probe| probe.seq_no == seq_no) else {
+        let is_over = |probe: &mut Probe| probe.seq_no == seq_no && probe.ends_at <= now;
+        let Some(probe) = self.probe.take_if(is_over) else {
             return;
         };
         let name = Arc::clone(&probe.facts.name);

@@ -25,7 +25,7 @@ pub struct Profile {
     pub probe_interval: Duration,
     /// How long a direct ping may take.
     pub probe_timeout: Duration,
-    /// Delegate bound (exclusive) of the local health score (Lifeguard).
+    /// Upper bound (exclusive) of the local health score (Lifeguard).
     pub awareness_max_multiplier: u32,
     /// Interval between gossip rounds; zero turns them off.
     pub gossip_interval: Duration,
@@ -55,8 +55,8 @@ pub struct Refinements {
     pub nacks: bool,
     /// Whether the ping of a suspect tells it of the suspicion (Lifeguard, buddy system).
     pub buddy: bool,
-    /// Whether a process that did not run for a while gives up the probe under way, and extends suspicions
-    /// by that time. Neither Lifeguard nor Serf does.
+    /// Whether a process that did not run for a while extends the probe under way by that time, and suspicions
+    /// by a part of it. Neither Lifeguard nor Serf does.
     pub notices_pauses: bool,
     /// Whether a node that hears nothing from anybody declares nobody dead for a while: it may be the one that
     /// is cut off. Neither Lifeguard nor Serf does.

@@ -41,9 +41,17 @@ impl Suspicion {
         self.started + suspicion_timeout(self.confirmations(), self.k, self.min, self.max)
     }
 
+    /// This process did not run for `pause`, until `now`. A refutation may wait to be read, so the suspicion is
+    /// extended by up to `grace`, and ends no earlier than after so long.
+    pub fn resume(&mut self, now: Time, pause: Duration, grace: Duration) {
+        self.postpone(now, pause.min(grace));
+        let short_by = (now + grace).since(self.deadline());
+        self.started += short_by;
+    }
+
     /// Extends it by a time that ended `now`, and in which this process could hear nobody. A suspicion that
     /// began within that time is extended only by the part since then.
-    pub fn postpone(&mut self, now: Time, by: Duration) {
+    fn postpone(&mut self, now: Time, by: Duration) {
         self.started = (self.started + by).min(now);
     }
 
@@ -106,15 +114,24 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_of_ours_is_given_back_as_far_as_it_was_lost() {
+    fn after_a_pause_of_ours_there_is_time_to_read_what_has_waited_and_no_more() {
         let (min, max) = (Duration::from_secs(4), Duration::from_secs(24));
-        let (pause, now) = (Duration::from_secs(30), Time::ZERO + Duration::from_secs(31));
-        let mut before = Suspicion::new(Time::ZERO, 2, min, max, "a");
-        before.postpone(now, pause);
-        assert_eq!(before.deadline(), Time::ZERO + pause + max);
-        let mut after = Suspicion::new(now, 2, min, max, "a");
-        after.postpone(now, pause);
-        assert_eq!(after.deadline(), now + max);
+        let (grace, at) = (Duration::from_millis(500), |ms| {
+            Time::ZERO + Duration::from_millis(ms)
+        });
+        // When it began, how long nothing ran, until when; and its deadline before and after.
+        for (began, pause, now, before, after) in [
+            (0, 1200, 5000, 24_000, 24_500),
+            (0, 200, 5000, 24_000, 24_200),
+            (0, 30_000, 31_000, 24_000, 31_500),
+            (0, 1200, 23_900, 24_000, 24_500),
+            (31_000, 30_000, 31_000, 55_000, 55_000),
+        ] {
+            let mut suspicion = Suspicion::new(at(began), 2, min, max, "a");
+            assert_eq!(suspicion.deadline(), at(before));
+            suspicion.resume(at(now), Duration::from_millis(pause), grace);
+            assert_eq!(suspicion.deadline(), at(after), "{began} {pause} {now}");
+        }
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! The network coordinate in the payload of an ack (docs/protocol.md#b13-network-coordinates).
 
-use super::error::{DecodeError, Fault};
-use super::msgpack::{Fields, Reader, Writer};
-use super::serf::WireCoordinate;
+use super::error::DecodeError;
+use crate::msgpack::{Fault, Form, Plain, Reader, Table, Writer, table};
 
 /// The only version of the payload that is known.
 const VERSION: u8 = 1;
@@ -10,26 +9,27 @@ const VERSION: u8 = 1;
 /// How many dimensions a coordinate has, everywhere in Serf.
 const DIMENSIONS: usize = 8;
 
+table! {
+    /// Serf's network coordinate (Vivaldi), in seconds; the payload of acks.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub struct WireCoordinate, "coordinate" {
+        /// Offset learnt over the last samples.
+        2 Adjustment: Plain => pub adjustment: f64,
+        /// Estimated relative error.
+        1 Error: Plain => pub error: f64,
+        /// Access-link delay.
+        3 Height: Plain => pub height: f64,
+        /// Euclidean part.
+        0 Vec: Components => pub vec: [f64; 8],
+    }
+}
+
 impl WireCoordinate {
     /// Reads the payload of an ack. `None`: it carries no coordinate, or one of another version. A
     /// coordinate of another dimension, or with a number that is not finite, is an error.
     pub fn decode_payload(payload: &[u8]) -> Result<Option<WireCoordinate>, DecodeError> {
         match payload.split_first() {
-            Some((&VERSION, body)) => {
-                let Parts {
-                    vec,
-                    error,
-                    adjustment,
-                    height,
-                    ..
-                } = Reader::new(body).fields()?;
-                Ok(Some(WireCoordinate {
-                    vec,
-                    error,
-                    adjustment,
-                    height,
-                }))
-            }
+            Some((&VERSION, body)) => Ok(Some(Reader::new(body).table()?)),
             _ => Ok(None),
         }
     }
@@ -37,70 +37,59 @@ impl WireCoordinate {
     /// Appends the payload of an ack.
     pub fn encode_payload(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
-        let mut writer = Writer::new(out);
-        writer
-            .map(4)
-            .raw("Adjustment")
-            .float(self.adjustment)
-            .raw("Error")
-            .float(self.error);
-        writer
-            .raw("Height")
-            .float(self.height)
-            .raw("Vec")
-            .array(DIMENSIONS);
-        for component in self.vec {
-            writer.float(component);
-        }
+        self.write(&mut Writer::new(out));
     }
 }
 
-#[derive(Default)]
-struct Parts {
-    vec: [f64; DIMENSIONS],
-    dimensions: usize,
-    error: f64,
-    adjustment: f64,
-    height: f64,
-}
+/// One number for each dimension.
+struct Components;
 
-impl<'a> Fields<'a> for Parts {
-    const NAME: &'static str = "coordinate";
-    const ORDER: &'static [&'static str] = &["Vec", "Error", "Adjustment", "Height"];
-
-    fn field(&mut self, key: &[u8], reader: &mut Reader<'a>) -> Result<bool, Fault> {
-        match key {
-            b"Vec" => {
-                let mut components = self.vec.iter_mut();
-                let mut dimensions = 0;
-                reader.array(DIMENSIONS, |reader| {
-                    if let Some(component) = components.next() {
-                        *component = reader.float()?;
-                        dimensions += 1;
-                    }
-                    Ok(())
-                })?;
-                self.dimensions = dimensions;
+impl<'a> Form<'a, [f64; DIMENSIONS]> for Components {
+    fn read(reader: &mut Reader<'a>) -> Result<[f64; DIMENSIONS], Fault> {
+        let mut vec = [0.0; DIMENSIONS];
+        let mut components = vec.iter_mut();
+        reader.array(DIMENSIONS, |reader| {
+            if let Some(component) = components.next() {
+                *component = reader.float()?;
             }
-            b"Error" => self.error = reader.float()?,
-            b"Adjustment" => self.adjustment = reader.float()?,
-            b"Height" => self.height = reader.float()?,
-            _ => return Ok(false),
+            Ok(())
+        })?;
+        match components.len() {
+            0 => Ok(vec),
+            missing => Err(dimensions(DIMENSIONS - missing)),
         }
-        Ok(true)
     }
 
-    fn check(&self) -> Result<(), (&'static str, Fault)> {
-        match self.dimensions {
-            DIMENSIONS => Ok(()),
-            found => Err(("Vec", Fault::Length { found, expected: "8" })),
+    fn write(vec: &[f64; DIMENSIONS], writer: &mut Writer<'_>) {
+        writer.array(DIMENSIONS);
+        for component in vec {
+            writer.float(*component);
         }
     }
+
+    /// What comes is finite, so this is what did not come.
+    fn absent() -> [f64; DIMENSIONS] {
+        [f64::NAN; DIMENSIONS]
+    }
+
+    fn check(vec: &[f64; DIMENSIONS]) -> Result<(), Fault> {
+        if vec.iter().any(|component| component.is_nan()) {
+            Err(dimensions(0))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn dimensions(found: usize) -> Fault {
+    Fault::Length { found, expected: "8" }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::WireCoordinate;
+    use crate::msgpack::Fault::{Length, NotFinite, TooMany};
+    use crate::wire::Fault;
 
     const SAMPLE: WireCoordinate = WireCoordinate {
         vec: [1.0, -2.0, 0.5, 0.0, 4e-5, 6.0, 7.0, 8.0],
@@ -132,21 +121,21 @@ mod tests {
         let fault = |body: &[u8]| WireCoordinate::decode_payload(body).expect_err("refused").fault;
         assert_eq!(
             fault(b"\x01\x80"),
-            Fault::Length {
+            Fault::Value(Length {
                 found: 0,
                 expected: "8"
-            }
+            })
         );
         assert_eq!(
             fault(b"\x01\x81\xa3Vec\x97\0\0\0\0\0\0\0"),
-            Fault::Length {
+            Fault::Value(Length {
                 found: 7,
                 expected: "8"
-            }
+            })
         );
         assert_eq!(
             fault(b"\x01\x81\xa3Vec\x99\0\0\0\0\0\0\0\0\0"),
-            Fault::TooMany { len: 9, max: 8 }
+            Fault::Value(TooMany { len: 9, max: 8 })
         );
         for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             let mut payload = Vec::new();
@@ -155,14 +144,14 @@ mod tests {
                 ..SAMPLE
             }
             .encode_payload(&mut payload);
-            assert_eq!(fault(&payload), Fault::NotFinite);
+            assert_eq!(fault(&payload), Fault::Value(NotFinite));
             payload.clear();
             WireCoordinate {
                 vec: [0.0, 0.0, bad, 0.0, 0.0, 0.0, 0.0, 0.0],
                 ..SAMPLE
             }
             .encode_payload(&mut payload);
-            assert_eq!(fault(&payload), Fault::NotFinite);
+            assert_eq!(fault(&payload), Fault::Value(NotFinite));
         }
     }
 }

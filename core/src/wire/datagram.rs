@@ -5,6 +5,7 @@ use super::kind;
 use super::lzw;
 use super::message::Message;
 use crate::bounds::{COMPOUND_BODIES_MAX, DATAGRAM_PLAIN_MAX};
+use crate::msgpack;
 
 /// What a datagram held.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,7 +53,9 @@ pub fn decode_datagram<'a>(plain: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<
 
 fn verify_checksum(body: &[u8]) -> Result<&[u8], DecodeError> {
     let fail = |fault| DecodeError::new("checksum", 0, fault);
-    let (sum, message) = body.split_first_chunk().ok_or_else(|| fail(Fault::Truncated))?;
+    let (sum, message) = body
+        .split_first_chunk()
+        .ok_or_else(|| fail(Fault::Value(msgpack::Fault::Truncated)))?;
     let (found, computed) = (u32::from_be_bytes(*sum), crc32fast::hash(message));
     if found == computed {
         Ok(message)
@@ -62,7 +65,7 @@ fn verify_checksum(body: &[u8]) -> Result<&[u8], DecodeError> {
 }
 
 fn decode_compound(body: &[u8]) -> Result<Datagram<'_>, DecodeError> {
-    let truncated = |offset| DecodeError::new("compound", offset, Fault::Truncated);
+    let truncated = |offset| DecodeError::new("compound", offset, Fault::Value(msgpack::Fault::Truncated));
     let (&count, rest) = body.split_first().ok_or_else(|| truncated(0))?;
     let count = usize::from(count);
     let (lengths, mut bodies) = rest.split_at_checked(2 * count).ok_or_else(|| truncated(1))?;
@@ -123,6 +126,7 @@ pub fn finish_datagram(plain: Vec<u8>, compress: bool, crc: bool) -> Vec<u8> {
 mod tests {
     use super::super::message::{Nack, Suspect};
     use super::*;
+    use crate::msgpack::Fault::Truncated;
 
     const NACK: Message<'static> = Message::Nack(Nack { seq_no: 18 });
     const SUSPECT: Message<'static> = Message::Suspect(Suspect {
@@ -186,20 +190,20 @@ mod tests {
     fn a_bad_body_does_not_harm_its_neighbours() {
         let bad = vec![kind::ALIVE, 0x93];
         let datagram = compound(&[encoded(NACK), bad, vec![], vec![99], encoded(SUSPECT)]);
-        assert_eq!(outcome(&datagram), Ok((2, 3, Some(Fault::Truncated))));
+        assert_eq!(outcome(&datagram), Ok((2, 3, Some(Fault::Value(Truncated)))));
     }
 
     #[test]
     fn a_compound_that_is_cut_off_keeps_what_came_before() {
         let whole = compound(&[encoded(NACK), encoded(SUSPECT), encoded(NACK)]);
         let cut = &whole[..whole.len() - 10];
-        assert_eq!(outcome(cut), Ok((1, 2, Some(Fault::Truncated))));
+        assert_eq!(outcome(cut), Ok((1, 2, Some(Fault::Value(Truncated)))));
         assert_eq!(
             outcome(&whole[..7]),
-            Err(Fault::Truncated),
+            Err(Fault::Value(Truncated)),
             "in the table of lengths"
         );
-        assert_eq!(outcome(&whole[..1]), Err(Fault::Truncated));
+        assert_eq!(outcome(&whole[..1]), Err(Fault::Value(Truncated)));
         let mut longer = whole.clone();
         longer.extend_from_slice(b"junk");
         assert_eq!(outcome(&longer), Ok((3, 0, None)));
@@ -234,7 +238,7 @@ mod tests {
         for kind in [kind::PUSH_PULL, kind::ENCRYPT, kind::ERR, kind::LABEL, 14, 255] {
             assert_eq!(outcome(&[kind, 0x80]), Err(Fault::Type(kind)));
         }
-        assert_eq!(outcome(b""), Err(Fault::Truncated));
+        assert_eq!(outcome(b""), Err(Fault::Value(Truncated)));
     }
 
     #[test]
@@ -242,7 +246,7 @@ mod tests {
         let mut datagram = finish_datagram(encoded(NACK), false, true);
         *datagram.last_mut().expect("not empty") ^= 1;
         assert!(matches!(outcome(&datagram), Err(Fault::Checksum { .. })));
-        assert_eq!(outcome(&datagram[..4]), Err(Fault::Truncated));
+        assert_eq!(outcome(&datagram[..4]), Err(Fault::Value(Truncated)));
     }
 
     #[test]

@@ -1,18 +1,33 @@
 //! Query filters (docs/protocol.md#b9-queries).
 
 use super::error::{DecodeError, Fault};
-use super::msgpack::{Fields, Reader, Writer};
-use super::serf::Filter;
+use crate::msgpack::{self, Plain, Reader, Table, Writer, table};
 
 const NODES: u8 = 0;
 const TAG: u8 = 1;
+
+/// Who shall answer a query. All filters of a query must match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Filter<'a> {
+    /// Type 0: the answering node's name must be listed.
+    Nodes(Vec<&'a str>),
+    /// Type 1: an RE2 expression, unanchored, on the value of a tag; an absent tag counts as "".
+    Tag {
+        /// The tag's name.
+        tag: &'a str,
+        /// The expression.
+        expr: &'a str,
+    },
+}
 
 impl<'a> Filter<'a> {
     /// Reads one entry of [`Query::filters`](super::Query::filters). An unknown type is an error, as is
     /// an empty entry; both mean to the caller that the query does not match.
     pub fn decode(entry: &'a [u8]) -> Result<Filter<'a>, DecodeError> {
-        let fail = |fault| DecodeError::new("filter", 0, fault);
-        let (&kind, body) = entry.split_first().ok_or_else(|| fail(Fault::Empty))?;
+        let fail = |fault: Fault| DecodeError::new("filter", 0, fault);
+        let (&kind, body) = entry
+            .split_first()
+            .ok_or_else(|| fail(Fault::Value(msgpack::Fault::Empty)))?;
         let mut reader = Reader::new(body);
         match kind {
             NODES => {
@@ -26,7 +41,7 @@ impl<'a> Filter<'a> {
                 Ok(Filter::Nodes(names))
             }
             TAG => {
-                let TagFilter { tag, expr } = reader.fields()?;
+                let TagFilter { tag, expr } = reader.table()?;
                 Ok(Filter::Tag { tag, expr })
             }
             other => Err(fail(Fault::Type(other))),
@@ -46,35 +61,23 @@ impl<'a> Filter<'a> {
             }
             Filter::Tag { tag, expr } => {
                 out.push(TAG);
-                Writer::new(out).map(2).raw("Expr").raw(expr).raw("Tag").raw(tag);
+                TagFilter { tag, expr }.write(&mut Writer::new(out));
             }
         }
     }
 }
 
-#[derive(Default)]
-struct TagFilter<'a> {
-    tag: &'a str,
-    expr: &'a str,
-}
-
-impl<'a> Fields<'a> for TagFilter<'a> {
-    const NAME: &'static str = "tag filter";
-    const ORDER: &'static [&'static str] = &["Tag", "Expr"];
-
-    fn field(&mut self, key: &[u8], reader: &mut Reader<'a>) -> Result<bool, Fault> {
-        match key {
-            b"Tag" => self.tag = reader.text()?,
-            b"Expr" => self.expr = reader.text()?,
-            _ => return Ok(false),
-        }
-        Ok(true)
+table! {
+    struct TagFilter<'a>, "tag filter" {
+        1 Expr: Plain => expr: &'a str,
+        0 Tag: Plain => tag: &'a str,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::msgpack::Fault::{Empty, TooMany, Truncated, Utf8};
 
     #[test]
     fn filters_round_trip() {
@@ -104,17 +107,17 @@ mod tests {
     #[test]
     fn broken_filters_are_errors() {
         for (entry, fault) in [
-            (&b""[..], Fault::Empty),
+            (&b""[..], Fault::Value(Empty)),
             (b"\x02\x90", Fault::Type(2)),
-            (b"\x00", Fault::Truncated),
-            (b"\x00\x92\xa1a", Fault::Truncated),
-            (b"\x01\x81\xa3Tag\xa1\xff", Fault::Utf8),
+            (b"\x00", Fault::Value(Truncated)),
+            (b"\x00\x92\xa1a", Fault::Value(Truncated)),
+            (b"\x01\x81\xa3Tag\xa1\xff", Fault::Value(Utf8)),
             (
                 b"\x00\xdd\xff\xff\xff\xff",
-                Fault::TooMany {
+                Fault::Value(TooMany {
                     len: 0xffff_ffff,
                     max: 5,
-                },
+                }),
             ),
         ] {
             assert_eq!(

@@ -3,6 +3,7 @@
 use super::error::{DecodeError, Fault};
 use super::kind;
 use crate::bounds::{ENCRYPTED_FRAME_MAX, LABEL_MAX};
+use crate::msgpack;
 
 /// Splits a datagram into its label, empty if it carries none, and the rest.
 pub fn split_label(packet: &[u8]) -> Result<(&[u8], &[u8]), DecodeError> {
@@ -10,12 +11,14 @@ pub fn split_label(packet: &[u8]) -> Result<(&[u8], &[u8]), DecodeError> {
         return Ok((&[], packet));
     };
     let fail = |fault| DecodeError::new("label", 0, fault);
-    let (&len, rest) = header.split_first().ok_or_else(|| fail(Fault::Truncated))?;
+    let (&len, rest) = header
+        .split_first()
+        .ok_or_else(|| fail(Fault::Value(msgpack::Fault::Truncated)))?;
     if len == 0 {
-        return Err(fail(Fault::Empty));
+        return Err(fail(Fault::Value(msgpack::Fault::Empty)));
     }
     rest.split_at_checked(usize::from(len))
-        .ok_or_else(|| fail(Fault::Truncated))
+        .ok_or_else(|| fail(Fault::Value(msgpack::Fault::Truncated)))
 }
 
 /// Appends the header of a label; nothing for the empty one.
@@ -67,7 +70,7 @@ impl<'a> StreamPrefix<'a> {
                     len: 2 + label.len(),
                 }),
                 Err(DecodeError {
-                    fault: Fault::Truncated,
+                    fault: Fault::Value(msgpack::Fault::Truncated),
                     ..
                 }) => Ok(StreamPrefix::NeedMore),
                 Err(error) => Err(error),
@@ -85,10 +88,10 @@ fn encrypted(header: [u8; 5]) -> Result<StreamPrefix<'static>, DecodeError> {
     let [_, len @ ..] = header;
     let len = u32::from_be_bytes(len) as usize;
     if len > ENCRYPTED_FRAME_MAX {
-        let fault = Fault::TooMany {
+        let fault = Fault::Value(msgpack::Fault::TooMany {
             len: len as u64,
             max: ENCRYPTED_FRAME_MAX as u64,
-        };
+        });
         return Err(DecodeError::new("encrypted frame", 0, fault));
     }
     Ok(StreamPrefix::Encrypted { len, header })
@@ -97,6 +100,7 @@ fn encrypted(header: [u8; 5]) -> Result<StreamPrefix<'static>, DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::msgpack::Fault::{Empty, Truncated};
 
     #[test]
     fn a_label_round_trips_and_its_absence_is_the_empty_one() {
@@ -111,10 +115,10 @@ mod tests {
     #[test]
     fn broken_labels_are_refused() {
         for (packet, fault) in [
-            (&b"\xf4"[..], Fault::Truncated),
-            (b"\xf4\x00", Fault::Empty),
-            (b"\xf4\x00abc", Fault::Empty),
-            (b"\xf4\x04abc", Fault::Truncated),
+            (&b"\xf4"[..], Fault::Value(Truncated)),
+            (b"\xf4\x00", Fault::Value(Empty)),
+            (b"\xf4\x00abc", Fault::Value(Empty)),
+            (b"\xf4\x04abc", Fault::Value(Truncated)),
         ] {
             assert_eq!(split_label(packet).map_err(|error| error.fault), Err(fault));
         }

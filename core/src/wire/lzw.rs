@@ -5,37 +5,15 @@ use weezl::{BitOrder, LzwStatus, decode::Decoder};
 use super::error::{DecodeError, Fault};
 use super::kind;
 use super::lzw_encode::lzw_encode;
-use super::msgpack::{Fields, Reader, Writer};
-
-const NAME: &str = "compress";
+use crate::msgpack::{Plain, Reader, Table, table};
 
 /// Output grows by this much at a time, so memory follows what the input really holds.
 const STEP: usize = 4096;
 
-#[derive(Default)]
-struct Compressed<'a> {
-    algorithm: u8,
-    data: &'a [u8],
-}
-
-impl<'a> Fields<'a> for Compressed<'a> {
-    const NAME: &'static str = NAME;
-    const ORDER: &'static [&'static str] = &["Algo", "Buf"];
-
-    fn field(&mut self, key: &[u8], reader: &mut Reader<'a>) -> Result<bool, Fault> {
-        match key {
-            b"Algo" => self.algorithm = reader.u8()?,
-            b"Buf" => self.data = reader.bytes()?,
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    fn check(&self) -> Result<(), (&'static str, Fault)> {
-        match self.algorithm {
-            0 => Ok(()),
-            other => Err(("Algo", Fault::Algorithm(other))),
-        }
+table! {
+    struct Compressed<'a>, "compress", kind::COMPRESS {
+        0 Algo: Plain => algorithm: u8,
+        1 Buf: Plain => data: &'a [u8],
     }
 }
 
@@ -47,14 +25,12 @@ pub(super) fn inflate(
     out: &mut Vec<u8>,
 ) -> Result<(), DecodeError> {
     let mut reader = Reader::new(body);
-    let compressed: Compressed<'_> = reader.fields()?;
-    let fail = |fault| DecodeError {
-        message: NAME,
-        field: "Buf",
-        offset: reader.offset(),
-        fault,
-    };
-    lzw_decode(compressed.data, max(compressed.data.len()), out).map_err(fail)
+    let Compressed { algorithm, data } = reader.table()?;
+    let fail = |field, fault: Fault| DecodeError::in_field(Compressed::NAME, field, reader.offset(), fault);
+    if algorithm != 0 {
+        return Err(fail("Algo", Fault::Algorithm(algorithm)));
+    }
+    lzw_decode(data, max(data.len()), out).map_err(|fault| fail("Buf", fault))
 }
 
 fn lzw_decode(mut data: &[u8], max: usize, out: &mut Vec<u8>) -> Result<(), Fault> {
@@ -88,28 +64,22 @@ pub(super) fn deflate(plain: &[u8]) -> Vec<u8> {
     let mut data = Vec::with_capacity(plain.len() / 2 + 16);
     lzw_encode(plain, &mut data);
     let mut out = Vec::with_capacity(data.len() + 20);
-    out.push(kind::COMPRESS);
-    Writer::new(&mut out)
-        .map(2)
-        .raw("Algo")
-        .uint(0u8)
-        .raw("Buf")
-        .raw(&data);
+    Compressed {
+        algorithm: 0,
+        data: &data,
+    }
+    .encode(&mut out);
     out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::msgpack::Writer;
 
     fn compressed(data: &[u8]) -> Vec<u8> {
         let mut body = Vec::new();
-        Writer::new(&mut body)
-            .map(2)
-            .raw("Algo")
-            .uint(0u8)
-            .raw("Buf")
-            .raw(data);
+        Compressed { algorithm: 0, data }.write(&mut Writer::new(&mut body));
         body
     }
 

@@ -9,54 +9,36 @@
 //! ```
 //!
 //! Each layer occurs at most once and in this order; anything nested deeper is refused. What a
-//! [`Message::User`] or the user state of a push/pull carries is a [`SerfMessage`].
+//! [`Message::User`] or the user state of a push/pull carries is a [`SerfMessage`]. Structs are tables of the msgpack room.
 
 mod coordinate;
 mod datagram;
 mod error;
 mod filter;
+mod forms;
+mod kind;
 mod label;
 mod lzw;
 mod lzw_encode;
 pub mod message;
-mod message_codec;
-mod msgpack;
 pub mod serf;
-mod serf_codec;
 mod serf_state;
 mod stream;
 mod stream_scan;
 mod tags;
 
+pub use coordinate::WireCoordinate;
 pub use datagram::{Datagram, decode_datagram, encode_compound, finish_datagram};
 pub use error::{DecodeError, Fault};
+pub use filter::Filter;
 pub use label::{StreamPrefix, put_label, split_label};
 pub use message::{
     Ack, Alive, Dead, IndirectPing, Message, Nack, Ping, PushNodeState, PushPull, StreamMessage, Suspect,
 };
 pub use serf::{
-    FLAG_ACK, FLAG_NO_BROADCAST, FLAG_STREAM_ANSWERS, Filter, JoinIntent, KeyRequest, KeyResponse,
-    LeaveIntent, PushPullState, Query, QueryResponse, Relay, SerfMessage, UserEvent, UserEvents,
-    WireCoordinate, WireMember, WireTags,
+    FLAG_ACK, FLAG_NO_BROADCAST, FLAG_STREAM_ANSWERS, JoinIntent, KeyRequest, KeyResponse, LeaveIntent,
+    Query, QueryResponse, Relay, SerfMessage, UserEvent,
 };
+pub use serf_state::{PushPullState, RingEvent, UserEvents, WireMember};
 pub use stream::{StreamDecoder, decode_stream, finish_stream};
-pub use tags::{decode_tags, encode_tags};
-
-/// First bytes that tell what follows (docs/protocol.md#a2-message-types).
-mod kind {
-    pub(super) const PING: u8 = 0;
-    pub(super) const INDIRECT_PING: u8 = 1;
-    pub(super) const ACK: u8 = 2;
-    pub(super) const SUSPECT: u8 = 3;
-    pub(super) const ALIVE: u8 = 4;
-    pub(super) const DEAD: u8 = 5;
-    pub(super) const PUSH_PULL: u8 = 6;
-    pub(super) const COMPOUND: u8 = 7;
-    pub(super) const USER: u8 = 8;
-    pub(super) const COMPRESS: u8 = 9;
-    pub(super) const ENCRYPT: u8 = 10;
-    pub(super) const NACK: u8 = 11;
-    pub(super) const CRC: u8 = 12;
-    pub(super) const ERR: u8 = 13;
-    pub(super) const LABEL: u8 = 244;
-}
+pub use tags::{WireTags, decode_tags, encode_tags};

@@ -1,252 +1,153 @@
 //! Serf's part of a push/pull, and the member of a conflict answer
 //! (docs/protocol.md#b4-state-in-a-pushpull).
 
-use super::error::{DecodeError, Fault};
-use super::message_codec::{address, nonempty};
-use super::msgpack::{Fields, Reader, Writer};
-use super::serf::{PushPullState, UserEvents, WireMember};
-use super::serf_codec::kind;
-use crate::bounds::{EVENT_RING_MAX, PUSH_PULL_NODES_MAX, RING_EVENTS_MAX, TAGS_MAX};
+use super::forms::{Address, Name};
+use super::kind::serf as kind;
+use crate::bounds::{EVENT_RING_MAX, NAME_MAX, PUSH_PULL_NODES_MAX, RING_EVENTS_MAX, TAGS_MAX};
+use crate::msgpack::{Fault, Filled, Form, List, Nested, OrNil, Pairs, Plain, Reader, Table, Writer, table};
 
-impl PushPullState<'_> {
-    /// Appends type byte and struct. Empty lists are written as empty, not as nil.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        out.push(kind::PUSH_PULL);
-        let mut writer = Writer::new(out);
-        writer.map(6).raw("EventLTime").uint(self.event_ltime);
-        writer.raw("Events").array(self.events.len());
-        for slot in &self.events {
+table! {
+    /// Serf's part of a push/pull. Empty lists are written as empty, not as nil.
+    #[derive(Clone, Debug, Default, PartialEq, Eq)]
+    pub struct PushPullState<'a>, "serf push/pull", kind::PUSH_PULL {
+        /// Event clock.
+        3 EventLTime: Plain => pub event_ltime: u64,
+        /// The sender's ring of recent events; nil slots are kept so that it re-encodes byte for byte.
+        4 Events: Ring => pub events: Vec<Option<UserEvents<'a>>>,
+        /// Member clock.
+        0 LTime: Plain => pub ltime: u64,
+        /// Names in status left.
+        2 LeftMembers: Listed => pub left_members: Vec<&'a str>,
+        /// Query clock.
+        5 QueryLTime: Plain => pub query_ltime: u64,
+        /// Each member's last intent time.
+        1 StatusLTimes: Listed => pub status_ltimes: Vec<(&'a str, u64)>,
+    }
+}
+
+table! {
+    /// The user events of one Lamport time, as they stand in a push/pull's ring.
+    #[derive(Clone, Debug, Default, PartialEq, Eq)]
+    pub struct UserEvents<'a>, "user events" {
+        /// The events, in the order in which they were heard.
+        1 Events: List<Nested, RING_EVENTS_MAX> => pub events: Vec<RingEvent<'a>>,
+        /// Their common Lamport time.
+        0 LTime: Plain => pub ltime: u64,
+    }
+}
+
+table! {
+    /// A user event in the ring.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct RingEvent<'a>, "user event" {
+        /// The event's name.
+        0 Name: Plain => pub name: &'a str,
+        /// Opaque; empty stands for nil as well.
+        1 Payload: OrNil<Plain> => pub payload: &'a [u8],
+    }
+}
+
+/// A ring of slots, which may be empty.
+struct Ring;
+
+impl<'a> Form<'a, Vec<Option<UserEvents<'a>>>> for Ring {
+    fn read(reader: &mut Reader<'a>) -> Result<Vec<Option<UserEvents<'a>>>, Fault> {
+        let mut ring = Vec::new();
+        let mut total = 0;
+        reader.array(EVENT_RING_MAX, |reader| {
+            if reader.nil() {
+                ring.push(None);
+                return Ok(());
+            }
+            let slot: UserEvents<'a> = Nested::read(reader)?;
+            total += slot.events.len();
+            Fault::bound(total, RING_EVENTS_MAX)?;
+            ring.push(Some(slot));
+            Ok(())
+        })?;
+        Ok(ring)
+    }
+
+    fn write(ring: &Vec<Option<UserEvents<'a>>>, writer: &mut Writer<'_>) {
+        writer.array(ring.len());
+        for slot in ring {
             match slot {
                 None => {
                     writer.nil();
                 }
-                Some(events) => encode_slot(events, &mut writer),
+                Some(events) => events.write(writer),
             }
         }
-        writer
-            .raw("LTime")
-            .uint(self.ltime)
-            .raw("LeftMembers")
-            .array(self.left_members.len());
-        for name in &self.left_members {
-            writer.raw(name);
-        }
-        writer.raw("QueryLTime").uint(self.query_ltime);
-        writer.raw("StatusLTimes").map(self.status_ltimes.len());
-        for (name, ltime) in &self.status_ltimes {
-            writer.raw(name).uint(*ltime);
-        }
     }
 }
 
-fn encode_slot(slot: &UserEvents<'_>, writer: &mut Writer<'_>) {
-    writer.map(2).raw("Events").array(slot.events.len());
-    for (name, payload) in &slot.events {
-        writer
-            .map(2)
-            .raw("Name")
-            .raw(name)
-            .raw("Payload")
-            .raw_or_nil(payload);
-    }
-    writer.raw("LTime").uint(slot.ltime);
-}
+/// Names in a list about members. One that no member held here can have is left out.
+struct Listed;
 
-impl<'a> Fields<'a> for PushPullState<'a> {
-    const NAME: &'static str = "serf push/pull";
-    const ORDER: &'static [&'static str] = &[
-        "LTime",
-        "StatusLTimes",
-        "LeftMembers",
-        "EventLTime",
-        "Events",
-        "QueryLTime",
-    ];
-
-    fn field(&mut self, key: &[u8], reader: &mut Reader<'a>) -> Result<bool, Fault> {
-        match key {
-            b"LTime" => self.ltime = reader.u64()?,
-            b"StatusLTimes" => {
-                self.status_ltimes.clear();
-                reader.map(PUSH_PULL_NODES_MAX, |reader| {
-                    let (name, ltime) = (reader.listed_name()?, reader.u64()?);
-                    self.status_ltimes.extend(name.map(|name| (name, ltime)));
-                    Ok(())
-                })?;
-            }
-            b"LeftMembers" => {
-                self.left_members.clear();
-                reader.array(PUSH_PULL_NODES_MAX, |reader| {
-                    self.left_members.extend(reader.listed_name()?);
-                    Ok(())
-                })?;
-            }
-            b"EventLTime" => self.event_ltime = reader.u64()?,
-            b"Events" => self.events = decode_ring(reader)?,
-            b"QueryLTime" => self.query_ltime = reader.u64()?,
-            _ => return Ok(false),
-        }
-        Ok(true)
+impl Listed {
+    fn name<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a str>, Fault> {
+        let name = std::str::from_utf8(reader.bytes()?).ok();
+        Ok(name.filter(|name| (1..=NAME_MAX).contains(&name.len())))
     }
 }
 
-fn decode_ring<'a>(reader: &mut Reader<'a>) -> Result<Vec<Option<UserEvents<'a>>>, Fault> {
-    let mut ring = Vec::new();
-    let mut total = 0;
-    reader.array(EVENT_RING_MAX, |reader| {
-        if reader.nil() {
-            ring.push(None);
-            return Ok(());
-        }
-        let slot: Slot<'a> = reader.fields().map_err(|error: DecodeError| error.fault)?;
-        total += slot.events.len();
-        if total > RING_EVENTS_MAX {
-            return Err(Fault::TooMany {
-                len: total as u64,
-                max: RING_EVENTS_MAX as u64,
-            });
-        }
-        ring.push(Some(UserEvents {
-            ltime: slot.ltime,
-            events: slot.events,
-        }));
-        Ok(())
-    })?;
-    Ok(ring)
-}
+impl<'a> Form<'a, Vec<&'a str>> for Listed {
+    fn read(reader: &mut Reader<'a>) -> Result<Vec<&'a str>, Fault> {
+        let mut names = Vec::new();
+        reader.array(PUSH_PULL_NODES_MAX, |reader| {
+            names.extend(Listed::name(reader)?);
+            Ok(())
+        })?;
+        Ok(names)
+    }
 
-#[derive(Default)]
-struct Slot<'a> {
-    ltime: u64,
-    events: Vec<(&'a str, &'a [u8])>,
-}
-
-impl<'a> Fields<'a> for Slot<'a> {
-    const NAME: &'static str = "user events";
-    const ORDER: &'static [&'static str] = &["LTime", "Events"];
-
-    fn field(&mut self, key: &[u8], reader: &mut Reader<'a>) -> Result<bool, Fault> {
-        match key {
-            b"LTime" => self.ltime = reader.u64()?,
-            b"Events" => {
-                self.events.clear();
-                reader.array(RING_EVENTS_MAX, |reader| {
-                    let event: Event<'a> = reader.fields().map_err(|error: DecodeError| error.fault)?;
-                    self.events.push((event.name, event.payload));
-                    Ok(())
-                })?;
-            }
-            _ => return Ok(false),
-        }
-        Ok(true)
+    fn write(names: &Vec<&'a str>, writer: &mut Writer<'_>) {
+        List::<Plain, PUSH_PULL_NODES_MAX>::write(names, writer);
     }
 }
 
-#[derive(Default)]
-struct Event<'a> {
-    name: &'a str,
-    payload: &'a [u8],
-}
+impl<'a> Form<'a, Vec<(&'a str, u64)>> for Listed {
+    fn read(reader: &mut Reader<'a>) -> Result<Vec<(&'a str, u64)>, Fault> {
+        let mut times = Vec::new();
+        reader.map(PUSH_PULL_NODES_MAX, |reader| {
+            let (name, time) = (Listed::name(reader)?, reader.u64()?);
+            times.extend(name.map(|name| (name, time)));
+            Ok(())
+        })?;
+        Ok(times)
+    }
 
-impl<'a> Fields<'a> for Event<'a> {
-    const NAME: &'static str = "user event";
-    const ORDER: &'static [&'static str] = &["Name", "Payload"];
-
-    fn field(&mut self, key: &[u8], reader: &mut Reader<'a>) -> Result<bool, Fault> {
-        match key {
-            b"Name" => self.name = reader.text()?,
-            b"Payload" => self.payload = reader.bytes()?,
-            _ => return Ok(false),
-        }
-        Ok(true)
+    fn write(times: &Vec<(&'a str, u64)>, writer: &mut Writer<'_>) {
+        Pairs::<Plain, Plain, PUSH_PULL_NODES_MAX>::write(times, writer);
     }
 }
 
-impl WireMember<'_> {
-    /// Appends a conflict answer that tells this member: type byte and struct.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        let ([p_min, p_max, p_cur], [d_min, d_max, d_cur]) = (self.protocol, self.delegate);
-        out.push(kind::CONFLICT_RESPONSE);
-        let mut writer = Writer::new(out);
-        writer
-            .map(11)
-            .raw("Addr")
-            .raw(self.addr)
-            .raw("DelegateCur")
-            .uint(d_cur);
-        writer
-            .raw("DelegateMax")
-            .uint(d_max)
-            .raw("DelegateMin")
-            .uint(d_min);
-        writer
-            .raw("Name")
-            .raw(self.name)
-            .raw("Port")
-            .uint(self.port)
-            .raw("ProtocolCur")
-            .uint(p_cur);
-        writer
-            .raw("ProtocolMax")
-            .uint(p_max)
-            .raw("ProtocolMin")
-            .uint(p_min);
-        writer
-            .raw("Status")
-            .uint(self.status)
-            .raw("Tags")
-            .map(self.tags.len());
-        for (key, value) in &self.tags {
-            writer.raw(key).raw(value);
-        }
-    }
-}
-
-impl<'a> Fields<'a> for WireMember<'a> {
-    const NAME: &'static str = "conflict answer";
-    const ORDER: &'static [&'static str] = &[
-        "Name",
-        "Addr",
-        "Port",
-        "Tags",
-        "Status",
-        "ProtocolMin",
-        "ProtocolMax",
-        "ProtocolCur",
-        "DelegateMin",
-        "DelegateMax",
-        "DelegateCur",
-    ];
-
-    fn field(&mut self, key: &[u8], reader: &mut Reader<'a>) -> Result<bool, Fault> {
-        let ([p_min, p_max, p_cur], [d_min, d_max, d_cur]) = (&mut self.protocol, &mut self.delegate);
-        match key {
-            b"Name" => self.name = reader.name()?,
-            b"Addr" => self.addr = reader.bytes()?,
-            b"Port" => self.port = reader.u16()?,
-            b"Tags" => {
-                self.tags.clear();
-                reader.map(TAGS_MAX, |reader| {
-                    let tag = (reader.text()?, reader.text()?);
-                    self.tags.push(tag);
-                    Ok(())
-                })?;
-            }
-            b"Status" => self.status = reader.u8()?,
-            b"ProtocolMin" => *p_min = reader.u8()?,
-            b"ProtocolMax" => *p_max = reader.u8()?,
-            b"ProtocolCur" => *p_cur = reader.u8()?,
-            b"DelegateMin" => *d_min = reader.u8()?,
-            b"DelegateMax" => *d_max = reader.u8()?,
-            b"DelegateCur" => *d_cur = reader.u8()?,
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    fn check(&self) -> Result<(), (&'static str, Fault)> {
-        nonempty("Name", self.name)?;
-        address("Addr", self.addr)
+table! {
+    /// A member as told in a `_serf_conflict` answer.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct WireMember<'a>, "conflict answer", kind::CONFLICT_RESPONSE {
+        /// 4 or 16 raw bytes.
+        1 Addr: Address => pub addr: &'a [u8],
+        /// Serf protocol in use.
+        10 DelegateCur: Plain => pub delegate_cur: u8,
+        /// Highest Serf protocol understood.
+        9 DelegateMax: Plain => pub delegate_max: u8,
+        /// Lowest Serf protocol understood.
+        8 DelegateMin: Plain => pub delegate_min: u8,
+        /// The member's name.
+        0 Name: Filled<Name> => pub name: &'a str,
+        /// Gossip port.
+        2 Port: Plain => pub port: u16,
+        /// memberlist protocol in use.
+        7 ProtocolCur: Plain => pub protocol_cur: u8,
+        /// Highest memberlist protocol understood.
+        6 ProtocolMax: Plain => pub protocol_max: u8,
+        /// Lowest memberlist protocol understood.
+        5 ProtocolMin: Plain => pub protocol_min: u8,
+        /// 0 none, 1 alive, 2 leaving, 3 left, 4 failed.
+        4 Status: Plain => pub status: u8,
+        /// Tags.
+        3 Tags: Pairs<Plain, Plain, TAGS_MAX> => pub tags: Vec<(&'a str, &'a str)>,
     }
 }
 
@@ -254,12 +155,17 @@ impl<'a> Fields<'a> for WireMember<'a> {
 mod tests {
     use super::super::serf::SerfMessage;
     use super::*;
+    use crate::wire::{self, DecodeError};
 
     fn state(bytes: &[u8]) -> Result<PushPullState<'_>, Fault> {
         match SerfMessage::decode(bytes) {
             Ok(SerfMessage::PushPull(state)) => Ok(state),
             Ok(other) => panic!("{other:?}"),
-            Err(error) => Err(error.fault),
+            Err(DecodeError {
+                fault: wire::Fault::Value(fault),
+                ..
+            }) => Err(fault),
+            Err(other) => panic!("{other:?}"),
         }
     }
 
@@ -269,7 +175,9 @@ mod tests {
             None,
             Some(UserEvents {
                 ltime: 1,
-                events: vec![("a", &b"x"[..]), ("b", b"")],
+                events: [("a", &b"x"[..]), ("b", b"")]
+                    .map(|(name, payload)| RingEvent { name, payload })
+                    .to_vec(),
             }),
             None,
         ];
@@ -307,7 +215,7 @@ mod tests {
         };
         let mut out = Vec::new();
         state.encode(&mut out);
-        let read: PushPullState<'_> = Reader::new(&out[1..]).fields().unwrap();
+        let read: PushPullState<'_> = Reader::new(&out[1..]).table().unwrap();
         assert_eq!(read.status_ltimes, [("a", 4), (longest.as_str(), 6)]);
         assert_eq!(read.left_members, ["a"]);
         assert_eq!((read.ltime, read.event_ltime), (5, 7));

@@ -3,13 +3,12 @@
 use super::error::{DecodeError, Fault};
 use super::kind;
 use super::lzw;
-use super::message::{PushPull, RefusedNodes, StreamMessage};
-use super::message_codec::{ErrorText, NameOnly, PushPullHeader, UserHeader};
-use super::msgpack::Reader;
-use super::stream_scan::StreamScan;
-use crate::bounds::{
-    PUSH_PULL_NODES_MAX, STREAM_INFLATE_FLOOR, STREAM_INFLATE_RATIO_MAX, STREAM_MESSAGE_MAX,
+use super::message::{
+    ErrorText, NameOnly, PushPull, PushPullHeader, RefusedNodes, StreamMessage, UserHeader,
 };
+use super::stream_scan::StreamScan;
+use crate::bounds::{STREAM_INFLATE_FLOOR, STREAM_INFLATE_RATIO_MAX, STREAM_MESSAGE_MAX};
+use crate::msgpack::{self, Reader};
 
 /// Collects a plain stream message from bytes as they arrive. For an encrypted stream, whose length is
 /// known, open the frame and use [`decode_stream`].
@@ -66,7 +65,7 @@ impl StreamDecoder {
                 Err(DecodeError::new(
                     "stream message",
                     self.limit,
-                    Fault::TooMany { len, max },
+                    Fault::Value(msgpack::Fault::TooMany { len, max }),
                 ))
             }
             result => result,
@@ -81,7 +80,7 @@ impl StreamDecoder {
             return Err(DecodeError::new(
                 "stream message",
                 self.received.len(),
-                Fault::Truncated,
+                Fault::Value(msgpack::Fault::Truncated),
             ));
         }
         decode_stream(&self.received, &mut self.inflated, self.limit)
@@ -111,7 +110,11 @@ pub fn decode_stream<'a>(
     };
     // The scan applies the bounds on nodes and structs, and makes sure that nothing is missing.
     if !StreamScan::new(limit, false).advance(plain)? {
-        return Err(DecodeError::new("stream message", plain.len(), Fault::Truncated));
+        return Err(DecodeError::new(
+            "stream message",
+            plain.len(),
+            Fault::Value(msgpack::Fault::Truncated),
+        ));
     }
     decode_plain(plain)
 }
@@ -119,37 +122,30 @@ pub fn decode_stream<'a>(
 fn decode_plain(plain: &[u8]) -> Result<StreamMessage<'_>, DecodeError> {
     let (&kind, body) = plain
         .split_first()
-        .ok_or_else(|| DecodeError::new("stream message", 0, Fault::Truncated))?;
+        .ok_or_else(|| DecodeError::new("stream message", 0, Fault::Value(msgpack::Fault::Truncated)))?;
     let mut reader = Reader::new(body);
     Ok(match kind {
         kind::PUSH_PULL => StreamMessage::PushPull(decode_push_pull(reader)?),
         kind::USER => {
-            let header: UserHeader = reader.fields()?;
+            let header: UserHeader = reader.table()?;
             StreamMessage::User(raw(&reader, "UserMsgLen", header.len)?)
         }
-        kind::PING => StreamMessage::Ping(reader.fields()?),
-        kind::ACK => StreamMessage::Ack(reader.fields()?),
-        kind::ERR => StreamMessage::Err(reader.fields::<ErrorText<'_>>()?.text),
+        kind::PING => StreamMessage::Ping(reader.table()?),
+        kind::ACK => StreamMessage::Ack(reader.table()?),
+        kind::ERR => StreamMessage::Err(reader.table::<ErrorText<'_>>()?.text),
         other => return Err(DecodeError::new("stream message", 0, Fault::Type(other))),
     })
 }
 
 fn decode_push_pull(mut reader: Reader<'_>) -> Result<PushPull<'_>, DecodeError> {
-    let header: PushPullHeader = reader.fields()?;
-    if header.nodes > PUSH_PULL_NODES_MAX as u64 {
-        let fault = Fault::TooMany {
-            len: header.nodes,
-            max: PUSH_PULL_NODES_MAX as u64,
-        };
-        return Err(DecodeError::new("push/pull header", 0, fault));
-    }
+    let header: PushPullHeader = reader.table()?;
     let mut nodes = Vec::new();
     let mut refused = RefusedNodes::default();
     for _ in 0..header.nodes {
         let start = reader.rest();
-        match reader.fields_or_skip()? {
+        match reader.table_or_skip()? {
             Ok(node) => nodes.push(node),
-            Err(error) => refused.add(node_name(start), error),
+            Err(error) => refused.add(node_name(start), error.into()),
         }
     }
     let user_state = raw(&reader, "UserStateLen", header.user_state_len)?;
@@ -164,7 +160,7 @@ fn decode_push_pull(mut reader: Reader<'_>) -> Result<PushPull<'_>, DecodeError>
 /// How a refused node calls itself, if it can be read at all.
 fn node_name(node: &[u8]) -> &str {
     Reader::new(node)
-        .fields::<NameOnly<'_>>()
+        .table::<NameOnly<'_>>()
         .map_or("", |found| found.name)
 }
 
@@ -177,7 +173,7 @@ fn raw<'a>(reader: &Reader<'a>, field: &'static str, len: u64) -> Result<&'a [u8
             message: "stream message",
             field,
             offset: reader.offset(),
-            fault: Fault::Truncated,
+            fault: Fault::Value(msgpack::Fault::Truncated),
         })
 }
 
@@ -191,7 +187,8 @@ pub fn finish_stream(plain: Vec<u8>, compress: bool) -> Vec<u8> {
 mod tests {
     use super::super::message::{Ack, Ping, PushNodeState};
     use super::*;
-    use crate::bounds::STREAM_STRUCT_MAX;
+    use crate::bounds::{PUSH_PULL_NODES_MAX, STREAM_STRUCT_MAX};
+    use crate::msgpack::Fault::{Empty, Kind, Length, Range, TooMany, Truncated};
 
     fn node() -> PushNodeState<'static> {
         PushNodeState {
@@ -281,40 +278,40 @@ mod tests {
         let bytes = header(b"\xce\x80\0\0\0", b"\0");
         assert_eq!(
             fault(&bytes),
-            Fault::TooMany {
+            Fault::Value(TooMany {
                 len: 1 << 31,
                 max: nodes_max
-            }
+            })
         );
         let bytes = header(b"\xd2\x00\x10\0\x01", b"\0");
         assert_eq!(
             fault(&bytes),
-            Fault::TooMany {
+            Fault::Value(TooMany {
                 len: nodes_max + 1,
                 max: nodes_max
-            }
+            })
         );
         assert_eq!(
             fault(&header(b"\x00", b"\xce\xff\xff\xff\xff")),
-            Fault::TooMany {
+            Fault::Value(TooMany {
                 len: u64::from(u32::MAX),
                 max: STREAM_MESSAGE_MAX as u64
-            }
+            })
         );
         assert!(
-            matches!(fault(&header(b"\xff", b"\0")), Fault::Range(_)),
+            matches!(fault(&header(b"\xff", b"\0")), Fault::Value(Range(_))),
             "a negative count"
         );
         assert!(matches!(
             fault(&header(b"\x00", b"\xd3\xff\xff\xff\xff\xff\xff\xff\xff")),
-            Fault::Range(_)
+            Fault::Value(Range(_))
         ));
         assert_eq!(
             fault(b"\x08\x81\xaaUserMsgLen\xce\xff\xff\xff\xff"),
-            Fault::TooMany {
+            Fault::Value(TooMany {
                 len: u64::from(u32::MAX),
                 max: STREAM_MESSAGE_MAX as u64
-            }
+            })
         );
         // As many nodes as allowed may be announced; nothing is set aside for them.
         let mut decoder = StreamDecoder::default();
@@ -327,12 +324,14 @@ mod tests {
     fn a_single_struct_is_bounded() {
         let max = STREAM_STRUCT_MAX as u64;
         assert!(
-            matches!(fault(b"\x0d\x81\xa5Error\xdb\xff\xff\xff\xff"), Fault::TooMany { max: m, .. } if m == max)
+            matches!(fault(b"\x0d\x81\xa5Error\xdb\xff\xff\xff\xff"), Fault::Value(TooMany { max: m, .. }) if m == max)
         );
-        assert!(matches!(fault(b"\x06\xdf\xff\xff\xff\xff"), Fault::TooMany { max: m, .. } if m == max));
+        assert!(
+            matches!(fault(b"\x06\xdf\xff\xff\xff\xff"), Fault::Value(TooMany { max: m, .. }) if m == max)
+        );
         let limit = STREAM_MESSAGE_MAX as u64;
         let promise = b"\x09\x82\xa4Algo\x00\xa3Buf\xdb\xff\xff\xff\xff";
-        assert!(matches!(fault(promise), Fault::TooMany { max, .. } if max == limit));
+        assert!(matches!(fault(promise), Fault::Value(TooMany { max, .. }) if max == limit));
     }
 
     #[test]
@@ -348,7 +347,10 @@ mod tests {
             decoder.message().map(|_| ()).map_err(|error| error.fault)
         };
         assert_eq!(run(plain.len(), &plain), Ok(()));
-        assert!(matches!(run(plain.len() - 1, &plain), Err(Fault::TooMany { .. })));
+        assert!(matches!(
+            run(plain.len() - 1, &plain),
+            Err(Fault::Value(TooMany { .. }))
+        ));
         let compressed = finish_stream(plain.clone(), true);
         assert_eq!(run(plain.len(), &compressed), Ok(()));
         assert_eq!(
@@ -376,7 +378,7 @@ mod tests {
         let twice = finish_stream(finish_stream(encoded(&StreamMessage::Err("no")), true), true);
         assert_eq!(fault(&twice), Fault::Type(kind::COMPRESS));
         let cut = finish_stream(b"\x06\x83\xa4Join".to_vec(), true);
-        assert_eq!(fault(&cut), Fault::Truncated);
+        assert_eq!(fault(&cut), Fault::Value(Truncated));
     }
 
     #[test]
@@ -404,24 +406,24 @@ mod tests {
                     ..node()
                 },
                 &long[..128],
-                Fault::TooMany { len: 200, max: 128 },
+                Fault::Value(TooMany { len: 200, max: 128 }),
             ),
-            (PushNodeState { name: "", ..node() }, "", Fault::Empty),
+            (PushNodeState { name: "", ..node() }, "", Fault::Value(Empty)),
             (
                 PushNodeState {
                     meta: &[b'm'; 513],
                     ..node()
                 },
                 "alpha",
-                Fault::TooMany { len: 513, max: 512 },
+                Fault::Value(TooMany { len: 513, max: 512 }),
             ),
             (
                 PushNodeState { addr: b"", ..node() },
                 "alpha",
-                Fault::Length {
+                Fault::Value(Length {
                     found: 0,
                     expected: "4 or 16",
-                },
+                }),
             ),
             (
                 PushNodeState {
@@ -429,15 +431,15 @@ mod tests {
                     ..node()
                 },
                 "alpha",
-                Fault::Length {
+                Fault::Value(Length {
                     found: 5,
                     expected: "4 or 16",
-                },
+                }),
             ),
             (
                 PushNodeState { state: 4, ..node() },
                 "alpha",
-                Fault::Range("0..=3"),
+                Fault::Value(Range("0..=3")),
             ),
         ];
         for (odd, name, fault) in table {
@@ -480,7 +482,7 @@ mod tests {
     fn a_node_whose_msgpack_is_broken_refuses_the_whole() {
         let mut bytes = b"\x06\x83\xa4Join\xc3\xa5Nodes\x01\xacUserStateLen\0".to_vec();
         bytes.extend_from_slice(b"\x81\xa4Name\xc1");
-        assert!(matches!(fault(&bytes), Fault::Kind { .. }));
+        assert!(matches!(fault(&bytes), Fault::Value(Kind { .. })));
     }
 
     #[test]

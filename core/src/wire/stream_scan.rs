@@ -6,9 +6,9 @@
 
 use super::error::{DecodeError, Fault};
 use super::kind;
-use super::message_codec::{PushPullHeader, UserHeader};
-use super::msgpack::{Reader, ValueScan};
+use super::message::{PushPullHeader, UserHeader};
 use crate::bounds::{MSGPACK_DEPTH_MAX, PUSH_PULL_NODES_MAX, STREAM_STRUCT_MAX};
+use crate::msgpack::{self, Reader, ValueScan};
 
 /// Where in a message the scan is.
 #[derive(Clone, Debug)]
@@ -58,14 +58,13 @@ impl StreamScan {
                     None => return Ok(false),
                     Some(&kind) => self.after_kind(kind)?,
                 },
-                Stage::Single(scan) => return step(scan, bytes, "stream message"),
+                Stage::Single(scan) => return Ok(step(scan, bytes, "stream message")?.is_some()),
                 Stage::PushPullHeader(scan) => {
-                    if !step(scan, bytes, "push/pull header")? {
+                    let Some(end) = step(scan, bytes, "push/pull header")? else {
                         return Ok(false);
-                    }
-                    let end = scan.end();
+                    };
                     let header: PushPullHeader =
-                        Reader::new(bytes.get(1..end).unwrap_or_default()).fields()?;
+                        Reader::new(bytes.get(1..end).unwrap_or_default()).table()?;
                     check("Nodes", header.nodes, PUSH_PULL_NODES_MAX)?;
                     check("UserStateLen", header.user_state_len, self.limit)?;
                     self.nodes_or_raw(end, header.nodes, header.user_state_len)?
@@ -75,18 +74,17 @@ impl StreamScan {
                     nodes_left,
                     user_len,
                 } => {
-                    if !step(scan, bytes, "push/pull node")? {
+                    let Some(end) = step(scan, bytes, "push/pull node")? else {
                         return Ok(false);
-                    }
-                    let (end, nodes_left, user_len) = (scan.end(), *nodes_left, *user_len);
+                    };
+                    let (nodes_left, user_len) = (*nodes_left, *user_len);
                     self.nodes_or_raw(end, nodes_left, user_len)?
                 }
                 Stage::UserHeader(scan) => {
-                    if !step(scan, bytes, "user message header")? {
+                    let Some(end) = step(scan, bytes, "user message header")? else {
                         return Ok(false);
-                    }
-                    let end = scan.end();
-                    let header: UserHeader = Reader::new(bytes.get(1..end).unwrap_or_default()).fields()?;
+                    };
+                    let header: UserHeader = Reader::new(bytes.get(1..end).unwrap_or_default()).table()?;
                     check("UserMsgLen", header.len, self.limit)?;
                     self.nodes_or_raw(end, 0, header.len)?
                 }
@@ -128,9 +126,9 @@ impl StreamScan {
     }
 }
 
-fn step(scan: &mut ValueScan, bytes: &[u8], message: &'static str) -> Result<bool, DecodeError> {
+fn step(scan: &mut ValueScan, bytes: &[u8], message: &'static str) -> Result<Option<usize>, DecodeError> {
     scan.advance(bytes)
-        .map_err(|fault| DecodeError::new(message, scan.end(), fault))
+        .map_err(|fault| DecodeError::new(message, scan.offset(), fault))
 }
 
 fn check(field: &'static str, len: u64, max: usize) -> Result<(), DecodeError> {
@@ -138,10 +136,6 @@ fn check(field: &'static str, len: u64, max: usize) -> Result<(), DecodeError> {
     if len <= max {
         return Ok(());
     }
-    Err(DecodeError {
-        message: "stream message",
-        field,
-        offset: 0,
-        fault: Fault::TooMany { len, max },
-    })
+    let fault = msgpack::Fault::TooMany { len, max };
+    Err(DecodeError::in_field("stream message", field, 0, fault))
 }

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
-use super::error::Fault;
-use super::msgpack::{Reader, Writer};
-use super::serf::WireTags;
 use crate::bounds::TAGS_MAX;
+use crate::msgpack::{Fault, Reader, Writer};
+
+/// Tags as read from a member's metadata; invalid UTF-8 in values is replaced, never refused.
+pub type WireTags<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 
 /// First byte of metadata that holds a map of tags.
 const TAGS: u8 = 0xff;

@@ -3,7 +3,7 @@
 //! A [`Watch`] lets time pass and shows each [`Checker`] the world at short intervals. Checkers know the
 //! protocol's promises and nothing of the plan by which a world is disturbed: what they need to know
 //! about it (who is up, since when the network is calm) they read off the world itself. That each of
-//! them bites is proven in `tests/sim_checkers.rs`, by a planted bug ([`super::fault`]).
+//! them bites is proven in `sim/tests/sim/checkers.rs`, by a planted bug ([`super::fault`]).
 
 mod bounds;
 mod clocks;

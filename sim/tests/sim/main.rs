@@ -1,0 +1,12 @@
+//! Whole clusters in the simulator.
+
+mod campaign;
+mod checkers;
+mod hostile;
+mod membership;
+mod memory;
+mod serf;
+mod silence;
+mod soak;
+mod stalls;
+mod weaknesses;

@@ -1,0 +1,20 @@
+//! Agents of our own, alone and in clusters, from start to end: needs nothing but Rust, except for the
+//! tests that are marked with what else they need.
+#![cfg(target_os = "linux")]
+
+mod cli_bad_input;
+mod crash;
+mod handlers;
+mod lifecycle;
+mod reload;
+mod rpc_stream;
+mod simulate;
+mod snapshot_cli;
+mod snapshot_crash;
+mod snapshot_disk;
+mod snapshot_move;
+mod snapshot_store;
+mod snapshot_trouble;
+#[path = "../support/mod.rs"]
+mod support;
+mod telemetry;

@@ -1,0 +1,22 @@
+//! Fyrd beside what others made: the real Serf above all, and clients, balancers, clocks and networks.
+#![cfg(target_os = "linux")]
+
+mod addresses;
+mod agent_config_against_serf;
+mod chacha;
+mod cli_against_serf;
+mod cluster;
+mod driver;
+mod events;
+mod faults;
+mod key_rotation;
+mod lifecycle;
+mod mdns;
+mod rpc;
+mod scenario_examples;
+mod scenario_handlers;
+mod snapshot_cluster;
+mod snapshot_serf;
+#[path = "../support/mod.rs"]
+mod support;
+mod syslog;
