@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use fyrd::rpc::client::Client;
 use fyrd::snapshot::{self, SnapshotConfig};
 use fyrd_core::addr::RawAddr;
-use fyrd_core::node::memory::{Marks, MemberRecord, Record};
+use fyrd_core::node::memory::{Commit, Marks, MemberRecord, Record};
 use fyrd_core::serf::MemberStatus;
 use fyrd_core::swim::members::Facts;
 use fyrd_core::time::Time;
@@ -121,14 +121,17 @@ fn write_store(path: &Path, hub: SocketAddr, runtime: &tokio::runtime::Runtime) 
         recorder.note(record(&name, addr, 1, Time::ZERO));
     }
     recorder.note(record("hub", [127, 0, 0, 1], hub.port(), now));
-    recorder.mark(Marks {
-        incarnation: 4,
-        member: 10,
-        event: 10,
-        query: 10,
-        ..Marks::default()
+    recorder.commit(Commit {
+        number: 1,
+        marks: Marks {
+            incarnation: 4,
+            member: 10,
+            event: 10,
+            query: 10,
+            ..Marks::default()
+        },
+        ..Commit::default()
     });
-    recorder.push();
     runtime.block_on(recorder.finish(PATIENCE));
 }
 

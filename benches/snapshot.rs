@@ -10,7 +10,8 @@ use std::{env, fs, io};
 
 use fyrd::snapshot::{self, Loaded, Recorder, SnapshotConfig};
 use fyrd_core::addr::RawAddr;
-use fyrd_core::node::memory::{Marks, MemberRecord, Record, SeenEvent};
+use fyrd_core::node::StoreNews;
+use fyrd_core::node::memory::{Commit, Marks, MemberRecord, Record, SeenEvent};
 use fyrd_core::serf::MemberStatus;
 use fyrd_core::swim::members::Facts;
 use fyrd_core::time::Time;
@@ -102,16 +103,23 @@ fn marks(at: u64) -> Marks {
     }
 }
 
-async fn stored(recorder: &mut Recorder, marks: Marks) {
-    recorder.mark(marks);
+fn commit(recorder: &mut Recorder, at: u64, hurry: bool) {
+    recorder.commit(Commit {
+        number: at,
+        marks: marks(at),
+        left: false,
+        hurry,
+    });
+}
+
+async fn stored(recorder: &mut Recorder, at: u64) {
+    commit(recorder, at, true);
     loop {
-        recorder.hurry();
-        recorder.push();
-        if recorder.durable().cover(&marks) {
-            return;
+        match recorder.news().await {
+            StoreNews::Stored(number) if number >= at => return,
+            StoreNews::Stored(_) => {}
+            other => panic!("{other:?}: {:?}", recorder.watch().status()),
         }
-        recorder.progress().await;
-        assert!(recorder.is_recording(), "{:?}", recorder.watch().status());
     }
 }
 
@@ -123,7 +131,7 @@ fn waiting(path: &Path) {
         for at in 1..=1_000 {
             let started = Instant::now();
             recorder.note(event(at));
-            stored(&mut recorder, marks(at + 1)).await;
+            stored(&mut recorder, at + 1).await;
             waits.push(started.elapsed());
         }
         waits.sort();
@@ -166,7 +174,7 @@ fn recording(path: &Path) {
         for number in 0..MEMBERS {
             recorder.note(member(number, MemberStatus::Alive, 1));
         }
-        stored(&mut recorder, marks(2)).await;
+        stored(&mut recorder, 2).await;
         row(
             "5,000 members at once, ms until on the disk",
             started.elapsed().as_millis(),
@@ -175,16 +183,16 @@ fn recording(path: &Path) {
         let changes = 100_000;
         for change in 0..changes {
             recorder.note(member(change % MEMBERS, MemberStatus::Failed, u64::from(change)));
-            recorder.mark(marks(u64::from(change)));
-            recorder.push();
+            commit(&mut recorder, u64::from(change) + 3, false);
         }
-        stored(&mut recorder, marks(changes.into())).await;
+        stored(&mut recorder, u64::from(changes) + 3).await;
         let rate = f64::from(changes) / started.elapsed().as_secs_f64();
         row("changes of members recorded a second", format!("{rate:.0}"));
         for ltime in 1..=WINDOW {
             recorder.note(event(ltime));
             recorder.note(Record::Query((ltime, 1)));
         }
+        commit(&mut recorder, u64::from(changes) + 4, false);
         recorder.finish(PATIENCE).await;
     });
 }
@@ -248,14 +256,15 @@ fn churn(path: &Path) {
                 recorder.note(Record::ForgetEvents(at - WINDOW));
                 recorder.note(Record::ForgetQueries(at - WINDOW));
             }
-            recorder.mark(marks(at + 1));
             // As on a real day, what changes is written, not coalesced away.
-            if at % 8 == 0 {
-                stored(&mut recorder, marks(at + 1)).await;
+            if at % 8 != 0 {
+                commit(&mut recorder, at + 1, false);
+            } else {
+                stored(&mut recorder, at + 1).await;
                 largest = largest.max(watch.status().bytes);
             }
         }
-        stored(&mut recorder, marks(u64::from(CHURN_CHANGES) + 1)).await;
+        stored(&mut recorder, u64::from(CHURN_CHANGES) + 2).await;
         let took = started.elapsed().as_secs_f64();
         let status = watch.status();
         recorder.finish(PATIENCE).await;

@@ -7,6 +7,7 @@ pub mod addr;
 pub mod bounds;
 pub mod deadline;
 pub mod duration;
+pub mod envelope;
 pub mod msgpack;
 pub mod names;
 pub mod node;

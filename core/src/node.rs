@@ -5,6 +5,7 @@
 //! it is empty, and calls again with [`Input::Tick`] at [`Node::next_deadline`].
 
 mod door;
+mod hold;
 mod leave;
 mod lengths;
 pub mod limits;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
+use crate::node::hold::Hold;
 use crate::node::leave::Leave;
 use crate::serf::measures::SerfMeasures;
 use crate::serf::memory::{Marks, MemberRecord, Record};
@@ -29,7 +31,7 @@ use crate::wire::WireCoordinate;
 pub use crate::serf::memory;
 pub use crate::serf::{CommandId, Effect, KeyringId};
 pub use crate::swim::delegate::{ExchangeId, StreamId};
-pub use door::{Input, NodeConfig};
+pub use door::{Input, NodeConfig, StoreNews};
 
 /// The memberlist versions this node speaks: minimum, maximum, current.
 const PROTOCOL: [u8; 3] = [1, 5, 2];
@@ -52,6 +54,7 @@ pub struct Node {
     config: NodeConfig,
     swim: Swim,
     serf: Serf,
+    hold: Hold,
     waits: Vec<Wait>,
     tokens: u64,
     leave: Option<Leave>,
@@ -105,10 +108,12 @@ impl Node {
             now,
             &mut serf,
         );
+        let hold = Hold::new(config.records, memory.marks, now);
         let mut node = Node {
             config,
             swim,
             serf,
+            hold,
             waits: Vec::new(),
             tokens: 0,
             leave: None,
@@ -134,6 +139,12 @@ impl Node {
             Input::Exchange { id, result } => swim.handle_exchange(now, id, result, serf),
             Input::SendFailed { to } => swim.handle_send_failed(now, to, serf),
             Input::Keyring { id, result } => serf.handle_keyring(id, &result),
+            Input::Store(news) => {
+                self.hold.hear(news);
+                if news == StoreNews::WantsEverything {
+                    serf.record_everything();
+                }
+            }
             Input::Command { id, command } => self.handle_command(now, id, command),
         }
         self.collect(now);
@@ -154,14 +165,36 @@ impl Node {
 
     /// What shall be done next; `None` once all is done.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.serf.poll_effect()
+        loop {
+            if let Some(effect) = self.hold.poll_free() {
+                return Some(effect);
+            }
+            let Some(effect) = self.serf.poll_effect() else {
+                return self.hold.poll_commit();
+            };
+            if let Some(effect) = self.hold.pass(effect) {
+                return Some(effect);
+            }
+        }
+    }
+
+    /// Whether all that this node has sent is stored, so that a later life can stand by it. Not so without a
+    /// store, nor after one was too slow or failed, until that has caught up.
+    pub fn vouches(&self) -> bool {
+        self.hold.vouches()
+    }
+
+    /// Whether the reply on this stream waits until what it shows is stored.
+    pub fn holds_reply(&self, stream: StreamId) -> bool {
+        self.hold.holds_reply(stream)
     }
 
     /// When [`Input::Tick`] is due.
     pub fn next_deadline(&self) -> Option<Time> {
         let waits = self.waits.iter().map(|wait| wait.deadline).min();
         let leave = self.leave.as_ref().and_then(Leave::deadline);
-        [self.swim.next_deadline(), self.serf.next_deadline(), waits, leave]
+        let (swim, serf) = (self.swim.next_deadline(), self.serf.next_deadline());
+        [swim, serf, waits, leave, self.hold.deadline()]
             .into_iter()
             .flatten()
             .min()
@@ -229,12 +262,6 @@ impl Node {
         }
     }
 
-    /// Tells all that must be remembered, not only what changes: for one who has lost what was recorded.
-    pub fn record_everything(&mut self, now: Time) {
-        self.serf.record_everything();
-        self.collect(now);
-    }
-
     /// See [`Serf::has_merged`].
     pub fn has_merged(&self) -> bool {
         self.serf.has_merged()
@@ -253,6 +280,7 @@ impl Node {
                 announce,
             } => self.serf.join(id, targets, ignore_old, announce),
             Command::Leave => self.begin_leave(now, id),
+            Command::Settle => self.hold.give_word(id),
             Command::ForceLeave { name, prune } => {
                 let token = self.token();
                 let heard = self.serf.force_leave(now, &name, prune, token);
@@ -355,6 +383,10 @@ impl Node {
                     }
                 }
             }
+        }
+        if self.config.records {
+            let (marks, said) = (self.marks(), self.said());
+            self.hold.look(now, marks, said);
         }
     }
 
@@ -515,7 +547,7 @@ mod tests {
         let now = Time::from_nanos(9);
         let mut node = Node::new(config, now).expect("the configuration is right");
         while node.poll_effect().is_some() {}
-        node.record_everything(now);
+        node.handle(now, Input::Store(StoreNews::WantsEverything));
         let mut keeper = memory::Keeper::default();
         while let Some(effect) = node.poll_effect() {
             if let Effect::Record(record) = effect {

@@ -12,6 +12,8 @@ use fyrd_core::time::Time;
 pub(super) enum Happening {
     Arrive(HostId, Arrival),
     Wake(HostId),
+    /// A flush of the host's disk begins or ends.
+    Disk(HostId),
     /// The host's time for one datagram is over.
     Finished(HostId),
 }
@@ -50,6 +52,7 @@ impl World {
         self.now = at;
         match happening {
             Happening::Arrive(id, arrival) => self.arrive(id, arrival),
+            Happening::Disk(id) => self.work_disk(id),
             Happening::Finished(id) => self.finish_reading(id),
             Happening::Wake(id) => {
                 // A wake-up that was overtaken by an earlier one means nothing any more.

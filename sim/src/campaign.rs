@@ -27,6 +27,9 @@ use fyrd_core::time::Time;
 /// Stands in every name, tag and payload, so that a leak can be seen.
 const MARK: &str = "hidden";
 
+/// The label of a cluster that has one.
+const LABEL: &[u8] = b"blue";
+
 /// No world is larger at its start; a third more may come.
 const NODES: std::ops::RangeInclusive<usize> = 3..=24;
 
@@ -109,6 +112,8 @@ pub struct Plan {
     pub keys: Option<usize>,
     /// Whether nodes compress.
     pub compress: bool,
+    /// Whether the cluster has a label.
+    pub labelled: bool,
     /// Whether every third host stands behind an address translator.
     pub translated: bool,
     /// Whether nodes remember over a restart, as with a snapshot.
@@ -148,6 +153,7 @@ impl Plan {
             network,
             keys,
             compress: rng.random(),
+            labelled: rng.random_range(0..3) == 0,
             translated: rng.random_range(0..5) == 0,
             remembers: rng.random(),
             troubles,
@@ -213,11 +219,15 @@ impl Run {
         config.profile = Profile::builtin(plan.profile).expect("a profile that is compiled in");
         config.compress = plan.compress;
         config.key = keys.as_ref().map(|[first, _]| first.clone());
+        if plan.labelled {
+            config.label = LABEL.to_vec();
+        }
+        let label = config.label.clone();
         let mut world = World::new(config);
         let mut watch = Watch::all();
         if let Some(keys) = keys {
             let ring = Keyring::from_keys(keys.to_vec()).expect("two keys fit a ring");
-            watch.add(Sealed::new(ring, vec![MARK.as_bytes().to_vec()]));
+            watch.add(Sealed::new(ring, label, vec![MARK.as_bytes().to_vec()]));
             world.tap();
         }
         let mut run = Run {

@@ -24,9 +24,6 @@ impl World {
             }
         }
         let host = &mut self.hosts[id.0];
-        if let Some(node) = host.node.as_ref().filter(|_| host.config.records) {
-            host.disk.mark(node.marks());
-        }
         let deadline = host.node.as_ref().and_then(Node::next_deadline);
         if let Some(deadline) = deadline.map(|deadline| deadline - host.clock_ahead)
             && host.wake_at.is_none_or(|wake_at| deadline < wake_at)
@@ -72,13 +69,14 @@ impl World {
                 assert!(earlier.is_none(), "{command:?} was answered twice");
             }
             Effect::Keyring { id: change, op, key } => {
-                let result = keyring::apply(self.hosts[id.0].ring.as_mut(), op, &key);
+                let result = keyring::apply(self.hosts[id.0].envelope.keyring_mut().as_mut(), op, &key);
                 let now = self.local_time(id);
                 if let Some(node) = self.hosts[id.0].node.as_mut() {
                     node.handle(now, Input::Keyring { id: change, result });
                 }
             }
-            Effect::Record(record) => self.hosts[id.0].disk.apply(record),
+            Effect::Record(record) => self.hosts[id.0].store.note(record),
+            Effect::Commit(commit) => self.take_commit(id, commit),
             Effect::LostName => {
                 self.hosts[id.0].lost_name.get_or_insert(now);
             }

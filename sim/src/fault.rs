@@ -6,11 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::RngExt;
+
 use super::agenda::Happening;
 use super::host::Power;
-use super::traffic::Arrival;
-use super::{HostId, World, packets};
-use fyrd_core::node::memory::Keeper;
+use super::traffic::{Arrival, open_stream};
+use super::{HostId, World};
+use fyrd_core::envelope::Envelope;
 use fyrd_core::node::{Effect, Input, Node};
 use fyrd_core::serf::Event;
 use fyrd_core::serf::keyring::{KeyList, KeyOp};
@@ -53,7 +55,7 @@ impl World {
     pub fn plant(&mut self, fault: Fault) {
         match fault {
             Fault::Forget(id) => self.forget(id),
-            Fault::LoseMemory(id) => self.hosts[id.0].disk = Keeper::default(),
+            Fault::LoseMemory(id) => self.hosts[id.0].store.lose_memory(),
             lasting => self.faults.push(lasting),
         }
     }
@@ -137,9 +139,9 @@ impl World {
 
     /// Carries an effect out as if the host had no keys.
     fn carry_out_plain(&mut self, id: HostId, effect: Effect) -> Option<Effect> {
-        let ring = self.hosts[id.0].ring.take();
+        let ring = self.hosts[id.0].envelope.keyring_mut().take();
         self.carry_out(id, effect);
-        self.hosts[id.0].ring = ring;
+        *self.hosts[id.0].envelope.keyring_mut() = ring;
         None
     }
 
@@ -166,8 +168,9 @@ impl World {
     }
 
     fn answer_from_the_grave(&mut self, id: HostId, mut bytes: Vec<u8>) {
-        let ring = self.hosts[id.0].ring.clone();
-        let Some(plain) = packets::open_datagram(ring.as_ref(), &mut bytes) else {
+        let from = self.hosts[id.0].addr();
+        let (mut envelope, mut sealer) = (self.envelope_of(id), self.envelope_of(id));
+        let Ok(plain) = envelope.open_datagram(from, &mut bytes) else {
             return;
         };
         let mut scratch = Vec::new();
@@ -186,21 +189,26 @@ impl World {
                 payload: &[],
             };
             ack.encode(&mut plain);
-            let bytes = packets::seal_datagram(ring.as_ref(), &mut self.rng, plain, false, false);
-            let from = self.hosts[id.0].addr();
+            let bytes = sealer.close_datagram(|| self.rng.random(), plain, false).to_vec();
             let at = self.now + Duration::from_millis(1);
             self.agenda
                 .set(at, Happening::Arrive(asker, Arrival::Datagram { from, bytes }));
         }
     }
 
+    /// One like the host's, to look into what the host has not received yet.
+    fn envelope_of(&self, id: HostId) -> Envelope {
+        let keyring = self.hosts[id.0].envelope.keyring().cloned();
+        Envelope::new(keyring, self.config.label.clone(), false)
+    }
+
     fn without_updates(&mut self, id: HostId, arrival: Arrival) -> Option<Arrival> {
-        let ring = self.hosts[id.0].ring.clone();
+        let own = self.hosts[id.0].addr();
+        let mut envelope = self.envelope_of(id);
         let is_update = |_: &str, incarnation| incarnation > 1;
-        let mut stripped = |mut bytes: Vec<u8>| {
-            let plain = packets::open_stream(ring.as_ref(), &mut bytes)?.to_vec();
-            let plain = strip_stream(plain, &is_update)?;
-            Some(packets::seal_stream(ring.as_ref(), &mut self.rng, plain, false))
+        let strip_sealed = |envelope: &Envelope, label, bytes: Vec<u8>| {
+            let mut opened = open_stream(envelope, own, label, bytes).ok()?;
+            Some(strip_message(opened.message().ok()?, &is_update))
         };
         match arrival {
             Arrival::Dial {
@@ -212,7 +220,10 @@ impl World {
                 from,
                 life,
                 exchange,
-                bytes: stripped(bytes)?,
+                bytes: {
+                    let plain = strip_sealed(&envelope, Some(envelope.label()), bytes)?;
+                    envelope.close_request(|| self.rng.random(), plain).ok()?
+                },
             }),
             Arrival::Replied {
                 life,
@@ -221,12 +232,16 @@ impl World {
             } => Some(Arrival::Replied {
                 life,
                 exchange,
-                result: Ok(stripped(bytes)?),
+                result: {
+                    let plain = strip_sealed(&envelope, None, bytes)?;
+                    envelope.close_reply(|| self.rng.random(), plain)
+                },
             }),
             Arrival::Datagram { from, mut bytes } => {
-                let plain = packets::open_datagram(ring.as_ref(), &mut bytes)?.to_vec();
+                let plain = envelope.open_datagram(from, &mut bytes).ok()?.to_vec();
                 let plain = strip_datagram(plain, &is_update)?;
-                let bytes = packets::seal_datagram(ring.as_ref(), &mut self.rng, plain, false, false);
+                let bytes = envelope.close_datagram(|| self.rng.random(), plain, false);
+                let bytes = bytes.to_vec();
                 Some(Arrival::Datagram { from, bytes })
             }
             arrival => Some(arrival),
@@ -269,12 +284,18 @@ fn encoded(message: &Message<'_>) -> Vec<u8> {
 fn strip_stream(plain: Vec<u8>, unwanted: &dyn Fn(&str, u32) -> bool) -> Option<Vec<u8>> {
     let mut decoder = StreamDecoder::default();
     decoder.push(&plain);
-    let Ok(StreamMessage::PushPull(mut state)) = decoder.message() else {
-        return Some(plain);
-    };
-    let stays = |node: &PushNodeState<'_>| !unwanted(node.name, node.incarnation);
-    state.nodes.retain(stays);
+    match decoder.message() {
+        Ok(message) => Some(strip_message(message, unwanted)),
+        Err(_) => Some(plain),
+    }
+}
+
+fn strip_message(mut message: StreamMessage<'_>, unwanted: &dyn Fn(&str, u32) -> bool) -> Vec<u8> {
+    if let StreamMessage::PushPull(state) = &mut message {
+        let stays = |node: &PushNodeState<'_>| !unwanted(node.name, node.incarnation);
+        state.nodes.retain(stays);
+    }
     let mut out = Vec::new();
-    state.encode(&mut out);
-    Some(out)
+    message.encode(&mut out);
+    out
 }

@@ -3,14 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fyrd_keys::Keyring;
-
+use super::disk::Store;
 use super::sockets::Sockets;
 use super::traffic::Arrival;
-use fyrd_core::node::memory::Keeper;
+use fyrd_core::envelope::Envelope;
+use fyrd_core::node::memory::Marks;
 use fyrd_core::node::{CommandId, ExchangeId, Node, NodeConfig};
 use fyrd_core::serf::{Answer, Event, MemberEventKind, MemberStatus, QueryUpdate, QueryUpdateKind};
 use fyrd_core::time::Time;
@@ -67,7 +68,7 @@ pub struct Host {
     /// What went in and out.
     pub counters: Counters,
     pub(super) node: Option<Node>,
-    pub(super) ring: Option<Keyring>,
+    pub(super) envelope: Envelope,
     pub(super) power: Power,
     /// Grows with each start, so that what was under way before a restart is told apart.
     pub(super) life: u32,
@@ -78,11 +79,19 @@ pub struct Host {
     /// By how much its clock is ahead of the world's.
     pub(super) clock_ahead: Duration,
     /// What outlives the node, where its configuration asks for records.
-    pub(super) disk: Keeper,
+    pub(super) store: Store,
+    /// How many of the events were handled before the last flush.
+    pub(super) stored_events: usize,
+    /// Which of the events were told, and not stored when the node ended: they may come again.
+    pub(super) forgotten: Vec<Range<usize>>,
+    /// The clocks with which the node of this life began.
+    pub(super) born: Marks,
+    /// Whether all that the node of the life before had sent was stored when it ended.
+    pub(super) vouched: bool,
 }
 
 impl Host {
-    pub(super) fn new(config: NodeConfig, ring: Option<Keyring>) -> Self {
+    pub(super) fn new(config: NodeConfig, envelope: Envelope) -> Self {
         Host {
             config,
             events: Vec::new(),
@@ -92,7 +101,7 @@ impl Host {
             responder: None,
             counters: Counters::default(),
             node: None,
-            ring,
+            envelope,
             power: Power::Down,
             life: 0,
             inbox: VecDeque::new(),
@@ -100,7 +109,11 @@ impl Host {
             exchanges: BTreeSet::new(),
             wake_at: None,
             clock_ahead: Duration::ZERO,
-            disk: Keeper::default(),
+            store: Store::default(),
+            stored_events: 0,
+            forgotten: Vec::new(),
+            born: Marks::default(),
+            vouched: true,
         }
     }
 

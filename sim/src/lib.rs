@@ -13,35 +13,37 @@
 mod agenda;
 pub mod campaign;
 pub mod check;
+mod disk;
 mod effects;
 pub mod fault;
 pub mod host;
 pub mod link;
 mod lives;
-mod packets;
 pub mod quantiles;
 mod sockets;
 pub mod trace;
 mod traffic;
 pub mod trial;
 
+pub use disk::Disk;
 pub use traffic::Tapped;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use fyrd_keys::Key;
-use rand::SeedableRng;
+use fyrd_keys::{Key, Keyring};
 use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
 
 use crate::agenda::Happening;
 use crate::fault::Fault;
 use crate::host::{Host, Power};
 use crate::link::{Link, Links};
 use crate::trace::Trace;
-use crate::traffic::Arrival;
+use crate::traffic::{Arrival, ReplyPath};
 use fyrd_core::deadline::Deadlines;
+use fyrd_core::envelope::Envelope;
 use fyrd_core::node::{CommandId, ExchangeId, Input, Node, StreamId};
 use fyrd_core::serf::{Answer, Command, JoinTarget, MemberStatus};
 use fyrd_core::swim::pool::FactsPool;
@@ -66,6 +68,8 @@ pub struct WorldConfig {
     pub profile: Profile,
     /// The key of the cluster; `None` for plain packets.
     pub key: Option<Key>,
+    /// The label of the cluster, empty for none.
+    pub label: Vec<u8>,
     /// Whether nodes compress.
     pub compress: bool,
 }
@@ -78,8 +82,18 @@ impl WorldConfig {
             link: Link::default(),
             profile: Profile::builtin("lan").expect("a profile that is compiled in"),
             key: None,
+            label: Vec::new(),
             compress: true,
         }
+    }
+
+    /// What every node of the cluster has around its packets.
+    pub(crate) fn envelope(&self) -> Envelope {
+        Envelope::new(
+            self.key.clone().map(Keyring::new),
+            self.label.clone(),
+            self.compress,
+        )
     }
 }
 
@@ -97,8 +111,8 @@ pub struct World {
     pool: FactsPool,
     commands: u64,
     streams: u64,
-    /// Inbound streams whose node may still reply, within the call that delivers them.
-    open_stream: Option<(StreamId, HostId, u32, ExchangeId)>,
+    /// Inbound streams whose node may still reply.
+    replies: BTreeMap<StreamId, ReplyPath>,
     rng: Xoshiro256PlusPlus,
     trace: Trace,
     tap: Option<Vec<Tapped>>,
@@ -117,7 +131,7 @@ impl World {
             pool: FactsPool::shared(),
             commands: 0,
             streams: 0,
-            open_stream: None,
+            replies: BTreeMap::new(),
             rng: Xoshiro256PlusPlus::seed_from_u64(config.seed),
             trace: Trace::default(),
             tap: None,
@@ -220,8 +234,10 @@ impl World {
 
     /// Delivers a datagram that no node has sent, sealed with the cluster's key, at once.
     pub fn forge(&mut self, from: SocketAddr, to: HostId, plain: Vec<u8>) {
-        let ring = self.hosts[to.0].ring.as_ref();
-        let bytes = packets::seal_datagram(ring, &mut self.rng, plain, self.config.compress, false);
+        let envelope = &mut self.hosts[to.0].envelope;
+        let bytes = envelope
+            .close_datagram(|| self.rng.random(), plain, false)
+            .to_vec();
         self.agenda
             .set(self.now, Happening::Arrive(to, Arrival::Datagram { from, bytes }));
     }
@@ -229,8 +245,10 @@ impl World {
     /// Delivers a stream message as if `from` had dialled, sealed with the cluster's key, at once.
     /// The reply goes nowhere.
     pub fn forge_stream(&mut self, from: HostId, to: HostId, plain: Vec<u8>) {
-        let ring = self.hosts[to.0].ring.as_ref();
-        let bytes = packets::seal_stream(ring, &mut self.rng, plain, self.config.compress);
+        let envelope = &self.hosts[to.0].envelope;
+        let bytes = envelope
+            .close_request(|| self.rng.random(), plain)
+            .expect("a forged message fits a stream");
         let arrival = Arrival::Dial {
             from,
             life: 0,

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fyrd_keys::{Key, Keyring, OVERHEAD};
+use fyrd_keys::{Key, Keyring};
 use rand::RngExt;
 
 use super::host::{Host, Power};
@@ -23,13 +23,14 @@ impl World {
     pub fn add_with(&mut self, name: &str, change: impl FnOnce(&mut NodeConfig)) -> HostId {
         let id = HostId(self.hosts.len());
         let ip = Ipv4Addr::from(0x0a00_0001 + id.0 as u32);
+        let envelope = self.config.envelope();
         let mut config = NodeConfig {
-            seal_overhead: self.config.key.as_ref().map_or(0, |_| OVERHEAD),
+            seal_overhead: envelope.seal_overhead(),
+            label_overhead: envelope.label_overhead(),
             ..NodeConfig::new(name, (ip, PORT).into(), self.config.profile.clone(), 0)
         };
         change(&mut config);
-        let ring = self.config.key.clone().map(Keyring::new);
-        let host = Host::new(config, ring);
+        let host = Host::new(config, envelope);
         self.by_addr.insert(host.addr(), id);
         self.hosts.push(host);
         self.start(id);
@@ -76,18 +77,27 @@ impl World {
 
     /// Gives a host another key than the rest, or none.
     pub fn set_key(&mut self, id: HostId, key: Option<Key>) {
-        self.hosts[id.0].ring = key.map(Keyring::new);
+        *self.hosts[id.0].envelope.keyring_mut() = key.map(Keyring::new);
     }
 
-    /// Ends a host's node without a word; what it knew is gone.
+    /// Ends a host's node without a word; what it knew and its disk has not is gone.
     pub fn crash(&mut self, id: HostId) {
+        self.lose_unflushed(id);
         let host = &mut self.hosts[id.0];
+        host.vouched = host.node.as_ref().is_none_or(Node::vouches);
         host.node = None;
         host.power = Power::Down;
         host.inbox.clear();
         host.sockets.clear();
         host.exchanges.clear();
         host.wake_at = None;
+        // The system ends the streams whose reply was still to come.
+        let replies = std::mem::take(&mut self.replies);
+        let (ended, others) = replies.into_iter().partition(|(_, reply)| reply.host == id);
+        self.replies = others;
+        for (_, reply) in ended {
+            self.send_reply(reply, Err("EOF".to_owned()));
+        }
         self.trace.note(self.now, "crash", id.0, &[]);
     }
 
@@ -98,15 +108,17 @@ impl World {
         let now = self.local_time(id);
         let host = &mut self.hosts[id.0];
         host.config.seed = seed;
-        host.config.memory = host.disk.memory();
+        host.config.memory = host.store.memory();
         host.life += 1;
         host.power = Power::Up;
-        host.node = Some(
-            Node::sharing(host.config.clone(), now, self.pool.clone()).expect("the configuration is right"),
-        );
+        let node =
+            Node::sharing(host.config.clone(), now, self.pool.clone()).expect("the configuration is right");
+        host.born = node.marks();
+        host.node = Some(node);
         self.trace
             .note(self.now, "start", id.0, host.config.name.as_bytes());
         self.settle(id);
+        self.tell_news(id);
     }
 
     /// Moves a host's clock ahead, as when its machine was suspended and nothing came in meanwhile. It cannot
@@ -139,6 +151,9 @@ impl World {
             return;
         }
         host.power = Power::Up;
+        self.tell_news(id);
+        self.work_disk(id);
+        let host = &mut self.hosts[id.0];
         let waited = std::mem::take(&mut host.inbox);
         if self.rng.random() {
             self.input(id, Input::Tick);

@@ -3,14 +3,16 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rand::RngExt;
+
 use super::agenda::Happening;
 use super::host::{INBOX_MAX, Power};
 use super::sockets::Departure;
-use super::{HostId, World, packets};
-use fyrd_core::bounds::STREAM_MESSAGE_MAX;
+use super::{HostId, World};
+use fyrd_core::envelope::{Assembly, Envelope, Opened, Unreadable};
 use fyrd_core::node::{ExchangeId, Input, StreamId};
 use fyrd_core::time::Time;
-use fyrd_core::wire::{decode_datagram, decode_stream};
+use fyrd_core::wire::decode_datagram;
 
 /// A packet that a tap has seen, as it left its sender.
 #[derive(Clone, Debug)]
@@ -55,6 +57,17 @@ pub(crate) enum Arrival {
     },
 }
 
+/// The way back to whoever dialled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReplyPath {
+    /// The host that was dialled.
+    pub host: HostId,
+    pub dialler: HostId,
+    /// Of the dialler.
+    pub life: u32,
+    pub exchange: ExchangeId,
+}
+
 impl World {
     pub(super) fn arrive(&mut self, id: HostId, arrival: Arrival) {
         let Some(arrival) = self.bend_arrival(id, arrival) else {
@@ -75,7 +88,13 @@ impl World {
                 },
             ) => {
                 let refused = format!("dial tcp {}: connect: connection refused", host.addr());
-                self.send_reply(id, from, life, exchange, Err(refused));
+                let path = ReplyPath {
+                    host: id,
+                    dialler: from,
+                    life,
+                    exchange,
+                };
+                self.send_reply(path, Err(refused));
             }
             (Power::Down, _) => {}
         }
@@ -107,7 +126,10 @@ impl World {
         let now = self.local_time(id);
         let host = &mut self.hosts[id.0];
         let mut scratch = Vec::new();
-        let datagram = packets::open_datagram(host.ring.as_ref(), &mut bytes)
+        let datagram = host
+            .envelope
+            .open_datagram(from, &mut bytes)
+            .ok()
             .and_then(|plain| decode_datagram(plain, &mut scratch).ok());
         let (Some(datagram), Some(node)) = (datagram, host.node.as_mut()) else {
             host.counters.unreadable += 1;
@@ -119,26 +141,24 @@ impl World {
         self.settle(id);
     }
 
-    fn receive_dial(
-        &mut self,
-        id: HostId,
-        from: HostId,
-        life: u32,
-        exchange: ExchangeId,
-        mut bytes: Vec<u8>,
-    ) {
+    fn receive_dial(&mut self, id: HostId, from: HostId, life: u32, exchange: ExchangeId, bytes: Vec<u8>) {
         self.trace.note(self.now, "dial", id.0, &bytes);
         self.streams += 1;
         let stream = StreamId(self.streams);
         let source = self.links.source(from, self.hosts[from.0].addr());
+        let path = ReplyPath {
+            host: id,
+            dialler: from,
+            life,
+            exchange,
+        };
         let now = self.local_time(id);
         let host = &mut self.hosts[id.0];
-        let mut scratch = Vec::new();
-        let message = packets::open_stream(host.ring.as_ref(), &mut bytes)
-            .and_then(|plain| decode_stream(plain, &mut scratch, STREAM_MESSAGE_MAX).ok());
+        let mut opened = open_stream(&host.envelope, source, Some(host.envelope.label()), bytes).ok();
+        let message = opened.as_mut().and_then(|opened| opened.message().ok());
         let (Some(message), Some(node)) = (message, host.node.as_mut()) else {
             host.counters.unreadable += 1;
-            return self.send_reply(id, from, life, exchange, Err("EOF".to_owned()));
+            return self.send_reply(path, Err("EOF".to_owned()));
         };
         let input = Input::Stream {
             from: source,
@@ -146,31 +166,29 @@ impl World {
             message: &message,
         };
         node.handle(now, input);
-        self.open_stream = Some((stream, from, life, exchange));
+        self.replies.insert(stream, path);
         self.settle(id);
-        // Whoever does not reply at once never does: the driver closes the stream.
-        if let Some((_, from, life, exchange)) = self.open_stream.take() {
-            self.send_reply(id, from, life, exchange, Err("EOF".to_owned()));
+        // Whoever neither replies at once nor holds its reply never does: the driver closes the stream.
+        let is_held = self.hosts[id.0]
+            .node
+            .as_ref()
+            .is_some_and(|node| node.holds_reply(stream));
+        if !is_held && self.replies.remove(&stream).is_some() {
+            self.send_reply(path, Err("EOF".to_owned()));
         }
     }
 
     /// Sends the end of an exchange back to the dialler, unless the way back is cut: then the
     /// dialler's own deadline ends it.
-    fn send_reply(
-        &mut self,
-        from: HostId,
-        to: HostId,
-        life: u32,
-        exchange: ExchangeId,
-        result: Result<Vec<u8>, String>,
-    ) {
+    pub(super) fn send_reply(&mut self, path: ReplyPath, result: Result<Vec<u8>, String>) {
+        let (from, to) = (path.host, path.dialler);
         if self.links.is_cut(from, to) {
             return;
         }
         let latency = self.links.between(from, to).latency(&mut self.rng);
         let reply = Arrival::Replied {
-            life,
-            exchange,
+            life: path.life,
+            exchange: path.exchange,
             result,
         };
         self.agenda.set(self.now + latency, Happening::Arrive(to, reply));
@@ -193,13 +211,12 @@ impl World {
             .as_ref()
             .map_or_else(|error| error.as_bytes(), Vec::as_slice);
         self.trace.note(self.now, "reply", id.0, noted);
-        let (mut bytes, mut scratch) = (Vec::new(), Vec::new());
-        let result = result.and_then(|reply| {
-            bytes = reply;
-            let plain =
-                packets::open_stream(host.ring.as_ref(), &mut bytes).ok_or("no key opens the reply")?;
-            decode_stream(plain, &mut scratch, STREAM_MESSAGE_MAX).map_err(|error| error.to_string())
-        });
+        let from = host.addr();
+        let mut opened = result.and_then(|reply| open_stream(&host.envelope, from, None, reply));
+        let result = match &mut opened {
+            Ok(opened) => opened.message().map_err(|error| error.to_string()),
+            Err(reason) => Err(reason.clone()),
+        };
         if let Some(node) = host.node.as_mut() {
             let result = result.as_ref().map(Some).map_err(Clone::clone);
             node.handle(now, Input::Exchange { id: exchange, result });
@@ -208,10 +225,11 @@ impl World {
     }
 
     pub(super) fn send(&mut self, from: HostId, to: SocketAddr, plain: Vec<u8>, crc: bool) {
-        let ring = self.hosts[from.0].ring.as_ref();
         let kept = self.tap.is_some().then(|| plain.clone());
-        let bytes = packets::seal_datagram(ring, &mut self.rng, plain, self.config.compress, crc);
-        let counters = &mut self.hosts[from.0].counters;
+        let host = &mut self.hosts[from.0];
+        let closed = host.envelope.close_datagram(|| self.rng.random(), plain, crc);
+        let bytes = closed.to_vec();
+        let counters = &mut host.counters;
         counters.datagrams_sent += 1;
         counters.bytes_sent += bytes.len() as u64;
         counters.datagram_max = counters.datagram_max.max(bytes.len());
@@ -255,10 +273,12 @@ impl World {
         plain: Vec<u8>,
         timeout: Duration,
     ) {
-        let ring = self.hosts[from.0].ring.as_ref();
         let kept = self.tap.is_some().then(|| plain.clone());
-        let bytes = packets::seal_stream(ring, &mut self.rng, plain, self.config.compress);
         let host = &mut self.hosts[from.0];
+        let bytes = host
+            .envelope
+            .close_request(|| self.rng.random(), plain)
+            .expect("a node's state fits a stream");
         host.counters.streams_dialled += 1;
         host.counters.stream_bytes_sent += bytes.len() as u64;
         host.exchanges.insert(exchange);
@@ -309,15 +329,17 @@ impl World {
     }
 
     pub(super) fn reply(&mut self, from: HostId, stream: StreamId, plain: Vec<u8>) {
-        let Some((_, to, life, exchange)) = self.open_stream.take_if(|open| open.0 == stream) else {
+        let Some(path) = self.replies.remove(&stream) else {
             return;
         };
-        let ring = self.hosts[from.0].ring.as_ref();
         let kept = self.tap.is_some().then(|| plain.clone());
-        let bytes = packets::seal_stream(ring, &mut self.rng, plain, self.config.compress);
+        let envelope = &self.hosts[from.0].envelope;
+        let bytes = envelope
+            .close_reply(|| self.rng.random(), plain)
+            .expect("a node's state fits a stream");
         self.hosts[from.0].counters.stream_bytes_sent += bytes.len() as u64;
-        self.note_tapped(from, self.hosts[to.0].addr(), false, kept, &bytes);
-        self.send_reply(from, to, life, exchange, Ok(bytes));
+        self.note_tapped(from, self.hosts[path.dialler.0].addr(), false, kept, &bytes);
+        self.send_reply(path, Ok(bytes));
     }
 
     fn note_tapped(
@@ -338,5 +360,21 @@ impl World {
                 bytes: bytes.to_vec(),
             });
         }
+    }
+}
+
+/// Takes all layers off the one message of a stream; `label` is what must stand in front of it.
+pub(super) fn open_stream(
+    envelope: &Envelope,
+    from: SocketAddr,
+    label: Option<&[u8]>,
+    bytes: Vec<u8>,
+) -> Result<Opened, String> {
+    let mut assembly = Assembly::new(label, envelope.keyring().is_some());
+    assembly.bytes = bytes;
+    match assembly.advance() {
+        Ok(Some(received)) => envelope.open_stream(from, received),
+        Ok(None) => Err("unexpected EOF".to_owned()),
+        Err(Unreadable::Refused(reason) | Unreadable::Dropped(reason)) => Err(reason),
     }
 }

@@ -131,6 +131,7 @@ mod tests {
                 since: SystemTime::UNIX_EPOCH,
                 reason: "no space left on device".to_owned(),
             },
+            durable: Default::default(),
             bytes: 7,
             records: 3,
             flushes: 2,

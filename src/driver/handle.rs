@@ -18,24 +18,24 @@ use fyrd_core::swim::measures::SwimMeasures;
 pub struct Stopped;
 
 /// What a [`Handle`] sends to its driver.
-pub(super) enum Request<N> {
+pub(super) enum Request {
     Command(Command, oneshot::Sender<Answer>),
-    Read(Box<dyn FnOnce(&N) + Send>),
+    Read(Box<dyn FnOnce(&Node) + Send>),
     Subscribe(queue::Sender<Arc<Event>>),
     SubscribeQueries(queue::Sender<QueryUpdate>),
     TakeMeasures(oneshot::Sender<(SwimMeasures, SerfMeasures)>),
-    Settled(oneshot::Sender<()>),
     Stop,
 }
 
 /// Talks to a running driver; clones talk to the same one.
-pub struct Handle<N = Node> {
-    requests: mpsc::Sender<Request<N>>,
+#[derive(Clone)]
+pub struct Handle {
+    requests: mpsc::Sender<Request>,
     ledger: Arc<Ledger>,
 }
 
-impl<N> Handle<N> {
-    pub(super) fn new(ledger: Arc<Ledger>) -> (Handle<N>, mpsc::Receiver<Request<N>>) {
+impl Handle {
+    pub(super) fn new(ledger: Arc<Ledger>) -> (Handle, mpsc::Receiver<Request>) {
         let (requests, receiver) = mpsc::channel(bounds::DRIVER_REQUESTS);
         (Handle { requests, ledger }, receiver)
     }
@@ -50,10 +50,10 @@ impl<N> Handle<N> {
     /// Looks at the node between two of its steps. Keep `look` short: nothing is received meanwhile.
     pub async fn read<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&N) -> T + Send + 'static,
+        look: impl FnOnce(&Node) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
         let (found, seen) = oneshot::channel();
-        let look = Box::new(move |node: &N| {
+        let look = Box::new(move |node: &Node| {
             // Who asked may have lost patience.
             let _ = found.send(look(node));
         });
@@ -63,9 +63,7 @@ impl<N> Handle<N> {
 
     /// Waits until the snapshot, if there is one, has stored the clocks as they are now, or is in trouble.
     pub async fn settled(&self) -> Result<(), Stopped> {
-        let (word, given) = oneshot::channel();
-        self.send(Request::Settled(word)).await?;
-        given.await.map_err(|_| Stopped)
+        self.command(Command::Settle).await.map(drop)
     }
 
     /// All events from now on. Up to `capacity` wait for the subscriber; what comes on top is dropped
@@ -104,21 +102,12 @@ impl<N> Handle<N> {
         Ok((swim, serf, std::mem::take(&mut *self.ledger.traffic())))
     }
 
-    async fn send(&self, request: Request<N>) -> Result<(), Stopped> {
+    async fn send(&self, request: Request) -> Result<(), Stopped> {
         self.requests.send(request).await.map_err(|_| Stopped)
     }
 }
 
-impl<N> Clone for Handle<N> {
-    fn clone(&self) -> Self {
-        Handle {
-            requests: self.requests.clone(),
-            ledger: self.ledger.clone(),
-        }
-    }
-}
-
-impl<N> std::fmt::Debug for Handle<N> {
+impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Handle").finish_non_exhaustive()
     }

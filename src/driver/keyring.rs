@@ -11,7 +11,7 @@ use fyrd_keys::{Key, Keyring, file};
 use tokio::task::JoinHandle;
 use tracing::info;
 
-use super::{Drive, Driver};
+use super::Driver;
 use fyrd_core::node::{Input, KeyringId};
 use fyrd_core::serf::keyring::{self, KeyBytes, KeyList, KeyOp, KeyringResult};
 
@@ -66,7 +66,7 @@ impl KeyringDesk {
     }
 }
 
-impl<N: Drive> Driver<N> {
+impl Driver {
     /// Changes or lists the keyring once all changes before are done.
     pub(super) fn change_keyring(&mut self, id: KeyringId, op: KeyOp, key: KeyBytes) {
         self.desk.waiting.push_back(Wish { id, op, key });
@@ -129,7 +129,7 @@ impl<N: Drive> Driver<N> {
         };
         let (keys, primary) = (ring.len(), ring.primary().fingerprint());
         info!(target: "serf", "{what}: the keyring has {keys} keys, primary {primary}, {kept}");
-        self.envelope.set_keyring(ring);
+        *self.envelope.keyring_mut() = Some(ring);
         KeyList::default()
     }
 }

@@ -10,13 +10,10 @@
 //!                                                              +------> keyring, keyring file
 //! ```
 //!
-//! After each input all effects are carried out before the next input is looked at, unless they have to
-//! wait until the snapshot has recorded what they show ([`commit`]). Crypto of streams
+//! After each input all effects are carried out before the next input is looked at. Crypto of streams
 //! runs in this task as well: at about a gigabyte a second even the largest message (20 MiB) holds
 //! the loop for some 20 ms, and usual ones (below 100 kB) for no time that matters.
 
-mod commit;
-mod envelope;
 mod gate;
 mod handle;
 mod keyring;
@@ -32,9 +29,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use fyrd_keys::Keyring;
+use rand::SeedableRng;
+use rand::rngs::{StdRng, SysRng};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -43,11 +42,9 @@ use crate::go;
 use crate::queue;
 use crate::snapshot::Recorder;
 use fyrd_core::bounds;
-use fyrd_core::node::memory::Marks;
-use fyrd_core::node::{CommandId, Effect, Input, NodeConfig, StreamId};
-use fyrd_core::serf::measures::SerfMeasures;
+use fyrd_core::envelope::{Envelope, Unopened};
+use fyrd_core::node::{CommandId, Input, NodeConfig, StoreNews, StreamId};
 use fyrd_core::serf::{Answer, Event, QueryUpdate};
-use fyrd_core::swim::measures::SwimMeasures;
 use fyrd_core::time::Time;
 use fyrd_core::wire;
 
@@ -56,71 +53,11 @@ pub use handle::{Handle, Stopped};
 pub use ledger::{DriverCounters, Traffic};
 pub use sockets::{BindError, Sockets};
 
-use commit::{Commit, Keep};
-use envelope::{Envelope, Unopened};
 use gate::{Gate, Limits};
 use handle::Request;
 use keyring::KeyringDesk;
 use ledger::{Ledger, count};
 use streams::{News, Shared};
-
-/// What a driver drives: [`Node`], or in tests something simpler.
-pub trait Drive {
-    /// Who keeps its records.
-    type Recorder: Keep;
-    /// See [`Node::handle`].
-    fn handle(&mut self, now: Time, input: Input<'_>);
-    /// See [`Node::poll_effect`].
-    fn poll_effect(&mut self) -> Option<Effect>;
-    /// See [`Node::next_deadline`].
-    fn next_deadline(&self) -> Option<Time>;
-    /// See [`Node::marks`].
-    fn marks(&self) -> Marks {
-        Marks::default()
-    }
-    /// See [`Node::said`].
-    fn said(&self) -> Marks {
-        Marks::default()
-    }
-    /// See [`Node::record_everything`].
-    fn record_everything(&mut self, _now: Time) {}
-    /// See [`Node::take_measures`].
-    fn take_measures(&mut self) -> (SwimMeasures, SerfMeasures) {
-        Default::default()
-    }
-}
-
-impl Drive for Node {
-    type Recorder = Recorder;
-
-    fn handle(&mut self, now: Time, input: Input<'_>) {
-        Node::handle(self, now, input);
-    }
-
-    fn poll_effect(&mut self) -> Option<Effect> {
-        Node::poll_effect(self)
-    }
-
-    fn next_deadline(&self) -> Option<Time> {
-        Node::next_deadline(self)
-    }
-
-    fn marks(&self) -> Marks {
-        Node::marks(self)
-    }
-
-    fn said(&self) -> Marks {
-        Node::said(self)
-    }
-
-    fn record_everything(&mut self, now: Time) {
-        Node::record_everything(self, now);
-    }
-
-    fn take_measures(&mut self) -> (SwimMeasures, SerfMeasures) {
-        Node::take_measures(self)
-    }
-}
 
 /// Everything a driver has to be told, besides its sockets.
 #[derive(Debug)]
@@ -149,8 +86,8 @@ pub enum Ended {
 }
 
 /// The loop; see the module's own text.
-pub struct Driver<N: Drive = Node> {
-    node: N,
+pub struct Driver {
+    node: Node,
     /// The node's time at `start`, counted from the Unix epoch so that it means something to a later life;
     /// from then on the monotonic clock counts.
     epoch: Time,
@@ -160,6 +97,8 @@ pub struct Driver<N: Drive = Node> {
     /// Taken by the accepting task when the loop starts.
     listener: Option<TcpListener>,
     envelope: Envelope,
+    /// Where nonces come from.
+    nonces: StdRng,
     desk: KeyringDesk,
     /// The datagram being received.
     packet: Vec<u8>,
@@ -173,48 +112,41 @@ pub struct Driver<N: Drive = Node> {
     receive_errors_in_row: u32,
     /// When the socket may be read again after too many of those.
     rest_until: Option<Instant>,
-    requests: mpsc::Receiver<Request<N>>,
+    requests: mpsc::Receiver<Request>,
     news: mpsc::Receiver<News>,
     shared: Shared,
     tasks: JoinSet<()>,
     answers: HashMap<CommandId, oneshot::Sender<Answer>>,
     last_command: u64,
     last_stream: u64,
-    /// The inbound stream whose message the node handles right now.
-    current_stream: Option<(StreamId, oneshot::Sender<Vec<u8>>)>,
+    /// Inbound streams that the node may still reply to.
+    replies: HashMap<StreamId, oneshot::Sender<Vec<u8>>>,
     event_subscribers: Vec<queue::Sender<Arc<Event>>>,
     query_subscribers: Vec<queue::Sender<QueryUpdate>>,
     ledger: Arc<Ledger>,
-    commit: Option<Commit<N::Recorder>>,
+    recorder: Option<Recorder>,
     ended: Option<Ended>,
 }
 
-/// What a driver of any node is made of.
-struct Setup<R> {
-    keyring: Option<Keyring>,
-    keyring_file: Option<PathBuf>,
-    label: Vec<u8>,
-    compress: bool,
-    tcp_timeout: Duration,
-    limits: Limits,
-    recorder: Option<R>,
-}
-
 /// Why the loop woke up.
-enum Wake<N> {
+enum Wake {
     Tick,
     Datagrams,
     Writable,
     ReceiveError(io::Error),
     Stream(News),
     KeyringSaved(Result<(), String>),
-    Recorded,
-    Request(Option<Request<N>>),
+    Store(StoreNews),
+    Request(Option<Request>),
 }
 
 impl Driver {
     /// A driver of a new node. Nothing is sent or received before [`Driver::run`].
     pub fn new(sockets: Sockets, config: DriverConfig) -> Result<(Driver, Handle), String> {
+        Driver::limited(sockets, config, Limits::default())
+    }
+
+    fn limited(sockets: Sockets, config: DriverConfig, limits: Limits) -> Result<(Driver, Handle), String> {
         let DriverConfig {
             mut node,
             keyring,
@@ -223,7 +155,6 @@ impl Driver {
             compress,
             recorder,
         } = config;
-        node.records = recorder.is_some();
         if label.len() > bounds::LABEL_MAX {
             let len = label.len();
             return Err(format!(
@@ -231,52 +162,35 @@ impl Driver {
                 bounds::LABEL_MAX
             ));
         }
-        node.seal_overhead = keyring.as_ref().map_or(0, Keyring::overhead);
-        node.label_overhead = if label.is_empty() { 0 } else { 2 + label.len() };
-        let tcp_timeout = node.profile.tcp_timeout;
-        let setup = Setup {
-            keyring,
-            keyring_file,
-            label,
-            compress,
-            tcp_timeout,
-            limits: Limits::default(),
-            recorder,
-        };
-        Driver::assemble(sockets, setup, Instant::now(), |now| Node::new(node, now))
-    }
-}
-
-impl<N: Drive> Driver<N> {
-    fn assemble(
-        sockets: Sockets,
-        setup: Setup<N::Recorder>,
-        start: Instant,
-        node: impl FnOnce(Time) -> Result<N, String>,
-    ) -> Result<(Driver<N>, Handle<N>), String> {
+        let nonces = StdRng::try_from_rng(&mut SysRng)
+            .map_err(|error| format!("the operating system gives no random numbers: {error}"))?;
+        let envelope = Envelope::new(keyring, label, compress);
+        node.records = recorder.is_some();
+        node.seal_overhead = envelope.seal_overhead();
+        node.label_overhead = envelope.label_overhead();
         let ledger = Arc::new(Ledger::new());
         let (handle, requests) = Handle::new(ledger.clone());
         let (news_sender, news) = mpsc::channel(bounds::STREAM_NEWS);
-        let envelope = Envelope::new(setup.keyring, setup.label, setup.compress)?;
         let shared = Shared {
-            gate: Gate::new(setup.limits),
+            gate: Gate::new(limits),
             ledger: ledger.clone(),
             news: news_sender,
             dials: Arc::new(Semaphore::new(bounds::DIALS_MAX)),
             label: envelope.label().into(),
-            encrypted: envelope.is_encrypted(),
-            timeout: setup.tcp_timeout,
+            encrypted: envelope.keyring().is_some(),
+            timeout: node.profile.tcp_timeout,
         };
         let epoch = unix_time();
         let driver = Driver {
-            node: node(epoch)?,
+            node: Node::new(node, epoch)?,
             epoch,
-            start,
+            start: Instant::now(),
             udp_is_v6: sockets.local_addr().is_ipv6(),
             udp: sockets.udp,
             listener: Some(sockets.tcp),
             envelope,
-            desk: KeyringDesk::new(setup.keyring_file),
+            nonces,
+            desk: KeyringDesk::new(keyring_file),
             packet: vec![0; bounds::UDP_RECEIVE_BUFFER],
             scratch: Vec::new(),
             unsent: VecDeque::new(),
@@ -290,11 +204,11 @@ impl<N: Drive> Driver<N> {
             answers: HashMap::new(),
             last_command: 0,
             last_stream: 0,
-            current_stream: None,
+            replies: HashMap::new(),
             event_subscribers: Vec::new(),
             query_subscribers: Vec::new(),
             ledger,
-            commit: setup.recorder.map(Commit::new),
+            recorder,
             ended: None,
         };
         Ok((driver, handle))
@@ -343,16 +257,12 @@ impl<N: Drive> Driver<N> {
             .is_some_and(|deadline| deadline <= self.now())
     }
 
-    async fn wait(&mut self) -> Wake<N> {
+    async fn wait(&mut self) -> Wake {
         let node_deadline = self
             .node
             .next_deadline()
             .map(|at| self.start + at.since(self.epoch));
-        let held_until = self.commit.as_ref().and_then(Commit::deadline);
-        let deadline = [node_deadline, held_until, self.rest_until]
-            .into_iter()
-            .flatten()
-            .min();
+        let deadline = [node_deadline, self.rest_until].into_iter().flatten().min();
         let resting = self.rest_until.is_some();
         tokio::select! {
             ready = self.udp.readable(), if !resting => match ready {
@@ -362,13 +272,13 @@ impl<N: Drive> Driver<N> {
             _ = self.udp.writable(), if !self.unsent.is_empty() => Wake::Writable,
             Some(news) = self.news.recv() => Wake::Stream(news),
             result = self.desk.saved() => Wake::KeyringSaved(result),
-            () = recorded(&mut self.commit) => Wake::Recorded,
+            news = store_news(&mut self.recorder) => Wake::Store(news),
             request = self.requests.recv() => Wake::Request(request),
             () = sleep_until(deadline) => Wake::Tick,
         }
     }
 
-    fn act(&mut self, wake: Wake<N>) -> Fullness {
+    fn act(&mut self, wake: Wake) -> Fullness {
         match wake {
             Wake::Tick => {
                 self.rest_until = self.rest_until.filter(|until| *until > Instant::now());
@@ -379,7 +289,7 @@ impl<N: Drive> Driver<N> {
             Wake::ReceiveError(error) => self.note_receive_error(&error),
             Wake::Stream(news) => self.stream_news(news),
             Wake::KeyringSaved(result) => self.keyring_saved(result),
-            Wake::Recorded => self.settle(),
+            Wake::Store(news) => self.feed(Input::Store(news)),
             Wake::Request(Some(request)) => self.request(request),
             Wake::Request(None) => self.ended = Some(Ended::Stopped),
         }
@@ -396,19 +306,15 @@ impl<N: Drive> Driver<N> {
     /// is refused again, waits for the next input, so that no loop comes of it.
     fn settle(&mut self) {
         self.perform_all();
-        self.record();
         for to in std::mem::take(&mut self.failed_sends) {
             self.node.handle(self.now(), Input::SendFailed { to });
         }
         self.perform_all();
-        self.record();
     }
 
     fn perform_all(&mut self) {
         while let Some(effect) = self.node.poll_effect() {
-            if let Some(effect) = self.commit(effect) {
-                self.perform(effect);
-            }
+            self.perform(effect);
         }
     }
 
@@ -513,13 +419,13 @@ impl<N: Drive> Driver<N> {
             udp,
             mut tasks,
             requests,
-            commit,
+            recorder,
             ..
         } = self;
         tasks.shutdown().await;
         drop(udp);
-        if let Some(commit) = commit {
-            commit.into_recorder().finish(bounds::LAST_FLUSH).await;
+        if let Some(recorder) = recorder {
+            recorder.finish(bounds::LAST_FLUSH).await;
         }
         drop(requests);
     }
@@ -532,10 +438,10 @@ enum Fullness {
     More,
 }
 
-/// Comes back when the recorder has news; never without one.
-async fn recorded(commit: &mut Option<Commit<impl Keep>>) {
-    match commit {
-        Some(commit) => commit.progress().await,
+/// The recorder's next news; never without one.
+async fn store_news(recorder: &mut Option<Recorder>) -> StoreNews {
+    match recorder {
+        Some(recorder) => recorder.news().await,
         None => std::future::pending().await,
     }
 }

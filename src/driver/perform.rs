@@ -5,23 +5,25 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::RngExt;
+use rand::rngs::StdRng;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::envelope::Received;
 use super::handle::Request;
 use super::ledger::count;
 use super::sockets::{plain, to_socket_family};
 use super::streams::{Exchange, News, exchange};
-use super::{Drive, Driver, Ended};
+use super::{Driver, Ended};
 use crate::go;
 use crate::queue;
 use fyrd_core::bounds;
+use fyrd_core::envelope::{Nonce, Received};
 use fyrd_core::node::{CommandId, Effect, ExchangeId, Input, StreamId};
 use fyrd_core::serf::{Answer, Command, Event, QueryUpdate};
-use fyrd_core::wire::{self, Fault, StreamMessage};
+use fyrd_core::wire::{Fault, StreamMessage};
 
-impl<N: Drive> Driver<N> {
+impl Driver {
     pub(super) fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Send { to, plain, crc } => self.send(to, plain, crc),
@@ -44,8 +46,16 @@ impl<N: Drive> Driver<N> {
                 }
             }
             Effect::Keyring { id, op, key } => self.change_keyring(id, op, key),
-            // Without a recorder nobody asked for records.
-            Effect::Record(_) => {}
+            Effect::Record(record) => {
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.note(record);
+                }
+            }
+            Effect::Commit(commit) => {
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.commit(commit);
+                }
+            }
             Effect::LostName => self.ended = Some(Ended::LostName),
         }
     }
@@ -54,7 +64,9 @@ impl<N: Drive> Driver<N> {
         let Some(target) = to_socket_family(to, self.udp_is_v6) else {
             return self.send_failed(to, "the socket's address family cannot reach it");
         };
-        let packet = self.envelope.close_datagram(message, crc);
+        let packet = self
+            .envelope
+            .close_datagram(|| next_nonce(&mut self.nonces), message, crc);
         if !self.unsent.is_empty() {
             // Behind those that wait already, to keep the order.
             let packet = packet.to_vec();
@@ -114,11 +126,11 @@ impl<N: Drive> Driver<N> {
     ) {
         let to = plain(to);
         let deadline = Instant::now() + timeout;
-        let mut bytes = Vec::new();
-        wire::put_label(self.envelope.label(), &mut bytes);
-        match self.envelope.close_stream(message) {
-            Ok(sealed) => {
-                bytes.extend_from_slice(&sealed);
+        match self
+            .envelope
+            .close_request(|| next_nonce(&mut self.nonces), message)
+        {
+            Ok(bytes) => {
                 let job = Exchange {
                     id,
                     to,
@@ -146,14 +158,13 @@ impl<N: Drive> Driver<N> {
     }
 
     fn reply(&mut self, id: StreamId, message: Vec<u8>) {
-        let Some((_, waiting)) = self.current_stream.take_if(|(current, _)| *current == id) else {
+        let Some(waiting) = self.replies.remove(&id) else {
             return;
         };
-        self.send_reply(waiting, message);
-    }
-
-    pub(super) fn send_reply(&mut self, waiting: oneshot::Sender<Vec<u8>>, message: Vec<u8>) {
-        match self.envelope.close_stream(message) {
+        match self
+            .envelope
+            .close_reply(|| next_nonce(&mut self.nonces), message)
+        {
             // The stream's deadline may have passed.
             Ok(sealed) => drop(waiting.send(sealed)),
             Err(reason) => self
@@ -197,14 +208,16 @@ impl<N: Drive> Driver<N> {
         };
         self.last_stream += 1;
         let id = StreamId(self.last_stream);
-        self.current_stream = Some((id, reply));
+        self.replies.insert(id, reply);
         self.feed(Input::Stream {
             from,
             id,
             message: &message,
         });
         // Without a reply the sender is dropped, and with it the stream.
-        self.current_stream = None;
+        if !self.node.holds_reply(id) {
+            self.replies.remove(&id);
+        }
     }
 
     fn note_refused_stream(&self, from: SocketAddr, reason: &str) {
@@ -217,7 +230,10 @@ impl<N: Drive> Driver<N> {
     fn refuse(&mut self, reason: &str, reply: oneshot::Sender<Vec<u8>>) {
         let mut message = Vec::new();
         StreamMessage::Err(reason).encode(&mut message);
-        if let Ok(sealed) = self.envelope.close_stream(message) {
+        if let Ok(sealed) = self
+            .envelope
+            .close_reply(|| next_nonce(&mut self.nonces), message)
+        {
             let _ = reply.send(sealed);
         }
     }
@@ -250,14 +266,13 @@ impl<N: Drive> Driver<N> {
         self.feed(Input::Exchange { id, result });
     }
 
-    pub(super) fn request(&mut self, request: Request<N>) {
+    pub(super) fn request(&mut self, request: Request) {
         match request {
             Request::Command(command, answer) => self.command(command, answer),
             Request::Read(look) => look(&self.node),
             Request::Subscribe(subscriber) => self.event_subscribers.push(subscriber),
             Request::SubscribeQueries(subscriber) => self.query_subscribers.push(subscriber),
             Request::TakeMeasures(taker) => drop(taker.send(self.node.take_measures())),
-            Request::Settled(word) => self.give_word(word),
             Request::Stop => self.ended = Some(Ended::Stopped),
         }
     }
@@ -272,9 +287,6 @@ impl<N: Drive> Driver<N> {
         self.last_command += 1;
         let id = CommandId(self.last_command);
         self.answers.insert(id, answer);
-        if let (Command::Leave, Some(commit)) = (&command, &mut self.commit) {
-            commit.leave();
-        }
         self.feed(Input::Command { id, command });
     }
 
@@ -295,4 +307,10 @@ impl<N: Drive> Driver<N> {
                 .warning(format_args!("a listener is too slow, it lost a query's answer"));
         }
     }
+}
+
+/// Twelve fresh random bytes. A repeated nonce would break the key, so they come from a
+/// cryptographic generator seeded by the operating system, never from the node's own randomness.
+fn next_nonce(nonces: &mut StdRng) -> Nonce {
+    nonces.random()
 }

@@ -16,15 +16,13 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::envelope::{REMOTE_IS_ENCRYPTED, REMOTE_IS_PLAIN, Received};
 use super::gate::{Gate, Pass};
 use super::ledger::{Ledger, count};
 use super::sockets::plain;
 use crate::go;
 use fyrd_core::bounds;
-use fyrd_core::msgpack;
+use fyrd_core::envelope::{Assembly, Received, Unreadable};
 use fyrd_core::node::ExchangeId;
-use fyrd_core::wire::{DecodeError, Fault, StreamDecoder, StreamPrefix};
 
 /// What a stream's task tells the driver.
 pub(super) enum News {
@@ -163,8 +161,8 @@ async fn converse(
         Ok(Ok(reply)) => Ok(Some(reply)),
         Ok(Err(Unread::Io(error))) => Err(go::transfer_error("read", ends, &error)),
         Ok(Err(Unread::Nothing)) => Err("EOF".to_owned()),
-        Ok(Err(Unread::Refused(reason))) => Err(reason),
-        Ok(Err(Unread::Dropped(reason))) => Err(format!("{reason} from={to}")),
+        Ok(Err(Unread::Unreadable(Unreadable::Refused(reason)))) => Err(reason),
+        Ok(Err(Unread::Unreadable(Unreadable::Dropped(reason)))) => Err(format!("{reason} from={to}")),
     }
 }
 
@@ -176,14 +174,14 @@ async fn serve(mut stream: TcpStream, from: SocketAddr, mut pass: Pass, shared: 
     let (reply, answered) = oneshot::channel();
     let news = match timeout_at(deadline, reading).await {
         Ok(Ok(message)) => News::Arrived { from, message, reply },
-        Ok(Err(Unread::Refused(reason))) => {
+        Ok(Err(Unread::Unreadable(Unreadable::Refused(reason)))) => {
             ledger.peer_error(format_args!("failed to receive: {reason} from={from}"));
             count(&ledger.counters.streams_refused);
             News::Refused { reason, reply }
         }
         // A port check connects and goes.
         Ok(Err(Unread::Nothing)) => return,
-        Ok(Err(Unread::Dropped(reason))) => return refuse(ledger, from, &reason),
+        Ok(Err(Unread::Unreadable(Unreadable::Dropped(reason)))) => return refuse(ledger, from, &reason),
         Ok(Err(Unread::Io(error))) => return refuse(ledger, from, &go::os_error(&error)),
         Err(_) => return refuse(ledger, from, "i/o timeout"),
     };
@@ -225,11 +223,12 @@ async fn linger(stream: &mut TcpStream) {
 enum Unread {
     /// The peer closed without a byte.
     Nothing,
-    /// The peer is to be told.
-    Refused(String),
-    /// The stream is to be closed without a word.
-    Dropped(String),
+    Unreadable(Unreadable),
     Io(io::Error),
+}
+
+fn dropped(reason: &str) -> Unread {
+    Unread::Unreadable(Unreadable::Dropped(reason.to_owned()))
 }
 
 /// Reads one message. `label` is what the other side must send first; `None` when it sends none.
@@ -239,12 +238,7 @@ async fn read_message(
     encrypted: bool,
     pass: &mut Pass,
 ) -> Result<Received, Unread> {
-    let mut assembly = Assembly {
-        bytes: Vec::new(),
-        label,
-        encrypted,
-        decoder: None,
-    };
+    let mut assembly = Assembly::new(label, encrypted);
     let mut nothing = true;
     loop {
         assembly.bytes.reserve(bounds::STREAM_READ);
@@ -253,105 +247,15 @@ async fn read_message(
             return Err(if nothing {
                 Unread::Nothing
             } else {
-                Unread::Dropped("unexpected EOF".to_owned())
+                dropped("unexpected EOF")
             });
         }
         nothing = false;
         if !pass.take(got) {
-            return Err(Unread::Dropped(
-                "all streams together hold too many bytes".to_owned(),
-            ));
+            return Err(dropped("all streams together hold too many bytes"));
         }
-        if let Some(message) = assembly.advance()? {
+        if let Some(message) = assembly.advance().map_err(Unread::Unreadable)? {
             return Ok(message);
         }
-    }
-}
-
-/// The bytes of a message that is still arriving.
-struct Assembly<'a> {
-    /// What no decoder has taken yet.
-    bytes: Vec<u8>,
-    /// The label to expect before anything else; `None` once it is off.
-    label: Option<&'a [u8]>,
-    encrypted: bool,
-    /// Collects a message in plain form.
-    decoder: Option<Box<StreamDecoder>>,
-}
-
-impl Assembly<'_> {
-    /// Looks at what has arrived, and gives the message once it is complete.
-    fn advance(&mut self) -> Result<Option<Received>, Unread> {
-        if self.decoder.is_none() && !self.take_label()? {
-            return Ok(None);
-        }
-        if self.decoder.is_some() {
-            return self.collect_plain();
-        }
-        match StreamPrefix::parse(&self.bytes).map_err(refusal)? {
-            StreamPrefix::NeedMore => Ok(None),
-            StreamPrefix::Label { .. } => Err(unacceptable_label()),
-            StreamPrefix::Encrypted { .. } if !self.encrypted => {
-                Err(Unread::Refused(REMOTE_IS_ENCRYPTED.to_owned()))
-            }
-            StreamPrefix::Encrypted { len, header } if self.bytes.len() >= header.len() + len => {
-                let mut block = std::mem::take(&mut self.bytes);
-                block.drain(..header.len());
-                block.truncate(len);
-                Ok(Some(Received::Sealed { header, block }))
-            }
-            StreamPrefix::Encrypted { .. } => Ok(None),
-            StreamPrefix::Plain if self.encrypted => Err(Unread::Refused(REMOTE_IS_PLAIN.to_owned())),
-            StreamPrefix::Plain => {
-                self.decoder = Some(Box::default());
-                self.collect_plain()
-            }
-        }
-    }
-
-    /// Takes the label off; false when it is not all there.
-    fn take_label(&mut self) -> Result<bool, Unread> {
-        let Some(expected) = self.label else {
-            return Ok(true);
-        };
-        match StreamPrefix::parse(&self.bytes).map_err(refusal)? {
-            StreamPrefix::NeedMore => return Ok(false),
-            StreamPrefix::Label { label, len } if label == expected => drop(self.bytes.drain(..len)),
-            StreamPrefix::Label { .. } => return Err(unacceptable_label()),
-            _ if !expected.is_empty() => return Err(unacceptable_label()),
-            _ => {}
-        }
-        self.label = None;
-        Ok(true)
-    }
-
-    fn collect_plain(&mut self) -> Result<Option<Received>, Unread> {
-        let Some(mut decoder) = self.decoder.take() else {
-            return Ok(None);
-        };
-        decoder.push(&self.bytes);
-        self.bytes.clear();
-        if decoder
-            .is_complete()
-            .map_err(|error| Unread::Dropped(error.to_string()))?
-        {
-            return Ok(Some(Received::Plain(decoder)));
-        }
-        self.decoder = Some(decoder);
-        Ok(None)
-    }
-}
-
-fn unacceptable_label() -> Unread {
-    Unread::Dropped("discarding stream with unacceptable label".to_owned())
-}
-
-/// A frame beyond the limit is answered as Serf does.
-fn refusal(error: DecodeError) -> Unread {
-    match error.fault {
-        Fault::Value(msgpack::Fault::TooMany { len, .. }) => {
-            Unread::Refused(format!("Remote node state is larger than limit ({len})"))
-        }
-        _ => Unread::Dropped(error.to_string()),
     }
 }

@@ -1,6 +1,7 @@
-//! The loop, driven with a node that only echoes.
+//! The loop, with a real node in it and odd peers around it.
 
-use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -8,178 +9,86 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
-use fyrd_core::node::ExchangeId;
-use fyrd_core::serf::{Command, JoinTarget, QueryParams};
-use fyrd_core::wire::{Ack, Message, Ping, StreamDecoder, StreamMessage};
+use crate::logged::Lines;
+use fyrd_core::addr::RawAddr;
+use fyrd_core::node::Effect;
+use fyrd_core::serf::{Command, JoinTarget};
+use fyrd_core::swim::profile::Profile;
+use fyrd_core::wire::{Ack, Alive, Ping, SerfMessage, StreamDecoder, StreamMessage, UserEvent};
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 const OTHER_KEY: &str = "EBESExQVFhcYGRobHB0eHw==";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Shows every input as an event, and does what commands say.
-#[derive(Default)]
-struct Echo {
-    effects: VecDeque<Effect>,
-    ticks: u64,
-    next_tick: Time,
-    joining: Option<CommandId>,
-    last_now: Time,
+/// What an agent is made with.
+struct Setup {
+    bind: &'static str,
+    key: Option<&'static str>,
+    label: &'static str,
+    tcp_timeout: Duration,
+    limits: Limits,
+    recorder: Option<Recorder>,
 }
 
-impl Echo {
-    fn show(&mut self, name: &str, payload: &[u8]) {
-        let (name, payload) = (name.to_owned(), payload.to_vec());
-        self.effects.push_back(Effect::Event(Arc::new(Event::User {
-            ltime: self.ticks,
-            name,
-            payload,
-            coalesce: false,
-        })));
-    }
-
-    fn answer(&mut self, id: CommandId, answer: Answer) {
-        self.effects.push_back(Effect::Answer { id, answer });
-    }
-
-    fn command(&mut self, id: CommandId, command: Command) {
-        match command {
-            // "Send this payload to the address in the name."
-            Command::UserEvent {
-                name,
-                payload,
-                coalesce,
-            } => {
-                let mut plain = Vec::new();
-                Message::User(&payload).encode(&mut plain);
-                self.effects.push_back(Effect::Send {
-                    to: name.parse().unwrap(),
-                    plain,
-                    crc: coalesce,
-                });
-                self.answer(id, Answer::Done);
-            }
-            Command::Join {
-                targets, announce, ..
-            } => {
-                let mut plain = Vec::new();
-                StreamMessage::Ping(Ping {
-                    seq_no: 7,
-                    ..Ping::default()
-                })
-                .encode(&mut plain);
-                let (to, timeout) = (targets[0].addr, Duration::from_millis(300));
-                let id_of_exchange = ExchangeId(1);
-                self.effects.push_back(Effect::Exchange {
-                    id: id_of_exchange,
-                    to,
-                    plain,
-                    expect_reply: announce,
-                    timeout,
-                });
-                self.joining = Some(id);
-            }
-            Command::Leave => self.effects.push_back(Effect::LostName),
-            Command::Query(_) => {}
-            _ => self.answer(id, Answer::Failed("not known".to_owned())),
-        }
-    }
-}
-
-impl Drive for Echo {
-    type Recorder = Recorder;
-
-    fn handle(&mut self, now: Time, input: Input<'_>) {
-        assert!(now >= self.last_now, "time runs backwards");
-        self.last_now = now;
-        match input {
-            Input::Tick if now >= self.next_tick => {
-                self.ticks += 1;
-                self.next_tick = now + Duration::from_millis(5);
-            }
-            Input::Tick | Input::Keyring { .. } => {}
-            Input::Datagram { from, messages } => {
-                for message in messages {
-                    if let Message::User(payload) = message {
-                        self.show(&from.to_string(), payload);
-                    }
-                }
-            }
-            Input::Stream { id, message, .. } => match message {
-                StreamMessage::Ping(ping) => {
-                    let mut plain = Vec::new();
-                    StreamMessage::Ack(Ack {
-                        seq_no: ping.seq_no,
-                        payload: b"",
-                    })
-                    .encode(&mut plain);
-                    self.effects.push_back(Effect::Reply { id, plain });
-                }
-                StreamMessage::User(payload) => self.show("stream", payload),
-                other => self.show("stream", format!("{other:?}").as_bytes()),
-            },
-            Input::Exchange { result, .. } => {
-                let id = self.joining.take().unwrap();
-                let answer = match result {
-                    Ok(Some(StreamMessage::Ack(Ack { seq_no: 7, .. }))) => Answer::Joined {
-                        contacted: 1,
-                        errors: Vec::new(),
-                    },
-                    Ok(None) => Answer::Done,
-                    Ok(other) => Answer::Failed(format!("unexpected {other:?}")),
-                    Err(reason) => Answer::Failed(reason),
-                };
-                self.answer(id, answer);
-            }
-            Input::SendFailed { to } => self.show("send-failed", to.to_string().as_bytes()),
-            Input::Command { id, command } => self.command(id, command),
-        }
-    }
-
-    fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
-    }
-
-    fn next_deadline(&self) -> Option<Time> {
-        Some(self.next_tick)
+fn setup(key: Option<&'static str>) -> Setup {
+    Setup {
+        bind: "127.0.0.1:0",
+        key,
+        label: "",
+        tcp_timeout: Duration::from_secs(10),
+        limits: Limits::default(),
+        recorder: None,
     }
 }
 
 struct Agent {
-    handle: Handle<Echo>,
+    name: String,
+    handle: Handle,
     events: queue::Receiver<Arc<Event>>,
     addr: SocketAddr,
     run: JoinHandle<Ended>,
 }
 
 impl Agent {
+    /// The next user event's name and payload.
     async fn next(&mut self) -> (String, Vec<u8>) {
-        match &*timeout(PATIENCE, self.events.recv()).await.unwrap().unwrap() {
-            Event::User { name, payload, .. } => (name.clone(), payload.clone()),
-            other => panic!("unexpected {other:?}"),
+        loop {
+            match &*timeout(PATIENCE, self.events.recv()).await.unwrap().unwrap() {
+                Event::User { name, payload, .. } => return (name.clone(), payload.clone()),
+                Event::Member { .. } => {}
+                other => panic!("unexpected {other:?}"),
+            }
         }
     }
 
-    async fn send(&self, to: SocketAddr, payload: &[u8]) {
-        let (name, payload) = (to.to_string(), payload.to_vec());
-        let answer = self
-            .handle
-            .command(Command::UserEvent {
-                name,
-                payload,
-                coalesce: true,
-            })
-            .await;
-        assert_eq!(answer, Ok(Answer::Done));
+    async fn say(&self, name: &str, payload: &[u8]) {
+        let event = Command::UserEvent {
+            name: name.to_owned(),
+            payload: payload.to_vec(),
+            coalesce: false,
+        };
+        assert_eq!(self.handle.command(event).await, Ok(Answer::Done));
     }
 
-    async fn exchange(&self, to: SocketAddr) -> Answer {
+    /// Joins; why not, if it did not work.
+    async fn join(&self, to: SocketAddr) -> Result<(), String> {
         let targets = vec![JoinTarget { name: None, addr: to }];
         let join = self.handle.command(Command::Join {
             targets,
             ignore_old: false,
             announce: true,
         });
-        timeout(PATIENCE, join).await.unwrap().unwrap()
+        match timeout(PATIENCE, join).await.unwrap().unwrap() {
+            Answer::Joined { contacted: 1, .. } => Ok(()),
+            Answer::Joined { errors, .. } => {
+                let [(of, reason)] = &errors[..] else {
+                    panic!("{errors:?}")
+                };
+                assert_eq!(*of, to);
+                Err(reason.clone())
+            }
+            other => panic!("unexpected {other:?}"),
+        }
     }
 
     async fn until(&self, what: &str, holds: impl Fn(DriverCounters) -> bool) {
@@ -193,26 +102,35 @@ impl Agent {
     }
 }
 
-fn setup(key: Option<&str>) -> Setup<Recorder> {
-    Setup {
-        keyring: key.map(|key| Keyring::new(key.parse().unwrap())),
+/// A driver that does not run yet, its node's name, and where it is.
+async fn assembled(setup: Setup) -> (Driver, Handle, String, SocketAddr) {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let sockets = Sockets::bind(setup.bind.parse().unwrap()).await.unwrap();
+    let addr = sockets.local_addr();
+    let name = format!("n{}", COUNT.fetch_add(1, Ordering::Relaxed));
+    let mut profile = Profile::builtin("local").unwrap();
+    profile.tcp_timeout = setup.tcp_timeout;
+    let config = DriverConfig {
+        node: NodeConfig {
+            addr: RawAddr::V4([127, 0, 0, 1]),
+            ..NodeConfig::new(&name, addr, profile, 7)
+        },
+        keyring: setup.key.map(|key| Keyring::new(key.parse().unwrap())),
         keyring_file: None,
-        label: Vec::new(),
+        label: setup.label.as_bytes().to_vec(),
         compress: true,
-        tcp_timeout: Duration::from_secs(10),
-        recorder: None,
-        limits: Limits::default(),
-    }
+        recorder: setup.recorder,
+    };
+    let (driver, handle) = Driver::limited(sockets, config, setup.limits).unwrap();
+    (driver, handle, name, addr)
 }
 
-async fn start_at(bind: &str, setup: Setup<Recorder>) -> Agent {
-    let sockets = Sockets::bind(bind.parse().unwrap()).await.unwrap();
-    let addr = sockets.local_addr();
-    let node = |_| Ok(Echo::default());
-    let (driver, handle) = Driver::assemble(sockets, setup, Instant::now(), node).unwrap();
+async fn start(setup: Setup) -> Agent {
+    let (driver, handle, name, addr) = assembled(setup).await;
     let run = tokio::spawn(driver.run());
     let events = handle.subscribe(10_000).await.unwrap();
     Agent {
+        name,
         handle,
         events,
         addr,
@@ -220,8 +138,38 @@ async fn start_at(bind: &str, setup: Setup<Recorder>) -> Agent {
     }
 }
 
-async fn start(setup: Setup<Recorder>) -> Agent {
-    start_at("127.0.0.1:0", setup).await
+/// Somebody who seals as agents do.
+struct Peer {
+    socket: UdpSocket,
+    envelope: Envelope,
+}
+
+impl Peer {
+    async fn new(key: Option<&str>, label: &str) -> Peer {
+        let keyring = key.map(|key| Keyring::new(key.parse().unwrap()));
+        Peer {
+            socket: UdpSocket::bind("127.0.0.1:0").await.unwrap(),
+            envelope: Envelope::new(keyring, label.as_bytes().to_vec(), true),
+        }
+    }
+
+    async fn send(&mut self, to: SocketAddr, plain: Vec<u8>) {
+        let packet = self.envelope.close_datagram(|| [1; 12], plain, false);
+        self.socket.send_to(packet, to).await.unwrap();
+    }
+}
+
+/// A datagram that tells of a user event, before any layer is around it.
+fn event(name: &str, payload: &[u8]) -> Vec<u8> {
+    let mut plain = vec![8];
+    SerfMessage::UserEvent(UserEvent {
+        ltime: 1,
+        name,
+        payload,
+        coalesce: false,
+    })
+    .encode(&mut plain);
+    plain
 }
 
 /// Reads a stream to its end; the answer, if there was one.
@@ -252,19 +200,19 @@ fn sealed_error(key: &str, answer: &[u8]) -> String {
 
 #[tokio::test]
 async fn datagrams_cross_encrypted_and_nothing_else_does() {
-    let labelled = |key, label: &str| Setup {
-        label: label.as_bytes().to_vec(),
-        ..setup(key)
+    let labelled = || Setup {
+        label: "lab",
+        ..setup(Some(KEY))
     };
-    let mut receiver = start(labelled(Some(KEY), "lab")).await;
-    let sender = start(labelled(Some(KEY), "lab")).await;
-    for stranger in [
-        setup(None),
-        labelled(None, "lab"),
-        labelled(Some(OTHER_KEY), "lab"),
-        setup(Some(KEY)),
+    let mut receiver = start(labelled()).await;
+    for (key, label) in [
+        (None, ""),
+        (None, "lab"),
+        (Some(OTHER_KEY), "lab"),
+        (Some(KEY), ""),
     ] {
-        start(stranger).await.send(receiver.addr, b"stranger").await;
+        let mut stranger = Peer::new(key, label).await;
+        stranger.send(receiver.addr, event("stranger", b"")).await;
     }
     receiver
         .until("strangers are refused", |counters| {
@@ -276,13 +224,16 @@ async fn datagrams_cross_encrypted_and_nothing_else_does() {
         (counters.datagrams_undecryptable, counters.datagrams_refused),
         (2, 2)
     );
-    sender.send(receiver.addr, b"friend").await;
-    assert_eq!(
-        receiver.next().await,
-        (sender.addr.to_string(), b"friend".to_vec())
-    );
-    sender.send(receiver.addr, &[b'x'; 9000]).await;
+    let mut friend = Peer::new(Some(KEY), "lab").await;
+    friend.send(receiver.addr, event("friend", b"")).await;
+    assert_eq!(receiver.next().await.0, "friend");
+    friend.send(receiver.addr, event("long", &[b'x'; 9000])).await;
     assert_eq!(receiver.next().await.1, vec![b'x'; 9000]);
+    // And as agents send them.
+    let sender = start(labelled()).await;
+    assert_eq!(sender.join(receiver.addr).await, Ok(()));
+    sender.say("agent", b"hello").await;
+    assert_eq!(receiver.next().await, ("agent".to_owned(), b"hello".to_vec()));
 }
 
 #[tokio::test]
@@ -291,40 +242,41 @@ async fn plain_datagrams_cross_between_ipv4_and_a_dual_stack_socket() {
         return;
     };
     drop(probe);
-    let mut dual = start_at("[::]:0", setup(None)).await;
-    let mut v4 = start_at("0.0.0.0:0", setup(None)).await;
+    let at = |bind| Setup { bind, ..setup(None) };
+    let mut dual = start(at("[::]:0")).await;
+    let mut v4 = start(at("0.0.0.0:0")).await;
     let local = |agent: &Agent| SocketAddr::from(([127, 0, 0, 1], agent.addr.port()));
-    v4.send(local(&dual), b"up").await;
-    assert_eq!(
-        dual.next().await,
-        (local(&v4).to_string(), b"up".to_vec()),
-        "never in v4-mapped form"
-    );
-    dual.send(local(&v4), b"down").await;
-    assert_eq!(v4.next().await, (local(&dual).to_string(), b"down".to_vec()));
-    dual.send(
-        SocketAddr::new("::ffff:127.0.0.1".parse().unwrap(), v4.addr.port()),
-        b"mapped",
-    )
-    .await;
-    assert_eq!(v4.next().await.1, b"mapped");
-    assert_eq!(
-        v4.exchange(local(&dual)).await,
-        Answer::Joined {
-            contacted: 1,
-            errors: Vec::new()
-        }
-    );
+    let mut peer = Peer::new(None, "").await;
+    let source: &str = format!("from={}", peer.socket.local_addr().unwrap()).leak();
+    let told = Lines::with(source);
+    peer.send(local(&dual), vec![99]).await;
+    dual.until("a bad one came", |counters| counters.datagrams_refused == 1)
+        .await;
+    assert_eq!(told.count(), 1, "never in v4-mapped form");
+    assert_eq!(v4.join(local(&dual)).await, Ok(()));
+    v4.say("up", b"").await;
+    assert_eq!(dual.next().await.0, "up");
+    dual.say("down", b"").await;
+    while v4.next().await.0 != "down" {}
+    let mapped = SocketAddr::new("::ffff:127.0.0.1".parse().unwrap(), v4.addr.port());
+    assert_eq!(dual.join(mapped).await, Ok(()));
     let v6 = SocketAddr::new("::1".parse().unwrap(), dual.addr.port());
-    assert_eq!(
-        v4.exchange(v6).await,
-        Answer::Joined {
-            contacted: 1,
-            errors: Vec::new()
-        }
-    );
-    v4.send("[::1]:9".parse().unwrap(), b"nowhere").await;
-    assert_eq!(v4.next().await, ("send-failed".to_owned(), b"[::1]:9".to_vec()));
+    assert_eq!(start(at("[::]:0")).await.join(v6).await, Ok(()));
+    // Somebody whom an IPv4 socket cannot reach.
+    assert_eq!(v4.handle.counters().datagrams_unsent, 0);
+    let mut plain = Vec::new();
+    Alive {
+        incarnation: 1,
+        node: "far",
+        addr: &std::net::Ipv6Addr::LOCALHOST.octets(),
+        port: 9,
+        meta: b"",
+        vsn: &[1, 5, 2, 2, 5, 5],
+    }
+    .encode(&mut plain);
+    peer.send(local(&v4), plain).await;
+    v4.until("it is tried", |counters| counters.datagrams_unsent > 0)
+        .await;
 }
 
 #[tokio::test]
@@ -333,35 +285,62 @@ async fn exchanges_tell_what_went_wrong_in_serfs_words() {
     let keyed = start(setup(Some(KEY))).await;
     let twin = start(setup(Some(KEY))).await;
     let stranger = start(setup(Some(OTHER_KEY))).await;
-    let joined = Answer::Joined {
-        contacted: 1,
-        errors: Vec::new(),
-    };
-    assert_eq!(twin.exchange(keyed.addr).await, joined);
-    assert_eq!(start(setup(None)).await.exchange(plain.addr).await, joined);
-    let failed = |text: &str| Answer::Failed(text.to_owned());
+    assert_eq!(twin.join(keyed.addr).await, Ok(()));
+    assert_eq!(start(setup(None)).await.join(plain.addr).await, Ok(()));
+    let failed = |text: &str| Err(text.to_owned());
     assert_eq!(
-        plain.exchange(keyed.addr).await,
+        plain.join(keyed.addr).await,
         failed("Remote state is encrypted and encryption is not configured")
     );
     assert_eq!(
-        keyed.exchange(plain.addr).await,
+        keyed.join(plain.addr).await,
         failed("Encryption is configured but remote state is not encrypted")
     );
     assert_eq!(
-        stranger.exchange(keyed.addr).await,
+        stranger.join(keyed.addr).await,
         failed("No installed keys could decrypt the message")
     );
     plain.handle.stop().await;
     assert_eq!(
-        twin.exchange(plain.addr).await,
-        Answer::Failed(format!("dial tcp {}: connect: connection refused", plain.addr))
+        twin.join(plain.addr).await,
+        Err(format!("dial tcp {}: connect: connection refused", plain.addr))
     );
+}
+
+/// With a store, what an agent says waits until its clocks are stored, and then comes.
+#[tokio::test]
+async fn replies_and_datagrams_that_wait_for_the_disk_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("snapshot");
+    let settings = crate::snapshot::SnapshotConfig {
+        path: path.clone(),
+        node: "n".to_owned(),
+        forget_left_members: true,
+    };
+    let (_, recorder) = crate::snapshot::open(settings, unix_time()).unwrap();
+    let mut first = start(Setup {
+        recorder: Some(recorder),
+        ..setup(None)
+    })
+    .await;
+    let second = start(setup(None)).await;
+    assert_eq!(second.join(first.addr).await, Ok(()));
+    second.say("hello", b"").await;
+    assert_eq!(first.next().await.0, "hello");
+    assert_eq!(first.handle.settled().await, Ok(()));
+    first.handle.stop().await;
+    let kept = crate::snapshot::read(&path).unwrap().memory;
+    assert_eq!((kept.events.len(), kept.members.len()), (1, 1));
+    assert_eq!(kept.marks.incarnation, 1);
 }
 
 #[tokio::test]
 async fn exchanges_with_odd_peers_end_in_time() {
-    let agent = start(setup(None)).await;
+    let agent = start(Setup {
+        tcp_timeout: Duration::from_millis(300),
+        ..setup(None)
+    })
+    .await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let odd = listener.local_addr().unwrap();
     let peer = tokio::spawn(async move {
@@ -376,23 +355,12 @@ async fn exchanges_with_odd_peers_end_in_time() {
         let (mut silent, _) = listener.accept().await.unwrap();
         read_to_end(&mut silent).await;
     });
-    let failed = |text: String| Answer::Failed(text);
-    assert_eq!(agent.exchange(odd).await, failed("EOF".to_owned()));
-    assert_eq!(
-        agent.exchange(odd).await,
-        failed("remote error: no, thanks".to_owned())
-    );
-    let Answer::Failed(reason) = agent.exchange(odd).await else {
-        panic!("accepted garbage")
-    };
+    assert_eq!(agent.join(odd).await, Err("EOF".to_owned()));
+    assert_eq!(agent.join(odd).await, Err("remote error: no, thanks".to_owned()));
+    let reason = agent.join(odd).await.unwrap_err();
     assert!(reason.ends_with(&format!(" from={odd}")), "{reason}");
-    assert_eq!(
-        agent.exchange(odd).await,
-        failed(format!("unexpected EOF from={odd}"))
-    );
-    let Answer::Failed(reason) = agent.exchange(odd).await else {
-        panic!("a silent peer answered")
-    };
+    assert_eq!(agent.join(odd).await, Err(format!("unexpected EOF from={odd}")));
+    let reason = agent.join(odd).await.unwrap_err();
     assert!(reason.starts_with("read tcp 127.0.0.1:"), "{reason}");
     assert!(reason.ends_with(&format!("->{odd}: i/o timeout")), "{reason}");
     peer.await.unwrap();
@@ -458,7 +426,7 @@ async fn a_stream_that_arrives_byte_by_byte_is_read() {
     let mut message = Vec::new();
     StreamMessage::Ping(Ping {
         seq_no: 3,
-        node: "somebody",
+        node: &agent.name,
         ..Ping::default()
     })
     .encode(&mut message);
@@ -541,17 +509,10 @@ async fn streams_over_the_cap_are_closed_at_once_and_harm_nobody() {
     }
     assert_eq!(agent.handle.counters().streams_over_cap, 500);
     assert_eq!(agent.handle.counters().streams_accepted, 4);
-    assert!(agent.handle.read(|node| node.ticks).await.unwrap() > 0);
+    assert_eq!(agent.handle.read(Node::known).await, Ok(1));
     drop(held);
     let dialler = start(setup(None)).await;
-    let joining = async {
-        while dialler.exchange(agent.addr).await
-            != (Answer::Joined {
-                contacted: 1,
-                errors: Vec::new(),
-            })
-        {}
-    };
+    let joining = async { while dialler.join(agent.addr).await.is_err() {} };
     timeout(PATIENCE, joining)
         .await
         .expect("room again once the others are gone");
@@ -585,13 +546,13 @@ async fn streams_together_hold_no_more_than_their_budget() {
 #[tokio::test]
 async fn a_flood_of_garbage_stops_neither_commands_nor_timers() {
     let agent = start(setup(Some(KEY))).await;
-    let (target, stop) = (agent.addr, Arc::new(std::sync::atomic::AtomicBool::new(false)));
+    let (target, stop) = (agent.addr, Arc::new(AtomicBool::new(false)));
     let flood = std::thread::spawn({
         let stop = stop.clone();
         move || {
             let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
             let packet = [1; 1400];
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 let _ = socket.send_to(&packet, target);
             }
         }
@@ -601,7 +562,7 @@ async fn a_flood_of_garbage_stops_neither_commands_nor_timers() {
             counters.datagrams_undecryptable > 1000
         })
         .await;
-    let before = agent.handle.read(|node| node.ticks).await.unwrap();
+    let before = agent.handle.read(Node::next_deadline).await.unwrap();
     let mut slowest = Duration::ZERO;
     for _ in 0..200 {
         let asked = Instant::now();
@@ -613,21 +574,30 @@ async fn a_flood_of_garbage_stops_neither_commands_nor_timers() {
             counters.datagrams_undecryptable > 20_000
         })
         .await;
-    let after = agent.handle.read(|node| node.ticks).await.unwrap();
-    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let timers = async { while agent.handle.read(Node::next_deadline).await.unwrap() <= before {} };
+    let went_on = timeout(PATIENCE, timers).await;
+    stop.store(true, Ordering::Relaxed);
     flood.join().unwrap();
     assert!(slowest < Duration::from_secs(1), "a command took {slowest:?}");
-    assert!(after > before, "the timers stood still");
+    assert!(went_on.is_ok(), "the timers stood still");
 }
 
 #[tokio::test]
 async fn stopping_closes_the_sockets_and_releases_everybody() {
     let agent = start(setup(None)).await;
+    // Takes a connection and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = silent.local_addr().unwrap();
     let waiting = tokio::spawn({
         let handle = agent.handle.clone();
-        async move { handle.command(Command::Query(QueryParams::default())).await }
+        let join = Command::Join {
+            targets: vec![JoinTarget { name: None, addr }],
+            ignore_old: false,
+            announce: true,
+        };
+        async move { handle.command(join).await }
     });
-    tokio::task::yield_now().await;
+    let _open = silent.accept().await.unwrap();
     let mut open = TcpStream::connect(agent.addr).await.unwrap();
     agent
         .until("the stream is in", |counters| counters.streams_accepted == 1)
@@ -645,9 +615,9 @@ async fn stopping_closes_the_sockets_and_releases_everybody() {
 
 #[tokio::test]
 async fn a_lost_name_and_lost_handles_end_the_driver() {
-    let agent = start(setup(None)).await;
-    assert_eq!(agent.handle.command(Command::Leave).await, Err(Stopped));
-    assert_eq!(agent.run.await.unwrap(), Ended::LostName);
+    let (mut driver, _handle, ..) = assembled(setup(None)).await;
+    driver.perform(Effect::LostName);
+    assert_eq!(timeout(PATIENCE, driver.run()).await, Ok(Ended::LostName));
 
     let Agent {
         handle, events, run, ..
@@ -659,9 +629,11 @@ async fn a_lost_name_and_lost_handles_end_the_driver() {
 #[tokio::test]
 async fn a_slow_subscriber_loses_events_and_delays_nobody() {
     let mut agent = start(setup(None)).await;
+    // It has come by then, so nobody hears of that any more.
+    assert_eq!(agent.handle.read(Node::known).await, Ok(1));
     let mut slow = agent.handle.subscribe(2).await.unwrap();
     for n in 0..5 {
-        agent.send(agent.addr, &[n]).await;
+        agent.say("count", &[n]).await;
         assert_eq!(agent.next().await.1, [n]);
     }
     assert_eq!(agent.handle.counters().events_dropped, 3);
@@ -673,7 +645,7 @@ async fn a_slow_subscriber_loses_events_and_delays_nobody() {
     }
     assert_eq!(kept, [0, 1]);
     drop(slow);
-    agent.send(agent.addr, &[9]).await;
+    agent.say("count", &[9]).await;
     agent.next().await;
     assert_eq!(agent.handle.counters().events_dropped, 3);
 }
@@ -692,18 +664,9 @@ fn message_too_long() -> io::Error {
     io::Error::from_raw_os_error(10040)
 }
 
-/// A driver of its own that does not run yet.
-async fn assembled() -> (Driver<Echo>, Handle<Echo>, SocketAddr) {
-    let sockets = Sockets::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let addr = sockets.local_addr();
-    let node = |_| Ok(Echo::default());
-    let (driver, handle) = Driver::assemble(sockets, setup(None), Instant::now(), node).unwrap();
-    (driver, handle, addr)
-}
-
 #[tokio::test]
 async fn receive_errors_neither_end_nor_spin_the_loop() {
-    let (mut driver, handle, addr) = assembled().await;
+    let (mut driver, handle, name, addr) = assembled(setup(None)).await;
     let other = || io::Error::from(io::ErrorKind::InvalidInput);
     for n in 1..bounds::RECEIVE_ERRORS_IN_ROW {
         driver.act(Wake::ReceiveError(other()));
@@ -718,22 +681,25 @@ async fn receive_errors_neither_end_nor_spin_the_loop() {
     let run = tokio::spawn(driver.run());
     let events = handle.subscribe(10).await.unwrap();
     let mut agent = Agent {
+        name,
         handle,
         events,
         addr,
         run,
     };
-    agent.send(addr, b"still here").await;
-    assert_eq!(agent.next().await.1, b"still here");
+    Peer::new(None, "")
+        .await
+        .send(addr, event("still here", b""))
+        .await;
+    assert_eq!(agent.next().await.0, "still here");
 }
 
 /// On Windows, half of a large cluster gone means one reset for each datagram to it: the living must be heard
 /// nevertheless, at once.
 #[tokio::test]
 async fn errors_of_single_datagrams_do_not_hold_up_the_next() {
-    let (mut driver, handle, addr) = assembled().await;
-    let mut packet = Vec::new();
-    Message::User(b"alive").encode(&mut packet);
+    let (mut driver, handle, _, addr) = assembled(setup(None)).await;
+    let packet = event("alive", b"");
     let mut left = 10 * bounds::DATAGRAM_BATCH;
     let mut queue = |_: &UdpSocket, buffer: &mut [u8]| {
         if left == 0 {

@@ -3,8 +3,8 @@
 //! [`open`] locks and reads the store before any socket opens, and gives the [`Memory`] to start from and
 //! the [`Recorder`] that goes on writing. The recorder belongs to the driver and never blocks: it gathers
 //! records, a later one in place of an earlier one about the same, and a thread writes them in batches, each
-//! in one transaction. What [`Recorder::durable`] covers is on the disk. Trouble with the disk interrupts the
-//! recording, never the membership.
+//! in one transaction. It reports what is on the disk ([`Recorder::news`]). Trouble with the disk interrupts
+//! the recording, never the membership.
 
 mod codec;
 mod error;

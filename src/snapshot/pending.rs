@@ -74,6 +74,19 @@ impl Batch {
         }
     }
 
+    /// Takes clocks, none of which runs backwards.
+    pub fn raise(&mut self, marks: Marks) {
+        let held = &mut self.marks;
+        *held = Marks {
+            incarnation: held.incarnation.max(marks.incarnation),
+            member: held.member.max(marks.member),
+            event: held.event.max(marks.event),
+            query: held.query.max(marks.query),
+            event_floor: held.event_floor.max(marks.event_floor),
+            query_floor: held.query_floor.max(marks.query_floor),
+        };
+    }
+
     /// How many things it says; the events of one Lamport time count as one.
     pub fn len(&self) -> usize {
         self.members.len() + self.events.len() + self.queries.len()

@@ -1,6 +1,5 @@
-//! The driver's end of the store: gathers records, and knows what is on the disk.
+//! The driver's end of the store: gathers what the node tells, and reports what is on the disk.
 
-use std::mem;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +12,8 @@ use tokio::time::timeout;
 use super::pending::Batch;
 use super::worker::{Message, Parcel, Progress};
 use fyrd_core::bounds::{SNAPSHOT_PENDING, SNAPSHOT_STALL};
-use fyrd_core::node::memory::{Marks, Record};
+use fyrd_core::node::StoreNews;
+use fyrd_core::node::memory::{Commit, Marks, Record};
 
 /// Whether the node's records are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct Status {
     pub path: PathBuf,
     /// Whether it works.
     pub state: State,
+    /// The clocks on the disk.
+    pub durable: Marks,
     /// Bytes on the disk.
     pub bytes: u64,
     /// Entries in the store: members, events and queries.
@@ -70,6 +72,7 @@ impl Watch {
         Status {
             path: self.path.clone(),
             state,
+            durable: progress.durable,
             bytes: progress.bytes,
             records: progress.records,
             flushes: progress.flushes,
@@ -81,42 +84,31 @@ impl Watch {
 
 /// Takes the node's records, and has them written. No method blocks.
 ///
-/// The order is: [`note`](Recorder::note) the records, [`mark`](Recorder::mark) the clocks, then
-/// [`push`](Recorder::push). What one push hands over is written whole or not at all, with the marks of that
-/// moment, so that no record is ever newer than the clocks beside it. When the channel has no room, records
-/// gather on, coalesced; [`progress`](Recorder::progress) tells when to push again.
+/// What one commit closes is written whole or not at all, with the clocks of that moment, so that no record is
+/// ever newer than the clocks beside it. When the channel has no room, commits gather, coalesced into one.
 #[derive(Debug)]
 pub struct Recorder {
     path: PathBuf,
     outbox: SyncSender<Message>,
     progress: watch::Receiver<Progress>,
     hurry: Arc<AtomicBool>,
+    /// What gathers, and the last commit of it.
     pending: Batch,
-    /// The marks, and whether the node has left, as they were handed over last.
-    pushed: (Marks, bool),
-    /// The last parcel handed over.
-    number: u64,
+    gathered: u64,
+    /// The last commit handed over.
+    pushed: u64,
+    /// Whether records were noted that no commit has closed yet.
+    open: bool,
     /// The beginning that what gathers belongs to.
     beginning: u64,
     /// More gathered than may; all has been dropped, and everything is to be noted anew.
     overflowed: bool,
     /// What gathers is everything.
     whole: bool,
-    /// The channel had no room at the last push.
-    refused: bool,
     /// Somebody waits for what gathers.
     hurried: bool,
-    /// What [`progress`](Recorder::progress) returned for last.
-    told: News,
-}
-
-/// What the driver wants to hear of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct News {
-    settled: u64,
-    beginning: u64,
-    lost: u64,
-    works: bool,
+    /// What the node has heard: the last commit stored, and whether records are kept.
+    told: (u64, bool),
 }
 
 impl Recorder {
@@ -126,25 +118,25 @@ impl Recorder {
         progress: watch::Receiver<Progress>,
         hurry: Arc<AtomicBool>,
     ) -> Self {
-        let marks = progress.borrow().durable;
-        let mut recorder = Recorder {
+        let pending = Batch {
+            marks: progress.borrow().durable,
+            ..Batch::default()
+        };
+        Recorder {
             path,
             outbox,
             progress,
             hurry,
-            pending: Batch::default(),
-            pushed: (marks, false),
-            number: 0,
+            pending,
+            gathered: 0,
+            pushed: 0,
+            open: false,
             beginning: 1,
             overflowed: false,
             whole: false,
-            refused: false,
             hurried: false,
-            told: News::default(),
-        };
-        recorder.pending.marks = marks;
-        recorder.told = recorder.news();
-        recorder
+            told: (0, true),
+        }
     }
 
     /// Takes a record. A later one of the same name, or Lamport time and place, replaces it.
@@ -152,160 +144,108 @@ impl Recorder {
         if self.is_lost() {
             return;
         }
-        let of_member = matches!(record, Record::Member(_) | Record::ForgetMember(_));
-        if of_member && self.pending.left && !self.whole {
-            return;
-        }
+        self.open = true;
         self.pending.note(record);
         if self.pending.len() > SNAPSHOT_PENDING {
             self.pending.take();
             // As soon as the thread takes something again, the store begins anew.
-            (self.overflowed, self.refused) = (true, true);
+            self.overflowed = true;
         }
     }
 
-    /// Takes the node's marks as they are now. None of them runs backwards.
-    pub fn mark(&mut self, marks: Marks) {
-        let held = &mut self.pending.marks;
-        *held = Marks {
-            incarnation: held.incarnation.max(marks.incarnation),
-            member: held.member.max(marks.member),
-            event: held.event.max(marks.event),
-            query: held.query.max(marks.query),
-            event_floor: held.event_floor.max(marks.event_floor),
-            query_floor: held.query_floor.max(marks.query_floor),
-        };
+    /// Has all records written that were noted since the last commit, with these clocks. None of them runs
+    /// backwards. One that is in a hurry is flushed at once, with all before it; others within 100 ms.
+    pub fn commit(&mut self, commit: Commit) {
+        self.open = false;
+        self.gathered = commit.number;
+        self.pending.left |= commit.left;
+        self.pending.raise(commit.marks);
+        self.hurried |= commit.hurry;
+        let before = self.pushed;
+        self.push();
+        // A parcel says it itself, unless it must wait for the one before.
+        let is_said = self.pushed > before || self.progress.borrow().stored >= self.pushed;
+        if commit.hurry && !is_said && !self.hurry.swap(true, Ordering::AcqRel) {
+            // Without room there is a message that wakes the thread anyway.
+            let _ = self.outbox.try_send(Message::Wake);
+        }
     }
 
-    /// Hands over what has gathered, if there is room.
-    pub fn push(&mut self) {
-        if self.is_lost() {
-            self.pending.take();
-            return;
-        }
-        let state = (self.pending.marks, self.pending.left);
-        if self.pending.len() == 0 && state == self.pushed && !self.whole {
-            self.hurried = false;
-            return;
+    /// Hands over what has gathered, if there is room; `false` if there is none.
+    fn push(&mut self) -> bool {
+        if self.gathered == self.pushed || self.open || self.is_lost() {
+            return true;
         }
         // Only one parcel waits in the channel, so that what comes after it is coalesced here.
-        if self.progress.borrow().taken < self.number {
-            self.refused = true;
-            return;
+        if self.progress.borrow().taken < self.pushed {
+            return false;
         }
         let parcel = Parcel {
             batch: self.pending.take(),
-            number: self.number + 1,
+            number: self.gathered,
             beginning: self.beginning,
             whole: self.whole,
             hurry: self.hurried,
         };
         match self.outbox.try_send(Message::Batch(Box::new(parcel))) {
             Ok(()) => {
-                self.number += 1;
-                self.pushed = state;
-                (self.whole, self.hurried, self.refused) = (false, false, false);
+                self.pushed = self.gathered;
+                (self.whole, self.hurried) = (false, false);
+                true
             }
             Err(TrySendError::Full(Message::Batch(parcel))) => {
                 self.pending = parcel.batch;
-                self.refused = true;
+                false
             }
-            // The thread has ended, which `is_recording` tells.
-            Err(_) => {}
+            // The thread has ended, which the node is told.
+            Err(_) => true,
         }
     }
 
-    /// Has all that was pushed, or will be with the next push, flushed at once, for somebody waits for it.
-    /// Without it a flush may come as late as 100 ms after the one before.
-    pub fn hurry(&mut self) {
-        self.hurried = true;
-        if self.progress.borrow().settled < self.number && !self.hurry.swap(true, Ordering::AcqRel) {
-            // Without room there is a message that wakes the thread anyway.
-            let _ = self.outbox.try_send(Message::Wake);
-        }
-    }
-
-    /// What is certainly on the disk.
-    pub fn durable(&self) -> Marks {
-        self.progress.borrow().durable
-    }
-
-    /// The number of the push that hands over, or has handed over, the last of what has been noted so far.
-    pub fn noted(&self) -> u64 {
-        let gathers = self.pending.len() > 0 || self.whole;
-        self.number + u64::from(gathers || (self.pending.marks, self.pending.left) != self.pushed)
-    }
-
-    /// The number of the last push that is on the disk, all before it included.
-    pub fn settled(&self) -> u64 {
-        self.progress.borrow().settled
-    }
-
-    /// Waits until [`durable`](Recorder::durable) has grown, room for another push has come, or the state has
-    /// changed. Can be dropped at any time without loss.
-    pub async fn progress(&mut self) {
+    /// The next thing that the node must hear. Can be dropped at any time without loss.
+    pub async fn news(&mut self) -> StoreNews {
         loop {
-            let news = self.news();
-            let room = self.refused && self.progress.borrow().taken == self.number;
-            if news != self.told || room {
-                self.told = news;
-                self.refused = false;
-                return;
+            self.push();
+            if let Some(news) = self.take_news() {
+                return news;
             }
             if self.progress.changed().await.is_err() {
+                if std::mem::take(&mut self.told.1) {
+                    return StoreNews::Fails;
+                }
                 return std::future::pending().await;
             }
         }
     }
 
-    fn news(&self) -> News {
-        let progress = self.progress.borrow();
-        News {
-            settled: progress.settled,
-            beginning: progress.beginning,
-            lost: progress.lost,
-            works: progress.trouble.is_none(),
-        }
-    }
-
-    /// Whether records are kept. While they are not, nothing becomes durable, and nobody should wait for it.
-    /// After an interruption this is true again once everything has been written anew.
-    pub fn is_recording(&self) -> bool {
-        let progress = self.progress.borrow();
-        let stalled = progress
-            .busy
-            .is_some_and(|(since, _)| since.elapsed() > SNAPSHOT_STALL);
-        progress.trouble.is_none() && !stalled && !self.overflowed && self.progress.has_changed().is_ok()
-    }
-
-    /// Whether the store begins anew, so that all records must be noted again, the marks too, and pushed. True
-    /// once for each such beginning.
-    pub fn wants_everything(&mut self) -> bool {
-        let progress = self.progress.borrow();
-        let asked = progress.beginning > self.beginning;
-        let caught_up = self.overflowed && progress.lost < self.beginning && progress.taken == self.number;
-        self.beginning = progress.beginning;
+    fn take_news(&mut self) -> Option<StoreNews> {
+        let progress = self.progress.borrow_and_update();
+        let (stored, beginning) = (progress.stored, progress.beginning);
+        let is_lost = self.overflowed || progress.lost >= self.beginning;
+        let has_room = progress.lost < self.beginning && progress.taken == self.pushed;
         drop(progress);
-        if !asked && !caught_up {
-            return false;
+        if stored > self.told.0 {
+            self.told.0 = stored;
+            return Some(StoreNews::Stored(stored));
         }
-        self.pending.take();
-        self.overflowed = false;
-        self.whole = true;
-        true
+        if is_lost && self.told.1 {
+            self.told.1 = false;
+            return Some(StoreNews::Fails);
+        }
+        if beginning > self.beginning || (self.overflowed && has_room) {
+            self.beginning = beginning;
+            self.pending.take();
+            // Nothing is handed over before the node has told all of it.
+            (self.overflowed, self.whole, self.open) = (false, true, true);
+            self.told.1 = true;
+            return Some(StoreNews::WantsEverything);
+        }
+        None
     }
 
     /// Whether what gathers would be thrown away.
     fn is_lost(&self) -> bool {
         self.overflowed || self.progress.borrow().lost >= self.beginning
-    }
-
-    /// Remembers that the node has left gracefully. Later records of members are ignored, for they only tell
-    /// how the others see it go. Flushed at once.
-    pub fn leave(&mut self) {
-        self.pending.left = true;
-        self.hurry();
-        self.push();
     }
 
     /// A view of the status for other tasks.
@@ -320,12 +260,10 @@ impl Recorder {
     /// this time.
     pub async fn finish(mut self, patience: Duration) {
         let _ = timeout(patience, async {
-            loop {
-                self.push();
-                if !self.refused {
-                    break;
+            while !self.push() {
+                if self.progress.changed().await.is_err() {
+                    return;
                 }
-                self.progress().await;
             }
             while let Err(TrySendError::Full(_)) = self.outbox.try_send(Message::Finish) {
                 if self.progress.changed().await.is_err() {
@@ -342,9 +280,7 @@ impl Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         // Whoever drops it without more ado still wants what has gathered.
-        if !mem::take(&mut self.refused) {
-            self.push();
-        }
+        self.push();
     }
 }
 
@@ -371,107 +307,142 @@ mod tests {
         }
     }
 
+    fn commit(number: u64) -> Commit {
+        Commit {
+            number,
+            ..Commit::default()
+        }
+    }
+
     #[tokio::test]
-    async fn records_gather_while_one_parcel_waits() {
+    async fn commits_gather_while_one_parcel_waits() {
         let (mut recorder, inbox, progress) = recorder();
-        recorder.push();
-        assert!(inbox.try_recv().is_err(), "nothing to say");
         recorder.note(Record::Query((1, 1)));
-        recorder.push();
+        assert!(inbox.try_recv().is_err(), "the batch is open");
+        recorder.commit(commit(1));
         for id in 2..5 {
             recorder.note(Record::Query((1, id)));
-            recorder.push();
+            recorder.commit(commit(id.into()));
         }
         recorder.note(Record::ForgetQueries(1));
         recorder.note(Record::Query((1, 9)));
-        assert_eq!(parcel(&inbox).batch.queries[&1].seen.len(), 1);
+        recorder.commit(commit(5));
+        let first = parcel(&inbox);
+        assert_eq!((first.number, first.batch.queries[&1].seen.len()), (1, 1));
         assert!(inbox.try_recv().is_err());
+        progress.send_modify(|progress| (progress.taken, progress.stored) = (1, 1));
+        assert_eq!(recorder.news().await, StoreNews::Stored(1));
+        let second = parcel(&inbox);
+        let slot = &second.batch.queries[&1];
+        assert!(second.number == 5 && slot.forget && slot.seen.iter().eq([&9]));
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_is_not_closed_is_not_written() {
+        let (mut recorder, inbox, progress) = recorder();
+        recorder.note(Record::Query((1, 1)));
+        recorder.commit(commit(1));
+        recorder.note(Record::Query((1, 2)));
+        recorder.commit(commit(2));
+        recorder.note(Record::Query((1, 3)));
+        parcel(&inbox);
         progress.send_modify(|progress| progress.taken = 1);
-        recorder.progress().await;
-        recorder.push();
-        let slot = &parcel(&inbox).batch.queries[&1];
-        assert!(slot.forget && slot.seen.iter().eq([&9]));
+        assert!(recorder.push() && inbox.try_recv().is_err());
+        recorder.commit(commit(3));
+        assert_eq!(parcel(&inbox).number, 3);
     }
 
     #[tokio::test]
     async fn what_gathers_without_bound_is_replaced_by_everything() {
         let (mut recorder, inbox, progress) = recorder();
         recorder.note(Record::Query((1, 1)));
-        recorder.push();
-        let names = 0..=SNAPSHOT_PENDING;
-        for name in names {
+        recorder.commit(commit(1));
+        for name in 0..=SNAPSHOT_PENDING {
             recorder.note(Record::ForgetMember(name.to_string().into()));
         }
-        assert!(!recorder.is_recording() && recorder.pending.len() == 0);
-        recorder.push();
-        assert!(!recorder.wants_everything(), "the parcel before still waits");
+        assert!(recorder.pending.len() == 0);
+        recorder.commit(commit(2));
+        assert_eq!(recorder.news().await, StoreNews::Fails);
+        assert_eq!(recorder.take_news(), None, "the parcel before still waits");
         progress.send_modify(|progress| progress.taken = 1);
-        recorder.progress().await;
-        assert!(recorder.wants_everything() && !recorder.wants_everything());
+        assert_eq!(recorder.news().await, StoreNews::WantsEverything);
+        assert_eq!(recorder.take_news(), None, "once");
         assert!(!parcel(&inbox).whole);
         recorder.note(Record::Query((2, 1)));
-        recorder.push();
+        recorder.commit(commit(3));
         assert!(parcel(&inbox).whole);
     }
 
     #[tokio::test]
-    async fn a_thread_that_fails_or_ends_is_not_waited_for() {
+    async fn a_thread_that_fails_or_ends_is_told_of_once() {
         let (mut recorder, inbox, progress) = recorder();
-        assert!(recorder.is_recording());
-        progress.send_modify(|progress| {
-            progress.trouble = Some((SystemTime::now(), "full".into()));
-            progress.lost = 1;
-        });
-        recorder.progress().await;
+        let status = |recorder: &Recorder| recorder.watch().status().state;
+        assert_eq!(status(&recorder), State::Recording);
+        progress.send_modify(|progress| progress.fail("full".into()));
+        assert_eq!(recorder.news().await, StoreNews::Fails);
+        assert_eq!(recorder.take_news(), None);
         recorder.note(Record::Query((1, 1)));
-        recorder.push();
-        assert!(!recorder.is_recording() && inbox.try_recv().is_err());
+        recorder.commit(commit(1));
+        assert!(matches!(status(&recorder), State::Degraded { .. }) && inbox.try_recv().is_err());
         progress.send_modify(|progress| progress.beginning = 2);
-        recorder.progress().await;
-        assert!(recorder.wants_everything() && !recorder.is_recording());
-        recorder.push();
+        assert_eq!(recorder.news().await, StoreNews::WantsEverything);
+        recorder.commit(commit(2));
         let whole = parcel(&inbox);
-        assert!(whole.whole && whole.beginning == 2);
+        assert!(whole.whole && whole.beginning == 2 && whole.batch.len() == 0);
         progress.send_modify(|progress| progress.trouble = None);
-        assert!(recorder.is_recording());
+        assert_eq!(status(&recorder), State::Recording);
         let long_ago = std::time::Instant::now().checked_sub(SNAPSHOT_STALL * 2);
         progress.send_modify(|progress| progress.busy = Some((long_ago.unwrap(), SystemTime::now())));
-        assert!(!recorder.is_recording(), "it hangs");
-        assert!(matches!(recorder.watch().status().state, State::Degraded { .. }));
-        progress.send_modify(|progress| progress.busy = None);
+        assert!(matches!(status(&recorder), State::Degraded { .. }), "it hangs");
         drop(progress);
-        assert!(!recorder.is_recording());
+        assert_eq!(recorder.news().await, StoreNews::Fails);
         recorder.finish(Duration::from_secs(60)).await;
     }
 
     #[test]
     fn who_waits_wakes_the_thread_once() {
         let (mut recorder, inbox, progress) = recorder();
-        recorder.hurry();
-        assert!(inbox.try_recv().is_err(), "the next push says it");
         recorder.note(Record::Query((1, 1)));
-        recorder.push();
+        recorder.commit(Commit {
+            hurry: true,
+            ..commit(1)
+        });
         assert!(parcel(&inbox).hurry);
-        recorder.hurry();
-        recorder.hurry();
+        assert!(inbox.try_recv().is_err(), "the parcel says it");
+        for _ in 0..2 {
+            recorder.commit(Commit {
+                hurry: true,
+                ..commit(1)
+            });
+        }
         assert!(matches!(inbox.try_recv(), Ok(Message::Wake)));
-        assert!(inbox.try_recv().is_err());
+        assert!(inbox.try_recv().is_err(), "the thread has not looked yet");
         assert!(recorder.hurry.swap(false, Ordering::AcqRel));
-        progress.send_modify(|progress| (progress.taken, progress.settled) = (1, 1));
-        recorder.hurry();
+        progress.send_modify(|progress| (progress.taken, progress.stored) = (1, 1));
+        recorder.commit(Commit {
+            hurry: true,
+            ..commit(1)
+        });
         assert!(inbox.try_recv().is_err(), "all is on the disk");
     }
 
     #[test]
-    fn a_leave_is_flushed_at_once_and_a_store_begun_anew_after_it_still_holds_the_members() {
+    fn a_store_begun_anew_after_a_leave_knows_of_it_and_holds_the_members() {
         let (mut recorder, inbox, progress) = recorder();
-        recorder.leave();
+        recorder.commit(Commit {
+            left: true,
+            hurry: true,
+            ..commit(1)
+        });
         let left = parcel(&inbox);
         assert!(left.batch.left && left.hurry);
         progress.send_modify(|progress| (progress.taken, progress.beginning) = (1, 2));
-        assert!(recorder.wants_everything());
+        assert_eq!(recorder.take_news(), Some(StoreNews::WantsEverything));
         recorder.note(Record::ForgetMember("b".into()));
-        recorder.push();
+        recorder.commit(Commit {
+            left: true,
+            ..commit(2)
+        });
         let whole = parcel(&inbox);
         assert!(whole.whole && whole.batch.left);
         assert_eq!(whole.batch.members.len(), 1);
@@ -479,15 +450,19 @@ mod tests {
 
     #[test]
     fn what_has_gathered_is_handed_over_in_the_end() {
-        let (mut recorder, inbox, _progress) = recorder();
+        let (mut recorder, inbox, progress) = recorder();
+        recorder.commit(commit(1));
         recorder.note(Record::Query((1, 1)));
+        recorder.commit(commit(2));
+        parcel(&inbox);
+        progress.send_modify(|progress| progress.taken = 1);
         drop(recorder);
         assert_eq!(parcel(&inbox).batch.queries.len(), 1);
     }
 
     #[test]
     fn marks_never_run_backwards() {
-        let (mut recorder, inbox, _progress) = recorder();
+        let (mut recorder, inbox, progress) = recorder();
         let all = |at: u32| Marks {
             incarnation: at,
             member: at.into(),
@@ -496,9 +471,13 @@ mod tests {
             event_floor: at.into(),
             query_floor: at.into(),
         };
-        recorder.mark(all(5));
-        recorder.mark(all(3));
-        recorder.push();
-        assert_eq!(parcel(&inbox).batch.marks, all(5));
+        for (number, at) in [(1, 5), (2, 3)] {
+            recorder.commit(Commit {
+                marks: all(at),
+                ..commit(number)
+            });
+            assert_eq!(parcel(&inbox).batch.marks, all(5));
+            progress.send_modify(|progress| progress.taken = number);
+        }
     }
 }

@@ -38,7 +38,7 @@ pub(super) enum Message {
 #[derive(Debug)]
 pub(super) struct Parcel {
     pub batch: Batch,
-    /// Counts from 1.
+    /// The last commit in it.
     pub number: u64,
     /// The beginning it belongs to.
     pub beginning: u64,
@@ -53,10 +53,10 @@ pub(super) struct Parcel {
 pub(super) struct Progress {
     /// What is certainly on the disk.
     pub durable: Marks,
-    /// The last parcel taken out of the channel.
+    /// The last commit taken out of the channel.
     pub taken: u64,
-    /// The last parcel that is on the disk, or has been thrown away.
-    pub settled: u64,
+    /// The last commit that is on the disk, all before it included.
+    pub stored: u64,
     /// Counts the times that all records were asked for; 1 is the start.
     pub beginning: u64,
     /// Parcels up to this beginning are thrown away.
@@ -77,7 +77,7 @@ impl Progress {
         Progress {
             durable,
             taken: 0,
-            settled: 0,
+            stored: 0,
             beginning: 1,
             lost: 0,
             trouble: None,
@@ -96,7 +96,6 @@ impl Progress {
         self.failures += u64::from(since.is_none());
         self.trouble = Some((since.unwrap_or_else(SystemTime::now), reason));
         self.lost = self.beginning;
-        self.settled = self.taken;
         self.busy = None;
     }
 }
@@ -239,8 +238,6 @@ impl Worker {
         self.progress
             .send_modify(|progress| progress.taken = parcel.number);
         if parcel.beginning <= self.progress.borrow().lost {
-            self.progress
-                .send_modify(|progress| progress.settled = parcel.number);
             return false;
         }
         self.busy(true);
@@ -280,7 +277,7 @@ impl Worker {
         let (bytes, records) = self.size();
         self.progress.send_modify(|progress| {
             progress.durable = marks;
-            progress.settled = number;
+            progress.stored = number;
             progress.trouble = None;
             progress.flushes += 1;
             progress.last_flush = Some(SystemTime::now());
@@ -545,10 +542,10 @@ mod tests {
         let mut bench = Bench::new();
         bench.worker.take(parcel(1, 1, false));
         let seen = bench.progress();
-        assert_eq!((seen.taken, seen.settled, seen.durable), (1, 0, marks(0)));
+        assert_eq!((seen.taken, seen.stored, seen.durable), (1, 0, marks(0)));
         bench.worker.flush();
         let seen = bench.progress();
-        assert_eq!((seen.settled, seen.durable), (1, marks(1)));
+        assert_eq!((seen.stored, seen.durable), (1, marks(1)));
     }
 
     #[test]
@@ -558,7 +555,7 @@ mod tests {
         bench.worker.take(parcel(2, 1, true));
         bench.worker.flush();
         let seen = bench.progress();
-        assert_eq!((seen.settled, seen.durable), (2, marks(2)));
+        assert_eq!((seen.stored, seen.durable), (2, marks(2)));
         assert_eq!(bench.generations(), 1);
     }
 
@@ -571,7 +568,7 @@ mod tests {
         bench.worker.take(parcel(1, 1, true));
         let seen = bench.progress();
         assert!(seen.trouble.is_some());
-        assert_eq!((seen.taken, seen.settled, seen.durable), (1, 1, marks(0)));
+        assert_eq!((seen.taken, seen.stored, seen.durable), (1, 0, marks(0)));
         // What is asked for anew is.
         let Disk::Failed { next, .. } = &mut bench.worker.disk else {
             panic!("it works")
@@ -583,7 +580,7 @@ mod tests {
         bench.worker.take(parcel(2, 2, true));
         let seen = bench.progress();
         assert!(seen.trouble.is_none());
-        assert_eq!((seen.settled, seen.durable, seen.failures), (2, marks(2), 1));
+        assert_eq!((seen.stored, seen.durable, seen.failures), (2, marks(2), 1));
     }
 
     #[test]
@@ -643,7 +640,7 @@ mod tests {
         hurry.store(true, Ordering::Release);
         outbox.send(Message::Wake).unwrap();
         let until = Instant::now() + Duration::from_secs(20);
-        while progress.borrow_and_update().settled < 1 {
+        while progress.borrow_and_update().stored < 1 {
             assert!(Instant::now() < until, "never flushed");
             std::thread::sleep(Duration::from_millis(2));
         }

@@ -14,7 +14,7 @@ use crate::crash::subject::{SUBJECT, copy_folder};
 use crate::crash::world::{LastWord, REJOIN, World};
 use crate::support::{Kind, PATIENCE, eventually};
 use fyrd::snapshot::{self, Recorder};
-use fyrd_core::node::memory::{Marks, Record};
+use fyrd_core::node::memory::{Commit, Marks, Record};
 use fyrd_core::time::Time;
 
 /// Rounds of each of the four worlds: together the promised 200.
@@ -107,7 +107,7 @@ fn spoiled_but_for(fault: impl FnOnce(&mut World), counts: impl Fn(&Broken) -> b
 }
 
 /// Changes what is in a store, with the product's own hand.
-fn rewrite(world: &World, change: impl FnOnce(&mut Recorder, &Stored)) {
+fn rewrite(world: &World, change: impl FnOnce(&mut Recorder, &Stored) -> Marks) {
     let stored = world.subject.stored();
     let settings = snapshot::SnapshotConfig {
         path: world.subject.store(),
@@ -116,8 +116,12 @@ fn rewrite(world: &World, change: impl FnOnce(&mut Recorder, &Stored)) {
     };
     world.runtime.block_on(async {
         let (_, mut recorder) = snapshot::open(settings, Time::ZERO).expect("the store");
-        change(&mut recorder, &stored);
-        recorder.push();
+        let marks = change(&mut recorder, &stored);
+        recorder.commit(Commit {
+            number: 1,
+            marks,
+            ..Commit::default()
+        });
         recorder.finish(PATIENCE).await;
     });
 }
@@ -147,6 +151,7 @@ fn forgotten_events_and_queries_are_noticed() {
             for ltime in &stored.queries {
                 recorder.note(Record::ForgetQueries(*ltime));
             }
+            Marks::default()
         });
     };
     spoiled(forget, &[Promise::Kept, Promise::Once]);
@@ -160,6 +165,7 @@ fn forgotten_members_are_noticed() {
             for name in stored.members.keys() {
                 recorder.note(Record::ForgetMember(name.as_str().into()));
             }
+            Marks::default()
         });
     };
     // Some of what was missed it may still hear by gossip.
@@ -170,15 +176,13 @@ fn forgotten_members_are_noticed() {
 #[test]
 fn events_that_are_taken_for_old_are_noticed() {
     let raise_floor = |world: &mut World| {
-        rewrite(world, |recorder, stored| {
-            recorder.mark(Marks {
-                incarnation: stored.clocks.incarnation as u32,
-                member: stored.clocks.member,
-                event: stored.clocks.event,
-                query: stored.clocks.query,
-                event_floor: stored.clocks.event + 100,
-                query_floor: 0,
-            });
+        rewrite(world, |_, stored| Marks {
+            incarnation: stored.clocks.incarnation as u32,
+            member: stored.clocks.member,
+            event: stored.clocks.event,
+            query: stored.clocks.query,
+            event_floor: stored.clocks.event + 100,
+            query_floor: 0,
         });
     };
     spoiled(raise_floor, &[Promise::Delivered]);

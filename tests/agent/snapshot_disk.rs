@@ -10,7 +10,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use fyrd::snapshot::{self, Recorder, SnapshotConfig, State};
-use fyrd_core::node::memory::{Keeper, Marks, Record, SeenEvent};
+use fyrd_core::node::StoreNews;
+use fyrd_core::node::memory::{Commit, Keeper, Marks, Record, SeenEvent};
 use fyrd_core::time::Time;
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -69,11 +70,12 @@ fn marks(at: u64) -> Marks {
     }
 }
 
-/// What a driver does: keeps the recorder informed, and answers when everything is wanted.
+/// What a driver does: keeps the recorder informed, and tells everything when that is wanted.
 struct Life {
     recorder: Recorder,
     keeper: Keeper,
     at: u64,
+    commits: u64,
 }
 
 impl Life {
@@ -90,6 +92,7 @@ impl Life {
             recorder,
             keeper,
             at: memory.marks.event,
+            commits: 0,
         }
     }
 
@@ -111,31 +114,47 @@ impl Life {
             self.recorder.note(record);
         }
         self.keeper.mark(marks(self.at));
+        self.commit();
     }
 
-    fn push(&mut self) {
-        if self.recorder.wants_everything() {
+    fn commit(&mut self) {
+        self.commits += 1;
+        self.recorder.commit(Commit {
+            number: self.commits,
+            marks: marks(self.at),
+            left: false,
+            hurry: true,
+        });
+    }
+
+    fn hear(&mut self, news: StoreNews) {
+        if news == StoreNews::WantsEverything {
             for event in self.keeper.memory().events {
                 self.recorder.note(Record::Event(event));
             }
+            self.commit();
         }
-        self.recorder.mark(marks(self.at));
-        self.recorder.hurry();
-        self.recorder.push();
+    }
+
+    fn is_recording(&self) -> bool {
+        self.recorder.watch().status().state == State::Recording
+    }
+
+    fn durable(&self) -> Marks {
+        self.recorder.watch().status().durable
     }
 
     /// Goes on until this is so.
-    async fn until(&mut self, what: &str, mut so: impl FnMut(&Recorder) -> bool) {
+    async fn until(&mut self, what: &str, mut so: impl FnMut(&Life) -> bool) {
         let until = Instant::now() + PATIENCE;
         loop {
-            self.push();
-            if so(&self.recorder) {
+            if so(self) {
                 return;
             }
             let status = self.recorder.watch().status();
             assert!(Instant::now() < until, "not {what}: {status:?}");
             tokio::select! {
-                () = self.recorder.progress() => {}
+                news = self.recorder.news() => self.hear(news),
                 () = tokio::time::sleep(Duration::from_millis(20)) => {}
             }
         }
@@ -143,19 +162,18 @@ impl Life {
 
     async fn stored(&mut self) {
         let marks = marks(self.at);
-        self.until("stored", |recorder| recorder.durable().cover(&marks))
-            .await;
+        self.until("stored", |life| life.durable().cover(&marks)).await;
     }
 
     /// Steps until the disk has had enough.
     async fn fail(&mut self) {
         let until = Instant::now() + PATIENCE;
-        while self.recorder.is_recording() {
+        while self.is_recording() {
             assert!(Instant::now() < until, "the disk takes everything");
             self.step();
             let marks = marks(self.at);
-            self.until("stored or failed", |recorder| {
-                !recorder.is_recording() || recorder.durable().cover(&marks)
+            self.until("stored or failed", |life| {
+                !life.is_recording() || life.durable().cover(&marks)
             })
             .await;
         }
@@ -199,7 +217,7 @@ fn recording_resumes_when_the_disk_does() {
         fill(&filler);
         life.fail().await;
         assert_eq!(reason(&life), "no space left on device");
-        let durable = life.recorder.durable();
+        let durable = life.durable();
         assert!(!durable.cover(&marks(life.at)));
 
         // Now it is read-only as well.
@@ -207,21 +225,20 @@ fn recording_resumes_when_the_disk_does() {
         run("mount", &["--bind", mount, mount]);
         run("mount", &["-o", "remount,bind,ro", mount]);
         let read_only = "read-only file system";
-        life.until("read-only", |recorder| {
-            let state = recorder.watch().status().state;
+        life.until("read-only", |life| {
+            let state = life.recorder.watch().status().state;
             matches!(state, State::Degraded { reason, .. } if reason == read_only)
         })
         .await;
-        assert_eq!(life.recorder.durable(), durable);
+        assert_eq!(life.durable(), durable);
         for _ in 0..300 {
             life.step();
-            life.push();
         }
         run("umount", &[mount]);
         fs::remove_file(&filler).unwrap();
 
         life.stored().await;
-        assert!(life.recorder.is_recording());
+        assert!(life.is_recording());
         let status = life.recorder.watch().status();
         assert_eq!((status.state, status.failures), (State::Recording, 1));
         for _ in 0..200 {
@@ -269,7 +286,7 @@ fn a_start_on_a_full_disk_knows_its_past_and_records_when_there_is_room() {
         run("mount", &["-o", "remount,ro", mount]);
         let read_only = Life::open(&path);
         assert_eq!(read_only.keeper.memory(), life.keeper.memory());
-        assert!(!read_only.recorder.is_recording());
+        assert!(!read_only.is_recording());
         assert_eq!(reason(&read_only), "read-only file system");
         let nowhere = snapshot::open(settings(&disk.join("other")), NOW).map(|_| ());
         assert_eq!(

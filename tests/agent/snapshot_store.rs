@@ -5,14 +5,16 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use fyrd::snapshot::{self, Loaded, Recorder, SnapshotConfig};
+use fyrd::snapshot::{self, Loaded, Recorder, SnapshotConfig, State};
 use fyrd_core::addr::RawAddr;
 use fyrd_core::bounds::{
     MAX_INCARNATION, MAX_INCARNATION_STEP, MAX_LTIME, MAX_LTIME_STEP, SERF_SNAPSHOT_MAX,
 };
-use fyrd_core::node::memory::{Keeper, Marks, MemberRecord, Memory, Record, SeenEvent};
+use fyrd_core::node::StoreNews;
+use fyrd_core::node::memory::{Commit, Keeper, Marks, MemberRecord, Memory, Record, SeenEvent};
 use fyrd_core::serf::MemberStatus;
 use fyrd_core::swim::members::Facts;
 use fyrd_core::time::Time;
@@ -95,26 +97,31 @@ fn sorted(mut memory: Memory) -> Memory {
     memory
 }
 
-/// Pushes what was noted and waits until it is on the disk.
+/// Has what was noted written with these clocks; gives the number of the commit.
+fn close(recorder: &mut Recorder, marks: Marks, left: bool) -> u64 {
+    static COMMITS: AtomicU64 = AtomicU64::new(0);
+    let number = 1 + COMMITS.fetch_add(1, Ordering::Relaxed);
+    recorder.commit(Commit {
+        number,
+        marks,
+        left,
+        hurry: false,
+    });
+    number
+}
+
+/// Has what was noted written, and waits until it is on the disk.
 async fn store(recorder: &mut Recorder, marks: Marks) {
-    recorder.mark(marks);
-    recorder.hurry();
-    let until = Instant::now() + PATIENCE;
-    loop {
-        recorder.push();
-        if recorder.durable().cover(&marks) {
-            return;
-        }
-        assert!(
-            Instant::now() < until,
-            "never flushed: {:?}",
-            recorder.watch().status()
-        );
-        tokio::select! {
-            () = recorder.progress() => {}
-            () = tokio::time::sleep(Duration::from_secs(1)) => {}
-        }
-    }
+    let number = close(recorder, marks, false);
+    recorder.commit(Commit {
+        number,
+        marks,
+        left: false,
+        hurry: true,
+    });
+    let stored = async { while recorder.news().await != StoreNews::Stored(number) {} };
+    let in_time = tokio::time::timeout(PATIENCE, stored).await.is_ok();
+    assert!(in_time, "never flushed: {:?}", recorder.watch().status());
 }
 
 fn run<T>(future: impl Future<Output = T>) -> T {
@@ -134,7 +141,7 @@ fn what_was_recorded_is_there_in_the_next_life() {
     run(async {
         let (loaded, mut recorder) = open(&path);
         assert_eq!(loaded.memory, Memory::default());
-        assert!(recorder.is_recording() && !recorder.wants_everything());
+        assert_eq!(recorder.watch().status().state, State::Recording);
         for record in [
             Record::Member(member("b", 3)),
             Record::Member(member("c", 4)),
@@ -156,7 +163,7 @@ fn what_was_recorded_is_there_in_the_next_life() {
         recorder.note(Record::Event(event(5, 1, 100)));
         recorder.note(Record::ForgetEvents(7));
         recorder.note(Record::ForgetQueries(8));
-        recorder.mark(marks(20));
+        close(&mut recorder, marks(20), false);
         let watch = recorder.watch();
         let flushes = watch.status().flushes;
         recorder.finish(PATIENCE).await;
@@ -172,7 +179,7 @@ fn what_was_recorded_is_there_in_the_next_life() {
         assert_eq!(loaded.warnings, [] as [&str; 0]);
         assert_eq!(sorted(loaded.memory), expected);
         assert!(!loaded.left);
-        assert_eq!(recorder.durable(), marks(20));
+        assert_eq!(recorder.watch().status().durable, marks(20));
         recorder.finish(PATIENCE).await;
     });
 }
@@ -266,11 +273,8 @@ fn a_graceful_leave_forgets_the_members_unless_the_next_life_rejoins() {
         recorder.note(Record::Member(member("b", 3)));
         recorder.note(Record::Event(event(5, 0, 1)));
         store(&mut recorder, marks(10)).await;
-        recorder.leave();
-        recorder.note(Record::Member(member("c", 3)));
-        recorder.note(Record::ForgetMember("b".into()));
         recorder.note(Record::Query((4, 4)));
-        recorder.mark(marks(11));
+        close(&mut recorder, marks(11), true);
         recorder.finish(PATIENCE).await;
 
         let rejoining = SnapshotConfig {
@@ -285,7 +289,7 @@ fn a_graceful_leave_forgets_the_members_unless_the_next_life_rejoins() {
         assert_eq!(loaded.memory, contents.memory);
         assert_eq!(loaded.memory.queries, [(4, 4)]);
         // This life did not leave again, and the next has a leave only if it does.
-        recorder.leave();
+        close(&mut recorder, marks(11), true);
         recorder.finish(PATIENCE).await;
 
         let (loaded, recorder) = open(&path);

@@ -44,7 +44,9 @@ pub struct NodeConfig {
     pub disable_coordinates: bool,
     /// What it knew when it ended last; the default for a node that has never been before.
     pub memory: Memory,
-    /// Whether to tell by [`Effect::Record`](crate::serf::Effect::Record) what must be remembered.
+    /// Whether there is a store, which is told by [`Effect::Record`](crate::serf::Effect::Record) and
+    /// [`Effect::Commit`](crate::serf::Effect::Commit) what must be remembered. What shows more than is
+    /// stored waits for it then.
     pub records: bool,
     /// The seed of all randomness.
     pub seed: u64,
@@ -88,8 +90,9 @@ pub enum Input<'a> {
         /// Its messages.
         messages: &'a [Message<'a>],
     },
-    /// An inbound stream delivered its message. The node replies at once with [`Effect::Reply`](crate::serf::Effect::Reply),
-    /// or never: when no reply stands among the effects, the driver closes the stream.
+    /// An inbound stream delivered its message. The node replies with
+    /// [`Effect::Reply`](crate::serf::Effect::Reply) or never: when no reply stands among the effects, and none
+    /// waits ([`holds_reply`](super::Node::holds_reply)), the driver closes the stream.
     Stream {
         /// Who dialled.
         from: SocketAddr,
@@ -118,6 +121,8 @@ pub enum Input<'a> {
         /// How it went.
         result: KeyringResult,
     },
+    /// The store has news.
+    Store(StoreNews),
     /// A user asks for something.
     Command {
         /// Names the command in the answer.
@@ -125,4 +130,16 @@ pub enum Input<'a> {
         /// What is asked.
         command: Command,
     },
+}
+
+/// What a store tells the node that it records for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreNews {
+    /// All commits up to this one are on the disk.
+    Stored(u64),
+    /// What was told and is not stored is lost, and nothing is recorded for now.
+    Fails,
+    /// It begins anew: everything must be told again. What was told before is not kept, where it is not
+    /// stored already.
+    WantsEverything,
 }

@@ -47,6 +47,7 @@ impl Node {
             }
             return;
         }
+        self.hold.leave();
         let token = self.token();
         let heard = self.serf.begin_leave(now, token);
         let deadline = now + self.config.profile.serf.broadcast_timeout;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::keyring::{KeyBytes, KeyOp};
-use super::memory::Record;
+use super::memory::{Commit, Record};
 use super::types::{Answer, Event, QueryKey, QueryUpdate};
 use crate::swim::delegate::{ExchangeId, StreamId};
 
@@ -71,8 +71,10 @@ pub enum Effect {
         /// With which key; empty for a listing.
         key: KeyBytes,
     },
-    /// Remember this over a restart. [`Node::marks`](crate::node::Node::marks) goes with the records.
+    /// Remember this over a restart, with the next commit.
     Record(Record),
+    /// Store what was recorded since the last commit.
+    Commit(Commit),
     /// The node lost its name to another and must end without leaving.
     LostName,
 }

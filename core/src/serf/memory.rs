@@ -100,6 +100,20 @@ pub enum Record {
     ForgetQueries(u64),
 }
 
+/// Closes what was recorded since the commit before. All of it is written together, or nothing: no record is
+/// ever newer than the clocks beside it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Commit {
+    /// Counts from 1. A number that was told before only comes again to say that somebody waits for it.
+    pub number: u64,
+    /// The clocks of this moment.
+    pub marks: Marks,
+    /// Whether the node has begun to leave for good.
+    pub left: bool,
+    /// Whether somebody waits until this, and all before it, is stored.
+    pub hurry: bool,
+}
+
 /// Makes a [`Memory`] of records, in memory: what a store on a disk must come to as well.
 #[derive(Clone, Debug, Default)]
 pub struct Keeper {
@@ -110,7 +124,7 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Takes the clocks.
+    /// Takes the clocks of a commit.
     pub fn mark(&mut self, marks: Marks) {
         self.marks = marks;
     }

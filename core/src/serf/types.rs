@@ -174,6 +174,8 @@ pub enum Command {
     },
     /// Leave gracefully; answered when the leave is over.
     Leave,
+    /// Answered once all that the node knows now is stored, or it has waited for the store long enough.
+    Settle,
     /// Turn a failed member into a left one; with `prune`, forget it altogether.
     ForceLeave {
         /// Whom.

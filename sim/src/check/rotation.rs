@@ -26,7 +26,7 @@ impl Checker for QuietRotation {
         let hosts = || sight.world.hosts().map(|id| sight.world.host(id));
         let fingerprints = |ring: &Keyring| ring.keys().map(|key| key.fingerprint()).collect();
         let rings: Vec<Vec<Fingerprint>> = hosts()
-            .map(|host| host.ring.as_ref().map(fingerprints).unwrap_or_default())
+            .map(|host| host.envelope.keyring().map(fingerprints).unwrap_or_default())
             .collect();
         let unreadable: Vec<u64> = hosts().map(|host| host.counters.unreadable).collect();
         let was_known = self.rings.len() == rings.len();

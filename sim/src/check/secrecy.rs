@@ -3,7 +3,8 @@
 use fyrd_keys::Keyring;
 
 use super::{Checker, Sight};
-use crate::packets;
+use crate::traffic::open_stream;
+use fyrd_core::envelope::Envelope;
 
 /// Every packet is sealed with one of the cluster's keys, and shows none of the marks that stand in names,
 /// tags and payloads.
@@ -11,14 +12,17 @@ use crate::packets;
 /// Needs a world that is tapped.
 #[derive(Debug)]
 pub struct Sealed {
-    ring: Keyring,
+    envelope: Envelope,
     marks: Vec<Vec<u8>>,
 }
 
 impl Sealed {
-    /// `ring` holds every key that the cluster ever uses.
-    pub fn new(ring: Keyring, marks: Vec<Vec<u8>>) -> Self {
-        Sealed { ring, marks }
+    /// `ring` holds every key that the cluster ever uses, `label` is the cluster's.
+    pub fn new(ring: Keyring, label: Vec<u8>, marks: Vec<Vec<u8>>) -> Self {
+        Sealed {
+            envelope: Envelope::new(Some(ring), label, false),
+            marks,
+        }
     }
 }
 
@@ -34,11 +38,17 @@ impl Checker for Sealed {
             } else {
                 "stream message"
             };
-            let mut bytes = packet.bytes.clone();
+            let source = sight.world.host(packet.from).addr();
             let opened = if packet.is_datagram {
-                packets::open_datagram(Some(&self.ring), &mut bytes).is_some()
+                self.envelope
+                    .open_datagram(source, &mut packet.bytes.clone())
+                    .is_ok()
             } else {
-                packets::open_stream(Some(&self.ring), &mut bytes).is_some()
+                // Only what opens a stream carries a label.
+                let labels = [Some(self.envelope.label()), None];
+                labels
+                    .into_iter()
+                    .any(|label| open_stream(&self.envelope, source, label, packet.bytes.clone()).is_ok())
             };
             let from = sight.name(packet.from);
             if !opened {

@@ -261,7 +261,7 @@ fn a_table_that_only_grows_is_noticed() {
 fn a_packet_that_leaves_unsealed_is_noticed() {
     let checker = || {
         let ring = Keyring::new(KEY.parse::<Key>().expect("a key"));
-        Box::new(Sealed::new(ring, vec![b"hidden".to_vec()])) as Box<dyn Checker>
+        Box::new(Sealed::new(ring, Vec::new(), vec![b"hidden".to_vec()])) as Box<dyn Checker>
     };
     let story = |world: &mut World, hosts: &[HostId], watch: &mut Watch| {
         say(world, hosts[2]);
@@ -282,7 +282,11 @@ fn a_sealed_packet_that_shows_a_mark_is_noticed() {
     // that there are no keys to open it with.
     let (mut world, hosts) = cluster(None);
     let ring = Keyring::new(KEY.parse::<Key>().expect("a key"));
-    let mut watch = Watch::with(vec![Box::new(Sealed::new(ring, vec![b"hidden".to_vec()]))]);
+    let mut watch = Watch::with(vec![Box::new(Sealed::new(
+        ring,
+        Vec::new(),
+        vec![b"hidden".to_vec()],
+    ))]);
     say(&mut world, hosts[2]);
     world.run_for(secs(2));
     // Only what shows the mark is of interest here.

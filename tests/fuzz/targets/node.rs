@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use fyrd_core::bounds::{MAX_MEMBERS, STREAM_MESSAGE_MAX};
-use fyrd_core::node::{CommandId, Effect, ExchangeId, Input, Node, NodeConfig, StreamId};
+use fyrd_core::node::{CommandId, Effect, ExchangeId, Input, Node, NodeConfig, StoreNews, StreamId};
 use fyrd_core::serf::keyring::{self, KeyBytes, KeyOp};
 use fyrd_core::serf::memory::{Keeper, Marks};
 use fyrd_core::serf::{Command, JoinTarget, QueryParams};
@@ -214,6 +214,11 @@ impl Bench {
                     self.node.handle(self.now, Input::Keyring { id, result });
                 }
                 Effect::Record(record) => self.keeper.apply(record),
+                Effect::Commit(commit) => {
+                    self.keeper.mark(commit.marks);
+                    let news = StoreNews::Stored(commit.number);
+                    self.node.handle(self.now, Input::Store(news));
+                }
                 Effect::Event(_) | Effect::QueryUpdate(_) | Effect::Answer { .. } | Effect::LostName => {}
             }
         }
@@ -248,10 +253,8 @@ impl Bench {
 
     /// A restart from what is recorded goes on where the node was.
     fn restart(self) {
-        let mut memory = self.keeper.memory();
-        memory.marks = self.marks;
         let config = NodeConfig {
-            memory,
+            memory: self.keeper.memory(),
             ..config_of(local(), 8)
         };
         let again = Node::new(config, self.now).expect("a right configuration");

@@ -1,56 +1,78 @@
-//! The outer layers of what this node sends and receives: label, encryption, and the choice of
-//! compression.
+//! The outer layers of what a node sends and receives: label, encryption, and the choice of compression.
+//!
+//! ```text
+//! datagram = label header | sealed( CRC | compressed message )
+//! stream   = label header | sealed( compressed message )        the answer carries no label header
+//! ```
+//!
+//! A nonce that repeats would break the key, so whoever owns the randomness hands each one in: the driver
+//! from a cryptographic generator seeded by the operating system, the simulator from its seed.
+
+mod assembly;
 
 use std::net::SocketAddr;
+use std::ops::Range;
 
 use fyrd_keys::{HEADROOM, Keyring, NONCE_LEN, OpenError, PeerKeys};
-use rand::rngs::{StdRng, SysRng};
-use rand::{Rng, SeedableRng};
 
-use fyrd_core::bounds;
-use fyrd_core::wire::{self, DecodeError, StreamDecoder, StreamMessage};
+use crate::bounds;
+use crate::wire::{self, DecodeError, StreamDecoder, StreamMessage};
+
+pub use assembly::{Assembly, Received, Unreadable};
+
+/// Twelve bytes that no other packet of the same key has.
+pub type Nonce = [u8; NONCE_LEN];
 
 /// Seals and opens for one node.
-pub(super) struct Envelope {
+#[derive(Debug)]
+pub struct Envelope {
     keyring: Option<Keyring>,
     peers: PeerKeys,
     label: Vec<u8>,
     compress: bool,
-    nonces: StdRng,
     datagram: Vec<u8>,
 }
 
 /// Why a datagram was not opened.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unopened {
+pub enum Unopened {
+    /// Its label is broken.
     #[error("{0}")]
     Malformed(#[from] DecodeError),
+    /// It is of another cluster.
     #[error("discarding packet with unacceptable label")]
     Label,
+    /// No key opens it.
     #[error("Decrypt packet failed: {0}")]
     Sealed(#[from] OpenError),
 }
 
-/// One stream message as it arrived, its label taken off.
-#[derive(Debug)]
-pub(super) enum Received {
-    /// An encrypted frame.
-    Sealed { header: [u8; 5], block: Vec<u8> },
-    /// A message in plain form, complete.
-    Plain(Box<StreamDecoder>),
-}
-
 /// A stream message without encryption, ready to be decoded.
 #[derive(Debug)]
-pub(super) enum Opened {
-    Sealed { plain: Vec<u8>, inflated: Vec<u8> },
+pub enum Opened {
+    /// It was sealed.
+    Sealed {
+        /// The block, opened in place.
+        block: Vec<u8>,
+        /// Where the message stands in it.
+        plain: Range<usize>,
+        /// The message once it is decompressed.
+        inflated: Vec<u8>,
+    },
+    /// It was not.
     Plain(Box<StreamDecoder>),
 }
 
 impl Opened {
-    pub(super) fn message(&mut self) -> Result<StreamMessage<'_>, DecodeError> {
+    /// Decodes it.
+    pub fn message(&mut self) -> Result<StreamMessage<'_>, DecodeError> {
         match self {
-            Opened::Sealed { plain, inflated } => {
+            Opened::Sealed {
+                block,
+                plain,
+                inflated,
+            } => {
+                let plain = block.get(plain.clone()).unwrap_or_default();
                 wire::decode_stream(plain, inflated, bounds::STREAM_MESSAGE_MAX)
             }
             Opened::Plain(decoder) => decoder.message(),
@@ -59,39 +81,48 @@ impl Opened {
 }
 
 impl Envelope {
-    /// Fails only when the operating system gives no randomness.
-    pub(super) fn new(keyring: Option<Keyring>, label: Vec<u8>, compress: bool) -> Result<Envelope, String> {
-        let nonces = StdRng::try_from_rng(&mut SysRng)
-            .map_err(|error| format!("the operating system gives no random numbers: {error}"))?;
-        Ok(Envelope {
+    /// Without a keyring nothing is encrypted; the empty label is none.
+    pub fn new(keyring: Option<Keyring>, label: Vec<u8>, compress: bool) -> Envelope {
+        Envelope {
             keyring,
             peers: PeerKeys::new(),
             label,
             compress,
-            nonces,
             datagram: Vec::new(),
-        })
+        }
     }
 
-    pub(super) fn label(&self) -> &[u8] {
+    /// The cluster's label.
+    pub fn label(&self) -> &[u8] {
         &self.label
     }
 
-    pub(super) fn is_encrypted(&self) -> bool {
-        self.keyring.is_some()
+    /// By how many bytes its label lengthens a packet.
+    pub fn label_overhead(&self) -> usize {
+        if self.label.is_empty() {
+            0
+        } else {
+            2 + self.label.len()
+        }
     }
 
-    pub(super) fn keyring(&self) -> Option<&Keyring> {
+    /// By how many bytes encryption lengthens a datagram.
+    pub fn seal_overhead(&self) -> usize {
+        self.keyring.as_ref().map_or(0, Keyring::overhead)
+    }
+
+    /// The keys, if there is encryption.
+    pub fn keyring(&self) -> Option<&Keyring> {
         self.keyring.as_ref()
     }
 
-    /// Seals and opens with other keys from now on.
-    pub(super) fn set_keyring(&mut self, ring: Keyring) {
-        self.keyring = Some(ring);
+    /// The keys, to be changed: what comes and goes from now on is sealed with the changed ones.
+    pub fn keyring_mut(&mut self) -> &mut Option<Keyring> {
+        &mut self.keyring
     }
 
     /// Takes label and encryption off a datagram, in place.
-    pub(super) fn open_datagram<'b>(
+    pub fn open_datagram<'b>(
         &mut self,
         from: SocketAddr,
         packet: &'b mut [u8],
@@ -110,8 +141,9 @@ impl Envelope {
         Ok(plain)
     }
 
-    /// Puts all outer layers around a datagram. The result is good until the next call.
-    pub(super) fn close_datagram(&mut self, plain: Vec<u8>, crc: bool) -> &[u8] {
+    /// Puts all layers around a datagram. The result is good until the next call. No nonce is drawn
+    /// without encryption.
+    pub fn close_datagram(&mut self, nonce: impl FnOnce() -> Nonce, plain: Vec<u8>, crc: bool) -> &[u8] {
         let plain = wire::finish_datagram(plain, self.compress, crc);
         let out = &mut self.datagram;
         out.clear();
@@ -121,26 +153,38 @@ impl Envelope {
                 let start = out.len();
                 out.resize(start + HEADROOM, 0);
                 out.extend_from_slice(&plain);
-                keyring.seal_datagram_in(&next_nonce(&mut self.nonces), &self.label, out, start);
+                keyring.seal_datagram_in(&nonce(), &self.label, out, start);
             }
             None => out.extend_from_slice(&plain),
         }
         out
     }
 
-    /// Puts compression and encryption around a stream message. The dialler writes the label first.
-    pub(super) fn close_stream(&mut self, plain: Vec<u8>) -> Result<Vec<u8>, String> {
+    /// Puts all layers around a message that opens a stream.
+    pub fn close_request(&self, nonce: impl FnOnce() -> Nonce, plain: Vec<u8>) -> Result<Vec<u8>, String> {
+        let mut out = Vec::new();
+        wire::put_label(&self.label, &mut out);
+        let sealed = self.close_reply(nonce, plain)?;
+        if out.is_empty() {
+            return Ok(sealed);
+        }
+        out.extend_from_slice(&sealed);
+        Ok(out)
+    }
+
+    /// Puts all layers around the answer on a stream: its encryption covers the label, which is not sent.
+    pub fn close_reply(&self, nonce: impl FnOnce() -> Nonce, plain: Vec<u8>) -> Result<Vec<u8>, String> {
         let plain = wire::finish_stream(plain, self.compress);
         match &self.keyring {
             Some(keyring) => keyring
-                .seal_stream(&next_nonce(&mut self.nonces), &self.label, &plain)
+                .seal_stream(&nonce(), &self.label, &plain)
                 .map_err(|error| error.to_string()),
             None => Ok(plain),
         }
     }
 
     /// Takes encryption off a stream message; the answer to a peer that got it wrong is the error.
-    pub(super) fn open_stream(&mut self, from: SocketAddr, received: Received) -> Result<Opened, String> {
+    pub fn open_stream(&self, from: SocketAddr, received: Received) -> Result<Opened, String> {
         match (&self.keyring, received) {
             (None, Received::Plain(decoder)) => Ok(Opened::Plain(decoder)),
             (None, Received::Sealed { .. }) => Err(REMOTE_IS_ENCRYPTED.to_owned()),
@@ -149,8 +193,10 @@ impl Envelope {
                 // The peer's datagrams come from another port, so their hint is of no use here.
                 let opened = keyring.open_stream(&header, &self.label, &mut block, self.peers.hint(&from));
                 let (plain, _) = opened.map_err(|error| error.to_string())?;
+                let plain = HEADROOM..HEADROOM + plain.len();
                 Ok(Opened::Sealed {
-                    plain: plain.to_vec(),
+                    block,
+                    plain,
                     inflated: Vec::new(),
                 })
             }
@@ -159,17 +205,9 @@ impl Envelope {
 }
 
 /// A peer without encryption talks to us, who have it.
-pub(super) const REMOTE_IS_PLAIN: &str = "Encryption is configured but remote state is not encrypted";
+const REMOTE_IS_PLAIN: &str = "Encryption is configured but remote state is not encrypted";
 /// A peer with encryption talks to us, who have none.
-pub(super) const REMOTE_IS_ENCRYPTED: &str = "Remote state is encrypted and encryption is not configured";
-
-/// Twelve fresh random bytes. A repeated nonce would break the key, so they come from a
-/// cryptographic generator seeded by the operating system, never from the node's own randomness.
-fn next_nonce(nonces: &mut StdRng) -> [u8; NONCE_LEN] {
-    let mut nonce = [0; NONCE_LEN];
-    nonces.fill_bytes(&mut nonce);
-    nonce
-}
+const REMOTE_IS_ENCRYPTED: &str = "Remote state is encrypted and encryption is not configured";
 
 #[cfg(test)]
 mod tests {
@@ -180,7 +218,11 @@ mod tests {
 
     fn envelope(key: Option<&str>, label: &str) -> Envelope {
         let ring = key.map(|key| Keyring::new(key.parse().unwrap()));
-        Envelope::new(ring, label.as_bytes().to_vec(), true).unwrap()
+        Envelope::new(ring, label.as_bytes().to_vec(), true)
+    }
+
+    fn nonce() -> Nonce {
+        [1; NONCE_LEN]
     }
 
     fn from() -> SocketAddr {
@@ -199,7 +241,7 @@ mod tests {
         for sender in kinds {
             for receiver in kinds {
                 let mut packet = envelope(sender.0, sender.1)
-                    .close_datagram(b"\x08hello".to_vec(), false)
+                    .close_datagram(nonce, b"\x08hello".to_vec(), false)
                     .to_vec();
                 let mut opener = envelope(receiver.0, receiver.1);
                 let opened = opener.open_datagram(from(), &mut packet);
@@ -214,12 +256,19 @@ mod tests {
     }
 
     #[test]
-    fn nonces_never_repeat() {
-        let mut envelope = envelope(Some(KEY), "");
-        let seen: std::collections::HashSet<Vec<u8>> = (0..1000)
-            .map(|_| envelope.close_datagram(b"\x08x".to_vec(), false)[1..13].to_vec())
-            .collect();
-        assert_eq!(seen.len(), 1000);
+    fn each_packet_has_the_nonce_it_was_given() {
+        let mut sealer = envelope(Some(KEY), "lab");
+        let datagram = sealer.close_datagram(|| [7; NONCE_LEN], b"\x08x".to_vec(), false);
+        let (label, block) = wire::split_label(datagram).unwrap();
+        assert_eq!((label, &block[1..HEADROOM]), (&b"lab"[..], &[7; NONCE_LEN][..]));
+        let reply = sealer.close_reply(|| [8; NONCE_LEN], b"\x08x".to_vec()).unwrap();
+        assert_eq!(reply[6..5 + HEADROOM], [8; NONCE_LEN]);
+        let request = sealer
+            .close_request(|| [8; NONCE_LEN], b"\x08x".to_vec())
+            .unwrap();
+        assert_eq!(request, [b"\xf4\x03lab", &reply[..]].concat());
+        let drawn = || -> Nonce { panic!("nothing is sealed") };
+        envelope(None, "").close_datagram(drawn, b"\x08x".to_vec(), false);
     }
 
     #[test]
@@ -227,7 +276,7 @@ mod tests {
         let sealed = |key| {
             let mut message = Vec::new();
             StreamMessage::Err("x").encode(&mut message);
-            let stream = envelope(Some(key), "").close_stream(message).unwrap();
+            let stream = envelope(Some(key), "").close_reply(nonce, message).unwrap();
             let (header, block) = stream.split_first_chunk().unwrap();
             Received::Sealed {
                 header: *header,
@@ -235,7 +284,7 @@ mod tests {
             }
         };
         let plain = || Received::Plain(Box::default());
-        let mut ours = envelope(Some(KEY), "");
+        let ours = envelope(Some(KEY), "");
         let mut opened = ours.open_stream(from(), sealed(KEY)).unwrap();
         assert_eq!(opened.message(), Ok(StreamMessage::Err("x")));
         for (refused, text) in [
