@@ -49,7 +49,7 @@ impl Delegate for Serf {
         self.end_join(now, id, contacted, errors);
     }
 
-    fn member_joined(&mut self, _now: Time, facts: &Arc<Facts>) {
+    fn member_joined(&mut self, now: Time, facts: &Arc<Facts>) {
         let id = match self.members.find(&facts.name) {
             Some(id) => {
                 if let Some(entry) = self.members.get_mut(id) {
@@ -77,6 +77,7 @@ impl Delegate for Serf {
         info!(target: "serf", "EventMemberJoin: {} {}", facts.name, facts.addr);
         self.record_member(id);
         self.emit_member(MemberEventKind::Join, id);
+        self.note_company(now);
     }
 
     fn member_gone(&mut self, now: Time, facts: &Arc<Facts>) {
@@ -101,6 +102,7 @@ impl Delegate for Serf {
         }
         self.record_member(id);
         self.emit_member(kind, id);
+        self.note_company(now);
     }
 
     fn member_updated(&mut self, _now: Time, facts: &Arc<Facts>) {

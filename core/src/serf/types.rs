@@ -147,6 +147,35 @@ pub struct JoinTarget {
     pub addr: SocketAddr,
 }
 
+/// Whom the user has named to join through: they are looked after for ever.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seeds {
+    /// Those that the user has joined already, as they were named.
+    pub joined: Vec<String>,
+    /// Those that are to be joined first.
+    pub retry: Option<RetryJoin>,
+}
+
+/// A join that is tried until it works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryJoin {
+    /// Through whom, as they were named.
+    pub names: Vec<String>,
+    /// The pause between two tries.
+    pub every: Duration,
+    /// How many tries may follow the first one.
+    pub max: Option<u64>,
+}
+
+/// A seed's name, and what it means at this time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LookedUp {
+    /// As the user has named it.
+    pub name: Arc<str>,
+    /// All addresses behind it, or why there are none.
+    pub found: Result<Vec<JoinTarget>, String>,
+}
+
 /// A question to send; see [`Command::Query`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QueryParams {
