@@ -102,7 +102,7 @@ impl Node {
                 bind_port: config.bind_port,
                 profile: config.profile.clone(),
                 overhead: config.seal_overhead + config.label_overhead,
-                // Peers hold what an earlier life has said, and believe nothing of the same incarnation.
+                // Peers hold what this node announced in its last run, and believe nothing of the same incarnation.
                 incarnation: memory.marks.incarnation.saturating_add(1),
                 gone: memory.members.iter().filter_map(gone).collect(),
                 pool,
@@ -275,11 +275,7 @@ impl Node {
 
     fn handle_command(&mut self, now: Time, id: CommandId, command: Command) {
         match command {
-            Command::Join {
-                targets,
-                ignore_old,
-                announce,
-            } => self.serf.join(id, targets, ignore_old, announce),
+            Command::Join { targets, ignore_old } => self.serf.join(id, targets, ignore_old),
             Command::Leave => self.begin_leave(now, id),
             Command::Settle => self.hold.give_word(id),
             Command::ForceLeave { name, prune } => {
@@ -520,7 +516,7 @@ mod tests {
     }
 
     /// A store that fails at the start and works later is told everything. Without those that have not been met
-    /// again, the life after the next restart would look for nobody.
+    /// again, the run after the next restart would look for nobody.
     #[test]
     fn everything_that_must_be_remembered_includes_who_has_not_been_met_again() {
         let member = |name: &str, status| MemberRecord {
@@ -589,7 +585,6 @@ mod tests {
         let join = || Command::Join {
             targets: Vec::new(),
             ignore_old: false,
-            announce: true,
         };
         let force = Command::ForceLeave {
             name: "nobody".to_owned(),

@@ -25,7 +25,7 @@ pub(super) struct RecentIntent {
 
 impl Serf {
     /// Announces that this node has joined. Stamped after the merges, so that it beats what was said
-    /// about an earlier life of ours.
+    /// about an earlier run of ours.
     pub fn announce_join(&mut self, now: Time) {
         let ltime = self.clock.time();
         let name = Arc::clone(&self.config.facts.name);
