@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::agenda::Happening;
+use super::happening::Happening;
 use super::{HostId, World};
 use fyrd_core::node::{Effect, Input, Node};
 use fyrd_core::serf::{Command, Event, keyring};

@@ -16,6 +16,7 @@ pub mod check;
 mod disk;
 mod effects;
 pub mod fault;
+mod happening;
 pub mod host;
 pub mod link;
 mod lives;
@@ -26,6 +27,7 @@ mod traffic;
 pub mod trial;
 
 pub use disk::Disk;
+pub use happening::Power;
 pub use traffic::Tapped;
 
 use std::collections::BTreeMap;
@@ -36,12 +38,12 @@ use fyrd_keys::{Key, Keyring};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
-use crate::agenda::Happening;
 use crate::fault::Fault;
-use crate::host::{Host, Power};
+use crate::happening::{Arrival, Happening};
+use crate::host::Host;
 use crate::link::{Link, Links};
 use crate::trace::Trace;
-use crate::traffic::{Arrival, ReplyPath};
+use crate::traffic::ReplyPath;
 use fyrd_core::deadline::Deadlines;
 use fyrd_core::envelope::Envelope;
 use fyrd_core::node::{CommandId, ExchangeId, Input, Node, StreamId};

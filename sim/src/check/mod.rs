@@ -23,7 +23,7 @@ pub use secrecy::Sealed;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::host::Power;
+use super::Power;
 use super::traffic::Tapped;
 use super::{HostId, World};
 use fyrd_core::serf::{Member, MemberStatus};
