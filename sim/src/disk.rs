@@ -87,6 +87,11 @@ impl Default for Store {
 }
 
 impl Store {
+    /// The clocks of the last commit that was flushed.
+    pub fn flushed(&self) -> Marks {
+        self.flushed
+    }
+
     pub fn memory(&self) -> Memory {
         self.kept.memory()
     }

@@ -21,6 +21,8 @@ pub struct Tapped {
     pub at: Time,
     /// Who sent it.
     pub from: HostId,
+    /// In which life, counted from 1.
+    pub life: u32,
     /// Where to.
     pub to: SocketAddr,
     /// Whether it is a datagram; else a message on a stream.
@@ -354,6 +356,7 @@ impl World {
             tap.push(Tapped {
                 at: self.now,
                 from,
+                life: self.hosts[from.0].life,
                 to,
                 is_datagram,
                 plain,

@@ -12,6 +12,7 @@ mod lasting;
 mod members;
 mod rotation;
 mod secrecy;
+mod stored;
 
 pub use bounds::WithinBounds;
 pub use clocks::NeverBack;
@@ -19,6 +20,7 @@ pub use events::ExactlyOnce;
 pub use members::{DeadFail, LivingStay, ViewsAgree};
 pub use rotation::QuietRotation;
 pub use secrecy::Sealed;
+pub use stored::{HandledOnce, KeepsWord, Recorded};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -193,6 +195,9 @@ impl Watch {
             Box::new(NeverBack::default()),
             Box::new(WithinBounds::default()),
             Box::new(QuietRotation::default()),
+            Box::new(KeepsWord::default()),
+            Box::new(HandledOnce::default()),
+            Box::new(Recorded::default()),
         ])
     }
 
