@@ -72,6 +72,7 @@ pub(crate) struct ReplyPath {
 
 impl World {
     pub(super) fn arrive(&mut self, id: HostId, arrival: Arrival) {
+        #[cfg(feature = "campaign")]
         let Some(arrival) = self.bend_arrival(id, arrival) else {
             return;
         };
