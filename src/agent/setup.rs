@@ -332,6 +332,7 @@ fn stored_keyring(options: &Options, has_key: bool) -> Result<Option<Keyring>, S
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::options::{Fallback, Kind, TABLE};
 
     fn make(json: &str) -> Result<Setup, String> {
         let console = Console::new(Box::new(std::io::sink()));
@@ -364,6 +365,40 @@ mod tests {
         assert_eq!(setup.profile, Profile::builtin("lan").unwrap());
         assert!(setup.resolve_name_conflicts && !setup.disable_coordinates);
         assert!(!setup.name.is_empty() && setup.keyring.is_none());
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_core_and_of_the_profile_lan() {
+        let options = Options::defaults().unwrap();
+        assert_eq!(options.protocol, i64::from(*limits::SERF_PROTOCOLS.end()));
+        let (low, high) = limits::SERF_PROTOCOLS.into_inner();
+        let protocol = TABLE.iter().find(|entry| entry.key == "protocol").unwrap();
+        assert!(protocol.help.contains(&format!("{low} to {high}")));
+        // A profile's value that is given as an option leaves the profile as it was.
+        let mut given = options.clone();
+        let mut of_profile = Vec::new();
+        for entry in TABLE {
+            if let (Fallback::Profile(text), Kind::Time(place)) = (entry.default, &entry.kind) {
+                assert!(place(&mut given).is_zero(), "{entry:?}");
+                entry.read(&mut given, "", text).unwrap();
+                of_profile.push(entry.key);
+            }
+        }
+        assert_eq!(
+            of_profile,
+            [
+                "reconnect_interval",
+                "reconnect_timeout",
+                "tombstone_timeout",
+                "broadcast_timeout"
+            ]
+        );
+        let console = Console::new(Box::new(std::io::sink()));
+        check(&mut given, &console).unwrap();
+        assert_eq!(
+            Setup::make(given, &console).unwrap().profile,
+            Profile::builtin("lan").unwrap()
+        );
     }
 
     #[test]

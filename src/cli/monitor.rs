@@ -7,7 +7,7 @@ use clap::Command;
 use super::{FAILED, Failure, Terminal, flags, rpc};
 use crate::go;
 use crate::rpc::client::{Client, Record};
-use crate::rpc::records::EventRecord;
+use crate::rpc::types::EventRecord;
 use crate::rpc::types::Member;
 
 pub(super) fn define() -> Command {
@@ -140,7 +140,7 @@ fn member(member: &Member) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rpc::records::{MemberEventRecord, QueryEventRecord};
+    use crate::rpc::types::{MemberEventRecord, QueryEventRecord};
 
     #[test]
     fn describes_a_query() {

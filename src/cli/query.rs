@@ -10,8 +10,8 @@ use super::flags::Flags;
 use super::{FAILED, Failure, Terminal, flags, rpc};
 use crate::go;
 use crate::rpc::client::{Client, Record};
-use crate::rpc::records::{QueryRecord, QueryRecordKind};
 use crate::rpc::types::QueryRequest;
+use crate::rpc::types::{QueryRecord, QueryRecordKind};
 
 pub(super) fn define() -> Command {
     Command::new("query")

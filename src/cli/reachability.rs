@@ -8,7 +8,7 @@ use clap::Command;
 
 use super::{FAILED, Failure, Terminal, flags, rpc};
 use crate::rpc::client::{Client, Record};
-use crate::rpc::records::QueryRecordKind;
+use crate::rpc::types::QueryRecordKind;
 use crate::rpc::types::QueryRequest;
 
 /// The query every agent acknowledges by itself.

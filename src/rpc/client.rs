@@ -8,11 +8,12 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use zeroize::Zeroizing;
 
-use super::codec::CodecError;
-use super::dial::dial;
+use super::codec::{CodecError, decode};
+use super::dial::{Stream, dial};
 use super::frame::{FrameReader, MAX_RESPONSE_BYTES};
 use super::types::*;
 use crate::go;
@@ -50,11 +51,6 @@ pub enum ClientError {
     #[error("the agent sent more than {MAX_KEPT_RECORDS} records before its answer")]
     Flooded,
 }
-
-/// Whatever bytes flow over: TCP, or another stream socket.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A record of a subscription.
 #[derive(Clone, Debug, PartialEq)]
@@ -266,7 +262,7 @@ impl Client {
     }
 
     /// Sends a request whose answer has a body, which comes with most errors as well.
-    async fn ask<B: Body>(&mut self, request: &Request) -> Result<B, ClientError> {
+    async fn ask<B: DeserializeOwned>(&mut self, request: &Request) -> Result<B, ClientError> {
         let seq = self.send(request).await?;
         let error = self.answer(seq).await?;
         match self.body(&error).await? {
@@ -312,7 +308,7 @@ impl Client {
 
     /// Reads the body that goes with an answer. `None` when there is none, as with errors that the
     /// agent gives before it looks at the command.
-    async fn body<B: Body>(&mut self, error: &str) -> Result<Option<B>, ClientError> {
+    async fn body<B: DeserializeOwned>(&mut self, error: &str) -> Result<Option<B>, ClientError> {
         const BODILESS: [&str; 3] = [
             "Authentication required",
             "Handshake required",
@@ -322,7 +318,7 @@ impl Client {
             return Ok(None);
         }
         match self.receive().await {
-            Ok(bytes) => Ok(Some(B::decode(bytes)?)),
+            Ok(bytes) => Ok(Some(decode(bytes)?)),
             Err(ClientError::Closed) if !error.is_empty() => Ok(None),
             Err(failure) => Err(failure),
         }
@@ -330,7 +326,7 @@ impl Client {
 
     async fn receive_header(&mut self) -> Result<ResponseHeader, ClientError> {
         if self.header.is_none() {
-            self.header = Some(ResponseHeader::decode(self.receive().await?)?);
+            self.header = Some(decode(self.receive().await?)?);
         }
         Ok(self.header.clone().unwrap_or_default())
     }
@@ -342,8 +338,8 @@ impl Client {
         let record = match kind {
             Subscription::Ended => None,
             Subscription::Events => Some(Record::Event(EventRecord::decode(bytes)?)),
-            Subscription::Logs => Some(Record::Log(LogRecord::decode(bytes)?.log)),
-            Subscription::Answers => Some(Record::Query(QueryRecord::decode(bytes)?)),
+            Subscription::Logs => Some(Record::Log(decode::<LogRecord>(bytes)?.log)),
+            Subscription::Answers => Some(Record::Query(decode(bytes)?)),
         };
         self.header = None;
         let Some(mut record) = record else { return Ok(()) };

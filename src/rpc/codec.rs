@@ -2,16 +2,16 @@
 //!
 //! Encoding is exact: string keys in alphabetical order, byte strings as bin, the smallest integer
 //! form with everything non-negative unsigned, and nil where Go has a nil slice or map. Decoding is
-//! as lenient as Serf's agent, for clients of many languages: an object is read into a [`Value`]
-//! first, and [`Fields`] then picks what it needs. Nil and missing fields are zero values, unknown
-//! fields are skipped, an array is read by position, strings and byte strings stand for each other.
+//! as lenient as Serf's agent, for clients of many languages: nil and missing fields are zero values,
+//! unknown fields are skipped, an array is read by position, of a repeated field the last one counts,
+//! strings and byte strings stand for each other.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde::{Serialize, Serializer};
-use zeroize::Zeroizing;
+use fyrd_core::msgpack::{Fault, Reader, Shape};
+use serde::de::value::StrDeserializer;
+use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Serialize, Serializer, forward_to_deserialize_any};
 
 /// Why bytes are no object of the protocol.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,32 +20,18 @@ pub enum CodecError {
     #[error("object exceeds the limit of {limit} bytes")]
     TooLarge {
         /// The bound.
-        limit: usize,
+        limit: u64,
     },
-    /// Containers nest too deep.
-    #[error("containers nest deeper than {} levels", super::frame::MAX_DEPTH)]
-    TooDeep,
-    /// The byte 0xc1, which MessagePack never uses.
-    #[error("byte 0xc1 is no MessagePack marker")]
-    Reserved,
     /// Not one complete MessagePack object.
     #[error("malformed MessagePack: {0}")]
     Malformed(String),
-    /// A field of another type than the protocol says.
-    #[error("{field}: {found} where {wanted} is expected")]
-    WrongType {
-        /// The field's name, or `body`.
+    /// A field of another type than the protocol says, or a number that it cannot hold.
+    #[error("{field}: {fault}")]
+    Field {
+        /// The field's name, its place if it came by position, or `body`.
         field: &'static str,
-        /// What was sent.
-        found: &'static str,
-        /// What would be right.
-        wanted: &'static str,
-    },
-    /// A number its field cannot hold.
-    #[error("{field}: number out of range")]
-    OutOfRange {
-        /// The field's name.
-        field: &'static str,
+        /// What is wrong with it.
+        fault: Fault,
     },
     /// A field whose text is not among the known ones.
     #[error("{field}: unknown value {value:?}")]
@@ -55,6 +41,22 @@ pub enum CodecError {
         /// What was sent.
         value: String,
     },
+}
+
+/// What a scan found.
+impl From<Fault> for CodecError {
+    fn from(fault: Fault) -> CodecError {
+        match fault {
+            Fault::TooMany { max, .. } => CodecError::TooLarge { limit: max },
+            other => CodecError::Malformed(other.to_string()),
+        }
+    }
+}
+
+impl de::Error for CodecError {
+    fn custom<T: fmt::Display>(message: T) -> CodecError {
+        CodecError::Malformed(message.to_string())
+    }
 }
 
 /// Appends `value` to `out` in the form Serf sends it.
@@ -67,335 +69,299 @@ pub fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Resul
         .map_err(|error| CodecError::Malformed(error.to_string()))
 }
 
-/// Any MessagePack object.
-#[derive(Clone, PartialEq)]
-pub enum Value {
-    /// Nil; Go's zero value of whatever is expected.
-    Nil,
-    /// A boolean.
-    Bool(bool),
-    /// A non-negative integer.
-    Unsigned(u64),
-    /// A negative integer.
-    Negative(i64),
-    /// A float of either width.
-    Float(f64),
-    /// A string.
-    Text(String),
-    /// A byte string, or a string that is not UTF-8.
-    Bytes(Vec<u8>),
-    /// An array.
-    List(Vec<Value>),
-    /// A map, in the order of arrival.
-    Map(Vec<(Value, Value)>),
+/// Reads one object, which a scan has found complete and bounded.
+pub fn decode<T: DeserializeOwned>(object: &[u8]) -> Result<T, CodecError> {
+    let reader = &mut Reader::new(object);
+    T::deserialize(Lenient {
+        reader,
+        field: "body",
+    })
 }
 
-impl Value {
-    /// Decodes one object, which a [`Scanner`](super::frame::Scanner) has found complete and bounded.
-    pub fn decode(bytes: &[u8]) -> Result<Value, CodecError> {
-        let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
-        deserializer.set_max_depth(super::frame::MAX_DEPTH + 1);
-        Value::deserialize(&mut deserializer).map_err(|error| CodecError::Malformed(error.to_string()))
-    }
+/// One value, and the field that it stands in.
+struct Lenient<'r, 'de> {
+    reader: &'r mut Reader<'de>,
+    field: &'static str,
+}
 
-    /// What this is, for error texts.
-    fn kind(&self) -> &'static str {
-        match self {
-            Value::Nil => "nil",
-            Value::Bool(_) => "a boolean",
-            Value::Unsigned(_) | Value::Negative(_) => "an integer",
-            Value::Float(_) => "a float",
-            Value::Text(_) => "a string",
-            Value::Bytes(_) => "a byte string",
-            Value::List(_) => "a list",
-            Value::Map(_) => "a map",
-        }
-    }
-
-    fn wrong(&self, field: &'static str, wanted: &'static str) -> CodecError {
-        CodecError::WrongType {
-            field,
-            found: self.kind(),
-            wanted,
-        }
-    }
-
-    /// A map key or a string field; bytes that are no UTF-8 are replaced, never refused.
-    fn into_text(self, field: &'static str) -> Result<String, CodecError> {
-        match self {
-            Value::Nil => Ok(String::new()),
-            Value::Text(text) => Ok(text),
-            Value::Bytes(bytes) => Ok(String::from_utf8(bytes)
-                .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())),
-            other => Err(other.wrong(field, "a string")),
-        }
-    }
-
-    fn into_list(self, field: &'static str) -> Result<Vec<Value>, CodecError> {
-        match self {
-            Value::Nil => Ok(Vec::new()),
-            Value::List(list) => Ok(list),
-            other => Err(other.wrong(field, "a list")),
-        }
-    }
-
-    fn into_map(self, field: &'static str) -> Result<Vec<(Value, Value)>, CodecError> {
-        match self {
-            Value::Nil => Ok(Vec::new()),
-            Value::Map(map) => Ok(map),
-            other => Err(other.wrong(field, "a map")),
-        }
-    }
-
-    /// Go's `int` as the key tables and the stats use it.
-    fn into_integer(self, field: &'static str) -> Result<i128, CodecError> {
-        match self {
-            Value::Nil => Ok(0),
-            Value::Unsigned(number) => Ok(number.into()),
-            Value::Negative(number) => Ok(number.into()),
-            other => Err(other.wrong(field, "an integer")),
-        }
-    }
-
-    /// A map of strings to whatever `read` makes of the values. Of a repeated key the last one counts.
-    pub fn into_text_map<T>(
-        self,
-        field: &'static str,
-        read: impl Fn(Value, &'static str) -> Result<T, CodecError>,
-    ) -> Result<BTreeMap<String, T>, CodecError> {
-        self.into_map(field)?
-            .into_iter()
-            .map(|(key, value)| Ok((key.into_text(field)?, read(value, field)?)))
-            .collect()
-    }
-
-    /// A map of strings to strings.
-    pub fn into_strings(self, field: &'static str) -> Result<BTreeMap<String, String>, CodecError> {
-        self.into_text_map(field, Value::into_text)
+impl<'de> Lenient<'_, 'de> {
+    fn read<T>(self, read: impl FnOnce(&mut Reader<'de>) -> Result<T, Fault>) -> Result<T, CodecError> {
+        let field = self.field;
+        read(self.reader).map_err(|fault| CodecError::Field { field, fault })
     }
 }
 
-impl fmt::Debug for Value {
-    /// Only the kind: a value may carry a key or a token.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Value({})", self.kind())
-    }
-}
-
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(ValueVisitor)
-    }
-}
-
-struct ValueVisitor;
-
-impl<'de> Visitor<'de> for ValueVisitor {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a MessagePack object without extension types")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Nil)
-    }
-
-    fn visit_none<E>(self) -> Result<Value, E> {
-        Ok(Value::Nil)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::Unsigned(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(u64::try_from(value).map_or(Value::Negative(value), Value::Unsigned))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(Value::Float(value))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::Text(value.to_owned()))
-    }
-
-    fn visit_bytes<E>(self, value: &[u8]) -> Result<Value, E> {
-        Ok(Value::Bytes(value.to_owned()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
-            list.push(item);
-        }
-        Ok(Value::List(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let mut map = Vec::new();
-        while let Some(entry) = entries.next_entry()? {
-            map.push(entry);
-        }
-        Ok(Value::Map(map))
-    }
-
-    fn visit_newtype_struct<D: Deserializer<'de>>(self, _: D) -> Result<Value, D::Error> {
-        Err(de::Error::custom("extension types are not part of the protocol"))
-    }
-}
-
-/// Secret strings with a count each, sorted; erased from memory on drop.
-pub type SecretCounts = Vec<(Zeroizing<String>, i64)>;
-
-/// The fields of a decoded map or array, to be taken out one by one.
-#[derive(Debug)]
-pub struct Fields(Vec<(&'static str, Value)>);
-
-impl Fields {
-    /// Sorts `value` into the fields called `names`, which stand in the order in which an array is
-    /// read. What has no name here is dropped; of a repeated field the last one counts.
-    pub fn new(value: Value, names: &[&'static str]) -> Result<Fields, CodecError> {
-        let found = match value {
-            Value::Nil => Vec::new(),
-            Value::List(list) => names.iter().copied().zip(list).collect(),
-            Value::Map(map) => map
-                .into_iter()
-                .filter_map(|(key, value)| Some((named(&key, names)?, value)))
-                .collect(),
-            other => return Err(other.wrong("body", "a map")),
-        };
-        Ok(Fields(found))
-    }
-
-    /// Decodes one object into its fields.
-    pub fn decode(bytes: &[u8], names: &[&'static str]) -> Result<Fields, CodecError> {
-        Fields::new(Value::decode(bytes)?, names)
-    }
-
-    /// The raw field, or `None` when it is missing.
-    pub fn take(&mut self, field: &'static str) -> Option<Value> {
-        let found = self.0.iter_mut().rev().find(|(name, _)| *name == field);
-        found.map(|(_, value)| std::mem::replace(value, Value::Nil))
-    }
-
-    fn value(&mut self, field: &'static str) -> Value {
-        self.take(field).unwrap_or(Value::Nil)
-    }
-
-    /// A string.
-    pub fn text(&mut self, field: &'static str) -> Result<String, CodecError> {
-        self.value(field).into_text(field)
-    }
-
-    /// A byte string.
-    pub fn bytes(&mut self, field: &'static str) -> Result<Vec<u8>, CodecError> {
-        match self.value(field) {
-            Value::Nil => Ok(Vec::new()),
-            Value::Bytes(bytes) => Ok(bytes),
-            Value::Text(text) => Ok(text.into_bytes()),
-            other => Err(other.wrong(field, "a byte string")),
-        }
-    }
-
-    /// A boolean; the integers 0 and 1 are taken for one.
-    pub fn boolean(&mut self, field: &'static str) -> Result<bool, CodecError> {
-        match self.value(field) {
-            Value::Nil | Value::Unsigned(0) => Ok(false),
-            Value::Unsigned(1) => Ok(true),
-            Value::Bool(value) => Ok(value),
-            other => Err(other.wrong(field, "a boolean")),
-        }
-    }
-
-    /// An integer of any width.
-    pub fn integer<T: TryFrom<i128>>(&mut self, field: &'static str) -> Result<T, CodecError> {
-        let number = self.value(field).into_integer(field)?;
-        T::try_from(number).map_err(|_| CodecError::OutOfRange { field })
-    }
-
-    /// A float; integers are taken for one.
-    pub fn float(&mut self, field: &'static str) -> Result<f64, CodecError> {
-        as_float(self.value(field), field)
-    }
-
-    /// A list of floats.
-    pub fn floats(&mut self, field: &'static str) -> Result<Vec<f64>, CodecError> {
-        self.list(field, |value| as_float(value, field))
-    }
-
-    /// A list of strings.
-    pub fn texts(&mut self, field: &'static str) -> Result<Vec<String>, CodecError> {
-        self.list(field, |value| value.into_text(field))
-    }
-
-    /// A list of whatever `read` makes of the items.
-    pub fn list<T>(
-        &mut self,
-        field: &'static str,
-        read: impl Fn(Value) -> Result<T, CodecError>,
-    ) -> Result<Vec<T>, CodecError> {
-        self.value(field)
-            .into_list(field)?
-            .into_iter()
-            .map(read)
-            .collect()
-    }
-
-    /// A map of strings to strings.
-    pub fn strings(&mut self, field: &'static str) -> Result<BTreeMap<String, String>, CodecError> {
-        self.value(field).into_strings(field)
-    }
-
-    /// A map of secret strings to counts, sorted, or `None` for nil.
-    pub fn secret_counts(&mut self, field: &'static str) -> Result<Option<SecretCounts>, CodecError> {
-        let map = match self.value(field) {
-            Value::Nil => return Ok(None),
-            value => value.into_map(field)?,
-        };
-        let mut counts = map
-            .into_iter()
-            .map(|(key, count)| {
-                let key = Zeroizing::new(key.into_text(field)?);
-                let count = i64::try_from(count.into_integer(field)?);
-                Ok((key, count.map_err(|_| CodecError::OutOfRange { field })?))
-            })
-            .collect::<Result<Vec<_>, CodecError>>()?;
-        counts.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
-        Ok(Some(counts))
-    }
-}
-
-fn named(key: &Value, names: &[&'static str]) -> Option<&'static str> {
-    let key = match key {
-        Value::Text(text) => text.as_bytes(),
-        Value::Bytes(bytes) => bytes,
-        _ => return None,
+macro_rules! numbers {
+    ($($deserialize:ident, $read:expr, $visit:ident;)*) => {
+        $(fn $deserialize<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+            visitor.$visit(self.read($read)?)
+        })*
     };
-    names.iter().copied().find(|name| name.as_bytes() == key)
 }
 
-fn as_float(value: Value, field: &'static str) -> Result<f64, CodecError> {
-    match value {
-        Value::Nil => Ok(0.0),
-        Value::Float(number) => Ok(number),
-        Value::Unsigned(number) => Ok(number as f64),
-        Value::Negative(number) => Ok(number as f64),
-        other => Err(other.wrong(field, "a float")),
+impl<'de> Deserializer<'de> for Lenient<'_, 'de> {
+    type Error = CodecError;
+
+    numbers! {
+        deserialize_bool, Reader::bool, visit_bool;
+        deserialize_u8, Reader::u8, visit_u8;
+        deserialize_u16, Reader::u16, visit_u16;
+        deserialize_u32, Reader::u32, visit_u32;
+        deserialize_u64, Reader::u64, visit_u64;
+        deserialize_i32, signed_32, visit_i32;
+        deserialize_i64, Reader::i64, visit_i64;
+        deserialize_f64, Reader::float, visit_f64;
+    }
+
+    /// Text that is no UTF-8 is repaired, never refused.
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+        let bytes = self.read(Reader::bytes)?;
+        match std::str::from_utf8(bytes) {
+            Ok(text) => visitor.visit_borrowed_str(text),
+            Err(_) => visitor.visit_string(String::from_utf8_lossy(bytes).into_owned()),
+        }
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+        visitor.visit_borrowed_bytes(self.read(Reader::bytes)?)
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+        self.deserialize_bytes(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+        if self.reader.nil() {
+            visitor.visit_none()
+        } else {
+            visitor.visit_some(self)
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, CodecError> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+        let Lenient { reader, field } = self;
+        let left = reader
+            .open_array(usize::MAX)
+            .map_err(|fault| CodecError::Field { field, fault })?;
+        let list = visitor.visit_seq(Items { reader, field, left })?;
+        reader.close();
+        Ok(list)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+        let Lenient { reader, field } = self;
+        let left = reader
+            .open_map(usize::MAX)
+            .map_err(|fault| CodecError::Field { field, fault })?;
+        let map = visitor.visit_map(Items { reader, field, left })?;
+        reader.close();
+        Ok(map)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        names: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, CodecError> {
+        let found = self.read(|reader| named(reader, names))?;
+        visitor.visit_map(Named {
+            fields: found.into_iter(),
+            value: None,
+        })
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        names: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, CodecError> {
+        let field = self.field;
+        let value = String::from_utf8_lossy(self.read(Reader::bytes)?);
+        match names.iter().find(|name| **name == value) {
+            Some(name) => visitor.visit_enum(StrDeserializer::new(name)),
+            None => Err(CodecError::UnknownValue {
+                field,
+                value: value.into_owned(),
+            }),
+        }
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CodecError> {
+        self.read(Reader::skip)?;
+        visitor.visit_unit()
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, CodecError> {
+        Err(de::Error::custom("the type of a field must be known"))
+    }
+
+    forward_to_deserialize_any! { i8 i16 i128 u128 f32 char unit unit_struct tuple tuple_struct }
+}
+
+fn signed_32(reader: &mut Reader<'_>) -> Result<i32, Fault> {
+    i32::try_from(reader.i64()?).map_err(|_| Fault::Range("a signed 32-bit integer"))
+}
+
+/// Finds the fields of a struct, each by its name or its place. A place is a name of digits, which no
+/// field in a map has.
+fn named<'de>(
+    reader: &mut Reader<'de>,
+    names: &'static [&'static str],
+) -> Result<Vec<(&'static str, Reader<'de>)>, Fault> {
+    let mut found: Vec<(&'static str, Reader<'de>)> = Vec::new();
+    let (len, by_name) = match reader.open_struct()? {
+        Shape::Map(len) => (len, true),
+        Shape::Array(len) => (len, false),
+    };
+    for place in 0..len {
+        let name = if by_name {
+            // Not every key is a text.
+            let key = reader.clone().bytes().unwrap_or_default();
+            reader.skip()?;
+            names
+                .iter()
+                .find(|name| name.as_bytes() == key && !is_place(name))
+        } else {
+            names.iter().find(|name| name.parse() == Ok(place))
+        };
+        if let Some(name) = name {
+            found.retain(|(earlier, _)| earlier != name);
+            found.push((name, reader.clone()));
+        }
+        reader.skip()?;
+    }
+    reader.close();
+    Ok(found)
+}
+
+fn is_place(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_digit())
+}
+
+/// The fields of a struct.
+struct Named<'de> {
+    fields: std::vec::IntoIter<(&'static str, Reader<'de>)>,
+    value: Option<(&'static str, Reader<'de>)>,
+}
+
+impl<'de> MapAccess<'de> for Named<'de> {
+    type Error = CodecError;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, CodecError> {
+        self.value = self.fields.next();
+        match &self.value {
+            Some((name, _)) => seed.deserialize(StrDeserializer::new(name)).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, CodecError> {
+        let (field, mut reader) = self.value.take().unwrap_or(("body", Reader::new(&[])));
+        seed.deserialize(Lenient {
+            reader: &mut reader,
+            field,
+        })
     }
 }
 
-/// Writes bytes as bin, none as nil: `#[serde(serialize_with)]` of every payload.
-pub(super) fn bytes_or_nil<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-    if bytes.is_empty() {
-        serializer.serialize_none()
-    } else {
-        serializer.serialize_bytes(bytes)
+/// The items of an array, or the keys and values of a map.
+struct Items<'r, 'de> {
+    reader: &'r mut Reader<'de>,
+    field: &'static str,
+    left: u32,
+}
+
+impl<'de> Items<'_, 'de> {
+    fn item(&mut self) -> Lenient<'_, 'de> {
+        Lenient {
+            reader: self.reader,
+            field: self.field,
+        }
+    }
+
+    fn next_item<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, CodecError> {
+        match self.left.checked_sub(1) {
+            None => Ok(None),
+            Some(left) => {
+                self.left = left;
+                seed.deserialize(self.item()).map(Some)
+            }
+        }
+    }
+}
+
+impl<'de> SeqAccess<'de> for Items<'_, 'de> {
+    type Error = CodecError;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, CodecError> {
+        self.next_item(seed)
+    }
+}
+
+impl<'de> MapAccess<'de> for Items<'_, 'de> {
+    type Error = CodecError;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, CodecError> {
+        self.next_item(seed)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, CodecError> {
+        seed.deserialize(self.item())
+    }
+}
+
+/// Bytes in a field, written as bin, none as nil: `#[serde(with = "payload")]`.
+pub(super) mod payload {
+    use std::fmt;
+
+    use serde::de::{Deserializer, Visitor};
+    use serde::ser::Serializer;
+
+    pub(in super::super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        if bytes.is_empty() {
+            serializer.serialize_none()
+        } else {
+            serializer.serialize_bytes(bytes)
+        }
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        from.deserialize_bytes(Bytes)
+    }
+
+    struct Bytes;
+
+    impl Visitor<'_> for Bytes {
+        type Value = Vec<u8>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("bytes")
+        }
+
+        fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+            Ok(bytes.to_vec())
+        }
     }
 }
 
@@ -410,127 +376,139 @@ pub(super) fn list_or_nil<T: Serialize, S: Serializer>(list: &[T], serializer: S
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
+    use serde::Deserialize;
 
     use super::*;
 
-    fn fields(bytes: &[u8]) -> Fields {
-        Fields::decode(bytes, &["A", "B"]).unwrap()
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default, rename_all = "PascalCase")]
+    struct One<T> {
+        #[serde(alias = "1")]
+        a: T,
+        #[serde(alias = "0")]
+        b: String,
     }
+
+    /// The field A of an object, which also has a text B.
+    fn read<T: Default + DeserializeOwned>(object: &[u8]) -> Result<T, CodecError> {
+        decode::<One<T>>(object).map(|one| one.a)
+    }
+
+    fn a<T: Default + DeserializeOwned>(value: &[u8]) -> Result<T, CodecError> {
+        read(&[&[0x81, 0xa1, b'A'], value].concat())
+    }
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(transparent)]
+    struct Payload(#[serde(with = "payload")] Vec<u8>);
 
     #[test]
     fn nil_missing_and_unknown_fields() {
-        for bytes in [
+        for object in [
             &[0xc0][..],
             &[0x80],
             &[0x90],
             &[0x81, 0xa1, b'A', 0xc0],
             &[0x81, 0xa1, b'a', 0x05],
+            &[0x81, 0xa1, b'1', 0x05],
+            &[0x81, 0xa1, b'z', 0xd4, 1, 1],
             &[0x82, 0x07, 0x05, 0xa1, b'z', 0x81, 0x01, 0x02],
         ] {
-            let mut found = fields(bytes);
-            assert_eq!(found.text("A"), Ok(String::new()), "{bytes:02x?}");
-            let mut found = fields(bytes);
-            assert_eq!(found.bytes("A"), Ok(Vec::new()));
-            assert_eq!(found.integer::<u64>("A"), Ok(0));
-            assert_eq!(found.boolean("A"), Ok(false));
-            assert_eq!(found.float("A"), Ok(0.0));
-            assert_eq!(found.texts("A"), Ok(Vec::new()));
-            assert_eq!(found.strings("A"), Ok(BTreeMap::new()));
-            assert_eq!(found.secret_counts("A"), Ok(None));
+            assert_eq!(read(object), Ok(String::new()), "{object:02x?}");
+            assert_eq!(read(object), Ok(Payload(Vec::new())));
+            assert_eq!(read(object), Ok(0u64));
+            assert_eq!(read(object), Ok(false));
+            assert_eq!(read(object), Ok(0.0));
+            assert_eq!(read(object), Ok(Vec::<String>::new()));
+            assert_eq!(read(object), Ok(BTreeMap::<String, String>::new()));
+            assert_eq!(read(object), Ok(None::<i64>));
         }
     }
 
     #[test]
     fn strings_and_bytes_stand_for_each_other() {
+        assert_eq!(a(&[0xa1, b'x']), Ok(Payload(b"x".to_vec())));
+        assert_eq!(a(&[0xc4, 1, b'x']), Ok("x".to_owned()));
         assert_eq!(
-            fields(&[0x81, 0xa1, b'A', 0xa1, b'x']).bytes("A"),
-            Ok(b"x".to_vec())
-        );
-        assert_eq!(
-            fields(&[0x81, 0xa1, b'A', 0xc4, 1, b'x']).text("A"),
-            Ok("x".into())
-        );
-        assert_eq!(
-            fields(&[0x81, 0xc4, 1, b'A', 0xa1, b'x']).text("A"),
-            Ok("x".into()),
+            read(&[0x81, 0xc4, 1, b'A', 0xa1, b'x']),
+            Ok("x".to_owned()),
             "key as bin"
         );
-        assert_eq!(
-            fields(&[0x81, 0xa1, b'A', 0xa1, 0xff]).text("A"),
-            Ok("\u{fffd}".into())
-        );
-        assert_eq!(fields(&[0x81, 0xa1, b'A', 0xa1, 0xff]).bytes("A"), Ok(vec![0xff]));
+        assert_eq!(a(&[0xa1, 0xff]), Ok("\u{fffd}".to_owned()));
+        assert_eq!(a(&[0xa1, 0xff]), Ok(Payload(vec![0xff])));
     }
 
     #[test]
     fn arrays_are_read_by_position() {
-        let mut found = fields(&[0x93, 0x07, 0xa1, b'x', 0x09]);
-        assert_eq!(found.integer::<u8>("A"), Ok(7));
-        assert_eq!(found.text("B"), Ok("x".into()));
+        let expected = One {
+            a: 7u8,
+            b: "x".to_owned(),
+        };
+        assert_eq!(decode(&[0x93, 0xa1, b'x', 0x07, 0x09]), Ok(expected));
+    }
+
+    #[test]
+    fn of_a_repeated_field_the_last_one_counts() {
+        assert_eq!(read(&[0x82, 0xa1, b'A', 0xa1, b'x', 0xa1, b'A', 7]), Ok(7u8));
     }
 
     #[test]
     fn booleans_numbers_and_floats() {
-        let a = |value: &[u8]| fields(&[&[0x81, 0xa1, b'A'], value].concat());
-        assert_eq!(a(&[1]).boolean("A"), Ok(true));
-        assert_eq!(a(&[0xc3]).boolean("A"), Ok(true));
-        assert!(a(&[2]).boolean("A").is_err());
+        assert_eq!(a(&[1]), Ok(true));
+        assert_eq!(a(&[0xc3]), Ok(true));
+        assert!(a::<bool>(&[2]).is_err());
+        assert_eq!(a(&[0xd0, 5]), Ok(5u8), "a signed form of a positive number");
+        assert_eq!(a(&[0xff]), Ok(-1i32));
+        let out_of_range = |range| CodecError::Field {
+            field: "A",
+            fault: Fault::Range(range),
+        };
+        assert_eq!(a::<u64>(&[0xff]), Err(out_of_range("0..=18446744073709551615")));
+        assert_eq!(a::<u8>(&[0xcd, 1, 44]), Err(out_of_range("0..=255")));
         assert_eq!(
-            a(&[0xd0, 5]).integer::<u8>("A"),
-            Ok(5),
-            "a signed form of a positive number"
-        );
-        assert_eq!(a(&[0xff]).integer::<i32>("A"), Ok(-1));
-        assert_eq!(
-            a(&[0xff]).integer::<u64>("A"),
-            Err(CodecError::OutOfRange { field: "A" })
-        );
-        assert_eq!(
-            a(&[0xcd, 1, 44]).integer::<u8>("A"),
-            Err(CodecError::OutOfRange { field: "A" })
+            a::<i32>(&[0xce, 0x80, 0, 0, 0]),
+            Err(out_of_range("a signed 32-bit integer"))
         );
         assert!(
-            a(&[0xca, 0x3f, 0x80, 0, 0]).integer::<u8>("A").is_err(),
+            a::<u8>(&[0xca, 0x3f, 0x80, 0, 0]).is_err(),
             "a float for an integer"
         );
-        assert!(a(&[0xc3]).integer::<u8>("A").is_err());
-        assert_eq!(a(&[0xca, 0x3f, 0x80, 0, 0]).float("A"), Ok(1.0));
-        assert_eq!(a(&[3]).float("A"), Ok(3.0));
+        assert!(a::<u8>(&[0xc3]).is_err());
+        assert_eq!(a(&[0xca, 0x3f, 0x80, 0, 0]), Ok(1.0));
+        assert_eq!(a(&[3]), Ok(3.0));
     }
 
     #[test]
     fn errors_name_the_field_and_not_its_content() {
-        let error = fields(&[0x81, 0xa1, b'A', 0x05]).text("A").unwrap_err();
-        assert_eq!(error.to_string(), "A: an integer where a string is expected");
-        assert_eq!(format!("{:?}", Value::Text("secret".into())), "Value(a string)");
-    }
-
-    #[test]
-    fn decodes_whatever_the_scanner_lets_through() {
-        use crate::rpc::frame::{MAX_DEPTH, Progress, Scanner};
-        for container in [&[0x91][..], &[0x81, 0x01]] {
-            let deepest = [container.repeat(MAX_DEPTH), vec![0x05]].concat();
-            assert_eq!(
-                Scanner::new(100).scan(&deepest),
-                Ok(Progress::Complete(deepest.len()))
-            );
-            assert!(Value::decode(&deepest).is_ok());
-        }
+        let error = a::<String>(&[0x05]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "A: expected text or bytes, found msgpack code 0x05"
+        );
+        let error = a::<Vec<u64>>(&[0x91, 0xa6, b's', b'e', b'c', b'r', b'e', b't']).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "A: expected an integer, found msgpack code 0xa6"
+        );
+        let error = decode::<One<u8>>(&[0xa6, b's', b'e', b'c', b'r', b'e', b't']).unwrap_err();
+        assert_eq!(error.to_string(), "body: expected a map, found msgpack code 0xa6");
     }
 
     #[test]
     fn refuses_extensions_truncation_and_depth() {
-        assert!(Value::decode(&[0xd4, 1, 1]).is_err());
-        assert!(Value::decode(&[0x92, 1]).is_err());
-        assert!(Value::decode(&[]).is_err());
-        assert!(Value::decode(&[0x91; 100_000]).is_err());
+        assert!(a::<String>(&[0xd4, 1, 1]).is_err());
+        assert!(read::<String>(&[0x92, 1]).is_err());
+        assert!(read::<String>(&[]).is_err());
+        assert!(read::<String>(&[0x91; 100_000]).is_err());
     }
 
     proptest! {
         #[test]
         fn decoding_never_panics(bytes: Vec<u8>) {
-            let _ = Value::decode(&bytes);
+            let _ = decode::<One<BTreeMap<String, Vec<String>>>>(&bytes);
         }
     }
 }

@@ -4,12 +4,16 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::go;
 use fyrd_core::addr::is_windows_path;
 
-use super::client::Stream;
+/// Whatever bytes flow over: TCP, or another stream socket.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Marks the address of a Unix socket; what follows is its path.
 pub const UNIX_PREFIX: &str = "unix:";

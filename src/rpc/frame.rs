@@ -1,20 +1,17 @@
-//! Finds the end of one MessagePack object in a growing buffer.
+//! Cuts a stream into MessagePack objects.
 //!
 //! The protocol has no length prefix, so a reader has to follow the structure of an object to know
-//! where it ends. The [`Scanner`] does so without recursion and remembers where it stopped: every
-//! byte is looked at once, however small the pieces are in which it arrives. Nothing is allocated on
-//! the word of a length field.
+//! where it ends. Every byte is looked at once, however small the pieces are in which it arrives, and
+//! nothing is allocated on the word of a length field.
 
 use std::io;
 
+use fyrd_core::bounds::MSGPACK_DEPTH_MAX;
+use fyrd_core::msgpack::ValueScan;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use zeroize::Zeroizing;
 
 use super::codec::CodecError;
-
-/// How deep containers may nest. The deepest object of the protocol is a member's tags in a list of
-/// members (map, list, map, map), so this leaves room to skip unknown fields as deep again.
-pub const MAX_DEPTH: usize = 8;
 
 /// The largest object a server reads. The largest sensible request is an event payload (9 KiB) or a
 /// list of join addresses; a mebibyte is far beyond both.
@@ -27,156 +24,12 @@ pub const MAX_RESPONSE_BYTES: usize = 64 << 20;
 /// How much is asked of the socket at a time.
 const READ_BYTES: usize = 16 << 10;
 
-/// What a look at the buffer found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// The object is well formed so far; more bytes are needed.
-    Incomplete,
-    /// The object is the first so many bytes of the buffer.
-    Complete(usize),
-}
-
-/// Follows one object through a buffer that grows between calls.
-///
-/// The buffer must begin with the object, and must keep what was already scanned. After
-/// [`Progress::Complete`] the scanner is ready for the next object.
-#[derive(Clone, Debug)]
-pub struct Scanner {
-    limit: usize,
-    /// Where the next item's first byte is.
-    position: usize,
-    /// For each open container, how many items are still to come in it.
-    open: Vec<u64>,
-}
-
-impl Scanner {
-    /// A scanner that refuses objects of more than `limit` bytes.
-    pub fn new(limit: usize) -> Scanner {
-        Scanner {
-            limit,
-            position: 0,
-            open: Vec::with_capacity(MAX_DEPTH),
-        }
-    }
-
-    /// Looks on from where the previous call stopped.
-    pub fn scan(&mut self, buffer: &[u8]) -> Result<Progress, CodecError> {
-        while let Some(item) = Item::read(buffer.get(self.position..).unwrap_or_default())? {
-            let end = (self.position as u64).saturating_add(item.skip);
-            if end > self.limit as u64 {
-                return Err(CodecError::TooLarge { limit: self.limit });
-            }
-            if end > buffer.len() as u64 {
-                return Ok(Progress::Incomplete);
-            }
-            self.position = end as usize;
-            if item.children > 0 {
-                self.open_container(item.children)?;
-            } else if self.close_item() {
-                let length = self.position;
-                self.position = 0;
-                return Ok(Progress::Complete(length));
-            }
-        }
-        Ok(Progress::Incomplete)
-    }
-
-    /// Counts a container's items as still to come. Each takes a byte at least, so a container that
-    /// cannot fit any more is refused before its items arrive.
-    fn open_container(&mut self, children: u64) -> Result<(), CodecError> {
-        if self.open.len() == MAX_DEPTH {
-            return Err(CodecError::TooDeep);
-        }
-        self.open.push(children);
-        let least = self
-            .open
-            .iter()
-            .fold(self.position as u64, |sum, left| sum.saturating_add(*left));
-        if least > self.limit as u64 {
-            return Err(CodecError::TooLarge { limit: self.limit });
-        }
-        Ok(())
-    }
-
-    /// Ticks an item off its container, and each container that is thereby full off its own. True
-    /// when nothing is left open.
-    fn close_item(&mut self) -> bool {
-        while let Some(left) = self.open.last_mut() {
-            *left -= 1;
-            if *left > 0 {
-                return false;
-            }
-            self.open.pop();
-        }
-        true
-    }
-}
-
-/// One item's own extent: its marker, length field and raw bytes, without contained items.
-struct Item {
-    skip: u64,
-    children: u64,
-}
-
-impl Item {
-    /// `None` when not even marker and length field are there yet.
-    fn read(bytes: &[u8]) -> Result<Option<Item>, CodecError> {
-        let Some((&marker, rest)) = bytes.split_first() else {
-            return Ok(None);
-        };
-        let leaf = |skip: u64| Some(Item { skip, children: 0 });
-        // A length field of `width` bytes, and `extra` fixed bytes (an extension's type) after it.
-        let raw = |width: usize, extra: u64| {
-            let length = big_endian(rest, width)?;
-            leaf(1 + width as u64 + extra + length)
-        };
-        let container = |width: usize, items: u64| {
-            let count = big_endian(rest, width)?;
-            Some(Item {
-                skip: 1 + width as u64,
-                children: count * items,
-            })
-        };
-        Ok(match marker {
-            0x00..=0x7f | 0xe0..=0xff | 0xc0 | 0xc2 | 0xc3 => leaf(1),
-            0x80..=0x8f => Some(Item {
-                skip: 1,
-                children: u64::from(marker & 0x0f) * 2,
-            }),
-            0x90..=0x9f => Some(Item {
-                skip: 1,
-                children: u64::from(marker & 0x0f),
-            }),
-            0xa0..=0xbf => leaf(1 + u64::from(marker & 0x1f)),
-            0xc1 => return Err(CodecError::Reserved),
-            0xc4..=0xc6 => raw(1 << (marker - 0xc4), 0),
-            0xc7..=0xc9 => raw(1 << (marker - 0xc7), 1),
-            0xca => leaf(5),
-            0xcb => leaf(9),
-            0xcc..=0xcf => leaf(1 + (1 << (marker - 0xcc))),
-            0xd0..=0xd3 => leaf(1 + (1 << (marker - 0xd0))),
-            0xd4..=0xd8 => leaf(2 + (1 << (marker - 0xd4))),
-            0xd9..=0xdb => raw(1 << (marker - 0xd9), 0),
-            0xdc | 0xdd => container(2 << (marker - 0xdc), 1),
-            0xde | 0xdf => container(2 << (marker - 0xde), 2),
-        })
-    }
-}
-
-/// The first `width` (at most 4) bytes as a number, or `None` when they are not all there.
-fn big_endian(bytes: &[u8], width: usize) -> Option<u64> {
-    Some(
-        bytes
-            .get(..width)?
-            .iter()
-            .fold(0, |number, byte| number << 8 | u64::from(*byte)),
-    )
-}
-
 /// Reads whole objects from a stream.
 pub struct FrameReader<R> {
     inner: R,
-    scanner: Scanner,
+    limit: usize,
+    /// Follows the object at the front of what was not handed out yet.
+    scan: ValueScan,
     /// Requests and answers may hold keys, so nothing is left of them in memory.
     buffer: Zeroizing<Vec<u8>>,
     /// How many bytes at the front of the buffer were already handed out.
@@ -196,7 +49,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub fn new(inner: R, limit: usize) -> FrameReader<R> {
         FrameReader {
             inner,
-            scanner: Scanner::new(limit),
+            limit,
+            scan: scan(limit),
             buffer: Zeroizing::new(Vec::new()),
             consumed: 0,
         }
@@ -210,14 +64,15 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub async fn next(&mut self) -> io::Result<Option<&[u8]>> {
         loop {
             let unread = self.buffer.get(self.consumed..).unwrap_or_default();
-            match self.scanner.scan(unread) {
-                Ok(Progress::Complete(length)) => {
-                    let start = self.consumed;
-                    self.consumed += length;
-                    return Ok(self.buffer.get(start..self.consumed));
-                }
-                Ok(Progress::Incomplete) => {}
-                Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+            let found = self
+                .scan
+                .advance(unread)
+                .map_err(|fault| io::Error::new(io::ErrorKind::InvalidData, CodecError::from(fault)))?;
+            if let Some(length) = found {
+                self.scan = scan(self.limit);
+                let start = self.consumed;
+                self.consumed += length;
+                return Ok(self.buffer.get(start..self.consumed));
             }
             self.buffer.drain(..self.consumed);
             self.consumed = 0;
@@ -232,14 +87,22 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 }
 
+/// Looks for the end of one object, of at most `limit` bytes.
+pub fn scan(limit: usize) -> ValueScan {
+    ValueScan::new(0, MSGPACK_DEPTH_MAX, limit)
+}
+
 #[cfg(test)]
 mod tests {
+    use fyrd_core::msgpack::Fault;
     use proptest::prelude::*;
 
     use super::*;
 
-    fn scan(bytes: &[u8]) -> Result<Progress, CodecError> {
-        Scanner::new(1 << 16).scan(bytes)
+    const LIMIT: usize = 1 << 16;
+
+    fn end(bytes: &[u8]) -> Result<Option<usize>, CodecError> {
+        Ok(scan(LIMIT).advance(bytes)?)
     }
 
     #[test]
@@ -278,20 +141,16 @@ mod tests {
             (&[0xdf, 0, 0, 0, 1, 1, 2], 7),
         ];
         for (bytes, length) in cases {
-            assert_eq!(scan(bytes), Ok(Progress::Complete(*length)), "{bytes:02x?}");
+            assert_eq!(end(bytes), Ok(Some(*length)), "{bytes:02x?}");
             for cut in 0..*length {
-                assert_eq!(
-                    scan(&bytes[..cut]),
-                    Ok(Progress::Incomplete),
-                    "{bytes:02x?} cut at {cut}"
-                );
+                assert_eq!(end(&bytes[..cut]), Ok(None), "{bytes:02x?} cut at {cut}");
             }
         }
     }
 
     #[test]
     fn refuses_huge_lengths_before_the_bytes_arrive() {
-        let too_large = Err(CodecError::TooLarge { limit: 1 << 16 });
+        let too_large = Err(CodecError::TooLarge { limit: LIMIT as u64 });
         for bytes in [
             &[0xc6, 0xff, 0xff, 0xff, 0xff][..],
             &[0xdb, 0x00, 0x01, 0x00, 0x00],
@@ -301,26 +160,17 @@ mod tests {
             &[0xdf, 0x00, 0x00, 0x80, 0x00],
             &[0x92, 0xdc, 0xff, 0xff, 0xdc, 0xff, 0xff],
         ] {
-            assert_eq!(scan(bytes), too_large, "{bytes:02x?}");
+            assert_eq!(end(bytes), too_large, "{bytes:02x?}");
         }
-        assert_eq!(scan(&[0xdc, 0xff, 0x00]), Ok(Progress::Incomplete));
+        assert_eq!(end(&[0xdc, 0xff, 0x00]), Ok(None));
     }
 
     #[test]
     fn refuses_depth_bombs_and_the_reserved_marker() {
-        assert_eq!(scan(&[0x91; MAX_DEPTH]), Ok(Progress::Incomplete));
-        assert_eq!(scan(&[0x91; MAX_DEPTH + 1]), Err(CodecError::TooDeep));
-        assert_eq!(scan(&[0x81; 64]), Err(CodecError::TooDeep));
-        assert_eq!(scan(&[0x92, 0x01, 0xc1]), Err(CodecError::Reserved));
-    }
-
-    #[test]
-    fn is_ready_for_the_next_object() {
-        let mut scanner = Scanner::new(100);
-        assert_eq!(scanner.scan(&[0x92, 1]), Ok(Progress::Incomplete));
-        assert_eq!(scanner.scan(&[0x92, 1, 2, 0x91]), Ok(Progress::Complete(3)));
-        assert_eq!(scanner.scan(&[0x91]), Ok(Progress::Incomplete));
-        assert_eq!(scanner.scan(&[0x91, 5]), Ok(Progress::Complete(2)));
+        assert_eq!(end(&[0x91; MSGPACK_DEPTH_MAX]), Ok(None));
+        assert_eq!(end(&[0x91; MSGPACK_DEPTH_MAX + 1]), Err(Fault::Depth.into()));
+        assert_eq!(end(&[0x81; 64]), Err(Fault::Depth.into()));
+        assert!(matches!(end(&[0x92, 0x01, 0xc1]), Err(CodecError::Malformed(_))));
     }
 
     #[tokio::test]
@@ -345,19 +195,19 @@ mod tests {
     proptest! {
         #[test]
         fn never_panics_and_never_claims_more_than_there_is(bytes: Vec<u8>) {
-            if let Ok(Progress::Complete(length)) = scan(&bytes) {
+            if let Ok(Some(length)) = end(&bytes) {
                 prop_assert!(length <= bytes.len());
             }
         }
 
         #[test]
         fn pieces_give_the_same_as_the_whole(bytes: Vec<u8>, step in 1usize..7) {
-            let whole = scan(&bytes);
-            let mut scanner = Scanner::new(1 << 16);
-            let mut pieces = Ok(Progress::Incomplete);
+            let whole = end(&bytes);
+            let mut scan = scan(LIMIT);
+            let mut pieces = Ok(None);
             for end in (0..bytes.len()).step_by(step).chain([bytes.len()]) {
-                pieces = scanner.scan(&bytes[..end]);
-                if pieces != Ok(Progress::Incomplete) {
+                pieces = scan.advance(&bytes[..end]).map_err(CodecError::from);
+                if pieces != Ok(None) {
                     break;
                 }
             }

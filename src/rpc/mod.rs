@@ -5,11 +5,18 @@
 //! [`dial`] opens the connection and [`client`] speaks the client's half of it. Both directions use
 //! the same types.
 
-pub mod answers;
+mod answers;
 pub mod client;
 pub mod codec;
 pub mod dial;
 pub mod frame;
-pub mod records;
+mod records;
+mod requests;
 pub mod server;
-pub mod types;
+
+/// Everything that is said: headers and requests, answers, and the records of subscriptions.
+pub mod types {
+    pub use super::answers::*;
+    pub use super::records::*;
+    pub use super::requests::*;
+}

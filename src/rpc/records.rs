@@ -1,10 +1,10 @@
 //! The records that come after the answer to `stream`, `monitor` and `query`, each after a header with
 //! the number of that request.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::codec::{CodecError, Fields, Value, bytes_or_nil};
-use super::types::{Body, Member};
+use super::answers::Member;
+use super::codec::{CodecError, decode, payload};
 
 /// A record of an event stream.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -18,97 +18,88 @@ pub enum EventRecord {
     Query(QueryEventRecord),
 }
 
-impl Body for EventRecord {
-    fn from_value(value: Value) -> Result<Self, CodecError> {
-        let names = ["Event", "Members", "ID", "LTime", "Name", "Payload", "Coalesce"];
-        let mut fields = Fields::new(value, &names)?;
-        let event = fields.text("Event")?;
-        Ok(match event.as_str() {
-            "user" => EventRecord::User(UserEventRecord {
-                coalesce: fields.boolean("Coalesce")?,
-                event,
-                l_time: fields.integer("LTime")?,
-                name: fields.text("Name")?,
-                payload: fields.bytes("Payload")?,
-            }),
-            "query" => EventRecord::Query(QueryEventRecord {
-                event,
-                id: fields.integer("ID")?,
-                l_time: fields.integer("LTime")?,
-                name: fields.text("Name")?,
-                payload: fields.bytes("Payload")?,
-            }),
-            _ => {
-                let members = fields.list("Members", Member::from_value)?;
-                EventRecord::Member(MemberEventRecord { event, members })
-            }
+impl EventRecord {
+    /// Reads a record, whose kind only one of its fields tells.
+    pub fn decode(object: &[u8]) -> Result<EventRecord, CodecError> {
+        #[derive(Default, Deserialize)]
+        #[serde(default, rename_all = "PascalCase")]
+        struct AnyEvent {
+            #[serde(alias = "0")]
+            event: String,
+        }
+        Ok(match decode::<AnyEvent>(object)?.event.as_str() {
+            "user" => EventRecord::User(decode(object)?),
+            "query" => EventRecord::Query(decode(object)?),
+            _ => EventRecord::Member(decode(object)?),
         })
     }
 }
 
 /// Members joined, left, failed, changed or were forgotten.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct MemberEventRecord {
     /// `member-join`, `member-leave`, `member-failed`, `member-update` or `member-reap`.
+    #[serde(alias = "0")]
     pub event: String,
     /// The members, with their status at the time of the event.
+    #[serde(alias = "1")]
     pub members: Vec<Member>,
 }
 
 /// A user event arrived.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct UserEventRecord {
     /// As in the request.
+    #[serde(alias = "4")]
     pub coalesce: bool,
     /// Always `user`.
+    #[serde(alias = "0")]
     pub event: String,
     /// Lamport time of the event clock.
+    #[serde(alias = "1")]
     pub l_time: u64,
     /// The event's name.
+    #[serde(alias = "2")]
     pub name: String,
     /// Opaque bytes.
-    #[serde(serialize_with = "bytes_or_nil")]
+    #[serde(alias = "3", with = "payload")]
     pub payload: Vec<u8>,
 }
 
 /// A query arrived.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct QueryEventRecord {
     /// Always `query`.
+    #[serde(alias = "0")]
     pub event: String,
     /// To be named in `respond`; counts from 1 on each connection.
-    #[serde(rename = "ID")]
+    #[serde(rename = "ID", alias = "1")]
     pub id: u64,
     /// Lamport time of the query clock.
+    #[serde(alias = "2")]
     pub l_time: u64,
     /// The query's name.
+    #[serde(alias = "3")]
     pub name: String,
     /// Opaque bytes.
-    #[serde(serialize_with = "bytes_or_nil")]
+    #[serde(alias = "4", with = "payload")]
     pub payload: Vec<u8>,
 }
 
 /// A record of a log monitor.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct LogRecord {
     /// One line, without its newline.
+    #[serde(alias = "0")]
     pub log: String,
 }
 
-impl Body for LogRecord {
-    fn from_value(value: Value) -> Result<Self, CodecError> {
-        Ok(LogRecord {
-            log: Fields::new(value, &["Log"])?.text("Log")?,
-        })
-    }
-}
-
 /// What a [`QueryRecord`] tells.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum QueryRecordKind {
     /// A node has seen the query.
@@ -121,36 +112,16 @@ pub enum QueryRecordKind {
 }
 
 /// A record of a running query.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct QueryRecord {
     /// The node's name.
+    #[serde(alias = "1")]
     pub from: String,
     /// The answer.
-    #[serde(serialize_with = "bytes_or_nil")]
+    #[serde(alias = "2", with = "payload")]
     pub payload: Vec<u8>,
     /// What this is.
+    #[serde(alias = "0")]
     pub r#type: QueryRecordKind,
-}
-
-impl Body for QueryRecord {
-    fn from_value(value: Value) -> Result<Self, CodecError> {
-        let mut fields = Fields::new(value, &["Type", "From", "Payload"])?;
-        let kind = match fields.text("Type")?.as_str() {
-            "ack" => QueryRecordKind::Ack,
-            "response" => QueryRecordKind::Response,
-            "done" => QueryRecordKind::Done,
-            other => {
-                return Err(CodecError::UnknownValue {
-                    field: "Type",
-                    value: other.to_owned(),
-                });
-            }
-        };
-        Ok(QueryRecord {
-            from: fields.text("From")?,
-            payload: fields.bytes("Payload")?,
-            r#type: kind,
-        })
-    }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::support::{
     self, Agent, Finished, KEY_16, KEY_32, Kind, PATIENCE, Plan, all_alive, eventually, until,
 };
-use fyrd::rpc::frame::{Progress, Scanner};
+use fyrd::rpc::frame::scan;
 
 const BOTH: [Kind; 2] = [Kind::Fyrd, Kind::Serf];
 
@@ -508,7 +508,6 @@ impl<T: Read + Write> Socket for T {}
 /// A client that knows nothing but bytes, and where an object ends.
 struct Raw {
     socket: Box<dyn Socket>,
-    scanner: Scanner,
     buffer: Vec<u8>,
 }
 
@@ -516,7 +515,6 @@ impl Raw {
     fn new(socket: impl Socket + 'static) -> Raw {
         Raw {
             socket: Box::new(socket),
-            scanner: Scanner::new(1 << 20),
             buffer: Vec::new(),
         }
     }
@@ -546,8 +544,9 @@ impl Raw {
 
     /// The next object's bytes.
     fn frame(&mut self) -> Vec<u8> {
+        let mut scan = scan(1 << 20);
         loop {
-            if let Progress::Complete(length) = self.scanner.scan(&self.buffer).expect("well-formed") {
+            if let Some(length) = scan.advance(&self.buffer).expect("well-formed") {
                 return self.buffer.drain(..length).collect();
             }
             let mut bytes = [0; 4096];

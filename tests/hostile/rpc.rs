@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::support::{self, Agent, Kind, PATIENCE, Plan, eventually};
-use fyrd::rpc::frame::{Progress, Scanner};
+use fyrd::rpc::frame::scan;
 
 const HANDSHAKE: &[u8] = b"\x82\xa7Command\xa9handshake\xa3Seq\x01\x81\xa7Version\x01";
 const GREETED: &[u8] = b"\x82\xa5Error\xa0\xa3Seq\x01";
@@ -310,9 +310,9 @@ impl Client {
 
     /// The next object.
     fn frame(&mut self) -> Vec<u8> {
-        let mut scanner = Scanner::new(1 << 20);
+        let mut scan = scan(1 << 20);
         loop {
-            if let Progress::Complete(length) = scanner.scan(&self.buffer).expect("well-formed") {
+            if let Some(length) = scan.advance(&self.buffer).expect("well-formed") {
                 return self.buffer.drain(..length).collect();
             }
             let mut bytes = [0; 4096];

@@ -13,7 +13,7 @@ mod table;
 mod write;
 
 pub use fault::{DecodeError, Fault};
-pub use read::Reader;
+pub use read::{Reader, Shape};
 pub use scan::ValueScan;
 pub(crate) use table::{Filled, Form, List, Nested, Omit, OrNil, Pairs, Plain, Table, table};
 pub(crate) use write::Writer;

@@ -2,45 +2,164 @@
 
 use std::time::Duration;
 
-/// Every value that a profile sets; `profiles/lan.toml` says what each one means.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Profile {
-    /// The profile's name, as shown in the banner.
-    pub name: String,
-    /// Deadline of one stream exchange.
-    pub tcp_timeout: Duration,
-    /// How many members are asked for an indirect ping.
-    pub indirect_checks: usize,
-    /// Multiplier of the retransmit limit.
-    pub retransmit_mult: u32,
-    /// Multiplier of the minimal suspicion timeout.
-    pub suspicion_mult: u32,
-    /// Maximal suspicion timeout as a multiple of the minimal one.
-    pub suspicion_max_timeout_mult: u32,
-    /// Base interval of push/pulls; zero turns them off.
-    pub push_pull_interval: Duration,
-    /// Interval between probes; zero turns them off.
-    pub probe_interval: Duration,
-    /// How long a direct ping may take.
-    pub probe_timeout: Duration,
-    /// Upper bound (exclusive) of the local health score (Lifeguard).
-    pub awareness_max_multiplier: u32,
-    /// Interval between gossip rounds; zero turns them off.
-    pub gossip_interval: Duration,
-    /// How many nodes a gossip round reaches.
-    pub gossip_nodes: usize,
-    /// How long a dead node is still gossiped to, and then kept in the list.
-    pub gossip_to_the_dead_time: Duration,
-    /// Largest datagram this node builds, in bytes.
-    pub udp_buffer_size: usize,
-    /// A dead node's name may come back at another address after this long; zero: never.
-    pub dead_node_reclaim_time: Duration,
-    /// Turns the fallback probe over a stream off.
-    pub disable_tcp_pings: bool,
-    /// Which refinements of failure detection are on. All are; no profile file can change that.
-    pub refinements: Refinements,
-    /// Serf's share.
-    pub serf: SerfProfile,
+/// What a key of a profile takes: where it goes, with the least and the largest value that make sense.
+pub(super) enum Slot {
+    Time(fn(&mut Profile) -> &mut Duration, Duration),
+    Count(fn(&mut Profile) -> &mut usize, usize, usize),
+    Factor(fn(&mut Profile) -> &mut u32),
+    Switch(fn(&mut Profile) -> &mut bool),
+}
+
+/// What is wrong with a profile: its name, the key, the value and the bound, on one line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("profile '{label}': {text}")]
+pub struct ProfileError {
+    pub(super) label: String,
+    pub(super) text: String,
+}
+
+/// Makes the structs, the table of their keys and a profile of zeros from one list of `KEY: KIND(BOUNDS)`.
+macro_rules! profile {
+    (swim { $($(#[$doc:meta])* $key:ident: $kind:ident($($bound:expr),*),)* }
+     serf { $($(#[$serf_doc:meta])* $serf_key:ident: $serf_kind:ident($($serf_bound:expr),*),)* }) => {
+        /// Every value that a profile sets; `profiles/lan.toml` says what each one means.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Profile {
+            /// The profile's name, as shown in the banner.
+            pub name: String,
+            $($(#[$doc])* pub $key: value!($kind),)*
+            /// Which refinements of failure detection are on. All are; no profile file can change that.
+            pub refinements: Refinements,
+            /// Serf's share.
+            pub serf: SerfProfile,
+        }
+
+        /// Serf's share of a profile.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct SerfProfile {
+            $($(#[$serf_doc])* pub $serf_key: value!($serf_kind),)*
+        }
+
+        /// Every key of a profile.
+        pub(super) const FIELDS: &[(&str, Slot)] = &[
+            $((stringify!($key), Slot::$kind(|p| &mut p.$key $(, $bound)*)),)*
+            $((
+                concat!("serf.", stringify!($serf_key)),
+                Slot::$serf_kind(|p| &mut p.serf.$serf_key $(, $serf_bound)*),
+            ),)*
+        ];
+
+        impl Profile {
+            /// All zero; a complete file fills every field.
+            pub(super) fn blank() -> Profile {
+                Profile {
+                    name: String::new(),
+                    $($key: Default::default(),)*
+                    refinements: Refinements::default(),
+                    serf: SerfProfile { $($serf_key: Default::default(),)* },
+                }
+            }
+        }
+    };
+}
+
+/// The type of a kind's value.
+macro_rules! value {
+    (Time) => {
+        Duration
+    };
+    (Count) => {
+        usize
+    };
+    (Factor) => {
+        u32
+    };
+    (Switch) => {
+        bool
+    };
+}
+
+const ZERO: Duration = Duration::ZERO;
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The smallest datagram that still holds an alive message with the longest name and tags.
+const SMALLEST_UDP_BUFFER: usize = 1024;
+
+/// The largest payload of a UDP datagram over IPv4.
+const LARGEST_UDP_BUFFER: usize = 65_507;
+
+profile! {
+    swim {
+        /// Deadline of one stream exchange.
+        tcp_timeout: Time(MILLISECOND),
+        /// How many members are asked for an indirect ping.
+        indirect_checks: Count(0, 1000),
+        /// Multiplier of the retransmit limit.
+        retransmit_mult: Factor(),
+        /// Multiplier of the minimal suspicion timeout.
+        suspicion_mult: Factor(),
+        /// Maximal suspicion timeout as a multiple of the minimal one.
+        suspicion_max_timeout_mult: Factor(),
+        /// Base interval of push/pulls; zero turns them off.
+        push_pull_interval: Time(ZERO),
+        /// Interval between probes; zero turns them off.
+        probe_interval: Time(ZERO),
+        /// How long a direct ping may take.
+        probe_timeout: Time(MILLISECOND),
+        /// Upper bound (exclusive) of the local health score (Lifeguard).
+        awareness_max_multiplier: Factor(),
+        /// Interval between gossip rounds.
+        gossip_interval: Time(MILLISECOND),
+        /// How many nodes a gossip round reaches.
+        gossip_nodes: Count(1, 1000),
+        /// How long a dead node is still gossiped to, and then kept in the list.
+        gossip_to_the_dead_time: Time(ZERO),
+        /// Largest datagram this node builds, in bytes.
+        udp_buffer_size: Count(SMALLEST_UDP_BUFFER, LARGEST_UDP_BUFFER),
+        /// A dead node's name may come back at another address after this long; zero: never.
+        dead_node_reclaim_time: Time(ZERO),
+        /// Turns the fallback probe over a stream off.
+        disable_tcp_pings: Switch(),
+    }
+    serf {
+        /// Longest time member events are held back for coalescing.
+        coalesce_period: Time(ZERO),
+        /// Quiet time that ends coalescing early.
+        quiescent_period: Time(ZERO),
+        /// As `coalesce_period`, for user events.
+        user_coalesce_period: Time(ZERO),
+        /// As `quiescent_period`, for user events.
+        user_quiescent_period: Time(ZERO),
+        /// How long a leave or force-leave waits for its broadcast.
+        broadcast_timeout: Time(SECOND),
+        /// Pause between the leave broadcast and the end, so that it spreads.
+        leave_propagate_delay: Time(ZERO),
+        /// How many Lamport times of events are remembered.
+        event_buffer: Count(1, 65_536),
+        /// How many Lamport times of queries are remembered.
+        query_buffer: Count(1, 65_536),
+        /// Multiplier of the default query timeout.
+        query_timeout_mult: Factor(),
+        /// How often old members and intents are looked for.
+        reap_interval: Time(MILLISECOND),
+        /// How often a failed member is tried again.
+        reconnect_interval: Time(MILLISECOND),
+        /// How long a failed member is kept.
+        reconnect_timeout: Time(ZERO),
+        /// How long a left member is kept.
+        tombstone_timeout: Time(ZERO),
+        /// How long an intent about an unknown member is kept.
+        recent_intent_timeout: Time(ZERO),
+        /// How often broadcast queues are checked.
+        queue_check_interval: Time(MILLISECOND),
+        /// Queue length that is worth a warning.
+        queue_depth_warning: Count(0, usize::MAX),
+        /// Queue length above which the oldest entries are dropped.
+        max_queue_depth: Count(1, 10_000_000),
+        /// When not zero, the bound is the larger of this and twice the member count instead.
+        min_queue_depth: Count(0, 10_000_000),
+    }
 }
 
 /// Refinements of failure detection that can be turned off one by one, so that experiments can tell what
@@ -70,45 +189,4 @@ impl Default for Refinements {
             minds_silence: true,
         }
     }
-}
-
-/// The Serf layer's share of a profile.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SerfProfile {
-    /// Longest time member events are held back for coalescing.
-    pub coalesce_period: Duration,
-    /// Quiet time that ends coalescing early.
-    pub quiescent_period: Duration,
-    /// As `coalesce_period`, for user events.
-    pub user_coalesce_period: Duration,
-    /// As `quiescent_period`, for user events.
-    pub user_quiescent_period: Duration,
-    /// How long a leave or force-leave waits for its broadcast.
-    pub broadcast_timeout: Duration,
-    /// Pause between the leave broadcast and the end, so that it spreads.
-    pub leave_propagate_delay: Duration,
-    /// How many Lamport times of events are remembered.
-    pub event_buffer: usize,
-    /// How many Lamport times of queries are remembered.
-    pub query_buffer: usize,
-    /// Multiplier of the default query timeout.
-    pub query_timeout_mult: u32,
-    /// How often old members and intents are looked for.
-    pub reap_interval: Duration,
-    /// How often a failed member is tried again.
-    pub reconnect_interval: Duration,
-    /// How long a failed member is kept.
-    pub reconnect_timeout: Duration,
-    /// How long a left member is kept.
-    pub tombstone_timeout: Duration,
-    /// How long an intent about an unknown member is kept.
-    pub recent_intent_timeout: Duration,
-    /// How often broadcast queues are checked.
-    pub queue_check_interval: Duration,
-    /// Queue length that is worth a warning.
-    pub queue_depth_warning: usize,
-    /// Queue length above which the oldest entries are dropped.
-    pub max_queue_depth: usize,
-    /// When not zero, the bound is the larger of this and twice the member count instead.
-    pub min_queue_depth: usize,
 }

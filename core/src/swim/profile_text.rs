@@ -1,10 +1,10 @@
-//! Reads profiles: one table lists every key, where its value goes and which values make sense.
+//! Reads profiles from TOML, by the table of their keys.
 
 use std::time::Duration;
 
 use toml::{Table, Value};
 
-use super::profile::{Profile, Refinements, SerfProfile};
+use super::profile::{FIELDS, Profile, ProfileError, Slot};
 use crate::duration;
 
 /// The profiles that are compiled in.
@@ -16,12 +16,6 @@ const BUILTIN: [(&str, &str); 3] = [
 
 /// No duration of a profile is longer, so that deadlines cannot overflow.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-
-/// The smallest datagram that still holds an alive message with the longest name and tags.
-const SMALLEST_UDP_BUFFER: usize = 1024;
-
-/// The largest payload of a UDP datagram over IPv4.
-const LARGEST_UDP_BUFFER: usize = 65_507;
 
 impl Profile {
     /// A profile that is compiled in: `lan`, `wan` or `local`.
@@ -51,7 +45,7 @@ impl Profile {
                 }
             };
         let complete = base.is_none();
-        let mut profile = base.unwrap_or_else(blank);
+        let mut profile = base.unwrap_or_else(Profile::blank);
         profile.name = label.to_string();
         let values = flatten(table).map_err(fault)?;
         for (key, value) in &values {
@@ -112,145 +106,6 @@ impl Profile {
         Ok(())
     }
 }
-
-/// What is wrong with a profile: its name, the key, the value and the bound, on one line.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("profile '{label}': {text}")]
-pub struct ProfileError {
-    label: String,
-    text: String,
-}
-
-/// Where a key's value goes, with the least and the largest value that make sense.
-enum Slot {
-    Time(fn(&mut Profile) -> &mut Duration, Duration),
-    Count(fn(&mut Profile) -> &mut usize, usize, usize),
-    Factor(fn(&mut Profile) -> &mut u32),
-    Switch(fn(&mut Profile) -> &mut bool),
-}
-
-const ZERO: Duration = Duration::ZERO;
-const MILLISECOND: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
-
-/// Every key of a profile.
-const FIELDS: [(&str, Slot); 33] = [
-    ("tcp_timeout", Slot::Time(|p| &mut p.tcp_timeout, MILLISECOND)),
-    (
-        "indirect_checks",
-        Slot::Count(|p| &mut p.indirect_checks, 0, 1000),
-    ),
-    ("retransmit_mult", Slot::Factor(|p| &mut p.retransmit_mult)),
-    ("suspicion_mult", Slot::Factor(|p| &mut p.suspicion_mult)),
-    (
-        "suspicion_max_timeout_mult",
-        Slot::Factor(|p| &mut p.suspicion_max_timeout_mult),
-    ),
-    (
-        "push_pull_interval",
-        Slot::Time(|p| &mut p.push_pull_interval, ZERO),
-    ),
-    ("probe_interval", Slot::Time(|p| &mut p.probe_interval, ZERO)),
-    ("probe_timeout", Slot::Time(|p| &mut p.probe_timeout, MILLISECOND)),
-    (
-        "awareness_max_multiplier",
-        Slot::Factor(|p| &mut p.awareness_max_multiplier),
-    ),
-    (
-        "gossip_interval",
-        Slot::Time(|p| &mut p.gossip_interval, MILLISECOND),
-    ),
-    ("gossip_nodes", Slot::Count(|p| &mut p.gossip_nodes, 1, 1000)),
-    (
-        "gossip_to_the_dead_time",
-        Slot::Time(|p| &mut p.gossip_to_the_dead_time, ZERO),
-    ),
-    (
-        "udp_buffer_size",
-        Slot::Count(
-            |p| &mut p.udp_buffer_size,
-            SMALLEST_UDP_BUFFER,
-            LARGEST_UDP_BUFFER,
-        ),
-    ),
-    (
-        "dead_node_reclaim_time",
-        Slot::Time(|p| &mut p.dead_node_reclaim_time, ZERO),
-    ),
-    ("disable_tcp_pings", Slot::Switch(|p| &mut p.disable_tcp_pings)),
-    (
-        "serf.coalesce_period",
-        Slot::Time(|p| &mut p.serf.coalesce_period, ZERO),
-    ),
-    (
-        "serf.quiescent_period",
-        Slot::Time(|p| &mut p.serf.quiescent_period, ZERO),
-    ),
-    (
-        "serf.user_coalesce_period",
-        Slot::Time(|p| &mut p.serf.user_coalesce_period, ZERO),
-    ),
-    (
-        "serf.user_quiescent_period",
-        Slot::Time(|p| &mut p.serf.user_quiescent_period, ZERO),
-    ),
-    (
-        "serf.broadcast_timeout",
-        Slot::Time(|p| &mut p.serf.broadcast_timeout, SECOND),
-    ),
-    (
-        "serf.leave_propagate_delay",
-        Slot::Time(|p| &mut p.serf.leave_propagate_delay, ZERO),
-    ),
-    (
-        "serf.event_buffer",
-        Slot::Count(|p| &mut p.serf.event_buffer, 1, 65_536),
-    ),
-    (
-        "serf.query_buffer",
-        Slot::Count(|p| &mut p.serf.query_buffer, 1, 65_536),
-    ),
-    (
-        "serf.query_timeout_mult",
-        Slot::Factor(|p| &mut p.serf.query_timeout_mult),
-    ),
-    (
-        "serf.reap_interval",
-        Slot::Time(|p| &mut p.serf.reap_interval, MILLISECOND),
-    ),
-    (
-        "serf.reconnect_interval",
-        Slot::Time(|p| &mut p.serf.reconnect_interval, MILLISECOND),
-    ),
-    (
-        "serf.reconnect_timeout",
-        Slot::Time(|p| &mut p.serf.reconnect_timeout, ZERO),
-    ),
-    (
-        "serf.tombstone_timeout",
-        Slot::Time(|p| &mut p.serf.tombstone_timeout, ZERO),
-    ),
-    (
-        "serf.recent_intent_timeout",
-        Slot::Time(|p| &mut p.serf.recent_intent_timeout, ZERO),
-    ),
-    (
-        "serf.queue_check_interval",
-        Slot::Time(|p| &mut p.serf.queue_check_interval, MILLISECOND),
-    ),
-    (
-        "serf.queue_depth_warning",
-        Slot::Count(|p| &mut p.serf.queue_depth_warning, 0, usize::MAX),
-    ),
-    (
-        "serf.max_queue_depth",
-        Slot::Count(|p| &mut p.serf.max_queue_depth, 1, 10_000_000),
-    ),
-    (
-        "serf.min_queue_depth",
-        Slot::Count(|p| &mut p.serf.min_queue_depth, 0, 10_000_000),
-    ),
-];
 
 /// No factor of a profile is larger, so that no product overflows.
 const LARGEST_FACTOR: u32 = 1000;
@@ -328,52 +183,12 @@ fn parse_duration(text: &str) -> Option<Duration> {
     u64::try_from(nanos).ok().map(Duration::from_nanos)
 }
 
-/// All zero; a complete file fills every field.
-fn blank() -> Profile {
-    Profile {
-        name: String::new(),
-        tcp_timeout: ZERO,
-        indirect_checks: 0,
-        retransmit_mult: 0,
-        suspicion_mult: 0,
-        suspicion_max_timeout_mult: 0,
-        push_pull_interval: ZERO,
-        probe_interval: ZERO,
-        probe_timeout: ZERO,
-        awareness_max_multiplier: 0,
-        gossip_interval: ZERO,
-        gossip_nodes: 0,
-        gossip_to_the_dead_time: ZERO,
-        udp_buffer_size: 0,
-        dead_node_reclaim_time: ZERO,
-        disable_tcp_pings: false,
-        refinements: Refinements::default(),
-        serf: SerfProfile {
-            coalesce_period: ZERO,
-            quiescent_period: ZERO,
-            user_coalesce_period: ZERO,
-            user_quiescent_period: ZERO,
-            broadcast_timeout: ZERO,
-            leave_propagate_delay: ZERO,
-            event_buffer: 0,
-            query_buffer: 0,
-            query_timeout_mult: 0,
-            reap_interval: ZERO,
-            reconnect_interval: ZERO,
-            reconnect_timeout: ZERO,
-            tombstone_timeout: ZERO,
-            recent_intent_timeout: ZERO,
-            queue_check_interval: ZERO,
-            queue_depth_warning: 0,
-            max_queue_depth: 0,
-            min_queue_depth: 0,
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::profile::SerfProfile;
     use super::*;
+
+    const ZERO: Duration = Duration::ZERO;
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
@@ -458,7 +273,7 @@ mod tests {
     #[test]
     fn every_key_without_base_must_be_there() {
         let lan = BUILTIN[0].1;
-        for (key, _) in &FIELDS {
+        for (key, _) in FIELDS {
             let bare = key.rsplit('.').next().unwrap();
             let cut: String = lan
                 .lines()

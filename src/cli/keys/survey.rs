@@ -9,7 +9,7 @@ use fyrd_keys::Key;
 use zeroize::Zeroizing;
 
 use crate::rpc::client::{Client, ClientError, KeyOperation, Record};
-use crate::rpc::records::QueryRecordKind;
+use crate::rpc::types::QueryRecordKind;
 use crate::rpc::types::{KeyResponse, Member, QueryRequest};
 
 /// The query every agent acknowledges by itself.

@@ -12,10 +12,10 @@ use tracing::{error, warn};
 use zeroize::Zeroizing;
 
 use super::Backend;
-use super::listener::{Connection, Reader};
+use super::connection::{Connection, Reader};
 use super::loss::Loss;
 use super::outbox::Outbox;
-use super::stream::PendingQueries;
+use super::pending::PendingQueries;
 use crate::rpc::frame::{FrameReader, MAX_REQUEST_BYTES};
 use crate::rpc::types::{Request, RequestHeader};
 use fyrd_core::bounds;

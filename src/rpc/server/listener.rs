@@ -4,16 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
+use super::connection::Connection;
 use crate::go;
 use fyrd_core::bounds;
-
-/// What a client sends.
-pub(super) type Reader = Box<dyn AsyncRead + Unpin>;
-/// Where a client reads.
-pub(super) type Writer = Box<dyn AsyncWrite + Unpin>;
 
 /// A bound and listening socket.
 #[derive(Debug)]
@@ -24,14 +19,6 @@ enum Kind {
     Tcp(TcpListener),
     #[cfg(unix)]
     Unix(super::unix::Listener),
-}
-
-/// A client that has just come.
-pub(super) struct Connection {
-    pub reader: Reader,
-    pub writer: Writer,
-    /// Who it is, for the log.
-    pub peer: String,
 }
 
 impl Listener {

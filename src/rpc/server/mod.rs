@@ -11,12 +11,14 @@
 
 mod client;
 mod commands;
+mod connection;
 mod keys;
 mod listener;
 mod loss;
 mod members;
 mod monitor;
 mod outbox;
+mod pending;
 mod query;
 mod stream;
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 use zeroize::Zeroizing;
 
-use super::listener::Writer;
+use super::connection::Writer;
 use super::loss::Loss;
 use crate::rpc::codec::encode_into;
 use crate::rpc::types::ResponseHeader;

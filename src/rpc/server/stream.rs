@@ -1,7 +1,6 @@
 //! Event streams: the agent's events, as far as a client's filters let them through.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::cell::Cell;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::error::TrySendError;
@@ -10,11 +9,12 @@ use tokio::sync::{mpsc, oneshot};
 use super::Backend;
 use super::client::Client;
 use super::members::rpc_member;
+use super::pending::PendingQueries;
 use crate::events::filter::EventFilter;
 use crate::events::hub::Subscription;
 use crate::rpc::types::{EventRecord, MemberEventRecord, QueryEventRecord, UserEventRecord};
 use fyrd_core::bounds;
-use fyrd_core::serf::{Event, QueryKey};
+use fyrd_core::serf::Event;
 
 impl<B: Backend> Client<B> {
     /// Each stream has a queue of its own, and gets its own copy of each event.
@@ -141,40 +141,6 @@ fn event_record(event: &Event, pending: &PendingQueries) -> EventRecord {
     }
 }
 
-/// The queries a connection has been told of, by the numbers it knows them by: 1, 2, and so on. A query
-/// seen by two streams has two numbers.
-///
-/// Of those that are over some remain here, until newer ones push them out; it is the node that knows.
-#[derive(Debug, Default)]
-pub(super) struct PendingQueries(RefCell<Numbered>);
-
-#[derive(Debug, Default)]
-struct Numbered {
-    last: u64,
-    queries: BTreeMap<u64, QueryKey>,
-}
-
-impl PendingQueries {
-    fn number(&self, query: QueryKey) -> u64 {
-        let mut numbered = self.0.borrow_mut();
-        numbered.last += 1;
-        let number = numbered.last;
-        numbered.queries.insert(number, query);
-        if numbered.queries.len() > bounds::MAX_OPEN_QUERIES {
-            numbered.queries.pop_first();
-        }
-        number
-    }
-
-    pub(super) fn query(&self, number: u64) -> Option<QueryKey> {
-        self.0.borrow().queries.get(&number).copied()
-    }
-
-    pub(super) fn forget(&self, number: u64) {
-        self.0.borrow_mut().queries.remove(&number);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,18 +223,5 @@ mod tests {
             found.push(event);
         }
         assert_eq!((found, lost.get()), (vec![event("a"), event("a")], 1));
-    }
-
-    #[test]
-    fn numbers_count_up_and_the_oldest_are_forgotten() {
-        let pending = PendingQueries::default();
-        assert_eq!((pending.number((7, 1)), pending.number((7, 1))), (1, 2));
-        assert_eq!(pending.query(2), Some((7, 1)));
-        for ltime in 0..bounds::MAX_OPEN_QUERIES as u64 {
-            pending.number((ltime, 9));
-        }
-        assert_eq!((pending.query(2), pending.query(3)), (None, Some((0, 9))));
-        pending.forget(3);
-        assert_eq!(pending.query(3), None);
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixListener;
 
-use super::listener::Connection;
+use super::connection::Connection;
 use fyrd_core::bounds;
 
 /// A listening socket and its file.

@@ -1,33 +1,18 @@
-//! The headers and requests of the protocol (docs/compatibility.md#rpc-commands), as Rust types, together with
-//! what comes back: [`super::answers`], and the [`super::records`] of subscriptions.
+//! The headers and requests of the protocol (docs/compatibility.md#rpc-commands).
 //!
-//! Fields stand in alphabetical order, which is the order on the wire. The name lists given to
-//! [`Fields`] stand in the order in which Serf reads an array.
+//! Fields stand in alphabetical order, which is the order on the wire. The alias of a field is its place
+//! when a body comes as an array.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
 
-use super::codec::{CodecError, Fields, Value, bytes_or_nil, encode_into, list_or_nil};
-
-pub use super::answers::*;
-pub use super::records::*;
+use super::codec::{CodecError, decode, encode_into, list_or_nil, payload};
 
 /// The protocol version a handshake must name.
 pub const IPC_VERSION: i32 = 1;
-
-/// A type that can be read from one MessagePack object.
-pub trait Body: Sized {
-    /// Reads it from a decoded object.
-    fn from_value(value: Value) -> Result<Self, CodecError>;
-
-    /// Reads it from the object's bytes.
-    fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
-        Self::from_value(Value::decode(bytes)?)
-    }
-}
 
 /// Precedes every request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -42,209 +27,167 @@ pub struct RequestHeader {
 impl RequestHeader {
     /// Reads a header. A missing field keeps the value of the connection's previous request, as
     /// Serf's agent does it; nil in its place means the zero value.
-    pub fn decode_after(previous: &RequestHeader, bytes: &[u8]) -> Result<RequestHeader, CodecError> {
-        let value = Value::decode(bytes)?;
-        if value == Value::Nil {
+    pub fn decode_after(previous: &RequestHeader, object: &[u8]) -> Result<RequestHeader, CodecError> {
+        #[derive(Default, Deserialize)]
+        #[serde(default, rename_all = "PascalCase")]
+        struct Sent {
+            #[serde(alias = "0", deserialize_with = "present")]
+            command: Option<String>,
+            #[serde(alias = "1", deserialize_with = "present")]
+            seq: Option<u64>,
+        }
+        let Some(sent) = decode::<Option<Sent>>(object)? else {
             return Ok(RequestHeader::default());
-        }
-        let mut fields = Fields::new(value, &["Command", "Seq"])?;
-        let mut header = previous.clone();
-        if let Some(command) = fields.take("Command") {
-            header.command = Fields::new(Value::List(vec![command]), &["Command"])?.text("Command")?;
-        }
-        if let Some(seq) = fields.take("Seq") {
-            header.seq = Fields::new(Value::List(vec![seq]), &["Seq"])?.integer("Seq")?;
-        }
-        Ok(header)
+        };
+        Ok(RequestHeader {
+            command: sent.command.unwrap_or_else(|| previous.command.clone()),
+            seq: sent.seq.unwrap_or(previous.seq),
+        })
     }
+}
+
+/// A field that came, even as nil.
+fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
 }
 
 /// Precedes every answer and every record.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct ResponseHeader {
     /// What went wrong; empty for nothing.
+    #[serde(alias = "0")]
     pub error: String,
     /// The request's number.
+    #[serde(alias = "1")]
     pub seq: u64,
 }
 
-impl Body for ResponseHeader {
-    fn from_value(value: Value) -> Result<Self, CodecError> {
-        let mut fields = Fields::new(value, &["Error", "Seq"])?;
-        Ok(ResponseHeader {
-            error: fields.text("Error")?,
-            seq: fields.integer("Seq")?,
-        })
-    }
+/// Lists the commands: the name on the wire, and the variant of [`Request`], with its body if it has one.
+macro_rules! requests {
+    (
+        with_body { $($(#[$doc:meta])* $command:literal => $name:ident($body:ty),)* }
+        without { $($(#[$bare_doc:meta])* $bare_command:literal => $bare:ident,)* }
+    ) => {
+        /// A request of any command, with its body.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Request {
+            $($(#[$doc])* $name($body),)*
+            $($(#[$bare_doc])* $bare,)*
+        }
+
+        impl Request {
+            /// The command's name on the wire.
+            pub fn command(&self) -> &'static str {
+                match self {
+                    $(Request::$name(_) => $command,)*
+                    $(Request::$bare => $bare_command,)*
+                }
+            }
+
+            /// Whether a body follows the header of `command`; `None` for an unknown command.
+            pub fn has_body(command: &str) -> Option<bool> {
+                match command {
+                    $($command)|* => Some(true),
+                    $($bare_command)|* => Some(false),
+                    _ => None,
+                }
+            }
+
+            /// Reads the request of `command`, with the body's bytes if it has one. `Ok(None)` for an
+            /// unknown command.
+            pub fn decode(command: &str, body: &[u8]) -> Result<Option<Request>, CodecError> {
+                Ok(Some(match command {
+                    $($command => Request::$name(decode(body)?),)*
+                    $($bare_command => Request::$bare,)*
+                    _ => return Ok(None),
+                }))
+            }
+
+            fn encode_body(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
+                match self {
+                    $(Request::$name(body) => encode_into(body, out),)*
+                    $(Request::$bare)|* => Ok(()),
+                }
+            }
+        }
+    };
 }
 
-/// A request of any command, with its body.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Request {
-    /// Opens the conversation.
-    Handshake(HandshakeRequest),
-    /// Proves knowledge of the agent's token.
-    Auth(AuthRequest),
-    /// Fires a user event.
-    Event(EventRequest),
-    /// Makes a failed member a left one.
-    ForceLeave(ForceLeaveRequest),
-    /// Joins a cluster.
-    Join(JoinRequest),
-    /// Lists all members.
-    Members,
-    /// Lists the members that match.
-    MembersFiltered(MembersFilteredRequest),
-    /// Changes the agent's tags.
-    Tags(TagsRequest),
-    /// Subscribes to events.
-    Stream(StreamRequest),
-    /// Subscribes to log lines.
-    Monitor(MonitorRequest),
-    /// Ends a subscription.
-    Stop(StopRequest),
-    /// Makes the agent leave and end.
-    Leave,
-    /// Starts a query.
-    Query(QueryRequest),
-    /// Answers a query that came as a stream record.
-    Respond(RespondRequest),
-    /// Installs a key on all members.
-    InstallKey(KeyRequest),
-    /// Changes the primary key on all members.
-    UseKey(KeyRequest),
-    /// Removes a key from all members.
-    RemoveKey(KeyRequest),
-    /// Gathers the keys of all members.
-    ListKeys,
-    /// Asks for the agent's figures.
-    Stats,
-    /// Asks for a node's network coordinate.
-    GetCoordinate(CoordinateRequest),
+requests! {
+    with_body {
+        /// Opens the conversation.
+        "handshake" => Handshake(HandshakeRequest),
+        /// Proves knowledge of the agent's token.
+        "auth" => Auth(AuthRequest),
+        /// Fires a user event.
+        "event" => Event(EventRequest),
+        /// Makes a failed member a left one.
+        "force-leave" => ForceLeave(ForceLeaveRequest),
+        /// Joins a cluster.
+        "join" => Join(JoinRequest),
+        /// Lists the members that match.
+        "members-filtered" => MembersFiltered(MembersFilteredRequest),
+        /// Changes the agent's tags.
+        "tags" => Tags(TagsRequest),
+        /// Subscribes to events.
+        "stream" => Stream(StreamRequest),
+        /// Subscribes to log lines.
+        "monitor" => Monitor(MonitorRequest),
+        /// Ends a subscription.
+        "stop" => Stop(StopRequest),
+        /// Starts a query.
+        "query" => Query(QueryRequest),
+        /// Answers a query that came as a stream record.
+        "respond" => Respond(RespondRequest),
+        /// Installs a key on all members.
+        "install-key" => InstallKey(KeyRequest),
+        /// Changes the primary key on all members.
+        "use-key" => UseKey(KeyRequest),
+        /// Removes a key from all members.
+        "remove-key" => RemoveKey(KeyRequest),
+        /// Asks for a node's network coordinate.
+        "get-coordinate" => GetCoordinate(CoordinateRequest),
+    }
+    without {
+        /// Lists all members.
+        "members" => Members,
+        /// Makes the agent leave and end.
+        "leave" => Leave,
+        /// Gathers the keys of all members.
+        "list-keys" => ListKeys,
+        /// Asks for the agent's figures.
+        "stats" => Stats,
+    }
 }
 
 impl Request {
-    /// The command's name on the wire.
-    pub fn command(&self) -> &'static str {
-        match self {
-            Request::Handshake(_) => "handshake",
-            Request::Auth(_) => "auth",
-            Request::Event(_) => "event",
-            Request::ForceLeave(_) => "force-leave",
-            Request::Join(_) => "join",
-            Request::Members => "members",
-            Request::MembersFiltered(_) => "members-filtered",
-            Request::Tags(_) => "tags",
-            Request::Stream(_) => "stream",
-            Request::Monitor(_) => "monitor",
-            Request::Stop(_) => "stop",
-            Request::Leave => "leave",
-            Request::Query(_) => "query",
-            Request::Respond(_) => "respond",
-            Request::InstallKey(_) => "install-key",
-            Request::UseKey(_) => "use-key",
-            Request::RemoveKey(_) => "remove-key",
-            Request::ListKeys => "list-keys",
-            Request::Stats => "stats",
-            Request::GetCoordinate(_) => "get-coordinate",
-        }
-    }
-
-    /// Whether a body follows the header of `command`; `None` for an unknown command.
-    pub fn has_body(command: &str) -> Option<bool> {
-        Some(match command {
-            "members" | "leave" | "list-keys" | "stats" => false,
-            "handshake" | "auth" | "event" | "force-leave" | "join" | "members-filtered" | "tags"
-            | "stream" | "monitor" | "stop" | "query" | "respond" | "install-key" | "use-key"
-            | "remove-key" | "get-coordinate" => true,
-            _ => return None,
-        })
-    }
-
-    /// Reads the request of `command`, with the body's bytes if it has one. `Ok(None)` for an unknown command.
-    pub fn decode(command: &str, body: &[u8]) -> Result<Option<Request>, CodecError> {
-        Ok(Some(match command {
-            "handshake" => Request::Handshake(Body::decode(body)?),
-            "auth" => Request::Auth(Body::decode(body)?),
-            "event" => Request::Event(Body::decode(body)?),
-            "force-leave" => Request::ForceLeave(Body::decode(body)?),
-            "join" => Request::Join(Body::decode(body)?),
-            "members" => Request::Members,
-            "members-filtered" => Request::MembersFiltered(Body::decode(body)?),
-            "tags" => Request::Tags(Body::decode(body)?),
-            "stream" => Request::Stream(Body::decode(body)?),
-            "monitor" => Request::Monitor(Body::decode(body)?),
-            "stop" => Request::Stop(Body::decode(body)?),
-            "leave" => Request::Leave,
-            "query" => Request::Query(Body::decode(body)?),
-            "respond" => Request::Respond(Body::decode(body)?),
-            "install-key" => Request::InstallKey(Body::decode(body)?),
-            "use-key" => Request::UseKey(Body::decode(body)?),
-            "remove-key" => Request::RemoveKey(Body::decode(body)?),
-            "list-keys" => Request::ListKeys,
-            "stats" => Request::Stats,
-            "get-coordinate" => Request::GetCoordinate(Body::decode(body)?),
-            _ => return Ok(None),
-        }))
-    }
-
     /// Header and body as sent. The bytes may hold a key or a token, so they are erased after use.
     pub fn encode(&self, seq: u64) -> Result<Zeroizing<Vec<u8>>, CodecError> {
         // Growing would leave unerased copies behind; every request with a secret fits in this.
         let mut out = Zeroizing::new(Vec::with_capacity(512));
-        encode_into(
-            &RequestHeader {
-                command: self.command().to_owned(),
-                seq,
-            },
-            &mut out,
-        )?;
-        match self {
-            Request::Members | Request::Leave | Request::ListKeys | Request::Stats => Ok(()),
-            Request::Handshake(body) => encode_into(body, &mut out),
-            Request::Auth(body) => encode_into(body, &mut out),
-            Request::Event(body) => encode_into(body, &mut out),
-            Request::ForceLeave(body) => encode_into(body, &mut out),
-            Request::Join(body) => encode_into(body, &mut out),
-            Request::MembersFiltered(body) => encode_into(body, &mut out),
-            Request::Tags(body) => encode_into(body, &mut out),
-            Request::Stream(body) => encode_into(body, &mut out),
-            Request::Monitor(body) => encode_into(body, &mut out),
-            Request::Stop(body) => encode_into(body, &mut out),
-            Request::Query(body) => encode_into(body, &mut out),
-            Request::Respond(body) => encode_into(body, &mut out),
-            Request::InstallKey(body) | Request::UseKey(body) | Request::RemoveKey(body) => {
-                encode_into(body, &mut out)
-            }
-            Request::GetCoordinate(body) => encode_into(body, &mut out),
-        }?;
+        let command = self.command().to_owned();
+        encode_into(&RequestHeader { command, seq }, &mut out)?;
+        self.encode_body(&mut out)?;
         Ok(out)
     }
 }
 
 /// Body of `handshake`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct HandshakeRequest {
     /// Must be [`IPC_VERSION`].
+    #[serde(alias = "0")]
     pub version: i32,
 }
 
-impl Body for HandshakeRequest {
-    fn from_value(value: Value) -> Result<Self, CodecError> {
-        let mut fields = Fields::new(value, &["Version"])?;
-        Ok(HandshakeRequest {
-            version: fields.integer("Version")?,
-        })
-    }
-}
-
 /// Body of `auth`.
-#[derive(Clone, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct AuthRequest {
     /// The token. Not shown by Debug.
+    #[serde(alias = "0")]
     pub auth_key: Zeroizing<String>,
 }
 
@@ -254,245 +197,144 @@ impl fmt::Debug for AuthRequest {
     }
 }
 
-impl Body for AuthRequest {
-    fn from_value(value: Value) -> Result<Self, CodecError> {
-        let mut fields = Fields::new(value, &["AuthKey"])?;
-        Ok(AuthRequest {
-            auth_key: Zeroizing::new(fields.text("AuthKey")?),
-        })
-    }
-}
-
 /// Body of `event`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct EventRequest {
     /// Whether receivers may drop all but the last of several events of this name.
+    #[serde(alias = "2")]
     pub coalesce: bool,
     /// The event's name.
+    #[serde(alias = "0")]
     pub name: String,
     /// Opaque bytes; empty stands for none.
-    #[serde(serialize_with = "bytes_or_nil")]
+    #[serde(alias = "1", with = "payload")]
     pub payload: Vec<u8>,
-}
-
-impl Body for EventRequest {
-    fn from_value(value: Value) -> Result<Self, CodecError> {
-        let mut fields = Fields::new(value, &["Name", "Payload", "Coalesce"])?;
-        Ok(EventRequest {
-            coalesce: fields.boolean("Coalesce")?,
-            name: fields.text("Name")?,
-            payload: fields.bytes("Payload")?,
-        })
-    }
 }
 
 /// Body of `force-leave`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct ForceLeaveRequest {
     /// The member's name.
+    #[serde(alias = "0")]
     pub node: String,
     /// Whether to erase it altogether.
+    #[serde(alias = "1")]
     pub prune: bool,
 }
 
-impl Body for ForceLeaveRequest {
-    fn from_value(value: Value) -> Result<Self, CodecError> {
-        let mut fields = Fields::new(value, &["Node", "Prune"])?;
-        Ok(ForceLeaveRequest {
-            node: fields.text("Node")?,
-            prune: fields.boolean("Prune")?,
-        })
-    }
-}
-
 /// Body of `join`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct JoinRequest {
     /// Addresses to try.
-    #[serde(serialize_with = "list_or_nil")]
+    #[serde(alias = "0", serialize_with = "list_or_nil")]
     pub existing: Vec<String>,
     /// Whether the agent shall see the cluster's past user events.
+    #[serde(alias = "1")]
     pub replay: bool,
 }
 
-impl Body for JoinRequest {
-    fn from_value(value: Value) -> Result<Self, CodecError> {
-        let mut fields = Fields::new(value, &["Existing", "Replay"])?;
-        Ok(JoinRequest {
-            existing: fields.texts("Existing")?,
-            replay: fields.boolean("Replay")?,
-        })
-    }
-}
-
 /// Body of `members-filtered`: anchored regular expressions, empty for "any".
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct MembersFilteredRequest {
     /// On the name.
+    #[serde(alias = "2")]
     pub name: String,
     /// On the status.
+    #[serde(alias = "1")]
     pub status: String,
     /// On the value of each named tag.
+    #[serde(alias = "0")]
     pub tags: BTreeMap<String, String>,
-}
-
-impl Body for MembersFilteredRequest {
-    fn from_value(value: Value) -> Result<Self, CodecError> {
-        let mut fields = Fields::new(value, &["Tags", "Status", "Name"])?;
-        Ok(MembersFilteredRequest {
-            name: fields.text("Name")?,
-            status: fields.text("Status")?,
-            tags: fields.strings("Tags")?,
-        })
-    }
 }
 
 /// Body of `tags`. Deletions come first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct TagsRequest {
     /// Tags to remove.
-    #[serde(serialize_with = "list_or_nil")]
+    #[serde(alias = "1", serialize_with = "list_or_nil")]
     pub delete_tags: Vec<String>,
     /// Tags to set.
+    #[serde(alias = "0")]
     pub tags: BTreeMap<String, String>,
 }
 
-impl Body for TagsRequest {
-    fn from_value(value: Value) -> Result<Self, CodecError> {
-        let mut fields = Fields::new(value, &["Tags", "DeleteTags"])?;
-        Ok(TagsRequest {
-            delete_tags: fields.texts("DeleteTags")?,
-            tags: fields.strings("Tags")?,
-        })
-    }
-}
-
 /// Body of `stream`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct StreamRequest {
     /// Comma-separated event filters; empty or `*` for all.
+    #[serde(alias = "0")]
     pub r#type: String,
 }
 
-impl Body for StreamRequest {
-    fn from_value(value: Value) -> Result<Self, CodecError> {
-        Ok(StreamRequest {
-            r#type: Fields::new(value, &["Type"])?.text("Type")?,
-        })
-    }
-}
-
 /// Body of `monitor`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct MonitorRequest {
     /// The lowest level wanted, in any case.
+    #[serde(alias = "0")]
     pub log_level: String,
 }
 
-impl Body for MonitorRequest {
-    fn from_value(value: Value) -> Result<Self, CodecError> {
-        Ok(MonitorRequest {
-            log_level: Fields::new(value, &["LogLevel"])?.text("LogLevel")?,
-        })
-    }
-}
-
 /// Body of `stop`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct StopRequest {
     /// Number of the request that started the stream or monitor.
+    #[serde(alias = "0")]
     pub stop: u64,
 }
 
-impl Body for StopRequest {
-    fn from_value(value: Value) -> Result<Self, CodecError> {
-        Ok(StopRequest {
-            stop: Fields::new(value, &["Stop"])?.integer("Stop")?,
-        })
-    }
-}
-
 /// Body of `query`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct QueryRequest {
     /// Exact names of who shall answer; empty for all.
-    #[serde(serialize_with = "list_or_nil")]
+    #[serde(alias = "0", serialize_with = "list_or_nil")]
     pub filter_nodes: Vec<String>,
     /// Unanchored regular expressions on tags.
+    #[serde(alias = "1")]
     pub filter_tags: BTreeMap<String, String>,
     /// The query's name.
+    #[serde(alias = "5")]
     pub name: String,
     /// Opaque bytes; empty stands for none.
-    #[serde(serialize_with = "bytes_or_nil")]
+    #[serde(alias = "6", with = "payload")]
     pub payload: Vec<u8>,
     /// Through how many further members an answer is relayed.
+    #[serde(alias = "3")]
     pub relay_factor: u8,
     /// Whether acks are wanted.
+    #[serde(alias = "2")]
     pub request_ack: bool,
     /// Nanoseconds; 0 for the agent's default.
+    #[serde(alias = "4")]
     pub timeout: i64,
 }
 
-impl Body for QueryRequest {
-    fn from_value(value: Value) -> Result<Self, CodecError> {
-        let names = [
-            "FilterNodes",
-            "FilterTags",
-            "RequestAck",
-            "RelayFactor",
-            "Timeout",
-            "Name",
-            "Payload",
-        ];
-        let mut fields = Fields::new(value, &names)?;
-        Ok(QueryRequest {
-            filter_nodes: fields.texts("FilterNodes")?,
-            filter_tags: fields.strings("FilterTags")?,
-            name: fields.text("Name")?,
-            payload: fields.bytes("Payload")?,
-            relay_factor: fields.integer("RelayFactor")?,
-            request_ack: fields.boolean("RequestAck")?,
-            timeout: fields.integer("Timeout")?,
-        })
-    }
-}
-
 /// Body of `respond`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct RespondRequest {
     /// The ID in the query's record.
-    #[serde(rename = "ID")]
+    #[serde(rename = "ID", alias = "0")]
     pub id: u64,
     /// The answer.
-    #[serde(serialize_with = "bytes_or_nil")]
+    #[serde(alias = "1", with = "payload")]
     pub payload: Vec<u8>,
 }
 
-impl Body for RespondRequest {
-    fn from_value(value: Value) -> Result<Self, CodecError> {
-        let mut fields = Fields::new(value, &["ID", "Payload"])?;
-        Ok(RespondRequest {
-            id: fields.integer("ID")?,
-            payload: fields.bytes("Payload")?,
-        })
-    }
-}
-
 /// Body of the commands that change keys.
-#[derive(Clone, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct KeyRequest {
     /// The key in base64. Not shown by Debug.
+    #[serde(alias = "0")]
     pub key: Zeroizing<String>,
 }
 
@@ -502,36 +344,23 @@ impl fmt::Debug for KeyRequest {
     }
 }
 
-impl Body for KeyRequest {
-    fn from_value(value: Value) -> Result<Self, CodecError> {
-        let mut fields = Fields::new(value, &["Key"])?;
-        Ok(KeyRequest {
-            key: Zeroizing::new(fields.text("Key")?),
-        })
-    }
-}
-
 /// Body of `get-coordinate`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct CoordinateRequest {
     /// The node's name.
+    #[serde(alias = "0")]
     pub node: String,
-}
-
-impl Body for CoordinateRequest {
-    fn from_value(value: Value) -> Result<Self, CodecError> {
-        Ok(CoordinateRequest {
-            node: Fields::new(value, &["Node"])?.text("Node")?,
-        })
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde::de::DeserializeOwned;
 
     use super::*;
+    use crate::rpc::frame;
+    use crate::rpc::types::*;
 
     fn bytes(hex: &str) -> Vec<u8> {
         let digits: Vec<u8> = hex.bytes().filter(|byte| byte.is_ascii_hexdigit()).collect();
@@ -721,10 +550,8 @@ mod tests {
         for (seq, request, hex) in recorded_requests() {
             let expected = bytes(hex);
             assert_eq!(*request.encode(seq).unwrap(), expected, "{request:?}");
-            let mut scanner = crate::rpc::frame::Scanner::new(1 << 20);
-            let Ok(crate::rpc::frame::Progress::Complete(length)) = scanner.scan(&expected) else {
-                panic!("{request:?}")
-            };
+            let mut scan = frame::scan(1 << 20);
+            let length = scan.advance(&expected).unwrap().unwrap();
             let (header, body) = expected.split_at(length);
             let header = RequestHeader::decode_after(&RequestHeader::default(), header).unwrap();
             assert_eq!((header.command.as_str(), header.seq), (request.command(), seq));
@@ -735,12 +562,24 @@ mod tests {
         assert_eq!(Request::has_body("bogus"), None);
     }
 
-    fn recorded<T: Body + Serialize + PartialEq + fmt::Debug>(value: &T, hex: &str) {
+    fn recorded<T: DeserializeOwned + Serialize + PartialEq + fmt::Debug>(value: &T, hex: &str) {
+        recorded_by(value, hex, decode);
+    }
+
+    fn recorded_by<T: Serialize + PartialEq + fmt::Debug>(
+        value: &T,
+        hex: &str,
+        decode: impl Fn(&[u8]) -> Result<T, CodecError>,
+    ) {
         let expected = bytes(hex);
         let mut encoded = Vec::new();
         encode_into(value, &mut encoded).unwrap();
         assert_eq!(encoded, expected, "{value:?}");
-        assert_eq!(&T::decode(&expected).unwrap(), value);
+        assert_eq!(&decode(&expected).unwrap(), value);
+    }
+
+    fn event(record: &EventRecord, hex: &str) {
+        recorded_by(record, hex, EventRecord::decode);
     }
 
     #[test]
@@ -824,19 +663,19 @@ mod tests {
             },
             &format!("81a74d656d6265727391{hex}"),
         );
-        let event = MemberEventRecord {
+        let joined = MemberEventRecord {
             event: "member-join".into(),
             members: vec![member],
         };
-        recorded(
-            &EventRecord::Member(event),
+        event(
+            &EventRecord::Member(joined),
             &format!("82a54576656e74ab6d656d6265722d6a6f696ea74d656d6265727391{hex}"),
         );
     }
 
     #[test]
     fn records_are_encoded_and_decoded_as_recorded() {
-        recorded(
+        event(
             &EventRecord::User(UserEventRecord {
                 coalesce: false,
                 event: "user".into(),
@@ -846,7 +685,7 @@ mod tests {
             }),
             "85a8436f616c65736365c2a54576656e74a475736572a54c54696d6505a44e616d65a66465706c6f79a75061796c6f6164c40739633435623837",
         );
-        recorded(
+        event(
             &EventRecord::Query(QueryEventRecord {
                 event: "query".into(),
                 id: 1,
@@ -911,7 +750,7 @@ mod tests {
 
     #[test]
     fn bodies_are_read_leniently() {
-        let event = |hex: &str| EventRequest::decode(&bytes(hex)).unwrap();
+        let event = |hex: &str| decode::<EventRequest>(&bytes(hex)).unwrap();
         let expected = EventRequest {
             coalesce: true,
             name: "d".into(),
@@ -928,11 +767,11 @@ mod tests {
         );
         assert_eq!(event("c0"), EventRequest::default());
         assert!(
-            QueryRequest::decode(&bytes("81ab52656c6179466163746f72cd012c")).is_err(),
+            decode::<QueryRequest>(&bytes("81ab52656c6179466163746f72cd012c")).is_err(),
             "relay factor 300"
         );
         assert!(
-            JoinRequest::decode(&bytes("81a84578697374696e67a161")).is_err(),
+            decode::<JoinRequest>(&bytes("81a84578697374696e67a161")).is_err(),
             "a string for a list"
         );
     }
@@ -970,10 +809,10 @@ mod tests {
                 QueryRequest { filter_tags: tags, name, payload: addr, relay_factor, timeout, ..QueryRequest::default() };
             let mut encoded = Vec::new();
             encode_into(&member, &mut encoded).unwrap();
-            prop_assert_eq!(Member::decode(&encoded).unwrap(), member);
+            prop_assert_eq!(decode::<Member>(&encoded).unwrap(), member);
             encoded.clear();
             encode_into(&query, &mut encoded).unwrap();
-            prop_assert_eq!(QueryRequest::decode(&encoded).unwrap(), query);
+            prop_assert_eq!(decode::<QueryRequest>(&encoded).unwrap(), query);
         }
 
         #[test]
@@ -982,8 +821,8 @@ mod tests {
             let (seq, request, _) = which.get(&requests);
             let mut encoded = request.encode(*seq).unwrap().to_vec();
             *at.get_mut(&mut encoded) = byte;
-            let mut scanner = crate::rpc::frame::Scanner::new(1 << 20);
-            if let Ok(crate::rpc::frame::Progress::Complete(length)) = scanner.scan(&encoded) {
+            let mut scan = frame::scan(1 << 20);
+            if let Ok(Some(length)) = scan.advance(&encoded) {
                 let (header, body) = encoded.split_at(length);
                 let _ = RequestHeader::decode_after(&RequestHeader::default(), header);
                 for (_, other, _) in &requests {
