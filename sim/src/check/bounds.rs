@@ -18,7 +18,7 @@ pub struct WithinBounds {
 
 /// What is only held while something is under way. In a calm network each of these is empty now and then,
 /// unless entries are left behind.
-const PASSING: [&str; 13] = [
+const PASSING: [&str; 14] = [
     "effects held back",
     "waits for broadcasts",
     "joins under way",
