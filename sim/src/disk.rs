@@ -38,6 +38,8 @@ pub(super) struct Store {
     kept: Keeper,
     /// The clocks of the last commit that was flushed.
     flushed: Marks,
+    /// Whether that commit said that the node leaves.
+    left: bool,
     /// Records that no commit has closed.
     open: Vec<Record>,
     /// What is not on the disk yet, oldest first.
@@ -75,6 +77,7 @@ impl Default for Store {
             disk: Disk::Swift,
             kept: Keeper::default(),
             flushed: Marks::default(),
+            left: false,
             open: Vec::new(),
             waiting: VecDeque::new(),
             last: 0,
@@ -95,6 +98,11 @@ impl Store {
 
     pub fn memory(&self) -> Memory {
         self.kept.memory()
+    }
+
+    /// Whether the last run ended with a leave. Once the next one has begun, that is no longer so.
+    pub fn take_leave(&mut self) -> bool {
+        std::mem::take(&mut self.left)
     }
 
     /// Loses all that is on the disk, and does not know it.
@@ -232,6 +240,7 @@ impl World {
                 .for_each(|record| store.kept.apply(record));
             store.kept.mark(batch.commit.marks);
             store.flushed = batch.commit.marks;
+            store.left = batch.commit.left;
             host.stored_events = batch.told;
             store.news.push_back(StoreNews::Stored(batch.commit.number));
         }

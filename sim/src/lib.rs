@@ -50,7 +50,7 @@ use crate::traffic::{Arrival, ReplyPath};
 use fyrd_core::deadline::Deadlines;
 use fyrd_core::envelope::Envelope;
 use fyrd_core::node::{CommandId, ExchangeId, Input, Node, StreamId};
-use fyrd_core::serf::{Answer, Command, JoinTarget, MemberStatus};
+use fyrd_core::serf::{Answer, Command, JoinTarget, MemberStatus, Seeds};
 use fyrd_core::swim::pool::FactsPool;
 use fyrd_core::swim::profile::Profile;
 use fyrd_core::time::Time;
@@ -123,6 +123,8 @@ pub struct World {
     tap: Option<Vec<Tapped>>,
     #[cfg(feature = "campaign")]
     faults: Vec<Fault>,
+    /// Names of several hosts at once.
+    names: BTreeMap<String, Vec<HostId>>,
 }
 
 impl World {
@@ -143,6 +145,7 @@ impl World {
             tap: None,
             #[cfg(feature = "campaign")]
             faults: Vec::new(),
+            names: BTreeMap::new(),
             config,
         }
     }
@@ -237,6 +240,27 @@ impl World {
                 announce: true,
             },
         )
+    }
+
+    /// Tells a node of its seeds, once its start is over. A seed is a host's name, or one given by
+    /// [`World::name_hosts`].
+    ///
+    /// # Panics
+    /// When the host is not up.
+    pub fn seeds(&mut self, id: HostId, seeds: Seeds) {
+        assert_eq!(self.hosts[id.0].power, Power::Up, "only a running host has seeds");
+        self.input(id, Input::Seeds(seeds));
+    }
+
+    /// Tells a node of agents that discovery has found.
+    pub fn discover(&mut self, id: HostId, found: &[HostId]) {
+        let addrs = found.iter().map(|found| self.host(*found).addr()).collect();
+        self.input(id, Input::Discovered(addrs));
+    }
+
+    /// From now on this name means these hosts.
+    pub fn name_hosts(&mut self, name: &str, hosts: &[HostId]) {
+        self.names.insert(name.to_owned(), hosts.to_vec());
     }
 
     /// Delivers a datagram that no node has sent, sealed with the cluster's key, at once.

@@ -296,7 +296,7 @@ impl<'a> Run<'a> {
                     self.delays.add(at.since(spread.sent));
                 }
             }
-            Event::Query { .. } => {}
+            Event::Query { .. } | Event::Isolation { .. } => {}
         }
     }
 

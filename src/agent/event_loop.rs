@@ -5,12 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tracing::info;
 
 use crate::events::coalesce::MemberCoalescer;
+use crate::events::filter;
 use crate::events::handlers::Handlers;
-use crate::events::hub::Hub;
+use crate::events::hub::{Hub, Subscription};
 use crate::events::user_coalesce::UserCoalescer;
 use fyrd_core::bounds;
 use fyrd_core::serf::Event;
@@ -47,7 +48,7 @@ impl EventLoop {
 
     /// Runs until the node is gone, or until `finish` is sent or dropped; then nothing is held back any
     /// more.
-    pub async fn run(mut self, mut events: mpsc::Receiver<Arc<Event>>, mut finish: oneshot::Receiver<()>) {
+    pub async fn run(mut self, mut events: Subscription, mut finish: oneshot::Receiver<()>) {
         loop {
             let deadline = [self.members.next_deadline(), self.users.next_deadline()]
                 .into_iter()
@@ -116,6 +117,7 @@ fn title(event: &Event) -> Option<String> {
         Event::User { name, .. } => Some(format!("user-event: {name}")),
         Event::Query { name, .. } if name.starts_with(INTERNAL_PREFIX) => None,
         Event::Query { name, .. } => Some(format!("query: {name}")),
+        Event::Isolation { .. } => Some(filter::kind(event).to_string()),
     }
 }
 

@@ -6,7 +6,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Node;
 use super::ledger::{DriverCounters, Ledger, Traffic};
+use crate::queue;
 use fyrd_core::bounds;
+use fyrd_core::node::Input;
 use fyrd_core::serf::measures::SerfMeasures;
 use fyrd_core::serf::{Answer, Command, Event, QueryUpdate};
 use fyrd_core::swim::measures::SwimMeasures;
@@ -20,8 +22,10 @@ pub struct Stopped;
 pub(super) enum Request {
     Command(Command, oneshot::Sender<Answer>),
     Read(Box<dyn FnOnce(&Node) + Send>),
-    Subscribe(mpsc::Sender<Arc<Event>>),
-    SubscribeQueries(mpsc::Sender<QueryUpdate>),
+    Subscribe(queue::Sender<Arc<Event>>),
+    SubscribeQueries(queue::Sender<QueryUpdate>),
+    SubscribeLookUps(mpsc::Sender<Vec<Arc<str>>>),
+    Tell(Input<'static>),
     TakeMeasures(oneshot::Sender<(SwimMeasures, SerfMeasures)>),
     Stop,
 }
@@ -67,17 +71,29 @@ impl Handle {
 
     /// All events from now on. Up to `capacity` wait for the subscriber; what comes on top is dropped
     /// and counted.
-    pub async fn subscribe(&self, capacity: usize) -> Result<mpsc::Receiver<Arc<Event>>, Stopped> {
-        let (events, receiver) = mpsc::channel(capacity.max(1));
+    pub async fn subscribe(&self, capacity: usize) -> Result<queue::Receiver<Arc<Event>>, Stopped> {
+        let (events, receiver) = queue::bounded(capacity);
         self.send(Request::Subscribe(events)).await?;
         Ok(receiver)
     }
 
     /// What comes in for queries of ours from now on, as [`Handle::subscribe`]. Subscribe before asking.
-    pub async fn subscribe_queries(&self, capacity: usize) -> Result<mpsc::Receiver<QueryUpdate>, Stopped> {
-        let (updates, receiver) = mpsc::channel(capacity.max(1));
+    pub async fn subscribe_queries(&self, capacity: usize) -> Result<queue::Receiver<QueryUpdate>, Stopped> {
+        let (updates, receiver) = queue::bounded(capacity);
         self.send(Request::SubscribeQueries(updates)).await?;
         Ok(receiver)
+    }
+
+    /// The names that the node wants looked up from now on. It asks for no more before it was told of them.
+    pub async fn subscribe_look_ups(&self) -> Result<mpsc::Receiver<Vec<Arc<str>>>, Stopped> {
+        let (look_ups, receiver) = mpsc::channel(1);
+        self.send(Request::SubscribeLookUps(look_ups)).await?;
+        Ok(receiver)
+    }
+
+    /// Tells the node what has happened outside of the driver.
+    pub async fn tell(&self, input: Input<'static>) -> Result<(), Stopped> {
+        self.send(Request::Tell(input)).await
     }
 
     /// Ends the driver without a leave; comes back when its sockets are closed.

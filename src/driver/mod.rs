@@ -39,6 +39,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::go;
+use crate::queue;
 use crate::snapshot::Recorder;
 use fyrd_core::bounds;
 use fyrd_core::envelope::{Envelope, Unopened};
@@ -82,6 +83,8 @@ pub enum Ended {
     Stopped,
     /// The node lost its name to another.
     LostName,
+    /// It has tried to join as often as it may.
+    NotJoined,
 }
 
 /// The loop; see the module's own text.
@@ -120,8 +123,10 @@ pub struct Driver {
     last_stream: u64,
     /// Inbound streams that the node may still reply to.
     replies: HashMap<StreamId, oneshot::Sender<Vec<u8>>>,
-    event_subscribers: Vec<mpsc::Sender<Arc<Event>>>,
-    query_subscribers: Vec<mpsc::Sender<QueryUpdate>>,
+    event_subscribers: Vec<queue::Sender<Arc<Event>>>,
+    query_subscribers: Vec<queue::Sender<QueryUpdate>>,
+    /// Who looks names up.
+    look_ups: Option<mpsc::Sender<Vec<Arc<str>>>>,
     ledger: Arc<Ledger>,
     recorder: Option<Recorder>,
     ended: Option<Ended>,
@@ -206,6 +211,7 @@ impl Driver {
             replies: HashMap::new(),
             event_subscribers: Vec::new(),
             query_subscribers: Vec::new(),
+            look_ups: None,
             ledger,
             recorder,
             ended: None,

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use rand::RngExt;
 use rand::rngs::StdRng;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tracing::{error, warn};
 
 use super::handle::Request;
 use super::ledger::count;
@@ -16,6 +17,7 @@ use super::sockets::{plain, to_socket_family};
 use super::streams::{Exchange, News, exchange};
 use super::{Driver, Ended};
 use crate::go;
+use crate::queue;
 use fyrd_core::bounds;
 use fyrd_core::envelope::{Nonce, Received};
 use fyrd_core::node::{CommandId, Effect, ExchangeId, Input, StreamId};
@@ -45,6 +47,13 @@ impl Driver {
                 }
             }
             Effect::Keyring { id, op, key } => self.change_keyring(id, op, key),
+            Effect::LookUp(names) => {
+                if let Some(look_ups) = &self.look_ups {
+                    // The node asks again only when it was told, so there is room unless the agent ends.
+                    let _ = look_ups.try_send(names);
+                }
+            }
+            Effect::JoinFailed { reason, again } => self.join_failed(&reason, again),
             Effect::Record(record) => {
                 if let Some(recorder) = &mut self.recorder {
                     recorder.note(record);
@@ -270,6 +279,8 @@ impl Driver {
             Request::Command(command, answer) => self.command(command, answer),
             Request::Read(look) => look(&self.node),
             Request::Subscribe(subscriber) => self.event_subscribers.push(subscriber),
+            Request::SubscribeLookUps(look_ups) => self.look_ups = Some(look_ups),
+            Request::Tell(input) => self.feed(input),
             Request::SubscribeQueries(subscriber) => self.query_subscribers.push(subscriber),
             Request::TakeMeasures(taker) => drop(taker.send(self.node.take_measures())),
             Request::Stop => self.ended = Some(Ended::Stopped),
@@ -289,8 +300,18 @@ impl Driver {
         self.feed(Input::Command { id, command });
     }
 
+    fn join_failed(&mut self, reason: &str, again: Option<Duration>) {
+        let Some(again) = again else {
+            error!(target: "agent", "maximum retry join attempts made, exiting");
+            self.ended = Some(Ended::NotJoined);
+            return;
+        };
+        let nanos = i64::try_from(again.as_nanos()).unwrap_or(i64::MAX);
+        warn!(target: "agent", "Join failed: {reason}, retrying in {}", go::Duration { nanos });
+    }
+
     fn publish(&mut self, event: Arc<Event>) {
-        let lost = publish_to(&mut self.event_subscribers, &event);
+        let lost = queue::publish(&mut self.event_subscribers, &event);
         for _ in 0..lost {
             count(&self.ledger.counters.events_dropped);
             self.ledger
@@ -299,7 +320,7 @@ impl Driver {
     }
 
     fn publish_update(&mut self, update: QueryUpdate) {
-        let lost = publish_to(&mut self.query_subscribers, &update);
+        let lost = queue::publish(&mut self.query_subscribers, &update);
         for _ in 0..lost {
             count(&self.ledger.counters.query_updates_dropped);
             self.ledger
@@ -312,19 +333,4 @@ impl Driver {
 /// cryptographic generator seeded by the operating system, never from the node's own randomness.
 fn next_nonce(nonces: &mut StdRng) -> Nonce {
     nonces.random()
-}
-
-/// Gives a copy to every subscriber that has room, forgets those that are gone, and says how many
-/// had no room.
-fn publish_to<T: Clone>(subscribers: &mut Vec<mpsc::Sender<T>>, notice: &T) -> usize {
-    let mut lost = 0;
-    subscribers.retain(|subscriber| match subscriber.try_send(notice.clone()) {
-        Ok(()) => true,
-        Err(mpsc::error::TrySendError::Full(_)) => {
-            lost += 1;
-            true
-        }
-        Err(mpsc::error::TrySendError::Closed(_)) => false,
-    });
-    lost
 }

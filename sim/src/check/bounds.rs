@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::lasting::Lasting;
-use super::{Checker, Sight};
+use super::{Checker, Sight, Standing};
 use crate::HostId;
 use fyrd_core::bounds::{
     EVENT_RING_BYTES_MAX, HELD_OUTPUT, MAX_LOOKS, MAX_OWN_QUERIES, MAX_RECENT_INTENTS, MAX_RELAYS,
@@ -76,6 +76,10 @@ impl Checker for WithinBounds {
     }
 
     fn look(&mut self, sight: &Sight<'_>, report: &mut Vec<String>) {
+        // While hosts come and go, one suspicion may follow the other.
+        let patience = sight.patience.detect;
+        let is_settled = |standing: &Standing| sight.now.since(standing.since) > patience;
+        let settled = sight.standings.iter().all(is_settled);
         for id in sight.world.hosts() {
             let Some(node) = sight.world.host(id).node() else {
                 continue;
@@ -92,7 +96,8 @@ impl Checker for WithinBounds {
                 }
                 // A node that is alone keeps its broadcasts for the first who comes.
                 let waits_for_company = is_alone && table.ends_with("broadcasts");
-                if len > 0 && PASSING.contains(&table) && !waits_for_company {
+                let has_cause = waits_for_company || (table == "suspicions" && !settled);
+                if len > 0 && PASSING.contains(&table) && !has_cause {
                     self.filled.note((id, table));
                 }
             }
