@@ -172,7 +172,7 @@ impl Checker for HandledOnce {
                         ltime, name, payload, ..
                     } => What::Event(*ltime, name.clone(), payload.clone()),
                     Event::Query { ltime, id, .. } => What::Query(*ltime, *id),
-                    Event::Member { .. } => continue,
+                    Event::Member { .. } | Event::Isolation { .. } => continue,
                 };
                 let before = self.handled.insert((id, what.clone()), place);
                 if before.is_some_and(|before| !host.has_forgotten(before)) {
