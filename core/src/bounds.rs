@@ -97,8 +97,14 @@ pub const MAX_LOOKS: usize = 64;
 /// Exchanges of one join that run at the same time.
 pub const MAX_PARALLEL_JOINS: usize = 8;
 
-/// Failed members tried again at the same time; each try may last as long as a stream's deadline.
+/// Failed members that wait to be tried again, or are; each try may last as long as a stream's deadline.
 pub const MAX_RECONNECTS: usize = 8;
+
+/// Discovered addresses joined together; anybody on the network can invent some.
+pub const DISCOVERED_AT_ONCE: usize = 128;
+
+/// Discovered addresses of which is remembered that they were joined, or have failed.
+pub const MAX_DISCOVERED: usize = 4096;
 
 /// Most user events remembered for one Lamport time. Senders that have not heard of each other yet
 /// choose the same, so a burst from every node of a large cluster must fit.

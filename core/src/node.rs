@@ -87,6 +87,9 @@ impl Node {
                 query_response_size_limit: config.query_response_size_limit,
                 resolve_name_conflicts: config.resolve_name_conflicts,
                 disable_coordinates: config.disable_coordinates,
+                left: config.left,
+                rejoin_after_leave: config.rejoin_after_leave,
+                replay: config.replay,
                 records: config.records,
                 seed: rng.random(),
             },
@@ -139,6 +142,9 @@ impl Node {
             Input::Exchange { id, result } => swim.handle_exchange(now, id, result, serf),
             Input::SendFailed { to } => swim.handle_send_failed(now, to, serf),
             Input::Keyring { id, result } => serf.handle_keyring(id, &result),
+            Input::Seeds(seeds) => serf.handle_seeds(now, seeds),
+            Input::LookedUp(seeds) => serf.handle_looked_up(now, seeds),
+            Input::Discovered(addrs) => serf.handle_discovered(now, &addrs),
             Input::Store(news) => {
                 self.hold.hear(news);
                 if news == StoreNews::WantsEverything {
@@ -230,6 +236,7 @@ impl Node {
         let stats = self.serf.stats();
         Stats {
             health_score: self.swim.health_score(),
+            isolated: self.swim.is_isolated(),
             refused_messages: stats.refused_messages + self.swim.refused(),
             ..stats
         }
@@ -260,11 +267,6 @@ impl Node {
             incarnation: self.swim.incarnation(),
             ..self.serf.said()
         }
-    }
-
-    /// See [`Serf::has_merged`].
-    pub fn has_merged(&self) -> bool {
-        self.serf.has_merged()
     }
 
     /// This node's incarnation.

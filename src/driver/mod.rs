@@ -83,6 +83,8 @@ pub enum Ended {
     Stopped,
     /// The node lost its name to another.
     LostName,
+    /// It has tried to join as often as it may.
+    NotJoined,
 }
 
 /// The loop; see the module's own text.
@@ -123,6 +125,8 @@ pub struct Driver {
     replies: HashMap<StreamId, oneshot::Sender<Vec<u8>>>,
     event_subscribers: Vec<queue::Sender<Arc<Event>>>,
     query_subscribers: Vec<queue::Sender<QueryUpdate>>,
+    /// Who looks names up.
+    look_ups: Option<mpsc::Sender<Vec<Arc<str>>>>,
     ledger: Arc<Ledger>,
     recorder: Option<Recorder>,
     ended: Option<Ended>,
@@ -207,6 +211,7 @@ impl Driver {
             replies: HashMap::new(),
             event_subscribers: Vec::new(),
             query_subscribers: Vec::new(),
+            look_ups: None,
             ledger,
             recorder,
             ended: None,
