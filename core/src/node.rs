@@ -236,6 +236,7 @@ impl Node {
         let stats = self.serf.stats();
         Stats {
             health_score: self.swim.health_score(),
+            isolated: self.swim.is_isolated(),
             refused_messages: stats.refused_messages + self.swim.refused(),
             ..stats
         }

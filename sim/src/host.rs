@@ -120,6 +120,11 @@ impl Host {
         }
     }
 
+    /// Whether the event at this place was told, and not stored as handled when the node ended.
+    pub fn has_forgotten(&self, place: usize) -> bool {
+        self.forgotten.iter().any(|range| range.contains(&place))
+    }
+
     /// Its node's name.
     pub fn name(&self) -> &str {
         &self.config.name

@@ -11,14 +11,18 @@
 //! ```
 
 mod agenda;
+#[cfg(feature = "campaign")]
 pub mod campaign;
+#[cfg(feature = "campaign")]
 pub mod check;
 mod disk;
 mod effects;
+#[cfg(feature = "campaign")]
 pub mod fault;
 pub mod host;
 pub mod link;
 mod lives;
+mod patience;
 pub mod quantiles;
 mod sockets;
 pub mod trace;
@@ -37,6 +41,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
 use crate::agenda::Happening;
+#[cfg(feature = "campaign")]
 use crate::fault::Fault;
 use crate::host::{Host, Power};
 use crate::link::{Link, Links};
@@ -116,6 +121,7 @@ pub struct World {
     rng: Xoshiro256PlusPlus,
     trace: Trace,
     tap: Option<Vec<Tapped>>,
+    #[cfg(feature = "campaign")]
     faults: Vec<Fault>,
     /// Names of several hosts at once.
     names: BTreeMap<String, Vec<HostId>>,
@@ -137,6 +143,7 @@ impl World {
             rng: Xoshiro256PlusPlus::seed_from_u64(config.seed),
             trace: Trace::default(),
             tap: None,
+            #[cfg(feature = "campaign")]
             faults: Vec::new(),
             names: BTreeMap::new(),
             config,

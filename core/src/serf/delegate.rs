@@ -124,6 +124,15 @@ impl Delegate for Serf {
         self.handle_name_conflict(now, known, addr, port);
     }
 
+    fn isolation_changed(&mut self, _now: Time, isolated: bool) {
+        if isolated {
+            warn!(target: "serf", "Heard nothing from several members in a row: this host may be cut off, and its list of members out of date");
+        } else {
+            info!(target: "serf", "Heard from another member again: this host is not cut off any more");
+        }
+        self.tell(Event::Isolation { isolated });
+    }
+
     fn ack_payload(&self) -> Vec<u8> {
         let mut payload = Vec::new();
         if !self.config.disable_coordinates {

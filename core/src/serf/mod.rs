@@ -354,13 +354,14 @@ impl Serf {
         self.coordinates.of(name).copied()
     }
 
-    /// Figures for operators. The health score is swim's to fill in.
+    /// Figures for operators. The health score and isolation are swim's to fill in.
     pub fn stats(&self) -> Stats {
         Stats {
             members: self.members.len(),
             failed: count(&self.members, MemberStatus::Failed),
             left: count(&self.members, MemberStatus::Left),
             health_score: 0,
+            isolated: false,
             member_time: self.clock.time(),
             event_time: self.event_clock.time(),
             query_time: self.query_clock.time(),
