@@ -7,5 +7,7 @@ pub mod events;
 pub mod go;
 #[cfg(test)]
 mod logged;
+mod pace;
+pub mod queue;
 pub mod rpc;
 pub mod snapshot;

@@ -91,6 +91,9 @@ pub const MAX_RECENT_INTENTS: usize = 1 << 14;
 /// Most pings relayed for peers at a time; each lasts one probe timeout, so this is a rate limit too.
 pub const MAX_RELAYS: usize = 512;
 
+/// Most names whose address is looked into at a time. Each costs a few pings, and takes a probe timeout.
+pub const MAX_LOOKS: usize = 64;
+
 /// Exchanges of one join that run at the same time.
 pub const MAX_PARALLEL_JOINS: usize = 8;
 

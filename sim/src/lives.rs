@@ -1,6 +1,6 @@
 //! How hosts come into the world, stop, go on and end.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use rand::RngExt;
 
 use super::host::{Host, Power};
 use super::{HostId, PORT, World};
+use fyrd_core::addr::RawAddr;
 use fyrd_core::node::{Input, Node, NodeConfig};
 use fyrd_core::swim::members::Facts;
 use fyrd_core::time::Time;
@@ -119,6 +120,24 @@ impl World {
             .note(self.now, "start", id.0, host.config.name.as_bytes());
         self.settle(id);
         self.tell_news(id);
+    }
+
+    /// Gives a host that is down an address that no other has had; nothing answers at its old one any more.
+    pub fn move_away(&mut self, id: HostId) {
+        assert_eq!(
+            self.hosts[id.0].power,
+            Power::Down,
+            "only a host that is down can move"
+        );
+        let last = self.by_addr.keys().next_back().map(SocketAddr::ip);
+        let ip = match last {
+            Some(IpAddr::V4(last)) => Ipv4Addr::from(u32::from(last) + 1),
+            _ => unreachable!("all simulated hosts have IPv4 addresses"),
+        };
+        let host = &mut self.hosts[id.0];
+        self.by_addr.remove(&host.addr());
+        host.config.addr = RawAddr::V4(ip.octets());
+        self.by_addr.insert(host.addr(), id);
     }
 
     /// Moves a host's clock ahead, as when its machine was suspended and nothing came in meanwhile. It cannot

@@ -3,8 +3,7 @@
 use winsafe::guard::DeregisterEventSourceGuard;
 use winsafe::{HEVENTLOG, HKEY, RegistryValue, SysResult, co};
 
-use super::delivery::Delivery;
-use super::logging::{Level, LogLine, Sink};
+use super::logging::{self, Level, Sink};
 
 /// The source of our entries.
 pub const SOURCE: &str = "Fyrd";
@@ -47,16 +46,12 @@ pub fn report(level: Level, text: &str) -> Result<(), String> {
 }
 
 /// Opens the log for the lines of the agent's.
-pub fn connect() -> Result<Box<dyn Sink>, String> {
+pub fn connect() -> Result<Sink, String> {
     let log = open().map_err(|e| e.to_string())?;
-    let record = |line: &LogLine| (line.level, line.message().trim_end().to_string());
-    Ok(Box::new(Delivery::start(
-        record,
-        move |(level, text): (Level, String)| {
-            // There is nowhere to say that this failed.
-            let _ = write(&log, level, &text);
-        },
-    )))
+    logging::sink(move |line| {
+        // There is nowhere to say that this failed.
+        let _ = write(&log, line.level, line.message().trim_end());
+    })
 }
 
 fn open() -> SysResult<DeregisterEventSourceGuard> {

@@ -5,12 +5,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tracing::info;
 
 use crate::events::coalesce::MemberCoalescer;
 use crate::events::handlers::Handlers;
-use crate::events::hub::Hub;
+use crate::events::hub::{Hub, Subscription};
 use crate::events::user_coalesce::UserCoalescer;
 use fyrd_core::bounds;
 use fyrd_core::serf::Event;
@@ -47,7 +47,7 @@ impl EventLoop {
 
     /// Runs until the node is gone, or until `finish` is sent or dropped; then nothing is held back any
     /// more.
-    pub async fn run(mut self, mut events: mpsc::Receiver<Arc<Event>>, mut finish: oneshot::Receiver<()>) {
+    pub async fn run(mut self, mut events: Subscription, mut finish: oneshot::Receiver<()>) {
         loop {
             let deadline = [self.members.next_deadline(), self.users.next_deadline()]
                 .into_iter()

@@ -8,21 +8,31 @@
 use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
+use chrono::{DateTime, Local};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-use super::log_writer::LogWriter;
+use super::carrier::Carrier;
+use crate::go;
+use crate::queue::{self, Offered};
 use crate::rpc::server::LogTap;
 
 /// How many lines, of all levels, are remembered for those who come later.
 pub const BACKLOG_LINES: usize = 512;
+
+/// How many bytes wait to be printed: more than all lines that a start holds back, little beside the rest of an
+/// agent.
+const WAITING_MAX: usize = 2 * 1024 * 1024;
+
+/// How many lines wait for a log of the system.
+const RECORDS_MAX: usize = 4096;
+
+/// The form of a line's time.
+const TIME: &str = "%Y/%m/%d %H:%M:%S";
 
 /// How many lines wait for the start to succeed; more than a start writes unless it loops.
 const GATED_LINES: usize = 4096;
@@ -85,6 +95,8 @@ impl From<&tracing::Level> for Level {
 /// A line of the log, without indentation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLine {
+    /// When it was said.
+    pub at: DateTime<Local>,
     /// How important it is.
     pub level: Level,
     /// `2026/11/20 17:47:07 [INFO] serf: text`
@@ -100,82 +112,92 @@ impl LogLine {
 
 /// The standard output of an agent; clones share it.
 #[derive(Clone)]
-pub struct Console {
-    state: Arc<Mutex<State>>,
-    /// The thread that writes, if that is not the caller's.
-    writer: Option<LogWriter>,
-}
+pub struct Console(Arc<Mutex<State>>);
 
 struct State {
-    out: Box<dyn Write + Send>,
+    out: Out,
     level: Level,
     /// Lines that wait for the start to succeed; `None` once it has.
     gated: Option<VecDeque<Arc<str>>>,
     backlog: VecDeque<LogLine>,
     taps: Vec<Tap>,
     /// Where else lines go, those above the level only.
-    sinks: Vec<Box<dyn Sink>>,
+    sinks: Vec<Sink>,
+}
+
+/// Where lines are printed.
+enum Out {
+    /// By those who say them.
+    Here(Box<dyn Write + Send>),
+    /// By a thread.
+    There(Carrier<String>),
 }
 
 /// Somebody who listens to the log.
 struct Tap {
     level: Level,
-    lines: mpsc::Sender<Arc<str>>,
-    lost: Arc<AtomicU64>,
+    lines: queue::Sender<Arc<str>>,
 }
 
-/// Takes lines besides the console, at once, without regard to the gate.
-pub trait Sink: Send {
-    /// Takes a line; must not wait for anything.
-    fn line(&mut self, line: &LogLine);
-    /// Waits, not longer than `patience`, until all lines are where they should be. Nothing follows.
-    fn finish(&mut self, patience: Duration);
+/// Takes lines besides the console.
+pub type Sink = Carrier<LogLine>;
+
+/// Gives lines to `deliver` on a thread of its own, without regard to the gate.
+pub fn sink(deliver: impl FnMut(LogLine) + Send + 'static) -> Result<Sink, String> {
+    Carrier::start("system-log", RECORDS_MAX, |_| 1, deliver).map_err(|error| go::os_error(&error))
 }
 
 impl Console {
     /// The process's standard output. When nobody reads it any more, the process ends as one does that
     /// is killed by SIGPIPE.
     pub fn stdout() -> Console {
-        match own_stdout().and_then(|out| LogWriter::start(PipeOrDie(out))) {
-            Ok(writer) => Console {
-                writer: Some(writer.clone()),
-                ..Console::new(Box::new(writer))
-            },
-            // Without a thread to spare, lines are written by those who say them.
-            Err(_) => Console::new(Box::new(PipeOrDie(io::stdout()))),
-        }
+        let carrier = own_stdout().and_then(|out| {
+            let mut out = PipeOrDie(out);
+            Carrier::start("log", WAITING_MAX, String::len, move |line| {
+                print(&mut out, &line)
+            })
+        });
+        Console::on(match carrier {
+            Ok(carrier) => Out::There(carrier),
+            Err(_) => Out::Here(Box::new(PipeOrDie(io::stdout()))),
+        })
     }
 
     /// Waits a moment until all that was said has gone out. The last call before the process ends.
     pub fn finish(&self) {
-        if let Some(writer) = &self.writer {
-            writer.drain(LAST_WORDS);
+        let (out, sinks) = {
+            let mut state = self.lock();
+            let nowhere = Out::Here(Box::new(io::sink()));
+            let out = std::mem::replace(&mut state.out, nowhere);
+            (out, std::mem::take(&mut state.sinks))
+        };
+        if let Out::There(mut carrier) = out {
+            carrier.finish(LAST_WORDS);
         }
-        let sinks = std::mem::take(&mut self.lock().sinks);
         for mut sink in sinks {
             sink.finish(LAST_WORDS);
         }
     }
 
     /// Gives the lines of the log to one more taker from now on.
-    pub fn add_sink(&self, sink: Box<dyn Sink>) {
+    pub fn add_sink(&self, sink: Sink) {
         self.lock().sinks.push(sink);
     }
 
     /// A console on another output.
     pub fn new(out: Box<dyn Write + Send>) -> Console {
-        let state = State {
+        Console::on(Out::Here(out))
+    }
+
+    fn on(out: Out) -> Console {
+        Console(Arc::new(Mutex::new(State {
             out,
             level: Level::Info,
             gated: Some(VecDeque::new()),
             backlog: VecDeque::new(),
             taps: Vec::new(),
             sinks: Vec::new(),
-        };
-        Console {
-            state: Arc::new(Mutex::new(state)),
-            writer: None,
-        }
+        })))
     }
 
     /// Prints `==> text`.
@@ -214,19 +236,13 @@ impl Console {
     /// The last lines of this level and above, and all that follow: up to `capacity` of those wait, what
     /// comes on top is lost and counted.
     pub fn tap(&self, level: Level, capacity: usize) -> LogTap {
-        let (lines, live) = mpsc::channel(capacity.max(1));
-        let lost = Arc::new(AtomicU64::new(0));
+        let (lines, live) = queue::bounded(capacity);
         let mut state = self.lock();
-        state.taps.push(Tap {
-            level,
-            lines,
-            lost: Arc::clone(&lost),
-        });
+        state.taps.push(Tap { level, lines });
         let passing = state.backlog.iter().filter(|line| line.level >= level);
         LogTap {
             backlog: passing.map(|line| Arc::clone(&line.text)).collect(),
             live,
-            lost,
         }
     }
 
@@ -249,8 +265,12 @@ impl Console {
         if line.level < state.level {
             return;
         }
-        for sink in &mut state.sinks {
-            sink.line(&line);
+        for sink in &state.sinks {
+            sink.give(line.clone(), |lost| LogLine {
+                at: Local::now(),
+                level: Level::Warn,
+                text: format!("[WARN] agent: {lost} records were lost, the log took no more").into(),
+            });
         }
         match &mut state.gated {
             Some(gated) => {
@@ -265,7 +285,7 @@ impl Console {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // A thread that panicked while printing has left nothing half done that matters.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -281,23 +301,27 @@ impl Tap {
         if line.level < self.level {
             return !self.lines.is_closed();
         }
-        match self.lines.try_send(Arc::clone(&line.text)) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_)) => {
-                self.lost.fetch_add(1, Ordering::Relaxed);
-                true
-            }
-            Err(TrySendError::Closed(_)) => false,
-        }
+        self.lines.offer(Arc::clone(&line.text)) != Offered::Closed
     }
 }
 
 impl State {
-    /// A line that cannot be written is lost; there is nowhere to say so.
     fn print(&mut self, prefix: &str, text: &str) {
-        let _ = self.out.write_all(format!("{prefix}{text}\n").as_bytes());
-        let _ = self.out.flush();
+        let line = format!("{prefix}{text}\n");
+        match &mut self.out {
+            Out::Here(out) => print(out, &line),
+            Out::There(carrier) => carrier.give(line, |lost| {
+                let time = Local::now().format(TIME);
+                format!("    {time} [WARN] agent: {lost} lines were not shown, nobody was reading\n")
+            }),
+        }
     }
+}
+
+/// A line that cannot be written is lost; there is nowhere to say so.
+fn print(out: &mut impl Write, line: &str) {
+    let _ = out.write_all(line.as_bytes());
+    let _ = out.flush();
 }
 
 /// Standard output without the lock that the whole process shares, which a thread that waits for a reader
@@ -346,12 +370,17 @@ impl<S: Subscriber> Layer<S> for LogLayer {
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let level = Level::from(event.metadata().level());
-        let time = chrono::Local::now().format("%Y/%m/%d %H:%M:%S");
-        let mut text = format!("{time} [{}] {}: ", level.as_str(), event.metadata().target());
+        let at = Local::now();
+        let mut text = format!(
+            "{} [{}] {}: ",
+            at.format(TIME),
+            level.as_str(),
+            event.metadata().target()
+        );
         event.record(&mut Text(&mut text));
         // A text that brings its own end of line gets no second one.
         let text = text.strip_suffix('\n').unwrap_or(&text).into();
-        self.console.log(LogLine { level, text });
+        self.console.log(LogLine { at, level, text });
     }
 }
 
@@ -471,7 +500,7 @@ mod tests {
             ends(&tap.live.try_recv().unwrap(), "[WARN] agent: line 1");
             ends(&tap.live.try_recv().unwrap(), "[WARN] agent: line 2");
             assert!(tap.live.try_recv().is_err(), "there was no room for the third");
-            assert_eq!(tap.lost.load(Ordering::Relaxed), 1);
+            assert_eq!(tap.live.take_lost(), 1);
             drop(tap);
             debug!(target: "agent", "too little");
             assert!(console.lock().taps.is_empty());

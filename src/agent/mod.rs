@@ -5,14 +5,13 @@
 
 pub mod address;
 mod backend;
+mod carrier;
 mod decode;
-mod delivery;
 #[cfg(windows)]
 pub mod event_log;
 mod event_loop;
 pub mod files;
 mod join;
-mod log_writer;
 pub mod logging;
 pub mod mdns;
 pub mod options;

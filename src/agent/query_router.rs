@@ -3,15 +3,13 @@
 //! The driver tells of all queries in one place. The first answers, our own among them, may come before
 //! the asker knows the query's key, so answers to unknown queries are kept while somebody is asking.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
-
 use super::STOPPED;
 use crate::driver::{Handle, Stopped};
+use crate::queue::{self, Offered};
 use crate::rpc::server::QueryAnswers;
 use fyrd_core::bounds;
 use fyrd_core::serf::{Answer, Command, QueryKey, QueryParams, QueryUpdate, QueryUpdateKind};
@@ -25,22 +23,16 @@ pub struct QueryRouter(RefCell<Routes>);
 
 #[derive(Debug, Default)]
 struct Routes {
-    open: BTreeMap<QueryKey, Route>,
+    open: BTreeMap<QueryKey, queue::Sender<QueryUpdateKind>>,
     /// How many queries have been given to the node whose key is not known here yet.
     starting: usize,
     /// Updates that may be for one of those.
     early: Vec<QueryUpdate>,
 }
 
-#[derive(Debug)]
-struct Route {
-    updates: mpsc::Sender<QueryUpdateKind>,
-    lost: Rc<Cell<u64>>,
-}
-
 impl QueryRouter {
     /// Passes updates on until the node is gone.
-    pub async fn run(self: Rc<Self>, mut updates: mpsc::Receiver<QueryUpdate>) {
+    pub async fn run(self: Rc<Self>, mut updates: queue::Receiver<QueryUpdate>) {
         while let Some(update) = updates.recv().await {
             self.0.borrow_mut().take(update);
         }
@@ -81,13 +73,8 @@ impl Drop for Starting<'_> {
 
 impl Routes {
     fn open(&mut self, key: QueryKey) -> QueryAnswers {
-        let (updates, receiver) = mpsc::channel(bounds::RPC_QUERY_ANSWERS_WAITING);
-        let lost = Rc::new(Cell::new(0));
-        let answers = QueryAnswers {
-            updates: receiver,
-            lost: Rc::clone(&lost),
-        };
-        self.open.insert(key, Route { updates, lost });
+        let (asker, answers) = queue::bounded(bounds::RPC_QUERY_ANSWERS_WAITING);
+        self.open.insert(key, asker);
         let is_ours = |update: &mut QueryUpdate| (update.ltime, update.id) == key;
         let early: Vec<QueryUpdate> = self.early.extract_if(.., is_ours).collect();
         for update in early {
@@ -98,7 +85,7 @@ impl Routes {
 
     fn take(&mut self, update: QueryUpdate) {
         let key = (update.ltime, update.id);
-        let Some(route) = self.open.get(&key) else {
+        let Some(asker) = self.open.get(&key) else {
             if self.starting > 0 && self.early.len() < UPDATE_QUEUE {
                 self.early.push(update);
             }
@@ -106,15 +93,7 @@ impl Routes {
         };
         // The end has no place in the queue, which may be full: it is the end of the queue.
         let over = update.kind == QueryUpdateKind::Done;
-        let sent = if over {
-            Ok(())
-        } else {
-            route.updates.try_send(update.kind)
-        };
-        if let Err(TrySendError::Full(_)) = sent {
-            route.lost.set(route.lost.get() + 1);
-        }
-        if over || matches!(sent, Err(TrySendError::Closed(_))) {
+        if over || asker.offer(update.kind) == Offered::Closed {
             self.open.remove(&key);
         }
     }
@@ -144,10 +123,15 @@ mod tests {
     fn all(answers: &mut QueryAnswers) -> (Vec<String>, bool) {
         let mut from = Vec::new();
         loop {
-            match answers.updates.try_recv() {
+            match answers.try_recv() {
                 Ok(QueryUpdateKind::Ack { from: name }) => from.push(name),
                 Ok(other) => panic!("{other:?}"),
-                Err(error) => return (from, error == mpsc::error::TryRecvError::Disconnected),
+                Err(error) => {
+                    return (
+                        from,
+                        error == tokio::sync::mpsc::error::TryRecvError::Disconnected,
+                    );
+                }
             }
         }
     }
@@ -186,7 +170,7 @@ mod tests {
         }
         router.0.borrow_mut().take(done((1, 1)));
         let (from, over) = all(&mut answers);
-        assert_eq!((from.len(), over, answers.lost.get()), (room, true, 3));
+        assert_eq!((from.len(), over, answers.take_lost()), (room, true, 3));
         let gone = router.0.borrow_mut().open((2, 2));
         drop(gone);
         router.0.borrow_mut().take(ack((2, 2), "a"));

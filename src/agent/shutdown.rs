@@ -67,8 +67,9 @@ pub(super) async fn watch(mut running: Running, setup: &Setup, console: &Console
                 running.reload.request();
             }
             Cause::Signal(signal) => break end_by_signal(signal, &mut running, console).await,
-            Cause::Left | Cause::Driver(Ended::LostName) => break 0,
-            Cause::Driver(Ended::Stopped) | Cause::NotJoined => break FAILED,
+            Cause::Left => break 0,
+            // A service manager shall start an agent again that has lost its name.
+            Cause::Driver(Ended::LostName | Ended::Stopped) | Cause::NotJoined => break FAILED,
         }
     };
     close(running).await;

@@ -1,10 +1,10 @@
 //! The system's log beside standard output (docs/compatibility.md#syslog), local only: records go to the socket of the
 //! log daemon, on Windows to the event log.
 
-#[cfg(unix)]
-use super::delivery::Delivery;
 #[cfg(windows)]
 use super::event_log;
+#[cfg(unix)]
+use super::logging;
 use super::logging::{Level, LogLine, Sink};
 
 /// The socket is looked for at these places.
@@ -45,17 +45,19 @@ const FACILITIES: [(&str, u8); 20] = [
 /// Connects to the log daemon: what lines of the log are to be given to. The error is the reason, in
 /// Serf's words.
 #[cfg(unix)]
-pub fn connect(facility: &str) -> Result<Box<dyn Sink>, String> {
+pub fn connect(facility: &str) -> Result<Sink, String> {
     let facility = parse_facility(facility)?;
     let socket = unix::Socket::connect(&SOCKETS).ok_or("Unix syslog delivery error")?;
-    let time = || chrono::Local::now().format("%b %e %H:%M:%S").to_string();
-    let record = move |line: &LogLine| record(line, facility, &time());
-    Ok(Box::new(Delivery::start(record, unix::deliver(socket))))
+    let mut deliver = unix::deliver(socket);
+    logging::sink(move |line| {
+        let time = line.at.format("%b %e %H:%M:%S").to_string();
+        deliver(record(&line, facility, &time));
+    })
 }
 
 /// The event log of Windows, which knows no facilities; one that is none is a mistake here too.
 #[cfg(windows)]
-pub fn connect(facility: &str) -> Result<Box<dyn Sink>, String> {
+pub fn connect(facility: &str) -> Result<Sink, String> {
     parse_facility(facility)?;
     event_log::connect()
 }
@@ -154,8 +156,9 @@ mod tests {
     use super::*;
 
     fn line(level: Level, text: &str) -> LogLine {
+        let at = chrono::Local::now();
         let text = format!("2026/11/20 17:47:07 [{}] {text}", level.as_str()).into();
-        LogLine { level, text }
+        LogLine { at, level, text }
     }
 
     #[test]

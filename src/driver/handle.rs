@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Node;
 use super::ledger::{DriverCounters, Ledger, Traffic};
+use crate::queue;
 use fyrd_core::bounds;
 use fyrd_core::serf::measures::SerfMeasures;
 use fyrd_core::serf::{Answer, Command, Event, QueryUpdate};
@@ -20,8 +21,8 @@ pub struct Stopped;
 pub(super) enum Request {
     Command(Command, oneshot::Sender<Answer>),
     Read(Box<dyn FnOnce(&Node) + Send>),
-    Subscribe(mpsc::Sender<Arc<Event>>),
-    SubscribeQueries(mpsc::Sender<QueryUpdate>),
+    Subscribe(queue::Sender<Arc<Event>>),
+    SubscribeQueries(queue::Sender<QueryUpdate>),
     TakeMeasures(oneshot::Sender<(SwimMeasures, SerfMeasures)>),
     Stop,
 }
@@ -67,15 +68,15 @@ impl Handle {
 
     /// All events from now on. Up to `capacity` wait for the subscriber; what comes on top is dropped
     /// and counted.
-    pub async fn subscribe(&self, capacity: usize) -> Result<mpsc::Receiver<Arc<Event>>, Stopped> {
-        let (events, receiver) = mpsc::channel(capacity.max(1));
+    pub async fn subscribe(&self, capacity: usize) -> Result<queue::Receiver<Arc<Event>>, Stopped> {
+        let (events, receiver) = queue::bounded(capacity);
         self.send(Request::Subscribe(events)).await?;
         Ok(receiver)
     }
 
     /// What comes in for queries of ours from now on, as [`Handle::subscribe`]. Subscribe before asking.
-    pub async fn subscribe_queries(&self, capacity: usize) -> Result<mpsc::Receiver<QueryUpdate>, Stopped> {
-        let (updates, receiver) = mpsc::channel(capacity.max(1));
+    pub async fn subscribe_queries(&self, capacity: usize) -> Result<queue::Receiver<QueryUpdate>, Stopped> {
+        let (updates, receiver) = queue::bounded(capacity);
         self.send(Request::SubscribeQueries(updates)).await?;
         Ok(receiver)
     }

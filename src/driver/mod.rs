@@ -39,6 +39,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::go;
+use crate::queue;
 use crate::snapshot::Recorder;
 use fyrd_core::bounds;
 use fyrd_core::envelope::{Envelope, Unopened};
@@ -120,8 +121,8 @@ pub struct Driver {
     last_stream: u64,
     /// Inbound streams that the node may still reply to.
     replies: HashMap<StreamId, oneshot::Sender<Vec<u8>>>,
-    event_subscribers: Vec<mpsc::Sender<Arc<Event>>>,
-    query_subscribers: Vec<mpsc::Sender<QueryUpdate>>,
+    event_subscribers: Vec<queue::Sender<Arc<Event>>>,
+    query_subscribers: Vec<queue::Sender<QueryUpdate>>,
     ledger: Arc<Ledger>,
     recorder: Option<Recorder>,
     ended: Option<Ended>,

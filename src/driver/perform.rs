@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 use rand::rngs::StdRng;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::handle::Request;
@@ -16,6 +16,7 @@ use super::sockets::{plain, to_socket_family};
 use super::streams::{Exchange, News, exchange};
 use super::{Driver, Ended};
 use crate::go;
+use crate::queue;
 use fyrd_core::bounds;
 use fyrd_core::envelope::{Nonce, Received};
 use fyrd_core::node::{CommandId, Effect, ExchangeId, Input, StreamId};
@@ -290,7 +291,7 @@ impl Driver {
     }
 
     fn publish(&mut self, event: Arc<Event>) {
-        let lost = publish_to(&mut self.event_subscribers, &event);
+        let lost = queue::publish(&mut self.event_subscribers, &event);
         for _ in 0..lost {
             count(&self.ledger.counters.events_dropped);
             self.ledger
@@ -299,7 +300,7 @@ impl Driver {
     }
 
     fn publish_update(&mut self, update: QueryUpdate) {
-        let lost = publish_to(&mut self.query_subscribers, &update);
+        let lost = queue::publish(&mut self.query_subscribers, &update);
         for _ in 0..lost {
             count(&self.ledger.counters.query_updates_dropped);
             self.ledger
@@ -312,19 +313,4 @@ impl Driver {
 /// cryptographic generator seeded by the operating system, never from the node's own randomness.
 fn next_nonce(nonces: &mut StdRng) -> Nonce {
     nonces.random()
-}
-
-/// Gives a copy to every subscriber that has room, forgets those that are gone, and says how many
-/// had no room.
-fn publish_to<T: Clone>(subscribers: &mut Vec<mpsc::Sender<T>>, notice: &T) -> usize {
-    let mut lost = 0;
-    subscribers.retain(|subscriber| match subscriber.try_send(notice.clone()) {
-        Ok(()) => true,
-        Err(mpsc::error::TrySendError::Full(_)) => {
-            lost += 1;
-            true
-        }
-        Err(mpsc::error::TrySendError::Closed(_)) => false,
-    });
-    lost
 }

@@ -44,7 +44,7 @@ fn setup(key: Option<&'static str>) -> Setup {
 struct Agent {
     name: String,
     handle: Handle,
-    events: mpsc::Receiver<Arc<Event>>,
+    events: queue::Receiver<Arc<Event>>,
     addr: SocketAddr,
     run: JoinHandle<Ended>,
 }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{debug, error, warn};
 
@@ -17,6 +17,8 @@ use super::environment;
 use super::filter::{HandlerSpec, kind};
 use super::script::{self, Failure, Script};
 use crate::driver::Handle;
+use crate::pace::Pace;
+use crate::queue::{self, Offered};
 use fyrd_core::bounds::HANDLER_QUEUE;
 use fyrd_core::serf::{Answer, Command, Event, Member, MemberEventKind, Tags};
 
@@ -47,9 +49,9 @@ struct Surroundings {
 #[derive(Debug)]
 struct Handler {
     spec: Rc<HandlerSpec>,
-    queue: mpsc::Sender<Arc<Event>>,
+    queue: queue::Sender<Arc<Event>>,
     figures: Rc<Figures>,
-    drops_logged: Cell<Option<Instant>>,
+    drops_told: Pace,
 }
 
 #[derive(Debug, Default)]
@@ -58,14 +60,13 @@ struct Figures {
     done: Cell<u64>,
     failed: Cell<u64>,
     ended: Cell<u64>,
-    dropped: Cell<u64>,
 }
 
 /// One handler's task, which runs the script.
 struct Worker {
     surroundings: Rc<Surroundings>,
     spec: Rc<HandlerSpec>,
-    queue: mpsc::Receiver<Arc<Event>>,
+    queue: queue::Receiver<Arc<Event>>,
     figures: Rc<Figures>,
 }
 
@@ -172,7 +173,7 @@ impl Handlers {
 
 impl Handler {
     fn new(spec: HandlerSpec, surroundings: &Rc<Surroundings>) -> (Handler, Worker) {
-        let (sender, queue) = mpsc::channel(HANDLER_QUEUE);
+        let (sender, queue) = queue::bounded(HANDLER_QUEUE);
         let (spec, figures) = (Rc::new(spec), Rc::new(Figures::default()));
         let worker = Worker {
             surroundings: Rc::clone(surroundings),
@@ -184,24 +185,18 @@ impl Handler {
             spec,
             queue: sender,
             figures,
-            drops_logged: Cell::new(None),
+            drops_told: Pace::new(DROP_LOG_INTERVAL),
         };
         (handler, worker)
     }
 
     fn push(&self, event: &Arc<Event>) {
-        if self.queue.try_send(Arc::clone(event)).is_ok() {
-            return;
-        }
-        count(&self.figures.dropped);
-        let now = Instant::now();
-        let recently = |logged: Instant| now.duration_since(logged) < DROP_LOG_INTERVAL;
-        if !self.drops_logged.get().is_some_and(recently) {
-            self.drops_logged.set(Some(now));
+        let offered = self.queue.offer(Arc::clone(event));
+        if offered == Offered::Lost && self.drops_told.allows(Instant::now()) {
             warn!(
                 target: "agent",
                 "Script '{}' is too slow: {HANDLER_QUEUE} events wait for it, {} were dropped so far",
-                self.spec.script, self.figures.dropped.get()
+                self.spec.script, self.queue.lost()
             );
         }
     }
@@ -212,16 +207,15 @@ impl Handler {
             done,
             failed,
             ended,
-            dropped,
         } = &*self.figures;
         format!(
             "queued={} running={} done={} failed={} ended={} dropped={}",
-            self.queue.max_capacity() - self.queue.capacity(),
+            self.queue.waiting(),
             u8::from(running.get()),
             done.get(),
             failed.get(),
             ended.get(),
-            dropped.get()
+            self.queue.lost()
         )
     }
 }

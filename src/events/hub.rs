@@ -1,72 +1,32 @@
-//! Hands every event to every listener: the agent's handlers, and RPC streams.
+//! Hands every event to every listener: handlers, RPC streams, stores.
 //!
-//! A listener that does not keep up loses events, with a count of them, and slows neither the others nor the
-//! node.
+//! A listener that does not keep up loses events, with a count of them; it never slows the others, nor
+//! the node behind them all.
 
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::cell::RefCell;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
-
+use crate::queue;
 use fyrd_core::serf::Event;
+
+/// One listener's end. Dropping it ends the subscription.
+pub type Subscription = queue::Receiver<Arc<Event>>;
 
 /// Where events are published.
 #[derive(Debug, Default)]
-pub struct Hub {
-    listeners: RefCell<Vec<Listener>>,
-}
-
-#[derive(Debug)]
-struct Listener {
-    events: mpsc::Sender<Arc<Event>>,
-    lost: Rc<Cell<u64>>,
-}
-
-/// One listener's end. Dropping it ends the subscription.
-#[derive(Debug)]
-pub struct Subscription {
-    events: mpsc::Receiver<Arc<Event>>,
-    lost: Rc<Cell<u64>>,
-}
+pub struct Hub(RefCell<Vec<queue::Sender<Arc<Event>>>>);
 
 impl Hub {
     /// Listens from now on; up to `capacity` events wait.
     pub fn subscribe(&self, capacity: usize) -> Subscription {
-        let (sender, events) = mpsc::channel(capacity);
-        let lost = Rc::new(Cell::new(0));
-        self.listeners.borrow_mut().push(Listener {
-            events: sender,
-            lost: Rc::clone(&lost),
-        });
-        Subscription { events, lost }
+        let (listener, events) = queue::bounded(capacity);
+        self.0.borrow_mut().push(listener);
+        events
     }
 
     /// Gives an event to everybody who listens.
     pub fn publish(&self, event: &Arc<Event>) {
-        self.listeners
-            .borrow_mut()
-            .retain(|listener| match listener.events.try_send(Arc::clone(event)) {
-                Ok(()) => true,
-                Err(TrySendError::Full(_)) => {
-                    listener.lost.set(listener.lost.get() + 1);
-                    true
-                }
-                Err(TrySendError::Closed(_)) => false,
-            });
-    }
-}
-
-impl Subscription {
-    /// The next event; `None` once the hub is gone.
-    pub async fn next(&mut self) -> Option<Arc<Event>> {
-        self.events.recv().await
-    }
-
-    /// How many events were lost since the last call.
-    pub fn take_lost(&self) -> u64 {
-        self.lost.take()
+        queue::publish(&mut self.0.borrow_mut(), event);
     }
 }
 
@@ -91,15 +51,15 @@ mod tests {
             hub.publish(&event(ltime));
         }
         assert_eq!((slow.take_lost(), slow.take_lost(), quick.take_lost()), (2, 0, 0));
-        assert_eq!(slow.next().await, Some(event(1)));
+        assert_eq!(slow.recv().await, Some(event(1)));
         for ltime in 1..=3 {
-            assert_eq!(quick.next().await, Some(event(ltime)));
+            assert_eq!(quick.recv().await, Some(event(ltime)));
         }
         drop(slow);
         hub.publish(&event(4));
-        assert_eq!(hub.listeners.borrow().len(), 1);
+        assert_eq!(hub.0.borrow().len(), 1);
         drop(hub);
-        assert_eq!(quick.next().await, Some(event(4)));
-        assert_eq!(quick.next().await, None);
+        assert_eq!(quick.recv().await, Some(event(4)));
+        assert_eq!(quick.recv().await, None);
     }
 }

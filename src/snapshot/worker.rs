@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use super::home::{self, Home};
 use super::pending::Batch;
 use super::store::{Store, Trouble};
+use crate::pace::Pace;
 use fyrd_core::bounds::{SNAPSHOT_FLUSH, SNAPSHOT_GROWTH, SNAPSHOT_LOG, SNAPSHOT_RETRY, SNAPSHOT_SMALL};
 use fyrd_core::node::memory::Marks;
 use fyrd_core::time::Time;
@@ -132,7 +133,7 @@ pub(super) struct Worker {
     applied: Option<(u64, Marks)>,
     /// Bytes after the last rewriting, or the last try.
     rewritten: u64,
-    last_log: Option<Instant>,
+    trouble_told: Pace,
     // The lock goes before the driver's end hears that the thread has ended.
     home: Home,
     progress: watch::Sender<Progress>,
@@ -153,7 +154,7 @@ impl Worker {
             last_flush: None,
             applied: None,
             rewritten: 0,
-            last_log: None,
+            trouble_told: Pace::new(SNAPSHOT_LOG),
             home: start.home,
             progress: start.progress,
         };
@@ -319,7 +320,7 @@ impl Worker {
                 if let Some((since, _)) = trouble {
                     let lasted = since.elapsed().unwrap_or_default().as_secs();
                     info!(target: "serf", "snapshot: recording again, after {lasted}s; everything has been written anew");
-                    self.last_log = None;
+                    self.trouble_told.reset();
                 }
             }
             Err(trouble) => self.fail(&trouble),
@@ -353,8 +354,7 @@ impl Worker {
         self.applied = None;
         let reason = trouble.to_string();
         let path = self.home.path().display();
-        if self.last_log.is_none_or(|last| last.elapsed() >= SNAPSHOT_LOG) {
-            self.last_log = Some(Instant::now());
+        if self.trouble_told.allows(Instant::now()) {
             warn!(target: "serf", "snapshot: {path} cannot be written: {reason}; the node goes on without, and tries again");
         }
         self.progress.send_modify(|progress| progress.fail(reason));
@@ -589,7 +589,7 @@ mod tests {
         // The next number is the highest there is, and a file has it, so no try can succeed.
         fs::write(bench.worker.home.directory(u32::MAX), "").unwrap();
         bench.worker.fail(&"full");
-        let told = bench.worker.last_log;
+        let told = bench.worker.trouble_told.clone();
         assert_eq!(bench.pause(), SNAPSHOT_RETRY.0);
         let mut pause = SNAPSHOT_RETRY.0;
         for _ in 0..8 {
@@ -604,7 +604,7 @@ mod tests {
             assert_eq!(bench.pause(), pause);
         }
         assert_eq!(pause, SNAPSHOT_RETRY.1);
-        assert_eq!(bench.worker.last_log, told);
+        assert_eq!(bench.worker.trouble_told, told);
         assert_eq!(bench.progress().failures, 1);
     }
 

@@ -6,6 +6,7 @@ mod cli_bad_input;
 mod crash;
 mod handlers;
 mod lifecycle;
+mod moves;
 mod reload;
 mod rpc_stream;
 mod simulate;

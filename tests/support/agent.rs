@@ -306,6 +306,12 @@ impl Agent {
         }
     }
 
+    /// Has the ended agent gossip on another port from its next start on.
+    pub fn move_away(&mut self) {
+        assert!(self.child.is_none(), "{} still runs", self.plan.name);
+        self.gossip = Port::reserve();
+    }
+
     /// Goes on, once ended, as a program of another kind, with the same flags, ports and folder.
     pub fn become_kind(&mut self, kind: Kind) {
         assert!(self.child.is_none(), "{} still runs", self.plan.name);

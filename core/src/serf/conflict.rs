@@ -1,5 +1,7 @@
 //! Two nodes with one name: the cluster votes who may keep it (docs/protocol.md#b11-name-conflict).
 
+use std::cmp::Ordering;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tracing::{error, info, warn};
@@ -17,6 +19,8 @@ use crate::wire::{SerfMessage, WireMember};
 #[derive(Debug)]
 pub(super) struct Vote {
     query: QueryKey,
+    /// Where the other of this name is.
+    rival: SocketAddr,
     responses: u32,
     matching: u32,
 }
@@ -42,6 +46,7 @@ impl Serf {
             Ok(query) => {
                 self.vote = Some(Vote {
                     query,
+                    rival: addr.socket(port),
                     responses: 0,
                     matching: 0,
                 })
@@ -98,19 +103,54 @@ impl Serf {
 
     pub(super) fn end_vote(&mut self, query: QueryKey) {
         let Some(Vote {
-            responses, matching, ..
+            rival,
+            responses,
+            matching,
+            ..
         }) = self.vote.take_if(|vote| vote.query == query)
         else {
             return;
         };
         // With no vote at all, memberlist's rule would let one forged message end a node, and both of
         // two nodes that share a name. Staying harms nobody.
-        if responses == 0 || matching > responses / 2 {
+        if may_stay(self.config.facts.socket(), rival, matching, responses) {
             info!(target: "serf", "majority in name conflict resolution [{matching} / {responses}]");
             return;
         }
         let name = Arc::clone(&self.config.facts.name);
         warn!(target: "serf", "minority in name conflict resolution, quitting [{matching} / {responses}] ({name})");
         self.effects.push_back(Effect::LostName);
+    }
+}
+
+/// Whether the node at `ours` keeps its name, for which so many of those that answered know it.
+fn may_stay(ours: SocketAddr, rival: SocketAddr, matching: u32, responses: u32) -> bool {
+    match (2 * matching).cmp(&responses) {
+        _ if responses == 0 => true,
+        Ordering::Greater => true,
+        Ordering::Less => false,
+        // With Serf both end. Both know both addresses, so the lower one can stay.
+        Ordering::Equal => ours < rival,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_with_one_name_at_most_one_ends_and_a_tie_has_one_winner() {
+        let (low, high) = ("10.0.0.1:7946".parse().unwrap(), "10.0.0.2:7946".parse().unwrap());
+        for (matching, responses, low_stays, high_stays) in [
+            (0, 0, true, true),
+            (2, 3, true, true),
+            (1, 3, false, false),
+            (1, 2, true, false),
+            (2, 4, true, false),
+            (0, 1, false, false),
+        ] {
+            assert_eq!(may_stay(low, high, matching, responses), low_stays);
+            assert_eq!(may_stay(high, low, matching, responses), high_stays);
+        }
     }
 }

@@ -25,6 +25,11 @@ pub(super) enum Exchange {
         /// The probe's sequence number.
         seq_no: u32,
     },
+    /// Asks whether somebody answers to a name that is claimed at another address.
+    LookPing {
+        /// The sequence number of the look.
+        seq_no: u32,
+    },
     /// The regular push/pull with a random member.
     PushPull {
         /// Whom with.
@@ -146,6 +151,13 @@ impl Swim {
         }
         match self.exchanges.remove(&id) {
             Some(Exchange::StreamPing { seq_no }) => self.stream_ping_answered(seq_no, &result),
+            Some(Exchange::LookPing { seq_no }) => {
+                if let Ok(Some(StreamMessage::Ack(ack))) = result
+                    && ack.seq_no == seq_no
+                {
+                    self.look_answered(now, seq_no, delegate);
+                }
+            }
             Some(Exchange::PushPull { peer }) => {
                 if let Err(reason) = self.merge_reply(now, result, false, delegate) {
                     error!(target: "memberlist", "Push/Pull with {} failed: {reason}", peer.name);

@@ -9,6 +9,7 @@ impl Swim {
             ("swim members", self.members.len()),
             ("swim broadcasts", self.queue.len()),
             ("suspicions", self.suspicions.len()),
+            ("looks at addresses", self.looks.len()),
             ("relayed pings", self.relays.len()),
             ("exchanges", self.exchanges.len()),
             ("running joins", self.joins.len()),

@@ -11,6 +11,7 @@ mod exchange;
 pub mod formulas;
 mod gossip;
 mod lengths;
+mod look;
 pub mod measures;
 pub mod members;
 pub mod packet;
@@ -37,6 +38,7 @@ use crate::bounds::MAX_MEMBERS;
 use crate::deadline::Deadlines;
 use crate::swim::delegate::{Delegate, ExchangeId, JoinId, StreamId};
 use crate::swim::exchange::{Exchange, Join};
+use crate::swim::look::Look;
 use crate::swim::measures::SwimMeasures;
 use crate::swim::members::NodeId;
 use crate::swim::members::{Facts, Members, Record, State};
@@ -83,6 +85,8 @@ enum Timer {
     Relay(u32),
     /// A suspicion of this node may have run out.
     Suspicion(NodeId),
+    /// A look at the address of this node goes on.
+    Look(NodeId),
     /// Gossip.
     Gossip,
     /// Compare states with a random node.
@@ -101,6 +105,7 @@ pub struct Swim {
     timers: Deadlines<Timer>,
     queue: GossipQueue,
     suspicions: BTreeMap<NodeId, Suspicion>,
+    looks: BTreeMap<NodeId, Look>,
     /// When anything was heard from anybody.
     heard: Time,
     /// Local health score (Lifeguard): 0 is healthy; stretches the probe interval.
@@ -144,6 +149,7 @@ impl Swim {
             timers: Deadlines::default(),
             queue: GossipQueue::new(config.seed),
             suspicions: BTreeMap::new(),
+            looks: BTreeMap::new(),
             heard: now,
             awareness: 0,
             seq_no: 0,
@@ -181,9 +187,15 @@ impl Swim {
             Message::IndirectPing(ping) => self.handle_indirect_ping(now, from, ping, delegate),
             Message::Ack(ack) => self.handle_ack(now, ack, delegate),
             Message::Nack(nack) => self.handle_nack(nack.seq_no),
-            Message::Suspect(suspect) => self.suspect(now, suspect.node, suspect.incarnation, suspect.from),
+            Message::Suspect(suspect) => {
+                self.correct(suspect.node, suspect.incarnation, suspect.from, delegate);
+                self.suspect(now, suspect.node, suspect.incarnation, suspect.from);
+            }
             Message::Alive(alive) => self.handle_alive(now, alive, delegate),
-            Message::Dead(dead) => self.dead(now, dead.node, dead.incarnation, dead.from, delegate),
+            Message::Dead(dead) => {
+                self.correct(dead.node, dead.incarnation, dead.from, delegate);
+                self.dead(now, dead.node, dead.incarnation, dead.from, delegate);
+            }
             Message::User(bytes) => delegate.user_message(now, bytes),
         }
     }
@@ -222,6 +234,7 @@ impl Swim {
                 Timer::ProbeDeadline(seq_no) => self.end_probe(now, seq_no, delegate),
                 Timer::Relay(seq_no) => self.end_relay(seq_no, delegate),
                 Timer::Suspicion(id) => self.end_suspicion(now, id, delegate),
+                Timer::Look(id) => self.tick_look(now, id, delegate),
                 Timer::Gossip => self.tick_gossip(now, delegate),
                 Timer::PushPull => self.tick_push_pull(now, delegate),
             }

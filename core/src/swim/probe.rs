@@ -27,7 +27,7 @@ use crate::time::Time;
 use crate::wire::message::{Ack, IndirectPing, Nack, Ping, StreamMessage, Suspect};
 
 /// The oldest memberlist protocol that answers a ping over a stream.
-const PMAX_STREAM_PING: u8 = 3;
+pub(super) const PMAX_STREAM_PING: u8 = 3;
 /// The oldest memberlist protocol that understands a nack.
 const PMAX_NACK: u8 = 4;
 /// The oldest memberlist protocol that understands a CRC.
@@ -259,6 +259,7 @@ impl Swim {
                 .set(probe.indirect_at, Timer::ProbeTimeout(probe.seq_no));
             self.timers.set(probe.ends_at, Timer::ProbeDeadline(probe.seq_no));
         }
+        self.extend_looks(now, pause);
         for (&id, suspicion) in &mut self.suspicions {
             suspicion.resume(now, pause, self.config.profile.probe_timeout);
             self.timers
@@ -290,6 +291,9 @@ impl Swim {
                 }
                 .encode(out)
             });
+            return;
+        }
+        if self.look_answered(now, ack.seq_no, delegate) {
             return;
         }
         let Some(probe) = self.probe.take_if(|probe| probe.seq_no == ack.seq_no) else {
@@ -447,7 +451,7 @@ impl Swim {
     }
 }
 
-fn own_ping<'a>(source: &'a Facts, node: &'a str, seq_no: u32) -> Ping<'a> {
+pub(super) fn own_ping<'a>(source: &'a Facts, node: &'a str, seq_no: u32) -> Ping<'a> {
     Ping {
         seq_no,
         node,

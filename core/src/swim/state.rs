@@ -1,11 +1,12 @@
 //! What alive, suspect and dead messages do (docs/protocol.md#a17-state-machine), and how this node refutes
 //! them.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 use super::Swim;
 use super::Timer;
@@ -20,6 +21,9 @@ use crate::swim::formulas::{expected_confirmations, suspicion_bounds};
 use crate::swim::members::NodeId;
 use crate::time::Time;
 use crate::wire::message::{Alive, Dead, Suspect};
+
+/// How many members on average correct one that accuses another in an old incarnation.
+const CORRECTORS: f64 = 3.0;
 
 impl Swim {
     pub(super) fn handle_alive(&mut self, now: Time, alive: &Alive<'_>, delegate: &mut impl Delegate) {
@@ -97,23 +101,19 @@ impl Swim {
         if id != self.me && claim.incarnation <= record.incarnation && claim.is_from(&record.facts) {
             return;
         }
-        let (known, state, incarnation) = (Arc::clone(&record.facts), record.state, claim.incarnation);
+        let (known, incarnation) = (Arc::clone(&record.facts), claim.incarnation);
         let mut reclaimed = false;
-        if known.addr != claim.addr || known.port != claim.port {
+        if known.socket() != claim.socket() {
             reclaimed = self.may_reclaim(now, record);
             if !reclaimed {
-                error!(target: "memberlist", "Conflicting address for {}. Mine: {}:{} Theirs: {}:{} Old state: {:?}",
-                    known.name, known.addr, known.port, claim.addr, claim.port, state);
-                delegate.name_conflict(now, &known, claim.addr, claim.port);
-                return;
+                return self.look(now, id, claim.to_facts(), incarnation, delegate);
             }
             info!(target: "memberlist", "Updating address for left or failed node {} from {}:{} to {}:{}",
                 known.name, known.addr, known.port, claim.addr, claim.port);
         }
         let current = record.incarnation;
         if id == self.me {
-            let same = *known.meta == *claim.meta && known.vsn == claim.vsn;
-            if incarnation > current || (incarnation == current && !same) {
+            if incarnation > current || (incarnation == current && !claim.says(&known)) {
                 self.refute(incarnation);
             }
             return;
@@ -124,16 +124,30 @@ impl Swim {
         if !may_claim(if reclaimed { 0 } else { current }, incarnation) {
             return self.refuse_incarnation(&known.name, current, incarnation);
         }
-        self.suspicions.remove(&id);
         let updated = *known.meta != *claim.meta;
         let facts = if claim.says(&known) {
             known
         } else {
             self.config.pool.share(claim.to_facts())
         };
+        self.accept_alive(now, id, facts, incarnation, updated, delegate);
+    }
+
+    /// Takes over what an alive message says, and passes it on.
+    pub(super) fn accept_alive(
+        &mut self,
+        now: Time,
+        id: NodeId,
+        facts: Arc<Facts>,
+        incarnation: u32,
+        updated: bool,
+        delegate: &mut impl Delegate,
+    ) {
+        self.suspicions.remove(&id);
         let Some(record) = self.members.get_mut(id) else {
             return;
         };
+        let state = record.state;
         record.facts = Arc::clone(&facts);
         record.incarnation = incarnation;
         if state != State::Alive {
@@ -335,6 +349,43 @@ impl Swim {
         delegate.member_gone(now, &facts);
     }
 
+    /// Whoever accuses a living member in an incarnation that it has left behind has missed its refutation, and
+    /// others pay no attention, so nobody would tell it before the next push/pull. A few of those who know
+    /// better do, each by chance, so that a large cluster does not tell it all at once.
+    pub(super) fn correct(
+        &mut self,
+        node: &str,
+        incarnation: u32,
+        accuser: &str,
+        delegate: &mut impl Delegate,
+    ) {
+        if self.is_me(accuser) || node == accuser {
+            return;
+        }
+        let known = self.members.by_name(node);
+        let Some(record) =
+            known.filter(|record| record.state == State::Alive && record.incarnation > incarnation)
+        else {
+            return;
+        };
+        let Some(accuser) = self
+            .members
+            .by_name(accuser)
+            .filter(|accuser| !accuser.state.is_gone())
+        else {
+            return;
+        };
+        let chance = CORRECTORS / self.members.len() as f64;
+        let (to, alive) = (
+            accuser.facts.socket(),
+            alive_of(&record.facts, record.incarnation),
+        );
+        let plain = encoded(|out| alive.encode(out));
+        if self.rng.random::<f64>() < chance {
+            delegate.send(to, plain, false);
+        }
+    }
+
     /// The last word about ourselves when leaving. It carries the current incarnation.
     pub(super) fn declare_own_death(&mut self, now: Time, token: Token, delegate: &mut impl Delegate) {
         let Some(record) = self.members.get_mut(self.me) else {
@@ -359,7 +410,7 @@ impl Swim {
 
     /// Refutes a suspect or dead message about this node by a higher incarnation. That somebody missed our
     /// acks also raises the local health score (Lifeguard).
-    fn refute(&mut self, accused: u32) {
+    pub(super) fn refute(&mut self, accused: u32) {
         let Some(record) = self.members.get_mut(self.me) else {
             return;
         };
@@ -389,14 +440,7 @@ impl Swim {
     }
 
     fn broadcast_alive(&mut self, facts: &Facts, incarnation: u32, subject: Subject, token: Option<Token>) {
-        let message = Alive {
-            incarnation,
-            node: &facts.name,
-            addr: facts.addr.as_bytes(),
-            port: facts.port,
-            meta: &facts.meta,
-            vsn: &facts.vsn,
-        };
+        let message = alive_of(facts, incarnation);
         self.queue
             .push(Some(subject), encoded(|out| message.encode(out)), token);
     }
@@ -412,6 +456,18 @@ impl Swim {
             encoded(|out| message.encode(out)),
             None,
         );
+    }
+}
+
+/// What is said of a node that is alive.
+fn alive_of(facts: &Facts, incarnation: u32) -> Alive<'_> {
+    Alive {
+        incarnation,
+        node: &facts.name,
+        addr: facts.addr.as_bytes(),
+        port: facts.port,
+        meta: &facts.meta,
+        vsn: &facts.vsn,
     }
 }
 
@@ -445,6 +501,11 @@ impl Claim<'_> {
             meta: self.meta.into(),
             vsn: self.vsn,
         }
+    }
+
+    /// Both forms of an IPv4 address are the same place.
+    fn socket(&self) -> SocketAddr {
+        self.addr.socket(self.port)
     }
 
     fn is_from(&self, known: &Facts) -> bool {
@@ -635,18 +696,43 @@ mod tests {
     }
 
     #[test]
-    fn only_a_left_name_moves_to_another_address() {
+    fn a_left_name_moves_to_another_address_at_once_and_a_dead_one_only_if_its_owner_is_silent() {
         for (from, moves) in [("x", false), ("b", true)] {
             let (mut swim, mut delegate) = start(1);
             swim.handle_alive(T, &alive("b", 2, 5), &mut delegate);
-            swim.handle_alive(T, &alive("b", 3, 6), &mut delegate);
-            assert_eq!(delegate.conflicts, ["b"]);
             swim.dead(T, "b", 5, from, &mut delegate);
             // The new owner starts at incarnation 1 and need not know the old one's.
             swim.handle_alive(T, &alive("b", 3, 1), &mut delegate);
             let moved =
                 swim.members.by_name("b").map(|record| record.facts.addr) == Some(RawAddr::V4([10, 0, 0, 3]));
             assert_eq!(moved, moves, "after a death from {from}");
+            assert_eq!(swim.looks.len(), usize::from(!moves));
+        }
+    }
+
+    #[test]
+    fn an_accuser_that_has_missed_a_refutation_is_told_by_a_few() {
+        use crate::wire::message::Message;
+
+        // Of how many members, and whether the accusation is old; how many would tell the accuser.
+        for (members, old, tellers) in [(3, true, 20..21), (3, false, 0..1), (200, true, 0..5)] {
+            let mut told = 0;
+            for seed in 0..20 {
+                let (mut swim, mut delegate) = start(seed);
+                for i in 0..members - 1 {
+                    swim.handle_alive(T, &alive(&format!("n{i}"), 10 + i as u8, 2), &mut delegate);
+                }
+                let suspect = Suspect {
+                    incarnation: if old { 1 } else { 2 },
+                    node: "n0",
+                    from: "n1",
+                };
+                let from = "10.0.0.9:7946".parse().expect("an address");
+                swim.handle_message(T, from, &Message::Suspect(suspect), &mut delegate);
+                told += delegate.sent.len();
+                assert!(delegate.sent.iter().all(|to| to.ip().to_string() == "10.0.0.11"));
+            }
+            assert!(tellers.contains(&told), "{members} {old}: {told}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::lasting::Lasting;
 use super::{Checker, Sight};
 use crate::HostId;
-use fyrd_core::bounds::{EVENT_RING_BYTES_MAX, MAX_OWN_QUERIES, MAX_RECENT_INTENTS, MAX_RELAYS};
+use fyrd_core::bounds::{EVENT_RING_BYTES_MAX, MAX_LOOKS, MAX_OWN_QUERIES, MAX_RECENT_INTENTS, MAX_RELAYS};
 
 /// Every table and queue of a node stays within its bound, and none that should be empty at times is
 /// never so in a calm network.
@@ -16,12 +16,13 @@ pub struct WithinBounds {
 
 /// What is only held while something is under way. In a calm network each of these is empty now and then,
 /// unless entries are left behind.
-const PASSING: [&str; 12] = [
+const PASSING: [&str; 13] = [
     "waits for broadcasts",
     "joins under way",
     "swim broadcasts",
     "suspicions",
     "relayed pings",
+    "looks at addresses",
     "exchanges",
     "running joins",
     "own queries",
@@ -48,6 +49,7 @@ fn bound(table: &str, sight: &Sight<'_>) -> usize {
         "swim members" | "suspicions" | "members" | "coordinates" => names,
         "swim broadcasts" => names + 1,
         "relayed pings" => MAX_RELAYS,
+        "looks at addresses" => MAX_LOOKS,
         "recent intents" => MAX_RECENT_INTENTS.min(names),
         "bytes of remembered events" => EVENT_RING_BYTES_MAX,
         "remembered events" => serf.event_buffer * names,
@@ -57,7 +59,7 @@ fn bound(table: &str, sight: &Sight<'_>) -> usize {
         // One regular exchange and one fallback ping, and what joins, reconnects and large answers add.
         "exchanges" => 32 + names,
         // Timers are not cancelled: those of some probes, relays and suspicions are still set.
-        "swim timers" => 64 + 16 * names + MAX_RELAYS,
+        "swim timers" => 64 + 16 * names + MAX_RELAYS + MAX_LOOKS,
         "serf timers" => 64 + MAX_OWN_QUERIES,
         // What users of this world may have under way at a time.
         _ => 256,

@@ -5,6 +5,7 @@ mod checkers;
 mod hostile;
 mod membership;
 mod memory;
+mod moves;
 mod serf;
 mod silence;
 mod soak;

@@ -506,7 +506,7 @@ fn new_tags_are_seen_by_all_and_raise_the_incarnation() {
 }
 
 #[test]
-fn a_left_name_comes_back_at_another_address_and_a_failed_one_does_not() {
+fn a_left_name_comes_back_at_another_address() {
     for seed in SEEDS {
         let mut world = world(seed);
         let hosts = world.cluster(5);

@@ -67,7 +67,7 @@ const TABLE: &[(&str, &[&str])] = &[
         "mb#370: a forged leave takes another node's address",
         &[
             "sim/tests/sim/weaknesses.rs: a_forged_leave_moves_no_name_to_another_address",
-            "core/src/swim/state.rs: only_a_left_name_moves_to_another_address",
+            "core/src/swim/state.rs: a_left_name_moves_to_another_address_at_once_and_a_dead_one_only_if_its_owner_is_silent",
         ],
     ),
     (
@@ -135,7 +135,10 @@ const TABLE: &[(&str, &[&str])] = &[
     ),
     (
         "mb#157, consul#6897: the same name at a new address is blocked",
-        &["sim/tests/sim/membership.rs: a_left_name_comes_back_at_another_address_and_a_failed_one_does_not"],
+        &[
+            "sim/tests/sim/membership.rs: a_left_name_comes_back_at_another_address",
+            "sim/tests/sim/moves.rs: a_host_that_crashes_and_comes_back_elsewhere_is_alive_within_seconds",
+        ],
     ),
     (
         "consul#719, serf#579: offline during a rotation means locked out",

@@ -5,11 +5,11 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use super::Metrics;
 use crate::driver::{Handle, Stopped, Traffic};
+use crate::events::hub::Subscription;
 use fyrd_core::serf::measures::SerfMeasures;
 use fyrd_core::serf::{Event, Member, MemberEventKind};
 use fyrd_core::swim::measures::{SwimMeasures, Tally};
@@ -27,7 +27,7 @@ const FLAP_TIME: Duration = Duration::from_secs(60);
 const FAILURES_MAX: usize = 4096;
 
 /// Fetches and counts until the node is gone; SIGUSR1 shows what there is.
-pub async fn run(metrics: Metrics, driver: Handle, mut events: mpsc::Receiver<Arc<Event>>) {
+pub async fn run(metrics: Metrics, driver: Handle, mut events: Subscription) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut asked = Asked::new();

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UdpSocket, lookup_host};
-use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use super::Kind;
 use crate::go;
+use crate::queue;
 use fyrd_core::swim::measures::Tally;
 
 /// Most bytes of lines sent at once; they fit any usual network's datagram.
@@ -38,7 +38,7 @@ const LINES_MAX: u64 = 100;
 #[derive(Debug)]
 pub struct Outlet {
     lines: String,
-    packets: mpsc::Sender<String>,
+    packets: queue::Sender<String>,
 }
 
 impl Outlet {
@@ -61,7 +61,7 @@ impl Outlet {
     }
 
     fn start(place: Place) -> Outlet {
-        let (packets, waiting) = mpsc::channel(WAITING_MAX);
+        let (packets, waiting) = queue::bounded(WAITING_MAX);
         spawn_local(place.serve(waiting));
         Outlet {
             lines: String::new(),
@@ -83,7 +83,7 @@ impl Outlet {
     pub fn flush(&mut self) {
         if !self.lines.is_empty() {
             // Without room, the place cannot be reached or is too slow, which its task has logged.
-            let _ = self.packets.try_send(std::mem::take(&mut self.lines));
+            self.packets.offer(std::mem::take(&mut self.lines));
         }
     }
 }
@@ -123,7 +123,7 @@ enum Connection {
 }
 
 impl Place {
-    async fn serve(mut self, mut packets: mpsc::Receiver<String>) {
+    async fn serve(mut self, mut packets: queue::Receiver<String>) {
         let mut reached = true;
         let mut try_at = Instant::now();
         while let Some(packet) = packets.recv().await {
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn packets_fit_a_datagram() {
-        let (packets, mut waiting) = mpsc::channel(WAITING_MAX);
+        let (packets, mut waiting) = queue::bounded(WAITING_MAX);
         let mut outlet = Outlet {
             lines: String::new(),
             packets,

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use tracing::warn;
 
+use crate::pace::Pace;
 use fyrd_core::bounds;
 
 /// One kind of loss, at one client.
@@ -16,8 +17,7 @@ pub(super) struct Loss {
     /// What the log says, before the count.
     text: String,
     untold: Cell<u64>,
-    /// When the next line may be written.
-    next: Cell<Option<Instant>>,
+    told: Pace,
 }
 
 impl Loss {
@@ -25,7 +25,7 @@ impl Loss {
         Loss {
             text,
             untold: Cell::new(0),
-            next: Cell::new(None),
+            told: Pace::new(bounds::RPC_LOSS_REPORT),
         }
     }
 
@@ -36,8 +36,7 @@ impl Loss {
 
     fn add_at(&self, now: Instant, count: u64) {
         self.untold.set(self.untold.get().saturating_add(count));
-        if self.untold.get() > 0 && self.next.get().is_none_or(|next| next <= now) {
-            self.next.set(Some(now + bounds::RPC_LOSS_REPORT));
+        if self.untold.get() > 0 && self.told.allows(now) {
             self.tell();
         }
     }
@@ -66,9 +65,12 @@ mod tests {
         let loss = Loss::new("x".to_owned());
         let start = Instant::now();
         loss.add_at(start, 0);
-        assert_eq!(loss.next.get(), None, "nothing is lost, nothing is told");
         loss.add_at(start, 1);
-        assert_eq!(loss.untold.get(), 0, "told at once");
+        assert_eq!(
+            loss.untold.get(),
+            0,
+            "told at once, for nothing was told when nothing was lost"
+        );
         for _ in 0..1000 {
             loss.add_at(start, 2);
         }

@@ -1,12 +1,12 @@
 //! Log monitors: what the agent has logged lately, then what it logs from now on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::Backend;
 use super::client::Client;
+use crate::queue;
 use crate::rpc::types::LogRecord;
 use fyrd_core::bounds;
 
@@ -16,9 +16,7 @@ pub struct LogTap {
     /// The lines of before, oldest first.
     pub backlog: Vec<Arc<str>>,
     /// The lines since then.
-    pub live: mpsc::Receiver<Arc<str>>,
-    /// How many of these found no room.
-    pub lost: Arc<AtomicU64>,
+    pub live: queue::Receiver<Arc<str>>,
 }
 
 impl<B: Backend> Client<B> {
@@ -42,7 +40,7 @@ impl<B: Backend> Client<B> {
                 let record = LogRecord {
                     log: line.to_string(),
                 };
-                let lost = || lines.tap.lost.swap(0, Ordering::Relaxed);
+                let lost = || lines.tap.live.take_lost();
                 if outbox.record(seq, &record, lost, &loss).await.is_err() {
                     return;
                 }
@@ -62,7 +60,7 @@ struct Lines {
 impl Lines {
     /// The next line, until the client stops the monitor.
     async fn next(&mut self) -> Option<Arc<str>> {
-        let LogTap { backlog, live, .. } = &mut self.tap;
+        let LogTap { backlog, live } = &mut self.tap;
         tokio::select! {
             biased;
             _ = &mut self.stopped => None,

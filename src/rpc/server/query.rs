@@ -1,13 +1,10 @@
 //! Asking the cluster on a client's behalf, and answering what the cluster asks.
 
-use std::cell::Cell;
-use std::rc::Rc;
 use std::time::Duration;
-
-use tokio::sync::mpsc;
 
 use super::Backend;
 use super::client::Client;
+use crate::queue;
 use crate::rpc::types::{QueryRecord, QueryRecordKind, QueryRequest, RespondRequest};
 use fyrd_core::serf::{QueryParams, QueryUpdateKind};
 
@@ -19,14 +16,8 @@ const PING: &str = "_serf_ping";
 
 const NOT_PENDING: &str = "No pending queries matching ID";
 
-/// What comes in for a query. It ends when the query is over.
-#[derive(Debug)]
-pub struct QueryAnswers {
-    /// Acknowledgements and answers.
-    pub updates: mpsc::Receiver<QueryUpdateKind>,
-    /// How many of these found no room.
-    pub lost: Rc<Cell<u64>>,
-}
+/// Acknowledgements and answers that come in for a query. It ends when the query is over.
+pub type QueryAnswers = queue::Receiver<QueryUpdateKind>;
 
 /// Why an answer to a query was not sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,9 +49,9 @@ impl<B: Backend> Client<B> {
         self.tasks.spawn_local(async move {
             let mut last = false;
             while !last {
-                let update = answers.updates.recv().await.unwrap_or(QueryUpdateKind::Done);
+                let update = answers.recv().await.unwrap_or(QueryUpdateKind::Done);
                 last = update == QueryUpdateKind::Done;
-                let lost = || answers.lost.take();
+                let lost = || answers.take_lost();
                 let sent = outbox.record(seq, &record(update), lost, &loss).await;
                 last |= sent.is_err();
             }

@@ -1,10 +1,8 @@
 //! Event streams: the agent's events, as far as a client's filters let them through.
 
-use std::cell::Cell;
 use std::sync::Arc;
 
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::Backend;
 use super::client::Client;
@@ -12,6 +10,7 @@ use super::members::rpc_member;
 use super::pending::PendingQueries;
 use crate::events::filter::EventFilter;
 use crate::events::hub::Subscription;
+use crate::queue;
 use crate::rpc::types::{EventRecord, MemberEventRecord, QueryEventRecord, UserEventRecord};
 use fyrd_core::bounds;
 use fyrd_core::serf::Event;
@@ -33,25 +32,28 @@ impl<B: Backend> Client<B> {
         let events = self.backend.events(bounds::RPC_RECORDS_WAITING);
         self.acknowledge(Ok(())).await?;
         let (stop, mut stopped) = oneshot::channel();
-        let (wanted, mut waiting) = mpsc::channel(bounds::RPC_RECORDS_WAITING);
+        let (wanted, mut waiting) = queue::bounded(bounds::RPC_RECORDS_WAITING);
         let (outbox, pending, loss) = (
             self.outbox.clone(),
             self.pending.clone(),
             self.losses.events.clone(),
         );
         self.tasks.spawn_local(async move {
-            let lost = Cell::new(0);
             let sending = async {
                 while let Some(event) = next(&mut waiting, &mut stopped).await {
                     let record = event_record(&event, &pending);
-                    if outbox.record(seq, &record, || lost.take(), &loss).await.is_err() {
+                    if outbox
+                        .record(seq, &record, || waiting.take_lost(), &loss)
+                        .await
+                        .is_err()
+                    {
                         break;
                     }
                 }
                 // Nobody takes events any more, which ends the sifting too.
                 waiting.close();
             };
-            tokio::join!(sift(events, &filters, wanted, &lost), sending);
+            tokio::join!(sift(events, &filters, wanted), sending);
         });
         self.streams.insert(seq, stop);
         Ok(())
@@ -70,34 +72,24 @@ impl<B: Backend> Client<B> {
 }
 
 /// Takes events as they come, however slow the client, so that only those that it wants fill its queue.
-async fn sift(
-    mut events: Subscription,
-    filters: &[EventFilter],
-    wanted: mpsc::Sender<Arc<Event>>,
-    lost: &Cell<u64>,
-) {
+async fn sift(mut events: Subscription, filters: &[EventFilter], wanted: queue::Sender<Arc<Event>>) {
     loop {
         let event = tokio::select! {
             biased;
-            event = events.next() => event,
+            event = events.recv() => event,
             () = wanted.closed() => return,
         };
         let Some(event) = event else { return };
-        let mut missing = events.take_lost();
+        wanted.add_lost(events.take_lost());
         if filters.iter().any(|filter| filter.matches(&event)) {
-            match wanted.try_send(event) {
-                Ok(()) => {}
-                Err(TrySendError::Full(_)) => missing += 1,
-                Err(TrySendError::Closed(_)) => return,
-            }
+            wanted.offer(event);
         }
-        lost.set(lost.get() + missing);
     }
 }
 
 /// The next event, until the client stops the stream.
 async fn next(
-    waiting: &mut mpsc::Receiver<Arc<Event>>,
+    waiting: &mut queue::Receiver<Arc<Event>>,
     stopped: &mut oneshot::Receiver<()>,
 ) -> Option<Arc<Event>> {
     tokio::select! {
@@ -199,9 +191,9 @@ mod tests {
                 coalesce: false,
             })
         };
-        let (wanted, mut waiting) = mpsc::channel(2);
-        let (lost, filters) = (Cell::new(0), EventFilter::parse_list("user:a"));
-        let sifting = sift(hub.subscribe(4), &filters, wanted, &lost);
+        let (wanted, mut waiting) = queue::bounded(2);
+        let filters = EventFilter::parse_list("user:a");
+        let sifting = sift(hub.subscribe(4), &filters, wanted);
         let publishing = async {
             for _ in 0..100 {
                 hub.publish(&event("b"));
@@ -222,6 +214,6 @@ mod tests {
         while let Some(event) = waiting.recv().await {
             found.push(event);
         }
-        assert_eq!((found, lost.get()), (vec![event("a"), event("a")], 1));
+        assert_eq!((found, waiting.take_lost()), (vec![event("a"), event("a")], 1));
     }
 }

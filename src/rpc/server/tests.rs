@@ -1,6 +1,6 @@
 //! The server as clients meet it, with a made-up agent behind it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::process::Output;
@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::outbox::write_in_time;
 use super::*;
 use crate::events::hub::Hub;
+use crate::queue;
 use crate::rpc::codec::encode_into;
 use fyrd_core::serf::{Event, MemberStatus, QueryUpdateKind, RawAddr};
 
@@ -28,7 +28,7 @@ struct Fake {
     asked: Rc<RefCell<Vec<String>>>,
     hub: Rc<Hub>,
     /// Where log lines go in for the monitor that was opened last.
-    log: Rc<RefCell<Option<mpsc::Sender<Arc<str>>>>>,
+    log: Rc<RefCell<Option<queue::Sender<Arc<str>>>>>,
 }
 
 impl Fake {
@@ -132,28 +132,26 @@ impl Backend for Fake {
         if level != "INFO" {
             return Err(format!("Unknown log level: {level}"));
         }
-        let (lines, live) = mpsc::channel(capacity);
+        let (lines, live) = queue::bounded(capacity);
         *self.log.borrow_mut() = Some(lines);
         Ok(LogTap {
             backlog: vec!["x".into(), "y".into()],
             live,
-            lost: Arc::default(),
         })
     }
 
     async fn query(&self, params: QueryParams) -> Result<QueryAnswers, String> {
         self.note(format!("{params:?}"));
-        let (sender, updates) = mpsc::channel(8);
+        let (sender, updates) = queue::bounded(8);
         let from = || "n1".to_owned();
         let payload = b"hi\n".to_vec();
-        sender.try_send(QueryUpdateKind::Ack { from: from() }).unwrap();
+        sender.offer(QueryUpdateKind::Ack { from: from() });
         let response = QueryUpdateKind::Response {
             from: from(),
             payload,
         };
-        sender.try_send(response).unwrap();
-        let lost = Rc::new(Cell::new(0));
-        Ok(QueryAnswers { updates, lost })
+        sender.offer(response);
+        Ok(updates)
     }
 
     async fn respond(&self, query: QueryKey, payload: Vec<u8>) -> Result<(), RespondError> {
@@ -182,7 +180,7 @@ struct Server {
     addr: SocketAddr,
     asked: Rc<RefCell<Vec<String>>>,
     hub: Rc<Hub>,
-    log: Rc<RefCell<Option<mpsc::Sender<Arc<str>>>>>,
+    log: Rc<RefCell<Option<queue::Sender<Arc<str>>>>>,
 }
 
 /// Runs `test` beside a server; true if the server has ended by itself meanwhile.
@@ -502,8 +500,8 @@ async fn golden_monitor_and_keys() {
         )
         .await;
         exchange(&mut stream, &monitor, &response("Monitor already exists", 3, b"")).await;
-        let log = server.log.borrow().clone().unwrap();
-        log.send("z".into()).await.unwrap();
+        let log = server.log.take().unwrap();
+        log.offer("z".into());
         exchange(&mut stream, b"", &lines(&["z"])).await;
         let stop = hex("82a7436f6d6d616e64a473746f70a35365710481a453746f7003");
         exchange(&mut stream, &stop, &response("", 4, b"")).await;

@@ -1,0 +1,289 @@
+//! A known name is claimed at another address: this node looks before it believes either.
+//!
+//! memberlist takes every such claim for a conflict, so that a host which comes back at a new address is kept out
+//! for as long as its old record stands, and may even end itself. Here the address that is in question is asked:
+//! the one listed for another node, the one claimed for our own name. If somebody answers there to the name, it is a
+//! conflict. If nobody does, the new address is taken, provided that the incarnation is higher; and a claim to our
+//! own name is refuted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{debug, error, info};
+
+use super::delegate::Delegate;
+use super::exchange::Exchange;
+use super::members::{Facts, NodeId};
+use super::probe::{PMAX_STREAM_PING, own_ping};
+use super::state::encoded;
+use super::{Swim, Timer};
+use crate::bounds::MAX_LOOKS;
+use crate::time::Time;
+
+/// Pings of one look; on a lossy network a single one says little.
+const PINGS: u32 = 2;
+
+/// After an answer the same name is left alone for so many probe timeouts: the two owners go on to claim it.
+const REST: u32 = 10;
+
+/// A look at the address in question.
+#[derive(Debug)]
+pub(super) struct Look {
+    /// What is claimed, in its newest incarnation.
+    claimed: Facts,
+    incarnation: u32,
+    /// Who is asked: as listed, or for our own name as claimed.
+    asked: Facts,
+    seq_no: u32,
+    pings: u32,
+    answered: bool,
+    /// When to ping again, to give up, or to forget an answer.
+    next: Time,
+}
+
+impl Swim {
+    /// Takes a claim that contradicts the address of a listed node.
+    pub(super) fn look(
+        &mut self,
+        now: Time,
+        id: NodeId,
+        claimed: Facts,
+        incarnation: u32,
+        delegate: &mut impl Delegate,
+    ) {
+        if let Some(look) = self
+            .looks
+            .get_mut(&id)
+            .filter(|look| look.claimed.name == claimed.name)
+        {
+            if !look.answered && incarnation > look.incarnation {
+                (look.claimed, look.incarnation) = (claimed, incarnation);
+            }
+            return;
+        }
+        if self.looks.len() >= MAX_LOOKS {
+            return self.refuse(format_args!(
+                "another address for {}: {MAX_LOOKS} such claims are being looked into",
+                claimed.name
+            ));
+        }
+        let Some(record) = self.members.get(id) else {
+            return;
+        };
+        let asked = if id == self.me {
+            claimed.clone()
+        } else {
+            (*record.facts).clone()
+        };
+        info!(target: "memberlist", "{} is listed at {}:{}, and claimed to be at {}:{}; asking {}",
+            claimed.name, record.facts.addr, record.facts.port, claimed.addr, claimed.port, asked.socket());
+        let seq_no = self.next_seq_no();
+        let stream = asked.pmax() >= PMAX_STREAM_PING && !self.config.profile.disable_tcp_pings;
+        if stream {
+            let source = self.config.facts.clone();
+            let plain = encoded(|out| own_ping(&source, &asked.name, seq_no).encode(out));
+            // A little earlier than the look ends, so that its result counts.
+            let timeout = self.config.profile.probe_timeout * 3 / 4;
+            let to = asked.socket();
+            self.start_exchange(Exchange::LookPing { seq_no }, to, plain, timeout, delegate);
+        }
+        let look = Look {
+            claimed,
+            incarnation,
+            asked,
+            seq_no,
+            pings: 0,
+            answered: false,
+            next: now,
+        };
+        self.looks.insert(id, look);
+        self.tick_look(now, id, delegate);
+    }
+
+    /// Pings once more, or ends the look.
+    pub(super) fn tick_look(&mut self, now: Time, id: NodeId, delegate: &mut impl Delegate) {
+        let pause = self.config.profile.probe_timeout / PINGS;
+        let Some(look) = self.looks.get_mut(&id).filter(|look| look.next <= now) else {
+            return;
+        };
+        if look.answered || look.pings == PINGS {
+            if let Some(look) = self.looks.remove(&id).filter(|look| !look.answered) {
+                self.end_look(now, id, look, delegate);
+            }
+            return;
+        }
+        look.pings += 1;
+        look.next = now + pause;
+        let (to, name, seq_no) = (look.asked.socket(), Arc::clone(&look.asked.name), look.seq_no);
+        self.timers.set(now + pause, Timer::Look(id));
+        let source = self.config.facts.clone();
+        self.send_with_gossip(to, delegate, |out| own_ping(&source, &name, seq_no).encode(out));
+    }
+
+    /// Somebody answers to the name at the address in question. Says whether it was about a look.
+    pub(super) fn look_answered(&mut self, now: Time, seq_no: u32, delegate: &mut impl Delegate) -> bool {
+        let mut looks = self.looks.iter_mut();
+        let Some((&id, look)) = looks.find(|(_, look)| look.seq_no == seq_no) else {
+            return false;
+        };
+        if std::mem::replace(&mut look.answered, true) {
+            return true;
+        }
+        look.next = now + self.config.profile.probe_timeout * REST;
+        self.timers.set(look.next, Timer::Look(id));
+        let (addr, port) = (look.claimed.addr, look.claimed.port);
+        let Some(record) = self.members.get(id) else {
+            return true;
+        };
+        let known = Arc::clone(&record.facts);
+        error!(target: "memberlist", "Conflicting address for {}. Mine: {}:{} Theirs: {addr}:{port} Old state: {:?}",
+            known.name, known.addr, known.port, record.state);
+        delegate.name_conflict(now, &known, addr, port);
+        true
+    }
+
+    /// Nobody answered to the name at the address in question.
+    fn end_look(&mut self, now: Time, id: NodeId, look: Look, delegate: &mut impl Delegate) {
+        let Look {
+            claimed, incarnation, ..
+        } = look;
+        if id == self.me {
+            debug!(target: "memberlist", "Nobody at {} answers to the name of this node", claimed.socket());
+            return self.refute(incarnation);
+        }
+        let Some(record) = self
+            .members
+            .get(id)
+            .filter(|record| record.facts.name == claimed.name)
+        else {
+            return;
+        };
+        if incarnation <= record.incarnation {
+            // The node will hear of its record and refute it, if it is there.
+            return;
+        }
+        info!(target: "memberlist", "Updating address for {} from {}:{}, where it does not answer, to {}:{}",
+            claimed.name, record.facts.addr, record.facts.port, claimed.addr, claimed.port);
+        let facts = self.config.pool.share(claimed);
+        self.accept_alive(now, id, facts, incarnation, true, delegate);
+    }
+
+    /// This process did not run for `pause`, in which answers could not be read.
+    pub(super) fn extend_looks(&mut self, now: Time, pause: Duration) {
+        for (&id, look) in &mut self.looks {
+            look.next = (look.next + pause).max(now);
+            self.timers.set(look.next, Timer::Look(id));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::RawAddr;
+    use crate::swim::delegate::Silent;
+    use crate::swim::testing::{alive, start};
+    use crate::wire::message::Ack;
+
+    const T: Time = Time::ZERO;
+
+    /// After what happens next, and nothing is heard of but what `answers`.
+    fn after_the_look(swim: &mut Swim, delegate: &mut Silent, answers: bool) {
+        let look = swim.looks.values().next().expect("a look");
+        if answers {
+            let (seq_no, payload) = (look.seq_no, &[][..]);
+            swim.handle_ack(T, &Ack { seq_no, payload }, delegate);
+        }
+        swim.timers = Default::default();
+        let end = T + swim.config.profile.probe_timeout;
+        for id in [1, 2].map(|part| (part, swim.looks.keys().next().copied())) {
+            if let (part, Some(id)) = id {
+                swim.tick_look(T + (end.since(T) / 2) * part, id, delegate);
+            }
+        }
+    }
+
+    /// Where a node is listed, by the last number of its address, and in which incarnation.
+    fn listed(swim: &Swim, name: &str) -> (u8, u32) {
+        let record = swim.members.by_name(name).expect("a member");
+        let RawAddr::V4([.., last]) = record.facts.addr else {
+            panic!("{:?}", record.facts.addr)
+        };
+        (last, record.incarnation)
+    }
+
+    #[test]
+    fn a_silent_owner_gives_way_to_a_higher_incarnation_and_one_that_answers_to_none() {
+        for (answers, claimed, listed_after, conflicts) in [
+            (false, 6, (3, 6), 0),
+            (false, 5, (2, 5), 0),
+            (true, 6, (2, 5), 1),
+            (true, 1, (2, 5), 1),
+        ] {
+            let (mut swim, mut delegate) = start(1);
+            swim.handle_alive(T, &alive("b", 2, 5), &mut delegate);
+            swim.handle_alive(T, &alive("b", 3, claimed), &mut delegate);
+            assert_eq!(delegate.sent, ["10.0.0.2:7946".parse().expect("an address")]);
+            assert_eq!(delegate.conflicts.len(), 0, "before it is clear");
+            after_the_look(&mut swim, &mut delegate, answers);
+            assert_eq!(listed(&swim, "b"), listed_after, "{answers} {claimed}");
+            assert_eq!(delegate.conflicts.len(), conflicts, "{answers} {claimed}");
+        }
+    }
+
+    #[test]
+    fn our_own_name_is_defended_against_a_ghost_and_disputed_with_one_that_answers() {
+        for (answers, incarnation, conflicts) in [(false, 10, 0), (true, 1, 1)] {
+            let (mut swim, mut delegate) = start(1);
+            swim.handle_alive(T, &alive("me", 9, 9), &mut delegate);
+            assert_eq!(delegate.sent, ["10.0.0.9:7946".parse().expect("an address")]);
+            after_the_look(&mut swim, &mut delegate, answers);
+            assert_eq!(listed(&swim, "me"), (1, incarnation));
+            assert_eq!(delegate.conflicts.len(), conflicts);
+        }
+    }
+
+    #[test]
+    fn claims_that_repeat_cost_one_look_and_a_storm_of_names_is_bounded() {
+        let (mut swim, mut delegate) = start(1);
+        swim.handle_alive(T, &alive("b", 2, 5), &mut delegate);
+        for host in 3..100 {
+            swim.handle_alive(T, &alive("b", host, 6), &mut delegate);
+        }
+        assert_eq!((swim.looks.len(), delegate.sent.len()), (1, 1));
+        for i in 0..2 * MAX_LOOKS {
+            let name = format!("n{i}");
+            swim.handle_alive(T, &alive(&name, 2, 5), &mut delegate);
+            swim.handle_alive(T, &alive(&name, 3, 6), &mut delegate);
+        }
+        assert_eq!(swim.looks.len(), MAX_LOOKS);
+    }
+
+    /// A host restarted on the default bind announces its address in 16 bytes, where it had four before.
+    #[test]
+    fn the_two_forms_of_an_address_are_no_contradiction() {
+        let (mut swim, mut delegate) = start(1);
+        swim.handle_alive(T, &alive("b", 2, 5), &mut delegate);
+        let long = RawAddr::mapped("10.0.0.2".parse().expect("an address"));
+        for incarnation in [5, 6] {
+            let mut claim = alive("b", 2, incarnation);
+            claim.addr = long.as_bytes();
+            swim.handle_alive(T, &claim, &mut delegate);
+        }
+        assert!(swim.looks.is_empty());
+        assert_eq!(
+            swim.members.by_name("b").map(|record| record.facts.addr),
+            Some(long)
+        );
+        let long = RawAddr::mapped("10.0.0.1".parse().expect("an address"));
+        let mut claim = alive("me", 1, 5);
+        claim.addr = long.as_bytes();
+        swim.handle_alive(T, &claim, &mut delegate);
+        assert!(swim.looks.is_empty());
+        assert_eq!(
+            swim.incarnation(),
+            6,
+            "refuted, for it is not what this node says"
+        );
+    }
+}
