@@ -97,8 +97,14 @@ pub const MAX_LOOKS: usize = 64;
 /// Exchanges of one join that run at the same time.
 pub const MAX_PARALLEL_JOINS: usize = 8;
 
-/// Failed members tried again at the same time; each try may last as long as a stream's deadline.
+/// Failed members that wait to be tried again, or are; each try may last as long as a stream's deadline.
 pub const MAX_RECONNECTS: usize = 8;
+
+/// Discovered addresses joined together; anybody on the network can invent some.
+pub const DISCOVERED_AT_ONCE: usize = 128;
+
+/// Discovered addresses of which is remembered that they were joined, or have failed.
+pub const MAX_DISCOVERED: usize = 4096;
 
 /// Most user events remembered for one Lamport time. Senders that have not heard of each other yet
 /// choose the same, so a burst from every node of a large cluster must fit.
@@ -182,7 +188,7 @@ pub const STREAM_LINGER: Duration = Duration::from_secs(1);
 pub const STREAM_LINGER_BYTES: usize = 1024 * 1024;
 
 /// Messages of streams that wait for the driver; a full queue holds the streams back.
-pub const STREAM_NEWS: usize = 64;
+pub const STREAM_EVENTS: usize = 64;
 
 /// Outbound streams at once, so that a rejoin of a large cluster does not use up the descriptors.
 pub const DIALS_MAX: usize = 256;

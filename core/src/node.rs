@@ -87,6 +87,9 @@ impl Node {
                 query_response_size_limit: config.query_response_size_limit,
                 resolve_name_conflicts: config.resolve_name_conflicts,
                 disable_coordinates: config.disable_coordinates,
+                left: config.left,
+                rejoin_after_leave: config.rejoin_after_leave,
+                replay: config.replay,
                 records: config.records,
                 seed: rng.random(),
             },
@@ -99,7 +102,7 @@ impl Node {
                 bind_port: config.bind_port,
                 profile: config.profile.clone(),
                 overhead: config.seal_overhead + config.label_overhead,
-                // Peers hold what an earlier life has said, and believe nothing of the same incarnation.
+                // Peers remember the incarnation of before the restart, and believe only a higher one.
                 incarnation: memory.marks.incarnation.saturating_add(1),
                 gone: memory.members.iter().filter_map(gone).collect(),
                 pool,
@@ -139,6 +142,9 @@ impl Node {
             Input::Exchange { id, result } => swim.handle_exchange(now, id, result, serf),
             Input::SendFailed { to } => swim.handle_send_failed(now, to, serf),
             Input::Keyring { id, result } => serf.handle_keyring(id, &result),
+            Input::Seeds(seeds) => serf.handle_seeds(now, seeds),
+            Input::LookedUp(seeds) => serf.handle_looked_up(now, seeds),
+            Input::Discovered(addrs) => serf.handle_discovered(now, &addrs),
             Input::Store(news) => {
                 self.hold.hear(news);
                 if news == StoreNews::WantsEverything {
@@ -178,7 +184,7 @@ impl Node {
         }
     }
 
-    /// Whether all that this node has sent is stored, so that a later life can stand by it. Not so without a
+    /// Whether all that this node has sent is stored, so that it holds after a restart as well. Not so without a
     /// store, nor after one was too slow or failed, until that has caught up.
     pub fn vouches(&self) -> bool {
         self.hold.vouches()
@@ -230,6 +236,7 @@ impl Node {
         let stats = self.serf.stats();
         Stats {
             health_score: self.swim.health_score(),
+            isolated: self.swim.is_isolated(),
             refused_messages: stats.refused_messages + self.swim.refused(),
             ..stats
         }
@@ -253,18 +260,13 @@ impl Node {
         }
     }
 
-    /// The clocks as a later life must find them, at least, to say nothing again that this one has said.
+    /// The clocks that must be found after a restart, at least, so that none shows what it has shown before.
     /// Below [`Node::marks`] as long as only others were heard.
-    pub fn said(&self) -> Marks {
+    pub fn announced(&self) -> Marks {
         Marks {
             incarnation: self.swim.incarnation(),
-            ..self.serf.said()
+            ..self.serf.announced()
         }
-    }
-
-    /// See [`Serf::has_merged`].
-    pub fn has_merged(&self) -> bool {
-        self.serf.has_merged()
     }
 
     /// This node's incarnation.
@@ -385,8 +387,8 @@ impl Node {
             }
         }
         if self.config.records {
-            let (marks, said) = (self.marks(), self.said());
-            self.hold.look(now, marks, said);
+            let (marks, announced) = (self.marks(), self.announced());
+            self.hold.look(now, marks, announced);
         }
     }
 

@@ -38,6 +38,8 @@ pub(super) struct Store {
     kept: Keeper,
     /// The clocks of the last commit that was flushed.
     flushed: Marks,
+    /// Whether that commit said that the node leaves.
+    left: bool,
     /// Records that no commit has closed.
     open: Vec<Record>,
     /// What is not on the disk yet, oldest first.
@@ -75,6 +77,7 @@ impl Default for Store {
             disk: Disk::Swift,
             kept: Keeper::default(),
             flushed: Marks::default(),
+            left: false,
             open: Vec::new(),
             waiting: VecDeque::new(),
             last: 0,
@@ -87,11 +90,23 @@ impl Default for Store {
 }
 
 impl Store {
+    /// The clocks of the last commit that was flushed.
+    #[cfg(feature = "campaign")]
+    pub fn flushed(&self) -> Marks {
+        self.flushed
+    }
+
     pub fn memory(&self) -> Memory {
         self.kept.memory()
     }
 
+    /// Whether the last run ended with a leave. Once the next one has begun, that is no longer so.
+    pub fn take_leave(&mut self) -> bool {
+        std::mem::take(&mut self.left)
+    }
+
     /// Loses all that is on the disk, and does not know it.
+    #[cfg(feature = "campaign")]
     pub fn lose_memory(&mut self) {
         self.kept = Keeper::default();
     }
@@ -124,6 +139,10 @@ impl World {
         } else if disk == Disk::Swift {
             self.flush_up_to(id, u64::MAX);
         } else {
+            // What hung begins anew.
+            if before == Disk::Hangs {
+                store.work = Work::Idle;
+            }
             self.plan_flush(id, true);
         }
         self.tell_news(id);
@@ -221,6 +240,7 @@ impl World {
                 .for_each(|record| store.kept.apply(record));
             store.kept.mark(batch.commit.marks);
             store.flushed = batch.commit.marks;
+            store.left = batch.commit.left;
             host.stored_events = batch.told;
             store.news.push_back(StoreNews::Stored(batch.commit.number));
         }
@@ -337,7 +357,8 @@ mod tests {
         // From here on nothing waits, though the disk is still behind.
         world.command(one, event("second"));
         assert!(world.run_until(ms(240), |world| world.host(other).user_events().len() == 2));
-        world.set_disk(one, Disk::Swift);
+        world.set_disk(one, Disk::Slow(ms(20)));
+        world.run_for(ms(30));
         assert!(world.node(one).vouches());
         // A whole state that shows more than is stored waits as well, and comes.
         world.set_disk(one, Disk::Slow(ms(100)));

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::agenda::Happening;
+use super::host::Host;
 use super::{HostId, World};
 use fyrd_core::node::{Effect, Input, Node};
-use fyrd_core::serf::{Command, Event, keyring};
+use fyrd_core::serf::{Command, Event, JoinTarget, LookedUp, keyring};
 
 impl World {
     pub(super) fn input(&mut self, id: HostId, input: Input<'_>) {
@@ -19,9 +20,11 @@ impl World {
     /// Carries out what a node wants done, and notes when it wants to be called again.
     pub(super) fn settle(&mut self, id: HostId) {
         while let Some(effect) = self.hosts[id.0].node.as_mut().and_then(Node::poll_effect) {
-            if let Some(effect) = self.bend_effect(id, effect) {
-                self.carry_out(id, effect);
-            }
+            #[cfg(feature = "campaign")]
+            let Some(effect) = self.bend_effect(id, effect) else {
+                continue;
+            };
+            self.carry_out(id, effect);
         }
         let host = &mut self.hosts[id.0];
         let deadline = host.node.as_ref().and_then(Node::next_deadline);
@@ -75,11 +78,35 @@ impl World {
                     node.handle(now, Input::Keyring { id: change, result });
                 }
             }
+            Effect::LookUp(names) => {
+                let looked_up = names.into_iter().map(|name| self.look_up(name)).collect();
+                let now = self.local_time(id);
+                if let Some(node) = self.hosts[id.0].node.as_mut() {
+                    node.handle(now, Input::LookedUp(looked_up));
+                }
+            }
+            Effect::JoinFailed { again, .. } => self.hosts[id.0].failed_joins.push((now, again)),
             Effect::Record(record) => self.hosts[id.0].store.note(record),
             Effect::Commit(commit) => self.take_commit(id, commit),
             Effect::LostName => {
                 self.hosts[id.0].lost_name.get_or_insert(now);
             }
         }
+    }
+
+    /// What a seed's name means now: the hosts that were given this name, or the host of this name.
+    fn look_up(&self, name: Arc<str>) -> LookedUp {
+        let named = self.hosts.iter().filter(|host| host.name() == &*name);
+        let addrs = match self.names.get(&*name) {
+            Some(hosts) => hosts.iter().map(|id| self.host(*id).addr()).collect(),
+            None => named.map(Host::addr).collect::<Vec<_>>(),
+        };
+        let targets = addrs.into_iter().map(|addr| JoinTarget { name: None, addr });
+        let targets: Vec<JoinTarget> = targets.collect();
+        let found = match targets.is_empty() {
+            true => Err("no such host".to_owned()),
+            false => Ok(targets),
+        };
+        LookedUp { name, found }
     }
 }

@@ -63,6 +63,8 @@ pub struct Host {
     pub updates: Vec<(Time, QueryUpdate)>,
     /// When the node lost its name, if it did.
     pub lost_name: Option<Time>,
+    /// When a join failed that is tried until it works, and after what time it is tried again, if it is.
+    pub failed_joins: Vec<(Time, Option<Duration>)>,
     /// When set, every query that comes is answered with these bytes at once.
     pub responder: Option<Vec<u8>>,
     /// What went in and out.
@@ -98,6 +100,7 @@ impl Host {
             answers: BTreeMap::new(),
             updates: Vec::new(),
             lost_name: None,
+            failed_joins: Vec::new(),
             responder: None,
             counters: Counters::default(),
             node: None,
@@ -115,6 +118,11 @@ impl Host {
             born: Marks::default(),
             vouched: true,
         }
+    }
+
+    /// Whether the event at this place was told, and not stored as handled when the node ended.
+    pub fn has_forgotten(&self, place: usize) -> bool {
+        self.forgotten.iter().any(|range| range.contains(&place))
     }
 
     /// Its node's name.

@@ -11,14 +11,18 @@
 //! ```
 
 mod agenda;
+#[cfg(feature = "campaign")]
 pub mod campaign;
+#[cfg(feature = "campaign")]
 pub mod check;
 mod disk;
 mod effects;
+#[cfg(feature = "campaign")]
 pub mod fault;
 pub mod host;
 pub mod link;
 mod lives;
+mod patience;
 pub mod quantiles;
 mod sockets;
 pub mod trace;
@@ -37,6 +41,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
 use crate::agenda::Happening;
+#[cfg(feature = "campaign")]
 use crate::fault::Fault;
 use crate::host::{Host, Power};
 use crate::link::{Link, Links};
@@ -45,7 +50,7 @@ use crate::traffic::{Arrival, ReplyPath};
 use fyrd_core::deadline::Deadlines;
 use fyrd_core::envelope::Envelope;
 use fyrd_core::node::{CommandId, ExchangeId, Input, Node, StreamId};
-use fyrd_core::serf::{Answer, Command, JoinTarget, MemberStatus};
+use fyrd_core::serf::{Answer, Command, JoinTarget, MemberStatus, Seeds};
 use fyrd_core::swim::pool::FactsPool;
 use fyrd_core::swim::profile::Profile;
 use fyrd_core::time::Time;
@@ -116,7 +121,10 @@ pub struct World {
     rng: Xoshiro256PlusPlus,
     trace: Trace,
     tap: Option<Vec<Tapped>>,
+    #[cfg(feature = "campaign")]
     faults: Vec<Fault>,
+    /// Names of several hosts at once.
+    names: BTreeMap<String, Vec<HostId>>,
 }
 
 impl World {
@@ -135,7 +143,9 @@ impl World {
             rng: Xoshiro256PlusPlus::seed_from_u64(config.seed),
             trace: Trace::default(),
             tap: None,
+            #[cfg(feature = "campaign")]
             faults: Vec::new(),
+            names: BTreeMap::new(),
             config,
         }
     }
@@ -230,6 +240,27 @@ impl World {
                 announce: true,
             },
         )
+    }
+
+    /// Tells a node of its seeds, once its start is over. A seed is a host's name, or one given by
+    /// [`World::name_hosts`].
+    ///
+    /// # Panics
+    /// When the host is not up.
+    pub fn seeds(&mut self, id: HostId, seeds: Seeds) {
+        assert_eq!(self.hosts[id.0].power, Power::Up, "only a running host has seeds");
+        self.input(id, Input::Seeds(seeds));
+    }
+
+    /// Tells a node of agents that discovery has found.
+    pub fn discover(&mut self, id: HostId, found: &[HostId]) {
+        let addrs = found.iter().map(|found| self.host(*found).addr()).collect();
+        self.input(id, Input::Discovered(addrs));
+    }
+
+    /// From now on this name means these hosts.
+    pub fn name_hosts(&mut self, name: &str, hosts: &[HostId]) {
+        self.names.insert(name.to_owned(), hosts.to_vec());
     }
 
     /// Delivers a datagram that no node has sent, sealed with the cluster's key, at once.

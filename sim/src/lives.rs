@@ -103,17 +103,24 @@ impl World {
     }
 
     /// Starts a node on a host that is down, with the same name, and with the memory that it has kept if its
-    /// configuration says that it keeps any.
+    /// configuration says that it keeps any: then it looks for those whom it knew, unless it had left.
     pub fn start(&mut self, id: HostId) {
+        self.start_with(id, |_| {});
+    }
+
+    /// The same, with a configuration that is changed for this start.
+    pub fn start_with(&mut self, id: HostId, change: impl FnOnce(&mut NodeConfig)) {
         let seed = self.rng.random();
         let now = self.local_time(id);
         let host = &mut self.hosts[id.0];
         host.config.seed = seed;
         host.config.memory = host.store.memory();
+        host.config.left = host.store.take_leave();
+        let mut config = host.config.clone();
+        change(&mut config);
         host.life += 1;
         host.power = Power::Up;
-        let node =
-            Node::sharing(host.config.clone(), now, self.pool.clone()).expect("the configuration is right");
+        let node = Node::sharing(config, now, self.pool.clone()).expect("the configuration is right");
         host.born = node.marks();
         host.node = Some(node);
         self.trace

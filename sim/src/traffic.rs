@@ -21,6 +21,8 @@ pub struct Tapped {
     pub at: Time,
     /// Who sent it.
     pub from: HostId,
+    /// In which life, counted from 1.
+    pub life: u32,
     /// Where to.
     pub to: SocketAddr,
     /// Whether it is a datagram; else a message on a stream.
@@ -70,6 +72,7 @@ pub(crate) struct ReplyPath {
 
 impl World {
     pub(super) fn arrive(&mut self, id: HostId, arrival: Arrival) {
+        #[cfg(feature = "campaign")]
         let Some(arrival) = self.bend_arrival(id, arrival) else {
             return;
         };
@@ -354,6 +357,7 @@ impl World {
             tap.push(Tapped {
                 at: self.now,
                 from,
+                life: self.hosts[from.0].life,
                 to,
                 is_datagram,
                 plain,

@@ -1,15 +1,18 @@
-//! Joins: from what a user writes to addresses, and the errors back (docs/protocol.md#a14-joining).
+//! Joins: from what a user writes to addresses, for a user or for the node (docs/protocol.md#a14-joining).
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::sync::Arc;
 
 use tokio::net::lookup_host;
-use tracing::{error, info, warn};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
 
 use super::{Agent, address};
 use crate::driver::Stopped;
 use crate::go;
-use fyrd_core::serf::{Answer, Command, JoinTarget};
+use fyrd_core::node::Input;
+use fyrd_core::serf::dial::{join_errors, list_errors};
+use fyrd_core::serf::{Answer, Command, JoinTarget, LookedUp};
 
 impl Agent {
     /// Joins the cluster through these members: `[NAME/]HOST[:PORT]`, by default at our own bind port. A name is
@@ -26,31 +29,26 @@ impl Agent {
     }
 
     async fn contact(&self, existing: &[String], replay: bool) -> Result<usize, String> {
-        let mut resolved = Vec::new();
-        for text in existing {
-            let targets = resolve(text, self.0.bind_port).await;
-            resolved.push(targets.map_err(|e| format!("Failed to resolve {text}: {e}")));
-        }
-        let targets: Vec<JoinTarget> = resolved.iter().flatten().flatten().cloned().collect();
+        let names: Vec<Arc<str>> = existing.iter().map(|name| Arc::from(name.as_str())).collect();
+        let looked_up = self.look_up(names).await;
+        let found = looked_up.iter().filter_map(|seed| seed.found.as_ref().ok());
+        let targets: Vec<JoinTarget> = found.flatten().cloned().collect();
         let mut failures = Vec::new();
         if !targets.is_empty() {
             let command = Command::Join {
                 targets,
-                ignore_old: !replay && !self.0.catching_up.get(),
+                ignore_old: !replay,
                 announce: true,
             };
             match self.0.driver.command(command).await {
                 Err(Stopped) => return Err("Serf can't Join after Leave or Shutdown".to_string()),
                 Ok(Answer::Joined { contacted: 0, errors }) => failures = errors,
-                Ok(Answer::Joined { contacted, .. }) => {
-                    self.0.catching_up.set(false);
-                    return Ok(contacted);
-                }
+                Ok(Answer::Joined { contacted, .. }) => return Ok(contacted),
                 Ok(Answer::Failed(reason)) => return Err(reason),
                 Ok(Answer::Done | Answer::Keys(_) | Answer::QueryStarted { .. }) => return Ok(0),
             }
         }
-        let errors = in_order(resolved, &failures);
+        let errors = join_errors(&looked_up, &failures);
         if errors.is_empty() {
             Ok(0)
         } else {
@@ -58,38 +56,28 @@ impl Agent {
         }
     }
 
-    /// Tries to join until it works. Comes back with an error when there were too many tries.
-    pub async fn retry_join(
-        &self,
-        existing: &[String],
-        replay: bool,
-        every: Duration,
-        max: Option<u64>,
-    ) -> Result<(), ()> {
-        let mut retries = 0;
-        loop {
-            info!(target: "agent", "Joining cluster...(replay: {replay})");
-            let reason = match self.join_all(existing, replay).await {
-                Ok(contacted) => {
-                    info!(target: "agent", "Join completed. Synced with {contacted} initial agents");
-                    return Ok(());
-                }
-                Err(reason) => reason,
-            };
-            retries += 1;
-            if max.is_some_and(|max| retries > max) {
-                error!(target: "agent", "maximum retry join attempts made, exiting");
-                return Err(());
+    /// Looks the names of seeds up whenever the node asks for them.
+    pub(super) async fn look_up_for_node(self, mut asked: mpsc::Receiver<Vec<Arc<str>>>) {
+        while let Some(names) = asked.recv().await {
+            let looked_up = self.look_up(names).await;
+            if self.0.driver.tell(Input::LookedUp(looked_up)).await.is_err() {
+                return;
             }
-            let nanos = i64::try_from(every.as_nanos()).unwrap_or(i64::MAX);
-            warn!(target: "agent", "Join failed: {reason}, retrying in {}", go::Duration { nanos });
-            tokio::time::sleep(every).await;
         }
+    }
+
+    async fn look_up(&self, names: Vec<Arc<str>>) -> Vec<LookedUp> {
+        let mut looked_up = Vec::new();
+        for name in names {
+            let found = resolve(&name, self.0.bind_port).await;
+            looked_up.push(LookedUp { name, found });
+        }
+        looked_up
     }
 }
 
 /// All addresses that a text means.
-pub(super) async fn resolve(text: &str, default_port: u16) -> Result<Vec<JoinTarget>, String> {
+async fn resolve(text: &str, default_port: u16) -> Result<Vec<JoinTarget>, String> {
     let (name, host) = match text.split_once('/') {
         Some(("", _)) => return Err("empty node name provided".to_string()),
         Some((name, host)) => (Some(name.to_string()), host),
@@ -132,37 +120,6 @@ pub(super) async fn resolve(text: &str, default_port: u16) -> Result<Vec<JoinTar
     }
 }
 
-/// The errors in the order in which the user named the members.
-fn in_order(
-    resolved: Vec<Result<Vec<JoinTarget>, String>>,
-    failures: &[(SocketAddr, String)],
-) -> Vec<String> {
-    let mut unclaimed: Vec<&(SocketAddr, String)> = failures.iter().collect();
-    let mut errors = Vec::new();
-    for outcome in resolved {
-        match outcome {
-            Err(reason) => errors.push(reason),
-            Ok(targets) => {
-                for target in targets {
-                    let at = unclaimed.iter().position(|(addr, _)| *addr == target.addr);
-                    let claimed = at.map(|at| unclaimed.remove(at));
-                    errors.extend(
-                        claimed.map(|(addr, reason)| format!("Failed to join {}: {reason}", addr.ip())),
-                    );
-                }
-            }
-        }
-    }
-    errors
-}
-
-/// Several errors as one text, as Serf lays it out.
-pub(super) fn list_errors(errors: &[String]) -> String {
-    let noun = if errors.len() == 1 { "error" } else { "errors" };
-    let lines: Vec<String> = errors.iter().map(|error| format!("\t* {error}\n")).collect();
-    format!("{} {noun} occurred:\n{}\n", errors.len(), lines.concat())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,29 +157,5 @@ mod tests {
             let expected = expected.map(|one| vec![one.to_string()]).map_err(str::to_string);
             assert_eq!(resolve_now(text), expected, "{text}");
         }
-    }
-
-    #[test]
-    fn errors_come_in_the_users_order_and_layout() {
-        let target = |text: &str| JoinTarget {
-            name: None,
-            addr: text.parse().unwrap(),
-        };
-        let resolved = vec![
-            Ok(vec![target("127.0.0.1:1"), target("[::1]:1")]),
-            Err("Failed to resolve x: lookup x: no such host".to_string()),
-            Ok(vec![target("127.0.0.1:1")]),
-        ];
-        let failures = vec![
-            ("[::1]:1".parse().unwrap(), "b".to_string()),
-            ("127.0.0.1:1".parse().unwrap(), "a".to_string()),
-            ("127.0.0.1:1".parse().unwrap(), "c".to_string()),
-        ];
-        assert_eq!(
-            list_errors(&in_order(resolved, &failures)),
-            "4 errors occurred:\n\t* Failed to join 127.0.0.1: a\n\t* Failed to join ::1: b\n\
-             \t* Failed to resolve x: lookup x: no such host\n\t* Failed to join 127.0.0.1: c\n\n"
-        );
-        assert_eq!(list_errors(&["x".to_string()]), "1 error occurred:\n\t* x\n\n");
     }
 }

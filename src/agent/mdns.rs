@@ -1,13 +1,12 @@
 //! Finding the other members on the same network by multicast DNS, as Serf does, so that both kinds find each
 //! other (docs/compatibility.md#mdns-discovery).
 //!
-//! An agent asks at its start and each minute who else is there, from a socket of its own, and joins
-//! whom it hears of. Others' questions arrive at a socket of the multicast group and are answered to
+//! An agent asks at its start and each minute who else is there, from a socket of its own, and tells its node,
+//! which joins whom it does not know. Others' questions arrive at a socket of the multicast group and are answered to
 //! the asker alone.
 
 mod records;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::rc::Rc;
@@ -20,12 +19,11 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::{debug, error, info};
+use tracing::{debug, error};
 
 use super::Agent;
-use super::join::list_errors;
 use crate::go;
-use fyrd_core::serf::{Answer, Command, JoinTarget};
+use fyrd_core::node::Input;
 use records::{PACKET_MAX, Reply, Round, Service};
 
 const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
@@ -41,26 +39,17 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// How long to listen for answers.
 const LISTEN_TIME: Duration = Duration::from_secs(1);
 
-/// Members are joined together once no more were heard of for so long.
-const QUIET_TIME: Duration = Duration::from_millis(100);
+/// Pause after a socket could not be read.
+const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers that wait to be looked at.
 const REPLIES_MAX: usize = 64;
-
-/// Addresses joined at once; anybody on the network can invent some.
-const BATCH_MAX: usize = 128;
-
-/// Addresses remembered.
-const KNOWN_MAX: usize = 4096;
 
 /// Answers a second that are given; more questions than that are no honest ones.
 const ANSWERS_PER_SECOND: u32 = 200;
 
 /// Links asked by IPv6.
 const LINKS_MAX: usize = 32;
-
-/// A failed address is tried again after so many rounds at most.
-const ROUNDS_MAX: u32 = 64;
 
 /// What the user wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,17 +72,11 @@ pub struct Discovery {
     group: Vec<UdpSocket>,
     /// Where we ask from, and whom.
     askers: Vec<(UdpSocket, Vec<SocketAddr>)>,
-    replay: bool,
 }
 
 impl Discovery {
     /// Opens the sockets. The node is announced at `addr`. The error is the reason in the user's line.
-    pub fn open(
-        settings: &Settings,
-        node: &str,
-        addr: SocketAddr,
-        replay: bool,
-    ) -> Result<Discovery, String> {
+    pub fn open(settings: &Settings, node: &str, addr: SocketAddr) -> Result<Discovery, String> {
         let host = gethostname::gethostname().to_string_lossy().into_owned();
         let service = Service::new(&settings.cluster, node, &host, addr.ip(), addr.port())?;
         let links = Links::find(settings.interface.as_deref())?;
@@ -101,7 +84,6 @@ impl Discovery {
             service: Rc::new(service),
             group: Vec::new(),
             askers: Vec::new(),
-            replay,
         };
         let mut reasons = Vec::new();
         for (wanted, open) in [
@@ -147,20 +129,10 @@ impl Discovery {
         for socket in self.group {
             spawn_local(listen(Rc::new(socket), Rc::clone(&self.service), replies.clone()));
         }
-        let mut hosts = Hosts::new(self.service.address());
         let mut pause = FIRST_PAUSE;
         loop {
             let begin = Instant::now();
-            let asked = poll(
-                &self.service,
-                &askers,
-                &mut heard,
-                &mut hosts,
-                &agent,
-                self.replay,
-            )
-            .await;
-            hosts.round += 1;
+            let asked = poll(&self.service, &askers, &mut heard, &agent).await;
             // While the network is still coming up, a minute would be long.
             pause = if asked {
                 POLL_INTERVAL
@@ -172,14 +144,12 @@ impl Discovery {
     }
 }
 
-/// One round: asks, listens, and joins those who answer. False when nobody could be asked.
+/// One round: asks, listens, and tells the node who answers. False when nobody could be asked.
 async fn poll(
     service: &Service,
     askers: &[(Rc<UdpSocket>, Vec<SocketAddr>)],
     heard: &mut mpsc::Receiver<Reply>,
-    hosts: &mut Hosts,
     agent: &Agent,
-    replay: bool,
 ) -> bool {
     // Answers are told apart by their content, so any ID will do.
     let id = SysRng.try_next_u32().unwrap_or_default() as u16;
@@ -189,26 +159,17 @@ async fn poll(
     let asked = send_all(askers, &query).await;
     let end = Instant::now() + LISTEN_TIME;
     let mut round = Round::default();
-    let mut batch = BTreeSet::new();
-    let mut quiet_at = end;
     loop {
         tokio::select! {
             Some(reply) = heard.recv() => {
                 let (found, questions) = round.learn(reply);
-                for addr in found.into_iter().filter(|addr| hosts.is_due(addr)) {
-                    if batch.len() < BATCH_MAX && batch.insert(addr) {
-                        quiet_at = Instant::now() + QUIET_TIME;
-                    }
-                }
+                // A node that is gone joins nobody.
+                let _ = agent.0.driver.tell(Input::Discovered(found)).await;
                 for question in questions {
                     let _ = send_all(askers, &question).await;
                 }
             }
-            () = sleep_until(quiet_at), if !batch.is_empty() => {
-                join(agent, std::mem::take(&mut batch), replay, hosts).await;
-                quiet_at = end;
-            }
-            () = sleep_until(end), if batch.is_empty() => return asked,
+            () = sleep_until(end) => return asked,
         }
     }
 }
@@ -234,42 +195,6 @@ async fn send_all(askers: &[(Rc<UdpSocket>, Vec<SocketAddr>)], packet: &[u8]) ->
     sent > 0
 }
 
-async fn join(agent: &Agent, batch: BTreeSet<SocketAddr>, replay: bool, hosts: &mut Hosts) {
-    let shown: Vec<String> = batch.iter().map(SocketAddr::to_string).collect();
-    info!(target: "agent", "joining: [{}] replay: {replay}", shown.join(" "));
-    let targets = batch.iter().map(|addr| JoinTarget {
-        name: None,
-        addr: *addr,
-    });
-    let command = Command::Join {
-        targets: targets.collect(),
-        ignore_old: !replay,
-        announce: true,
-    };
-    let (contacted, failures) = match agent.0.driver.command(command).await {
-        Ok(Answer::Joined { contacted, errors }) => (contacted, errors),
-        Ok(Answer::Failed(reason)) => {
-            error!(target: "agent.mdns", "Failed to join: {reason}");
-            return;
-        }
-        Ok(_) | Err(_) => return,
-    };
-    let failed: BTreeSet<SocketAddr> = failures.iter().map(|(addr, _)| *addr).collect();
-    for addr in batch {
-        hosts.note(addr, failed.contains(&addr));
-    }
-    if contacted > 0 {
-        info!(target: "agent", "joined: {contacted} nodes");
-        info!(target: "agent.mdns", "Joined {contacted} hosts");
-    } else {
-        let errors: Vec<String> = failures
-            .iter()
-            .map(|(addr, reason)| format!("Failed to join {addr}: {reason}"))
-            .collect();
-        error!(target: "agent.mdns", "Failed to join: {}", list_errors(&errors));
-    }
-}
-
 /// Receives for as long as the discovery runs: questions are answered, answers handed on.
 async fn listen(socket: Rc<UdpSocket>, service: Rc<Service>, replies: mpsc::Sender<Reply>) {
     let mut packet = vec![0; PACKET_MAX];
@@ -279,7 +204,7 @@ async fn listen(socket: Rc<UdpSocket>, service: Rc<Service>, replies: mpsc::Send
             Ok(received) => received,
             Err(error) => {
                 debug!(target: "agent.mdns", "cannot receive: {}", go::os_error(&error));
-                sleep(QUIET_TIME).await;
+                sleep(ERROR_PAUSE).await;
                 continue;
             }
         };
@@ -296,49 +221,6 @@ async fn listen(socket: Rc<UdpSocket>, service: Rc<Service>, replies: mpsc::Send
         } else if let Some(reply) = service.read_reply(from, packet) {
             // What does not fit is said again in a minute.
             let _ = replies.try_send(reply);
-        }
-    }
-}
-
-/// The addresses that were heard of: one that was joined is left to the gossip, one that failed is tried
-/// again, the less often the more often it has failed.
-#[derive(Debug)]
-struct Hosts {
-    own: SocketAddr,
-    round: u32,
-    joined: BTreeSet<SocketAddr>,
-    /// How often each has failed, and the round from which it is due again.
-    failed: BTreeMap<SocketAddr, (u32, u32)>,
-}
-
-impl Hosts {
-    fn new(own: SocketAddr) -> Hosts {
-        Hosts {
-            own,
-            round: 0,
-            joined: BTreeSet::new(),
-            failed: BTreeMap::new(),
-        }
-    }
-
-    fn is_due(&self, addr: &SocketAddr) -> bool {
-        let due = self
-            .failed
-            .get(addr)
-            .is_none_or(|(_, round)| *round <= self.round);
-        due && *addr != self.own && !self.joined.contains(addr)
-    }
-
-    fn note(&mut self, addr: SocketAddr, failed: bool) {
-        if !failed {
-            self.failed.remove(&addr);
-            if self.joined.len() < KNOWN_MAX {
-                self.joined.insert(addr);
-            }
-        } else if self.failed.len() < KNOWN_MAX || self.failed.contains_key(&addr) {
-            let times = self.failed.get(&addr).map_or(0, |(times, _)| *times);
-            let rounds = (1 << times.min(16)).min(ROUNDS_MAX);
-            self.failed.insert(addr, (times + 1, self.round + rounds));
         }
     }
 }
@@ -453,27 +335,6 @@ fn into_tokio(socket: Socket) -> io::Result<UdpSocket> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_joined_are_left_alone_and_the_failed_tried_less_and_less() {
-        let addr = |port: u16| SocketAddr::from(([10, 0, 0, 1], port));
-        let mut hosts = Hosts::new(addr(1));
-        assert!(!hosts.is_due(&addr(1)) && hosts.is_due(&addr(2)));
-        hosts.note(addr(2), false);
-        assert!(!hosts.is_due(&addr(2)));
-        let mut tried = Vec::new();
-        for round in 0..200 {
-            hosts.round = round;
-            if hosts.is_due(&addr(3)) {
-                tried.push(round);
-                hosts.note(addr(3), true);
-            }
-        }
-        assert_eq!(tried, [0, 1, 3, 7, 15, 31, 63, 127, 191]);
-        hosts.note(addr(3), false);
-        hosts.round = 1000;
-        assert!(!hosts.is_due(&addr(3)));
-    }
-
     #[tokio::test(flavor = "current_thread")]
     async fn without_any_family_there_is_no_discovery() {
         let mut settings = Settings {
@@ -484,13 +345,13 @@ mod tests {
         };
         let addr = "10.0.0.1:7946".parse().unwrap();
         assert_eq!(
-            Discovery::open(&settings, "n", addr, false).unwrap_err(),
+            Discovery::open(&settings, "n", addr).unwrap_err(),
             "No multicast listeners could be started: both IPv4 and IPv6 are disabled"
         );
         settings.ipv4 = true;
         settings.interface = Some("nosuch".to_string());
         assert_eq!(
-            Discovery::open(&settings, "n", addr, false).unwrap_err(),
+            Discovery::open(&settings, "n", addr).unwrap_err(),
             "No multicast listeners could be started: the interface has no IPv4 address"
         );
     }

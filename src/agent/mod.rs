@@ -17,10 +17,8 @@ pub mod mdns;
 pub mod options;
 mod past;
 mod query_router;
-mod rejoin;
 mod reload;
 pub mod secret;
-mod seeds;
 pub mod setup;
 mod shutdown;
 pub mod signals;
@@ -74,9 +72,6 @@ struct Shared {
     bind_port: u16,
     /// Whether the leave is over.
     left: Cell<bool>,
-    /// Whether the node knows what it has handled in an earlier life, and has not joined since: then it wants
-    /// to hear all that it has missed.
-    catching_up: Cell<bool>,
     /// How the snapshot fares, if there is one.
     snapshot: Option<Watch>,
 }

@@ -6,7 +6,6 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::logging::Console;
-use super::setup::Setup;
 use super::signals::Signal;
 use super::startup::{FAILED, Running};
 use crate::driver::Ended;
@@ -25,32 +24,10 @@ enum Cause {
     Left,
     /// The network loop ended by itself.
     Driver(Ended),
-    /// Too many tries to join.
-    NotJoined,
 }
 
 /// Watches over a running agent until its end; the exit code.
-pub(super) async fn watch(mut running: Running, setup: &Setup, console: &Console) -> u8 {
-    let agent = running.agent.clone();
-    let retrying = async {
-        let joined = setup.retry_join.is_empty()
-            || agent
-                .retry_join(
-                    &setup.retry_join,
-                    setup.replay,
-                    setup.retry_interval,
-                    setup.retry_max,
-                )
-                .await
-                .is_ok();
-        if joined {
-            let seeds = [&setup.start_join[..], &setup.retry_join].concat();
-            let every = setup.profile.serf.reconnect_interval;
-            agent.watch_seeds(&seeds, every, rand::make_rng()).await;
-            std::future::pending::<()>().await;
-        }
-    };
-    tokio::pin!(retrying);
+pub(super) async fn watch(mut running: Running, console: &Console) -> u8 {
     let code = loop {
         let cause = tokio::select! {
             signal = running.signals.next() => Cause::Signal(signal),
@@ -59,7 +36,6 @@ pub(super) async fn watch(mut running: Running, setup: &Setup, console: &Console
                 Err(_) => Cause::Driver(Ended::Stopped),
             },
             ended = &mut running.driver => Cause::Driver(ended.unwrap_or(Ended::Stopped)),
-            () = &mut retrying => Cause::NotJoined,
         };
         match cause {
             Cause::Signal(Signal::Hangup) => {
@@ -69,7 +45,7 @@ pub(super) async fn watch(mut running: Running, setup: &Setup, console: &Console
             Cause::Signal(signal) => break end_by_signal(signal, &mut running, console).await,
             Cause::Left => break 0,
             // A service manager shall start an agent again that has lost its name.
-            Cause::Driver(Ended::LostName | Ended::Stopped) | Cause::NotJoined => break FAILED,
+            Cause::Driver(Ended::LostName | Ended::NotJoined | Ended::Stopped) => break FAILED,
         }
     };
     close(running).await;

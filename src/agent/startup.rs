@@ -25,9 +25,9 @@ use crate::events::handlers::Handlers;
 use crate::go;
 use crate::rpc::dial::UNIX_PREFIX;
 use crate::rpc::server::{self, Listener};
-use crate::snapshot::Recorder;
-use fyrd_core::node::NodeConfig;
-use fyrd_core::node::memory::Memory;
+use crate::snapshot::Watch;
+use fyrd_core::node::{Input, NodeConfig};
+use fyrd_core::serf::{RetryJoin, Seeds};
 
 /// The exit code of an agent that did not start, or was not allowed to leave.
 pub(super) const FAILED: u8 = 1;
@@ -88,8 +88,9 @@ async fn serve(mut setup: Setup, reload: Reload, signals: Source, console: &Cons
     let signals =
         Signals::new(signals).map_err(|e| format!("Failed to start the Serf agent: {}", go::os_error(&e)))?;
     info!(target: "agent", "Serf agent starting");
-    let (memory, recorder, past) = Past::load(&setup)?;
-    let gossip = create(&mut setup, memory, recorder)
+    let past = Past::load(&setup)?;
+    let watch = past.watch.clone();
+    let gossip = create(&mut setup, past)
         .await
         .map_err(|e| format!("Failed to start the Serf agent: Error creating Serf: {e}"))?;
     let bound = gossip.bound;
@@ -97,7 +98,7 @@ async fn serve(mut setup: Setup, reload: Reload, signals: Source, console: &Cons
     let rpc = listen_for_rpc(&setup.rpc_addr)
         .await
         .map_err(|e| format!("Error starting RPC listener: {e}"))?;
-    let agent = make_agent(&mut setup, &gossip, &past, console);
+    let agent = make_agent(&mut setup, &gossip, watch, console);
     let (events, finish_events) = start_listeners(&agent, &setup).await?;
     let driver = spawn_local(gossip.driver.run());
     console.headline("Starting Serf agent RPC...");
@@ -105,7 +106,6 @@ async fn serve(mut setup: Setup, reload: Reload, signals: Source, console: &Cons
     if let Some(discovery) = discovery {
         spawn_local(discovery.run(agent.clone()));
     }
-    past.rejoin(gossip.handle, &setup, bound)?;
     banner(&setup, agent.0.encrypted, console);
     let mut running = Running {
         agent,
@@ -123,8 +123,10 @@ async fn serve(mut setup: Setup, reload: Reload, signals: Source, console: &Cons
     console.plain("");
     console.headline("Log data will now stream in as it occurs:\n");
     console.open_gate();
+    // Without a node, the end is near.
+    let _ = running.agent.0.driver.tell(Input::Seeds(seeds(&setup))).await;
     spawn_local(Rc::clone(&running.reload).serve(running.agent.clone(), console.clone()));
-    Ok(shutdown::watch(running, &setup, console).await)
+    Ok(shutdown::watch(running, console).await)
 }
 
 /// A node that does not run yet, behind its sockets.
@@ -137,7 +139,7 @@ struct Gossip {
 }
 
 /// Opens the gossip sockets and makes the node behind them.
-async fn create(setup: &mut Setup, memory: Memory, recorder: Option<Recorder>) -> Result<Gossip, String> {
+async fn create(setup: &mut Setup, past: Past) -> Result<Gossip, String> {
     // Without an address to announce, nothing is bound.
     setup.announced(setup.bind)?;
     let sockets = open_sockets(setup.bind)
@@ -156,7 +158,10 @@ async fn create(setup: &mut Setup, memory: Memory, recorder: Option<Recorder>) -
         query_response_size_limit: setup.query_response_size_limit,
         resolve_name_conflicts: setup.resolve_name_conflicts,
         disable_coordinates: setup.disable_coordinates,
-        memory,
+        memory: past.memory,
+        left: past.left,
+        rejoin_after_leave: setup.rejoin_after_leave,
+        replay: setup.replay,
         ..NodeConfig::new(&setup.name, bound, setup.profile.clone(), seed)
     };
     let encrypted = setup.keyring.is_some();
@@ -166,7 +171,7 @@ async fn create(setup: &mut Setup, memory: Memory, recorder: Option<Recorder>) -
         keyring_file: setup.keyring_file.take(),
         label: Vec::new(),
         compress: setup.compress,
-        recorder,
+        recorder: past.recorder,
     };
     let (driver, handle) = Driver::new(sockets, config)?;
     Ok(Gossip {
@@ -177,7 +182,7 @@ async fn create(setup: &mut Setup, memory: Memory, recorder: Option<Recorder>) -
     })
 }
 
-fn make_agent(setup: &mut Setup, gossip: &Gossip, past: &Past, console: &Console) -> Agent {
+fn make_agent(setup: &mut Setup, gossip: &Gossip, watch: Option<Watch>, console: &Console) -> Agent {
     let handlers = Handlers::new(gossip.handle.clone(), setup.name.clone());
     handlers.replace(std::mem::take(&mut setup.handlers), setup.handler_timeout);
     Agent(Rc::new(Shared {
@@ -194,8 +199,7 @@ fn make_agent(setup: &mut Setup, gossip: &Gossip, past: &Past, console: &Console
         encrypted: gossip.encrypted,
         bind_port: gossip.bound.port(),
         left: Cell::new(false),
-        catching_up: Cell::new(past.is_known),
-        snapshot: past.watch.clone(),
+        snapshot: watch,
     }))
 }
 
@@ -221,6 +225,9 @@ async fn start_listeners(
         .await
         .map_err(|stopped| format!("Failed to start the Serf agent: {stopped}"))?;
     let events = spawn_local(event_loop.run(events, finish));
+    if let Ok(asked) = node.subscribe_look_ups().await {
+        spawn_local(agent.clone().look_up_for_node(asked));
+    }
     if let Ok(updates) = node.subscribe_queries(query_router::UPDATE_QUEUE).await {
         spawn_local(Rc::clone(&shared.queries).run(updates));
     }
@@ -233,7 +240,19 @@ fn discover(setup: &Setup, bound: SocketAddr) -> Result<Option<Discovery>, Strin
         return Ok(None);
     };
     let (addr, port) = setup.announced(bound)?;
-    Discovery::open(settings, &setup.name, addr.socket(port), setup.replay).map(Some)
+    Discovery::open(settings, &setup.name, addr.socket(port)).map(Some)
+}
+
+/// Whom the node looks after from the end of the start on.
+fn seeds(setup: &Setup) -> Seeds {
+    Seeds {
+        joined: setup.start_join.clone(),
+        retry: (!setup.retry_join.is_empty()).then(|| RetryJoin {
+            names: setup.retry_join.clone(),
+            every: setup.retry_interval,
+            max: setup.retry_max,
+        }),
+    }
 }
 
 /// Bound to all of IPv4, an agent also takes and reaches IPv6 where there is any, as Serf does: the

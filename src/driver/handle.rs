@@ -8,6 +8,7 @@ use super::Node;
 use super::ledger::{DriverCounters, Ledger, Traffic};
 use crate::queue;
 use fyrd_core::bounds;
+use fyrd_core::node::Input;
 use fyrd_core::serf::measures::SerfMeasures;
 use fyrd_core::serf::{Answer, Command, Event, QueryUpdate};
 use fyrd_core::swim::measures::SwimMeasures;
@@ -23,6 +24,8 @@ pub(super) enum Request {
     Read(Box<dyn FnOnce(&Node) + Send>),
     Subscribe(queue::Sender<Arc<Event>>),
     SubscribeQueries(queue::Sender<QueryUpdate>),
+    SubscribeLookUps(mpsc::Sender<Vec<Arc<str>>>),
+    Tell(Input<'static>),
     TakeMeasures(oneshot::Sender<(SwimMeasures, SerfMeasures)>),
     Stop,
 }
@@ -79,6 +82,18 @@ impl Handle {
         let (updates, receiver) = queue::bounded(capacity);
         self.send(Request::SubscribeQueries(updates)).await?;
         Ok(receiver)
+    }
+
+    /// The names that the node wants looked up from now on. It asks for no more before it was told of them.
+    pub async fn subscribe_look_ups(&self) -> Result<mpsc::Receiver<Vec<Arc<str>>>, Stopped> {
+        let (look_ups, receiver) = mpsc::channel(1);
+        self.send(Request::SubscribeLookUps(look_ups)).await?;
+        Ok(receiver)
+    }
+
+    /// Tells the node what has happened outside of the driver.
+    pub async fn tell(&self, input: Input<'static>) -> Result<(), Stopped> {
+        self.send(Request::Tell(input)).await
     }
 
     /// Ends the driver without a leave; comes back when its sockets are closed.

@@ -9,11 +9,12 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tracing::{error, warn};
 
 use super::handle::Request;
 use super::ledger::count;
 use super::sockets::{plain, to_socket_family};
-use super::streams::{Exchange, News, exchange};
+use super::streams::{Exchange, StreamEvent, exchange};
 use super::{Driver, Ended};
 use crate::go;
 use crate::queue;
@@ -46,6 +47,13 @@ impl Driver {
                 }
             }
             Effect::Keyring { id, op, key } => self.change_keyring(id, op, key),
+            Effect::LookUp(names) => {
+                if let Some(look_ups) = &self.look_ups {
+                    // The node asks again only when it was told, so there is room unless the agent ends.
+                    let _ = look_ups.try_send(names);
+                }
+            }
+            Effect::JoinFailed { reason, again } => self.join_failed(&reason, again),
             Effect::Record(record) => {
                 if let Some(recorder) = &mut self.recorder {
                     recorder.note(record);
@@ -142,10 +150,10 @@ impl Driver {
             }
             Err(reason) => {
                 // The result must not come before the node is done with asking.
-                let news = self.shared.news.clone();
+                let events = self.shared.events.clone();
                 self.tasks.spawn(async move {
-                    let _ = news
-                        .send(News::Exchanged {
+                    let _ = events
+                        .send(StreamEvent::Exchanged {
                             id,
                             to,
                             result: Err(reason),
@@ -173,11 +181,11 @@ impl Driver {
         }
     }
 
-    pub(super) fn stream_news(&mut self, news: News) {
-        match news {
-            News::Arrived { from, message, reply } => self.arrived(from, message, reply),
-            News::Refused { reason, reply } => self.refuse(&reason, reply),
-            News::Exchanged {
+    pub(super) fn stream_event(&mut self, event: StreamEvent) {
+        match event {
+            StreamEvent::Arrived { from, message, reply } => self.arrived(from, message, reply),
+            StreamEvent::Refused { reason, reply } => self.refuse(&reason, reply),
+            StreamEvent::Exchanged {
                 id,
                 to,
                 result,
@@ -271,6 +279,8 @@ impl Driver {
             Request::Command(command, answer) => self.command(command, answer),
             Request::Read(look) => look(&self.node),
             Request::Subscribe(subscriber) => self.event_subscribers.push(subscriber),
+            Request::SubscribeLookUps(look_ups) => self.look_ups = Some(look_ups),
+            Request::Tell(input) => self.feed(input),
             Request::SubscribeQueries(subscriber) => self.query_subscribers.push(subscriber),
             Request::TakeMeasures(taker) => drop(taker.send(self.node.take_measures())),
             Request::Stop => self.ended = Some(Ended::Stopped),
@@ -288,6 +298,16 @@ impl Driver {
         let id = CommandId(self.last_command);
         self.answers.insert(id, answer);
         self.feed(Input::Command { id, command });
+    }
+
+    fn join_failed(&mut self, reason: &str, again: Option<Duration>) {
+        let Some(again) = again else {
+            error!(target: "agent", "maximum retry join attempts made, exiting");
+            self.ended = Some(Ended::NotJoined);
+            return;
+        };
+        let nanos = i64::try_from(again.as_nanos()).unwrap_or(i64::MAX);
+        warn!(target: "agent", "Join failed: {reason}, retrying in {}", go::Duration { nanos });
     }
 
     fn publish(&mut self, event: Arc<Event>) {

@@ -6,7 +6,7 @@ use super::limits;
 use crate::addr::RawAddr;
 use crate::serf::keyring::KeyringResult;
 use crate::serf::memory::Memory;
-use crate::serf::{Command, CommandId, KeyringId, Tags};
+use crate::serf::{Command, CommandId, KeyringId, LookedUp, Seeds, Tags};
 use crate::swim::delegate::{ExchangeId, StreamId};
 use crate::swim::profile::Profile;
 use crate::wire::message::{Message, StreamMessage};
@@ -44,6 +44,12 @@ pub struct NodeConfig {
     pub disable_coordinates: bool,
     /// What it knew when it ended last; the default for a node that has never been before.
     pub memory: Memory,
+    /// Whether the last run ended with a leave.
+    pub left: bool,
+    /// Whether to look for the members of the last run even then.
+    pub rejoin_after_leave: bool,
+    /// Whether joins by the node itself bring the user events from before them.
+    pub replay: bool,
     /// Whether there is a store, which is told by [`Effect::Record`](crate::serf::Effect::Record) and
     /// [`Effect::Commit`](crate::serf::Effect::Commit) what must be remembered. What shows more than is
     /// stored waits for it then.
@@ -72,6 +78,9 @@ impl NodeConfig {
             resolve_name_conflicts: true,
             disable_coordinates: false,
             memory: Memory::default(),
+            left: false,
+            rejoin_after_leave: false,
+            replay: false,
             records: false,
             seed,
         }
@@ -121,6 +130,12 @@ pub enum Input<'a> {
         /// How it went.
         result: KeyringResult,
     },
+    /// The start is over, and these are the seeds to be looked after from now on.
+    Seeds(Seeds),
+    /// Seeds were looked up, as [`Effect::LookUp`] asked.
+    LookedUp(Vec<LookedUp>),
+    /// Discovery on the local network has found agents of this cluster at these addresses.
+    Discovered(Vec<SocketAddr>),
     /// The store has news.
     Store(StoreNews),
     /// A user asks for something.

@@ -49,7 +49,7 @@ impl Delegate for Serf {
         self.end_join(now, id, contacted, errors);
     }
 
-    fn member_joined(&mut self, _now: Time, facts: &Arc<Facts>) {
+    fn member_joined(&mut self, now: Time, facts: &Arc<Facts>) {
         let id = match self.members.find(&facts.name) {
             Some(id) => {
                 if let Some(entry) = self.members.get_mut(id) {
@@ -60,7 +60,7 @@ impl Delegate for Serf {
                 id
             }
             None => {
-                // What was said about the node before it was known counts now.
+                // An intent that came before the node was known counts now.
                 let (status, status_ltime) = match self.intents.get(&*facts.name) {
                     Some(intent) if intent.leaves => (MemberStatus::Leaving, intent.ltime),
                     Some(intent) => (MemberStatus::Alive, intent.ltime),
@@ -77,6 +77,7 @@ impl Delegate for Serf {
         info!(target: "serf", "EventMemberJoin: {} {}", facts.name, facts.addr);
         self.record_member(id);
         self.emit_member(MemberEventKind::Join, id);
+        self.note_company(now);
     }
 
     fn member_gone(&mut self, now: Time, facts: &Arc<Facts>) {
@@ -101,6 +102,7 @@ impl Delegate for Serf {
         }
         self.record_member(id);
         self.emit_member(kind, id);
+        self.note_company(now);
     }
 
     fn member_updated(&mut self, _now: Time, facts: &Arc<Facts>) {
@@ -120,6 +122,15 @@ impl Delegate for Serf {
 
     fn name_conflict(&mut self, now: Time, known: &Facts, addr: RawAddr, port: u16) {
         self.handle_name_conflict(now, known, addr, port);
+    }
+
+    fn isolation_changed(&mut self, _now: Time, isolated: bool) {
+        if isolated {
+            warn!(target: "serf", "Heard nothing from several members in a row: this host may be cut off, and its list of members out of date");
+        } else {
+            info!(target: "serf", "Heard from another member again: this host is not cut off any more");
+        }
+        self.tell(Event::Isolation { isolated });
     }
 
     fn ack_payload(&self) -> Vec<u8> {

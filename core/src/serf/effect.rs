@@ -71,6 +71,16 @@ pub enum Effect {
         /// With which key; empty for a listing.
         key: KeyBytes,
     },
+    /// Look these seeds up now; what they mean comes back as
+    /// [`Input::LookedUp`](crate::node::Input::LookedUp).
+    LookUp(Vec<Arc<str>>),
+    /// A try of the join that is to be tried until it works has failed.
+    JoinFailed {
+        /// Why, as a user should read it.
+        reason: String,
+        /// When it is tried again. `None` if it was tried as often as it may be: the node ends without leaving.
+        again: Option<Duration>,
+    },
     /// Remember this over a restart, with the next commit.
     Record(Record),
     /// Store what was recorded since the last commit.

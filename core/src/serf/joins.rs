@@ -2,10 +2,9 @@
 
 use std::net::SocketAddr;
 
-use tracing::debug;
-
+use super::dial::targets::Dial;
 use super::effect::CommandId;
-use super::types::{Answer, JoinTarget};
+use super::types::{Answer, JoinTarget, LookedUp};
 use super::{Ask, Serf};
 use crate::swim::delegate::JoinId;
 use crate::time::Time;
@@ -15,8 +14,10 @@ use crate::time::Time;
 pub(super) enum Purpose {
     /// A command. A join by a person's will announces itself with an intent at the end, a rejoin does not.
     Command { id: CommandId, announce: bool },
-    /// To find out whether a failed member is back.
-    Reconnect,
+    /// The dialer wants to reach somebody.
+    Dial(Dial),
+    /// To join through the seeds, until one answers; how their names were looked up.
+    RetryJoin(Vec<LookedUp>),
 }
 
 impl Serf {
@@ -27,6 +28,7 @@ impl Serf {
             return self.answer(id, Answer::Failed(reason));
         }
         let targets = targets.into_iter().map(|target| target.addr).collect();
+        let ignore_old = self.ignores_old(ignore_old);
         self.ask_for_join(Purpose::Command { id, announce }, targets, ignore_old);
     }
 
@@ -53,15 +55,13 @@ impl Serf {
         }
         match self.joins.remove(&id) {
             Some(Purpose::Command { id, announce }) => {
-                // A join that ends while this node leaves must not take the leave back.
-                if announce && contacted > 0 && !self.is_leaving() {
-                    self.announce_join(now);
+                if announce && contacted > 0 {
+                    self.note_joined(now);
                 }
                 self.answer(id, Answer::Joined { contacted, errors });
             }
-            Some(Purpose::Reconnect) => {
-                debug!(target: "serf", "reconnected to {contacted} nodes, {} errors", errors.len());
-            }
+            Some(Purpose::Dial(dial)) => self.end_dial(now, &dial, contacted, &errors),
+            Some(Purpose::RetryJoin(looked_up)) => self.end_retry(now, &looked_up, contacted, &errors),
             None => {}
         }
     }

@@ -17,6 +17,7 @@ impl Serf {
             ),
             ("own queries", self.own_queries.len()),
             ("open queries", self.open_queries.len()),
+            ("dial targets", self.dialer.len()),
             ("open key queries", self.key_queries.len()),
             ("intent broadcasts", self.queues.intents.len()),
             ("query broadcasts", self.queues.queries.len()),

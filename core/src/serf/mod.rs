@@ -2,14 +2,16 @@
 //!
 //! [`Serf`] sits on top of swim: it learns from it who came and went ([`crate::swim::delegate::Delegate`]),
 //! and uses its gossip to carry messages of its own. Its parts stand in files of their own: `intents`
-//! settles who joins and leaves, `user_events` and `queries` what is said and asked, `conflict` who may
+//! settles who joins and leaves, `user_events` and `queries` carry events and queries, `conflict` settles who may
 //! keep a name, `keys` how keys rotate, `state` what a push/pull carries, `catch_up` what a
-//! restarted node hears first, `upkeep` what is forgotten and retried.
+//! restarted node hears first, `restart` what is kept over a restart, `dial` who is dialled when, `upkeep`
+//! what is forgotten.
 
 mod catch_up;
 mod conflict;
 pub mod coordinate;
 mod delegate;
+pub mod dial;
 mod effect;
 mod intents;
 mod joins;
@@ -21,7 +23,7 @@ pub mod measures;
 mod members;
 pub mod memory;
 mod queries;
-mod remember;
+mod restart;
 mod state;
 pub mod tags;
 mod types;
@@ -45,6 +47,7 @@ use crate::deadline::Deadlines;
 use crate::outbox::Outbox;
 use crate::serf::conflict::Vote;
 use crate::serf::coordinate::Coordinates;
+use crate::serf::dial::Dialer;
 use crate::serf::intents::RecentIntent;
 use crate::serf::joins::Purpose;
 use crate::serf::keyring::KeyOp;
@@ -96,6 +99,12 @@ pub struct SerfConfig {
     pub resolve_name_conflicts: bool,
     /// Whether network coordinates are off.
     pub disable_coordinates: bool,
+    /// Whether the last run ended with a leave.
+    pub left: bool,
+    /// Whether to look for the members of the last run even then.
+    pub rejoin_after_leave: bool,
+    /// Whether joins by the node itself bring the user events from before them.
+    pub replay: bool,
     /// Whether to tell what must be remembered over a restart.
     pub records: bool,
     /// The seed of all randomness here.
@@ -137,14 +146,16 @@ enum Phase {
 enum Timer {
     /// Forget members and intents that are too old.
     Reap,
-    /// Try a failed member again.
+    /// Give turns to failed members.
     Reconnect,
+    /// Somebody is to be dialled.
+    Dial,
     /// Look whether queues have grown too long.
     CheckQueues,
     /// What was missed over a restart has not come.
     CatchUp,
-    /// Whoever was there in an earlier life, and has not been met since, is gone.
-    Unmet,
+    /// Whoever was there in the last run, and has not been met since, is gone.
+    Absent,
     /// No more answers to this query of ours.
     OwnQuery(QueryKey),
     /// No more answers of ours to this query of others.
@@ -181,10 +192,13 @@ pub struct Serf {
     catching_up: Option<catch_up::Waiting>,
     /// Whether a peer's whole state has been merged.
     merged: bool,
-    /// The members that were there in an earlier life, until it is clear who of them is there now.
-    unmet: Vec<MemberRecord>,
-    /// The clocks after the last thing that this node itself has said.
-    said: Marks,
+    /// The members that were there in the last run, until it is clear who of them is there now.
+    absent: Vec<MemberRecord>,
+    /// Whether the next join brings the user events from before it in any case.
+    wants_missed: bool,
+    dialer: Dialer,
+    /// The high-water marks of what this node itself has broadcast.
+    announced: Marks,
     queries: Vec<(u64, Vec<u32>)>,
     own_queries: BTreeMap<QueryKey, OwnQuery>,
     open_queries: BTreeMap<QueryKey, OpenQuery>,
@@ -229,9 +243,11 @@ impl Serf {
             event_min_time: 0,
             query_min_time: 0,
             catching_up: None,
-            unmet: Vec::new(),
+            absent: Vec::new(),
+            wants_missed: false,
+            dialer: Dialer::new(serf.reconnect_interval, rng.random()),
             merged: false,
-            said: Marks::default(),
+            announced: Marks::default(),
             queries: vec![(0, Vec::new()); serf.query_buffer.max(1)],
             own_queries: BTreeMap::new(),
             open_queries: BTreeMap::new(),
@@ -251,6 +267,7 @@ impl Serf {
             config,
         };
         serf.restore(memory, now);
+        serf.rejoin(now);
         serf
     }
 
@@ -262,7 +279,8 @@ impl Serf {
                 Timer::Reconnect => self.reconnect(now),
                 Timer::CheckQueues => self.check_queues(now),
                 Timer::CatchUp => self.end_catching_up(),
-                Timer::Unmet => self.end_unmet(now),
+                Timer::Dial => self.handle_dial_timer(now),
+                Timer::Absent => self.list_absent(now),
                 Timer::OwnQuery(key) => self.end_own_query(key),
                 Timer::OpenQuery(key) => drop(self.open_queries.remove(&key)),
                 Timer::Prune(id, ltime) => self.end_prune(now, id, ltime),
@@ -336,13 +354,14 @@ impl Serf {
         self.coordinates.of(name).copied()
     }
 
-    /// Figures for operators. The health score is swim's to fill in.
+    /// Figures for operators. The health score and isolation are swim's to fill in.
     pub fn stats(&self) -> Stats {
         Stats {
             members: self.members.len(),
             failed: count(&self.members, MemberStatus::Failed),
             left: count(&self.members, MemberStatus::Left),
             health_score: 0,
+            isolated: false,
             member_time: self.clock.time(),
             event_time: self.event_clock.time(),
             query_time: self.query_clock.time(),
@@ -357,12 +376,6 @@ impl Serf {
     /// What was counted and measured since the last call.
     pub fn take_measures(&mut self) -> SerfMeasures {
         std::mem::take(&mut self.measures)
-    }
-
-    /// Whether a peer's whole state has been merged since the start. Members that gossip alone has told of have
-    /// not told what was missed.
-    pub fn has_merged(&self) -> bool {
-        self.merged
     }
 
     /// Whether this node has begun to leave.

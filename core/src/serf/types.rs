@@ -117,6 +117,12 @@ pub enum Event {
         /// Whether it may be coalesced.
         coalesce: bool,
     },
+    /// This node seems to be cut off from all others, so that what it knows of them may be out of date; or it
+    /// has heard of somebody again.
+    Isolation {
+        /// Which of the two.
+        isolated: bool,
+    },
     /// A query addressed to this node arrived; answer it with [`Command::Respond`].
     Query {
         /// Its Lamport time.
@@ -139,6 +145,35 @@ pub struct JoinTarget {
     pub name: Option<String>,
     /// Where to dial.
     pub addr: SocketAddr,
+}
+
+/// Whom the user has named to join through: they are looked after for ever.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seeds {
+    /// Those that the user has joined already, as they were named.
+    pub joined: Vec<String>,
+    /// Those that are to be joined first.
+    pub retry: Option<RetryJoin>,
+}
+
+/// A join that is tried until it works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryJoin {
+    /// Through whom, as they were named.
+    pub names: Vec<String>,
+    /// The pause between two tries.
+    pub every: Duration,
+    /// How many tries may follow the first one.
+    pub max: Option<u64>,
+}
+
+/// A seed's name, and what it means at this time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LookedUp {
+    /// As the user has named it.
+    pub name: Arc<str>,
+    /// All addresses behind it, or why there are none.
+    pub found: Result<Vec<JoinTarget>, String>,
 }
 
 /// A question to send; see [`Command::Query`].
@@ -282,6 +317,8 @@ pub struct Stats {
     pub left: usize,
     /// Local health score (Lifeguard); 0 is healthy.
     pub health_score: u32,
+    /// Whether this node seems to be cut off from all others.
+    pub isolated: bool,
     /// Member clock.
     pub member_time: u64,
     /// Event clock.

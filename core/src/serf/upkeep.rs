@@ -1,16 +1,12 @@
-//! What is forgotten, retried and trimmed as time passes (docs/protocol.md#b7-reaping-and-reconnecting).
+//! What is forgotten and trimmed as time passes (docs/protocol.md#b7-reaping-and-reconnecting).
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rand::RngExt;
-use rand::seq::IndexedRandom;
 use tracing::{info, warn};
 
-use super::joins::Purpose;
 use super::types::{MemberEventKind, MemberStatus};
 use super::{Serf, Timer, user_message};
-use crate::bounds::{MAX_MEMBERS, MAX_RECONNECTS};
+use crate::bounds::MAX_MEMBERS;
 use crate::serf::members::MemberId;
 use crate::serf::memory::Record;
 use crate::swim::queue::Subject;
@@ -95,34 +91,6 @@ impl Serf {
         self.coordinates.forget(name);
         let name = Arc::clone(name);
         self.record(|| Record::ForgetMember(name));
-    }
-
-    /// Tries failed members again. On average each is tried once an interval by the living together,
-    /// however many they are: a few of them do not spend their time on the dead, and many that come
-    /// back at once after a long partition are all found soon.
-    pub(super) fn reconnect(&mut self, now: Time) {
-        self.timers.set(
-            now + self.config.profile.serf.reconnect_interval,
-            Timer::Reconnect,
-        );
-        let failed: Vec<(Arc<str>, SocketAddr)> = self
-            .gone_since
-            .keys()
-            .filter_map(|&id| self.members.get(id))
-            .filter(|entry| entry.status == MemberStatus::Failed)
-            .map(|entry| (Arc::clone(&entry.facts.name), entry.facts.socket()))
-            .collect();
-        if failed.is_empty() {
-            return;
-        }
-        let here = self.members.len().saturating_sub(self.gone_since.len()).max(1);
-        let share = failed.len() as f64 / here as f64;
-        let one_more = self.rng.random::<f64>() < share.fract();
-        let tries = share as usize + usize::from(one_more);
-        for (name, to) in failed.sample(&mut self.rng, tries.min(MAX_RECONNECTS)) {
-            info!(target: "serf", "attempting reconnect to {name} {to}");
-            self.ask_for_join(Purpose::Reconnect, vec![*to], false);
-        }
     }
 
     pub(super) fn check_queues(&mut self, now: Time) {

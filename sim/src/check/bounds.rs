@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use super::lasting::Lasting;
-use super::{Checker, Sight};
+use super::{Checker, Sight, Standing};
 use crate::HostId;
-use fyrd_core::bounds::{EVENT_RING_BYTES_MAX, MAX_LOOKS, MAX_OWN_QUERIES, MAX_RECENT_INTENTS, MAX_RELAYS};
+use fyrd_core::bounds::{
+    EVENT_RING_BYTES_MAX, HELD_OUTPUT, MAX_LOOKS, MAX_OWN_QUERIES, MAX_RECENT_INTENTS, MAX_RELAYS,
+};
 
 /// Every table and queue of a node stays within its bound, and none that should be empty at times is
 /// never so in a calm network.
@@ -16,7 +18,8 @@ pub struct WithinBounds {
 
 /// What is only held while something is under way. In a calm network each of these is empty now and then,
 /// unless entries are left behind.
-const PASSING: [&str; 13] = [
+const PASSING: [&str; 14] = [
+    "effects held back",
     "waits for broadcasts",
     "joins under way",
     "swim broadcasts",
@@ -45,6 +48,7 @@ fn bound(table: &str, sight: &Sight<'_>) -> usize {
     match table {
         // What goes out is drained before anybody can look.
         "effects" | "wishes to swim" => 0,
+        "effects held back" => HELD_OUTPUT,
         // One for each node there is, and a refutation beside it.
         "swim members" | "suspicions" | "members" | "coordinates" => names,
         "swim broadcasts" => names + 1,
@@ -72,6 +76,10 @@ impl Checker for WithinBounds {
     }
 
     fn look(&mut self, sight: &Sight<'_>, report: &mut Vec<String>) {
+        // While hosts come and go, one suspicion may follow the other.
+        let patience = sight.patience.detect;
+        let is_settled = |standing: &Standing| sight.now.since(standing.since) > patience;
+        let settled = sight.standings.iter().all(is_settled);
         for id in sight.world.hosts() {
             let Some(node) = sight.world.host(id).node() else {
                 continue;
@@ -88,7 +96,8 @@ impl Checker for WithinBounds {
                 }
                 // A node that is alone keeps its broadcasts for the first who comes.
                 let waits_for_company = is_alone && table.ends_with("broadcasts");
-                if len > 0 && PASSING.contains(&table) && !waits_for_company {
+                let has_cause = waits_for_company || (table == "suspicions" && !settled);
+                if len > 0 && PASSING.contains(&table) && !has_cause {
                     self.filled.note((id, table));
                 }
             }

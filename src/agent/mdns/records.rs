@@ -68,11 +68,6 @@ impl Service {
         })
     }
 
-    /// The address it announces.
-    pub fn address(&self) -> SocketAddr {
-        SocketAddr::new(self.ip, self.port)
-    }
-
     /// The packet that asks who else is there.
     pub fn query(&self, id: u16) -> Option<Vec<u8>> {
         question(id, self.service.clone(), TYPE::PTR.into())

@@ -2,14 +2,14 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fyrd_core::bounds::{MAX_MEMBERS, STREAM_MESSAGE_MAX};
 use fyrd_core::node::{CommandId, Effect, ExchangeId, Input, Node, NodeConfig, StoreNews, StreamId};
 use fyrd_core::serf::keyring::{self, KeyBytes, KeyOp};
 use fyrd_core::serf::memory::{Keeper, Marks};
-use fyrd_core::serf::{Command, JoinTarget, QueryParams};
+use fyrd_core::serf::{Command, JoinTarget, LookedUp, QueryParams, RetryJoin, Seeds};
 use fyrd_core::swim::profile::Profile;
 use fyrd_core::time::Time;
 use fyrd_core::wire::{decode_datagram, decode_stream};
@@ -105,7 +105,8 @@ impl Bench {
             }
             3 => self.end_exchange(content),
             4 | 5 => self.wait(content),
-            6 => self.handle(Input::SendFailed { to: from }),
+            6 if content.is_empty() => self.handle(Input::SendFailed { to: from }),
+            6 => self.dial(content),
             _ => self.command(content),
         }
     }
@@ -143,6 +144,23 @@ impl Bench {
             next.is_none_or(|next| next > self.now),
             "a timer is due again at once"
         );
+    }
+
+    /// Names seeds, or tells of addresses that discovery has found.
+    fn dial(&mut self, content: &[u8]) {
+        let (&kind, rest) = content.split_first().unwrap_or((&0, &[]));
+        if kind % 2 == 0 {
+            let found = rest.iter().map(|host| ([10, 0, 0, *host], 7946).into());
+            return self.handle(Input::Discovered(found.collect()));
+        }
+        let names = || rest.iter().map(u8::to_string).collect();
+        let retry = (kind & 0x80 != 0).then(|| RetryJoin {
+            names: names(),
+            every: Duration::from_secs(1),
+            max: (kind & 0x40 != 0).then_some(3),
+        });
+        let joined = names();
+        self.handle(Input::Seeds(Seeds { joined, retry }));
     }
 
     fn command(&mut self, content: &[u8]) {
@@ -213,13 +231,21 @@ impl Bench {
                     let result = keyring::apply(Some(&mut self.ring), op, &key);
                     self.node.handle(self.now, Input::Keyring { id, result });
                 }
+                Effect::LookUp(names) => {
+                    let looked_up = names.into_iter().map(look_up).collect();
+                    self.node.handle(self.now, Input::LookedUp(looked_up));
+                }
                 Effect::Record(record) => self.keeper.apply(record),
                 Effect::Commit(commit) => {
                     self.keeper.mark(commit.marks);
                     let news = StoreNews::Stored(commit.number);
                     self.node.handle(self.now, Input::Store(news));
                 }
-                Effect::Event(_) | Effect::QueryUpdate(_) | Effect::Answer { .. } | Effect::LostName => {}
+                Effect::Event(_)
+                | Effect::QueryUpdate(_)
+                | Effect::Answer { .. }
+                | Effect::JoinFailed { .. }
+                | Effect::LostName => {}
             }
         }
     }
@@ -260,6 +286,17 @@ impl Bench {
         let again = Node::new(config, self.now).expect("a right configuration");
         assert!(again.marks().cover(&self.marks), "{:?}", again.marks());
     }
+}
+
+/// Even hosts have an address, odd ones have none.
+fn look_up(name: Arc<str>) -> LookedUp {
+    let host: u8 = name.parse().expect("a name that was given");
+    let addr = SocketAddr::from(([10, 0, 0, host], 7946));
+    let found = match host % 2 {
+        0 => Ok(vec![JoinTarget { name: None, addr }]),
+        _ => Err("no such host".to_owned()),
+    };
+    LookedUp { name, found }
 }
 
 fn readable(plain: &[u8]) {

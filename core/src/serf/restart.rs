@@ -1,18 +1,22 @@
-//! What this layer has recorded, and how it starts again from that (docs/design.md#the-snapshot).
+//! What this layer hands over to be kept, and what it starts from after a restart
+//! (docs/design.md#the-snapshot).
+//!
+//! Members that were gone are members again at once, as gone. Those that were there are absent until they are
+//! met: the dialer looks for them, and who has not come up soon after the first peer was met is listed as gone.
 
 use std::sync::Arc;
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::effect::Effect;
 use super::lamport::LamportClock;
 use super::members::Entry;
 use super::user_events::{EventSlot, size_of_event};
-use super::{Ask, Serf};
+use super::{Ask, Serf, Timer};
 use crate::bounds::{EVENT_RING_BYTES_MAX, MAX_EVENTS_PER_LTIME, MAX_MEMBERS, MAX_QUERIES_PER_LTIME};
-use crate::serf::MemberStatus;
 use crate::serf::members::MemberId;
 use crate::serf::memory::{Marks, MemberRecord, Memory, Record, SeenEvent};
+use crate::serf::types::{MemberEventKind, MemberStatus};
 use crate::time::Time;
 
 impl Serf {
@@ -28,9 +32,9 @@ impl Serf {
         }
     }
 
-    /// The clocks after the last thing that this node itself has said; 0 where it has said nothing.
-    pub fn said(&self) -> Marks {
-        self.said
+    /// The high-water marks of what this node itself has broadcast: its clocks after the last of it, 0 for none.
+    pub fn announced(&self) -> Marks {
+        self.announced
     }
 
     /// How a member stands; its incarnation is swim's.
@@ -71,9 +75,9 @@ impl Serf {
                     .iter()
                     .flat_map(|(ltime, ids)| ids.iter().map(|id| Record::Query((*ltime, *id)))),
             )
-            // No members yet, but the next life has to look for them as well.
+            // No members yet, but the next run has to look for them as well.
             .chain(
-                self.unmet
+                self.absent
                     .iter()
                     .filter(|record| self.members.find(&record.facts.name).is_none())
                     .cloned()
@@ -117,6 +121,7 @@ impl Serf {
         self.query_min_time = marks.query_floor;
         if marks.event > 0 {
             self.begin_catching_up(now);
+            self.wants_missed = !self.config.left;
         }
         for record in &memory.members {
             self.restore_member(record, now);
@@ -137,8 +142,66 @@ impl Serf {
         }
     }
 
-    /// Who is gone is still known as such. Who was there has to be met again, but what it last said about
-    /// its coming and going counts then.
+    /// Whether a join of which the user wants no events from before it shall bring none. A node that was here
+    /// before, and did not leave, wants to hear what it has missed, until it has joined.
+    pub fn ignores_old(&self, wanted: bool) -> bool {
+        wanted && !self.wants_missed
+    }
+
+    /// A join in the user's name has reached somebody.
+    pub fn note_joined(&mut self, now: Time) {
+        self.wants_missed = false;
+        // A join that ends while this node leaves must not take the leave back.
+        if !self.is_leaving() {
+            self.announce_join(now);
+        }
+    }
+
+    /// The whole state of a peer has come, whoever asked for it. The absent have a while to be heard of.
+    pub(super) fn note_merge(&mut self, now: Time) {
+        if !std::mem::replace(&mut self.merged, true) && !self.absent.is_empty() {
+            let wait = self.config.profile.serf.reconnect_interval;
+            self.timers.set(now + wait, Timer::Absent);
+        }
+        self.note_company(now);
+    }
+
+    /// Lists as gone whoever was there at the end of the last run and is unknown to the peers that have been met.
+    /// Listeners are told, as if this node had not been away, and whoever failed is tried again like all others.
+    pub(super) fn list_absent(&mut self, now: Time) {
+        for record in std::mem::take(&mut self.absent) {
+            let name = &record.facts.name;
+            if self.members.find(name).is_some() || self.members.len() >= MAX_MEMBERS {
+                continue;
+            }
+            let (mut left, mut status_ltime) = (record.status == MemberStatus::Leaving, record.status_ltime);
+            if let Some(intent) = self
+                .intents
+                .get(&**name)
+                .filter(|intent| intent.ltime > status_ltime)
+            {
+                (left, status_ltime) = (intent.leaves, intent.ltime);
+            }
+            let (status, kind) = if left {
+                info!(target: "serf", "EventMemberLeave: {name} {} (while this node was away)", record.facts.addr);
+                (MemberStatus::Left, MemberEventKind::Leave)
+            } else {
+                info!(target: "serf", "EventMemberFailed: {name} {} (while this node was away)", record.facts.addr);
+                (MemberStatus::Failed, MemberEventKind::Failed)
+            };
+            let id = self.members.insert(Entry {
+                facts: record.facts,
+                status,
+                status_ltime,
+            });
+            self.gone_since.insert(id, now);
+            self.record_member(id);
+            self.emit_member(kind, id);
+        }
+    }
+
+    /// A member that was gone is still known as such. One that was there is absent until it is met again; its
+    /// last intent counts then.
     fn restore_member(&mut self, record: &MemberRecord, now: Time) {
         let name = &record.facts.name;
         if self.is_me(name) || self.members.find(name).is_some() {
@@ -150,7 +213,7 @@ impl Serf {
                 let leaves = record.status == MemberStatus::Leaving;
                 self.remember_intent(now, name, record.status_ltime, leaves);
             }
-            self.unmet.push(record.clone());
+            self.absent.push(record.clone());
         } else if self.members.len() < MAX_MEMBERS {
             let id = self.members.insert(Entry {
                 facts: Arc::clone(&record.facts),
@@ -258,6 +321,9 @@ pub(super) mod tests {
             resolve_name_conflicts: true,
             disable_coordinates: true,
             records: true,
+            left: false,
+            rejoin_after_leave: false,
+            replay: false,
             seed: 1,
         };
         Serf::new(config, memory, NOW)
@@ -385,6 +451,51 @@ pub(super) mod tests {
         for (name, status) in [("here", MemberStatus::Alive), ("going", MemberStatus::Leaving)] {
             serf.member_joined(NOW, &Arc::new(facts(name)));
             assert_eq!(serf.status_of(name), Some(status));
+        }
+    }
+
+    /// Only the peers that are met first can tell who is still there, so nobody is missed at once.
+    #[test]
+    fn who_is_not_met_in_time_went_while_this_node_was_away() {
+        let gone = [
+            ("crashed", MemberStatus::Alive, MemberStatus::Failed),
+            ("leaving", MemberStatus::Leaving, MemberStatus::Left),
+            ("left", MemberStatus::Alive, MemberStatus::Left),
+        ];
+        let mut serf = restarted(&Memory {
+            members: gone.map(|(name, before, _)| member(name, before)).into(),
+            ..Memory::default()
+        });
+        let wait = serf.config.profile.serf.reconnect_interval;
+        serf.note_merge(NOW);
+        let leave = LeaveIntent {
+            ltime: 11,
+            node: "left",
+            prune: false,
+        };
+        assert!(serf.handle_leave_intent(NOW, &leave));
+        let almost = NOW + wait - std::time::Duration::from_nanos(1);
+        serf.handle_tick(almost);
+        assert_eq!(serf.known(), 0);
+        while serf.poll_ask().is_some() {}
+        let end = NOW + wait;
+        serf.handle_tick(end);
+        while let Some(effect) = serf.poll_effect() {
+            let forgets = matches!(effect, Effect::Record(Record::ForgetMember(_)));
+            assert!(!forgets, "{effect:?}");
+        }
+        let asks = std::iter::from_fn(|| serf.poll_ask());
+        let mut recorded: Vec<String> = asks
+            .filter_map(|ask| match ask {
+                Ask::Record(name) => Some(name.to_string()),
+                _ => None,
+            })
+            .collect();
+        recorded.sort();
+        assert_eq!(recorded, gone.map(|(name, ..)| name));
+        for (name, _, after) in gone {
+            let record = serf.member_record(end, name).unwrap();
+            assert_eq!((record.status, record.since), (after, end), "{name}");
         }
     }
 }
