@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tracing::info;
 
 use crate::events::coalesce::MemberCoalescer;
+use crate::events::filter;
 use crate::events::handlers::Handlers;
 use crate::events::hub::{Hub, Subscription};
 use crate::events::user_coalesce::UserCoalescer;
@@ -116,6 +117,7 @@ fn title(event: &Event) -> Option<String> {
         Event::User { name, .. } => Some(format!("user-event: {name}")),
         Event::Query { name, .. } if name.starts_with(INTERNAL_PREFIX) => None,
         Event::Query { name, .. } => Some(format!("query: {name}")),
+        Event::Isolation { .. } => Some(filter::kind(event).to_string()),
     }
 }
 

@@ -34,6 +34,13 @@ impl Agent {
         if !handlers.is_empty() {
             groups.insert("handlers".to_string(), handlers);
         }
+        if stats.isolated {
+            let warning = "nobody is heard: this host may be cut off, and its list of members out of date";
+            groups.insert(
+                "isolation".to_string(),
+                strings([("warning", warning.to_string())]),
+            );
+        }
         if let Some(watch) = &self.0.snapshot {
             groups.insert("snapshot".to_string(), snapshot(&watch.status()));
         }

@@ -16,7 +16,7 @@ pub fn variables(event: &Event, name: &str, tags: &Tags) -> Vec<(String, String)
         variables.push((format!("SERF_TAG_{}", variable_name(tag)), value.clone()));
     }
     let (name_variable, name, ltime_variable, ltime) = match event {
-        Event::Member { .. } => return variables,
+        Event::Member { .. } | Event::Isolation { .. } => return variables,
         Event::User { name, ltime, .. } => ("SERF_USER_EVENT", name, "SERF_USER_LTIME", ltime),
         Event::Query { name, ltime, .. } => ("SERF_QUERY_NAME", name, "SERF_QUERY_LTIME", ltime),
     };
@@ -29,6 +29,7 @@ pub fn variables(event: &Event, name: &str, tags: &Tags) -> Vec<(String, String)
 pub fn input(event: &Event) -> Vec<u8> {
     match event {
         Event::Member { members, .. } => members.iter().map(|m| member_line(m)).collect::<String>().into(),
+        Event::Isolation { .. } => Vec::new(),
         Event::User { payload, .. } | Event::Query { payload, .. } => {
             let mut input = payload.clone();
             if !input.is_empty() && !input.ends_with(b"\n") {

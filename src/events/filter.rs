@@ -57,17 +57,20 @@ impl EventFilter {
             "member-failed",
             "member-update",
             "member-reap",
+            "isolated",
+            "isolation-over",
         ];
         kinds.contains(&self.event.as_str()) || ["user", "query", "*"].contains(&self.event.as_str())
     }
 
     /// Whether this event is wanted.
     pub fn matches(&self, event: &Event) -> bool {
+        // Serf has no such events, so who asks for all does not reckon with them.
         if self.event == "*" {
-            return true;
+            return !matches!(event, Event::Isolation { .. });
         }
         let name = match event {
-            Event::Member { .. } => "",
+            Event::Member { .. } | Event::Isolation { .. } => "",
             Event::User { name, .. } | Event::Query { name, .. } => name,
         };
         self.event == kind(event) && (self.name.is_empty() || self.name == name)
@@ -110,6 +113,8 @@ pub fn kind(event: &Event) -> &'static str {
         Event::Member { kind, .. } => kind.as_str(),
         Event::User { .. } => "user",
         Event::Query { .. } => "query",
+        Event::Isolation { isolated: true } => "isolated",
+        Event::Isolation { isolated: false } => "isolation-over",
     }
 }
 
@@ -199,5 +204,12 @@ mod tests {
             assert_eq!(events.each_ref().map(|e| filter.matches(e)), expected, "{text}");
         }
         assert!(!EventFilter::parse_list("member-leave")[0].matches(&join));
+        // Scripts written for Serf's events get no others.
+        let isolated = Event::Isolation { isolated: true };
+        for (text, expected) in [("*", false), ("isolated", true), ("isolation-over", false)] {
+            let filter = &EventFilter::parse_list(text)[0];
+            assert!(filter.is_valid());
+            assert_eq!(filter.matches(&isolated), expected, "{text}");
+        }
     }
 }

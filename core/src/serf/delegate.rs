@@ -60,7 +60,7 @@ impl Delegate for Serf {
                 id
             }
             None => {
-                // What was said about the node before it was known counts now.
+                // An intent that came before the node was known counts now.
                 let (status, status_ltime) = match self.intents.get(&*facts.name) {
                     Some(intent) if intent.leaves => (MemberStatus::Leaving, intent.ltime),
                     Some(intent) => (MemberStatus::Alive, intent.ltime),
@@ -122,6 +122,15 @@ impl Delegate for Serf {
 
     fn name_conflict(&mut self, now: Time, known: &Facts, addr: RawAddr, port: u16) {
         self.handle_name_conflict(now, known, addr, port);
+    }
+
+    fn isolation_changed(&mut self, _now: Time, isolated: bool) {
+        if isolated {
+            warn!(target: "serf", "Heard nothing from several members in a row: this host may be cut off, and its list of members out of date");
+        } else {
+            info!(target: "serf", "Heard from another member again: this host is not cut off any more");
+        }
+        self.tell(Event::Isolation { isolated });
     }
 
     fn ack_payload(&self) -> Vec<u8> {

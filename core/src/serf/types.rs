@@ -117,6 +117,12 @@ pub enum Event {
         /// Whether it may be coalesced.
         coalesce: bool,
     },
+    /// This node seems to be cut off from all others, so that what it knows of them may be out of date; or it
+    /// has heard of somebody again.
+    Isolation {
+        /// Which of the two.
+        isolated: bool,
+    },
     /// A query addressed to this node arrived; answer it with [`Command::Respond`].
     Query {
         /// Its Lamport time.
@@ -309,6 +315,8 @@ pub struct Stats {
     pub left: usize,
     /// Local health score (Lifeguard); 0 is healthy.
     pub health_score: u32,
+    /// Whether this node seems to be cut off from all others.
+    pub isolated: bool,
     /// Member clock.
     pub member_time: u64,
     /// Event clock.

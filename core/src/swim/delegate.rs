@@ -48,6 +48,8 @@ pub trait Delegate {
     fn member_updated(&mut self, now: Time, facts: &Arc<Facts>);
     /// Somebody claims the name of `known` at another address.
     fn name_conflict(&mut self, now: Time, known: &Facts, addr: RawAddr, port: u16);
+    /// This node seems to be cut off from all others, or is no more.
+    fn isolation_changed(&mut self, now: Time, isolated: bool);
     /// Bytes for the user payload of an ack.
     fn ack_payload(&self) -> Vec<u8>;
     /// A direct ping was answered within its time.
@@ -75,6 +77,8 @@ pub(crate) struct Silent {
     pub conflicts: Vec<String>,
     /// Where datagrams went.
     pub sent: Vec<SocketAddr>,
+    /// What was said of isolation.
+    pub isolation: Vec<bool>,
 }
 
 #[cfg(test)]
@@ -96,6 +100,9 @@ impl Delegate for Silent {
     }
     fn name_conflict(&mut self, _: Time, known: &Facts, _: RawAddr, _: u16) {
         self.conflicts.push(known.name.to_string());
+    }
+    fn isolation_changed(&mut self, _: Time, isolated: bool) {
+        self.isolation.push(isolated);
     }
     fn ack_payload(&self) -> Vec<u8> {
         Vec::new()

@@ -147,7 +147,7 @@ impl Swim {
         delegate: &mut impl Delegate,
     ) {
         if let Ok(Some(_)) = result {
-            self.hear(now);
+            self.hear(now, delegate);
         }
         match self.exchanges.remove(&id) {
             Some(Exchange::StreamPing { seq_no }) => self.stream_ping_answered(seq_no, &result),

@@ -10,6 +10,7 @@ pub mod delegate;
 mod exchange;
 pub mod formulas;
 mod gossip;
+mod isolation;
 mod lengths;
 mod look;
 pub mod measures;
@@ -38,6 +39,7 @@ use crate::bounds::MAX_MEMBERS;
 use crate::deadline::Deadlines;
 use crate::swim::delegate::{Delegate, ExchangeId, JoinId, StreamId};
 use crate::swim::exchange::{Exchange, Join};
+use crate::swim::isolation::Isolation;
 use crate::swim::look::Look;
 use crate::swim::measures::SwimMeasures;
 use crate::swim::members::NodeId;
@@ -108,6 +110,7 @@ pub struct Swim {
     looks: BTreeMap<NodeId, Look>,
     /// When anything was heard from anybody.
     heard: Time,
+    isolation: Isolation,
     /// Local health score (Lifeguard): 0 is healthy; stretches the probe interval.
     awareness: u32,
     seq_no: u32,
@@ -151,6 +154,7 @@ impl Swim {
             suspicions: BTreeMap::new(),
             looks: BTreeMap::new(),
             heard: now,
+            isolation: Isolation::default(),
             awareness: 0,
             seq_no: 0,
             probe: None,
@@ -181,7 +185,7 @@ impl Swim {
         message: &Message<'_>,
         delegate: &mut impl Delegate,
     ) {
-        self.hear(now);
+        self.hear(now, delegate);
         match message {
             Message::Ping(ping) => self.handle_ping(from, ping, delegate),
             Message::IndirectPing(ping) => self.handle_indirect_ping(now, from, ping, delegate),
@@ -209,7 +213,7 @@ impl Swim {
         message: &StreamMessage<'_>,
         delegate: &mut impl Delegate,
     ) {
-        self.hear(now);
+        self.hear(now, delegate);
         match message {
             StreamMessage::PushPull(remote) => self.accept_push_pull(now, from, stream, remote, delegate),
             StreamMessage::Ping(ping) => self.accept_stream_ping(from, stream, ping, delegate),

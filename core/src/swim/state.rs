@@ -265,9 +265,10 @@ impl Swim {
 
     /// A message came in. After a long silence each suspicion is extended by the time of the silence, in
     /// which no refutation could come through.
-    pub(super) fn hear(&mut self, now: Time) {
+    pub(super) fn hear(&mut self, now: Time, delegate: &mut impl Delegate) {
         let silence = now.since(self.heard);
         self.heard = now;
+        self.end_isolation(now, delegate);
         if self.suspicions.is_empty() || !self.is_long(silence) {
             return;
         }
@@ -624,7 +625,7 @@ mod tests {
             swim.suspect(T, "b", 1, "me");
             if let Some(at) = hears_at {
                 run_suspicions(&mut swim, &mut delegate, secs(at));
-                swim.hear(secs(at));
+                swim.hear(secs(at), &mut delegate);
             }
             // From then on it hears somebody each second, or nobody as before.
             let first = hears_at.unwrap_or(100);
@@ -632,7 +633,7 @@ mod tests {
             for second in 1..100 {
                 run_suspicions(&mut swim, &mut delegate, secs(second));
                 if second > first {
-                    swim.hear(secs(second));
+                    swim.hear(secs(second), &mut delegate);
                 }
                 if ended.is_none() && state(&swim, "b") == Some((State::Dead, 1)) {
                     ended = Some(second);

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use fyrd_core::serf::{MemberEventKind, MemberStatus};
+use fyrd_core::serf::{Event, MemberEventKind, MemberStatus};
 use fyrd_core::swim::formulas::suspicion_bounds;
+use fyrd_core::time::Time;
+use fyrd_sim::link::Link;
 use fyrd_sim::{HostId, World, WorldConfig};
 
 const SEEDS: [u64; 4] = [1, 2, 3, 4];
@@ -129,5 +131,53 @@ fn survivors_of_a_disaster_notice_it() {
         });
         let bound = if left < 10 { without * 2 } else { without + secs(5) };
         assert!(with <= bound, "seed {seed}, {left} left: {without:?}, {with:?}");
+    }
+}
+
+/// When this host was told of its isolation, and when that it is over.
+fn told(world: &World, host: HostId) -> Vec<(Time, bool)> {
+    let events = world.host(host).events.iter();
+    events
+        .filter_map(|(at, event)| match **event {
+            Event::Isolation { isolated } => Some((*at, isolated)),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn the_operator_of_an_isolated_host_hears_of_it_within_ten_seconds_and_others_never() {
+    for seed in 1..=6 {
+        for count in [3, 10, 40] {
+            let mut world = World::new(WorldConfig::new(seed));
+            // Loss alone is no isolation.
+            world.links.set_usual(Link::lan().losing(0.1));
+            let hosts = world.cluster(count);
+            world.run_for(secs(120));
+            let (isolated, rest) = hosts.split_first().expect("a host");
+            assert!(
+                hosts.iter().all(|&host| told(&world, host).is_empty()),
+                "{seed} {count}"
+            );
+            world.links.partition(&[*isolated], rest);
+            let cut = world.now();
+            world.run_for(secs(10));
+            let first = told(&world, *isolated);
+            assert!(
+                matches!(first[..], [(_, true)]),
+                "seed {seed}, {count}: {first:?} after {cut:?}"
+            );
+            assert!(
+                rest.iter().all(|&host| told(&world, host).is_empty()),
+                "{seed} {count}"
+            );
+            world.links.heal();
+            world.run_for(secs(60));
+            let all = told(&world, *isolated);
+            assert!(
+                matches!(all[..], [(_, true), (_, false)]),
+                "seed {seed}, {count}: {all:?}"
+            );
+        }
     }
 }

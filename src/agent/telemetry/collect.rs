@@ -126,6 +126,7 @@ fn count_event(metrics: &Metrics, event: &Event, failures: &mut Failures) {
             metrics.count("serf.events", &once);
             metrics.count(&format!("serf.events.{name}"), &once);
         }
+        Event::Isolation { isolated } => metrics.count("fyrd.isolated", &Tally::ones(u64::from(*isolated))),
         // All queries are counted where those for others are known too.
         Event::Query { name, .. } => metrics.count(&format!("serf.queries.{name}"), &once),
     }

@@ -8,7 +8,7 @@ use super::Backend;
 use super::client::Client;
 use super::members::rpc_member;
 use super::pending::PendingQueries;
-use crate::events::filter::EventFilter;
+use crate::events::filter::{self, EventFilter};
 use crate::events::hub::Subscription;
 use crate::queue;
 use crate::rpc::types::{EventRecord, MemberEventRecord, QueryEventRecord, UserEventRecord};
@@ -104,6 +104,11 @@ fn event_record(event: &Event, pending: &PendingQueries) -> EventRecord {
         Event::Member { kind, members } => EventRecord::Member(MemberEventRecord {
             event: kind.as_str().to_owned(),
             members: members.iter().map(|member| rpc_member(member)).collect(),
+        }),
+        // A client that knows the kind asks for it by name, and one that prints what comes can do so.
+        Event::Isolation { .. } => EventRecord::Member(MemberEventRecord {
+            event: filter::kind(event).to_owned(),
+            members: Vec::new(),
         }),
         Event::User {
             ltime,
