@@ -102,7 +102,7 @@ impl Node {
                 bind_port: config.bind_port,
                 profile: config.profile.clone(),
                 overhead: config.seal_overhead + config.label_overhead,
-                // Peers hold what an earlier life has said, and believe nothing of the same incarnation.
+                // Peers remember the incarnation of before the restart, and believe only a higher one.
                 incarnation: memory.marks.incarnation.saturating_add(1),
                 gone: memory.members.iter().filter_map(gone).collect(),
                 pool,
@@ -184,7 +184,7 @@ impl Node {
         }
     }
 
-    /// Whether all that this node has sent is stored, so that a later life can stand by it. Not so without a
+    /// Whether all that this node has sent is stored, so that it holds after a restart as well. Not so without a
     /// store, nor after one was too slow or failed, until that has caught up.
     pub fn vouches(&self) -> bool {
         self.hold.vouches()
@@ -260,12 +260,12 @@ impl Node {
         }
     }
 
-    /// The clocks as a later life must find them, at least, to say nothing again that this one has said.
+    /// The clocks that must be found after a restart, at least, so that none shows what it has shown before.
     /// Below [`Node::marks`] as long as only others were heard.
-    pub fn said(&self) -> Marks {
+    pub fn announced(&self) -> Marks {
         Marks {
             incarnation: self.swim.incarnation(),
-            ..self.serf.said()
+            ..self.serf.announced()
         }
     }
 
@@ -387,8 +387,8 @@ impl Node {
             }
         }
         if self.config.records {
-            let (marks, said) = (self.marks(), self.said());
-            self.hold.look(now, marks, said);
+            let (marks, announced) = (self.marks(), self.announced());
+            self.hold.look(now, marks, announced);
         }
     }
 
