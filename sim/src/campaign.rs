@@ -14,7 +14,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
 use super::check::{Finding, Patience, Sealed, Watch};
-use super::host::Power;
+use super::happening::Power;
 use super::link::{Link, Map};
 use super::trace::Trace;
 use super::{Disk, HostId, World, WorldConfig};

@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::agenda::Happening;
-use super::host::Power;
+use super::happening::{Happening, Power};
 use super::{HostId, World};
 use fyrd_core::bounds::SNAPSHOT_FLUSH;
 use fyrd_core::node::memory::{Commit, Keeper, Marks, Memory, Record};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::agenda::Happening;
+use super::happening::Happening;
 use super::host::Host;
 use super::{HostId, World};
 use fyrd_core::node::{Effect, Input, Node};

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::agenda::Happening;
-use super::host::Power;
-use super::traffic::{Arrival, open_stream};
+use super::happening::{Arrival, Happening, Power};
+use super::traffic::open_stream;
 use super::{HostId, World};
 use fyrd_core::envelope::Envelope;
 use fyrd_core::node::memory::Record;

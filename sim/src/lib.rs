@@ -19,6 +19,7 @@ mod disk;
 mod effects;
 #[cfg(feature = "campaign")]
 pub mod fault;
+mod happening;
 pub mod host;
 pub mod link;
 mod lives;
@@ -30,6 +31,7 @@ mod traffic;
 pub mod trial;
 
 pub use disk::Disk;
+pub use happening::Power;
 pub use traffic::Tapped;
 
 use std::collections::BTreeMap;
@@ -40,13 +42,13 @@ use fyrd_keys::{Key, Keyring};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
-use crate::agenda::Happening;
 #[cfg(feature = "campaign")]
 use crate::fault::Fault;
-use crate::host::{Host, Power};
+use crate::happening::{Arrival, Happening};
+use crate::host::Host;
 use crate::link::{Link, Links};
 use crate::trace::Trace;
-use crate::traffic::{Arrival, ReplyPath};
+use crate::traffic::ReplyPath;
 use fyrd_core::deadline::Deadlines;
 use fyrd_core::envelope::Envelope;
 use fyrd_core::node::{CommandId, ExchangeId, Input, Node, StreamId};

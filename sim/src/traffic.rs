@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::agenda::Happening;
-use super::host::{INBOX_MAX, Power};
-use super::sockets::Departure;
+use super::happening::{Arrival, Departure, Happening, Power};
+use super::sockets::INBOX_MAX;
 use super::{HostId, World};
 use fyrd_core::envelope::{Assembly, Envelope, Opened, Unreadable};
 use fyrd_core::node::{ExchangeId, Input, StreamId};
@@ -31,32 +30,6 @@ pub struct Tapped {
     pub plain: Vec<u8>,
     /// The bytes on the wire.
     pub bytes: Vec<u8>,
-}
-
-/// Something on its way to a host.
-#[derive(Clone, Debug)]
-pub(crate) enum Arrival {
-    Datagram {
-        from: SocketAddr,
-        bytes: Vec<u8>,
-    },
-    Dial {
-        from: HostId,
-        life: u32,
-        exchange: ExchangeId,
-        bytes: Vec<u8>,
-    },
-    Replied {
-        life: u32,
-        exchange: ExchangeId,
-        result: Result<Vec<u8>, String>,
-    },
-    /// Not from the network: the dialler has waited for as long as it wanted to.
-    TimedOut {
-        life: u32,
-        exchange: ExchangeId,
-        to: SocketAddr,
-    },
 }
 
 /// The way back to whoever dialled.

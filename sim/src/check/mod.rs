@@ -25,7 +25,7 @@ pub use stored::{HandledOnce, KeepsWord, Recorded};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::host::Power;
+use super::Power;
 pub use super::patience::Patience;
 use super::traffic::Tapped;
 use super::{HostId, World};

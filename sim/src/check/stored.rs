@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Checker, Sight};
+use crate::Power;
 use crate::disk::Disk;
-use crate::host::Power;
 use crate::traffic::Tapped;
 use crate::{HostId, World};
 use fyrd_core::node::memory::Marks;
