@@ -447,6 +447,12 @@ impl Run {
                 if let Some(host) = down {
                     self.world.start(host);
                 } else if let Some(host) = self.some_host(Power::Up) {
+                    // The worst moment is the one after it has spoken, while a bad disk has not got it yet.
+                    if self.plan.remembers && self.is_citizen(host) && self.rng.random() {
+                        self.say(host);
+                        let pause = Duration::from_millis(self.rng.random_range(1..500));
+                        self.watch.run_for(&mut self.world, pause);
+                    }
                     self.world.crash(host);
                 }
             }
@@ -500,9 +506,12 @@ impl Run {
             .copied()
             .filter(|&host| self.is_citizen(host))
             .collect();
-        let Some(&host) = up.choose(&mut self.rng) else {
-            return;
-        };
+        if let Some(&host) = up.choose(&mut self.rng) {
+            self.say(host);
+        }
+    }
+
+    fn say(&mut self, host: HostId) {
         self.said += 1;
         let text = format!("{MARK} {}", self.said);
         let command = match self.rng.random_range(0..4) {

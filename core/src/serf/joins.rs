@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::dial::targets::Dial;
 use super::effect::CommandId;
+use super::targets::Dial;
 use super::types::{Answer, JoinTarget, LookedUp};
 use super::{Ask, Serf};
 use crate::swim::delegate::JoinId;

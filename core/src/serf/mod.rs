@@ -26,6 +26,7 @@ mod queries;
 mod restart;
 mod state;
 pub mod tags;
+mod targets;
 mod types;
 mod upkeep;
 mod user_events;

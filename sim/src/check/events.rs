@@ -39,13 +39,19 @@ impl ExactlyOnce {
         let (life, seen) = self.read[id.0];
         let host = sight.world.host(id);
         let heard = &mut self.heard[id.0];
-        if life != sight.standing(id).life && !host.config.records {
-            heard.clear();
+        if life != sight.standing(id).life {
+            if !host.config.records {
+                heard.clear();
+                self.places[id.0].clear();
+            }
+            self.places[id.0].retain(|place, number| {
+                let is_forgotten = host.has_forgotten(*place);
+                if is_forgotten {
+                    heard.remove(number);
+                }
+                !is_forgotten
+            });
         }
-        self.places[id.0].retain(|place, number| {
-            let stays = !host.has_forgotten(*place);
-            stays || !heard.remove(number)
-        });
         for (place, (at, event)) in host.events.iter().enumerate().skip(seen) {
             let Event::User {
                 ltime, name, payload, ..
