@@ -188,7 +188,7 @@ pub const STREAM_LINGER: Duration = Duration::from_secs(1);
 pub const STREAM_LINGER_BYTES: usize = 1024 * 1024;
 
 /// Messages of streams that wait for the driver; a full queue holds the streams back.
-pub const STREAM_NEWS: usize = 64;
+pub const STREAM_EVENTS: usize = 64;
 
 /// Outbound streams at once, so that a rejoin of a large cluster does not use up the descriptors.
 pub const DIALS_MAX: usize = 256;

@@ -102,7 +102,7 @@ impl Node {
                 bind_port: config.bind_port,
                 profile: config.profile.clone(),
                 overhead: config.seal_overhead + config.label_overhead,
-                // Peers hold what an earlier life has said, and believe nothing of the same incarnation.
+                // Peers remember the incarnation of before the restart, and believe only a higher one.
                 incarnation: memory.marks.incarnation.saturating_add(1),
                 gone: memory.members.iter().filter_map(gone).collect(),
                 pool,
@@ -184,7 +184,7 @@ impl Node {
         }
     }
 
-    /// Whether all that this node has sent is stored, so that a later life can stand by it. Not so without a
+    /// Whether all that this node has sent is stored, so that it holds after a restart as well. Not so without a
     /// store, nor after one was too slow or failed, until that has caught up.
     pub fn vouches(&self) -> bool {
         self.hold.vouches()
@@ -260,12 +260,12 @@ impl Node {
         }
     }
 
-    /// The clocks as a later life must find them, at least, to say nothing again that this one has said.
+    /// The clocks that must be found after a restart, at least, so that none shows what it has shown before.
     /// Below [`Node::marks`] as long as only others were heard.
-    pub fn said(&self) -> Marks {
+    pub fn announced(&self) -> Marks {
         Marks {
             incarnation: self.swim.incarnation(),
-            ..self.serf.said()
+            ..self.serf.announced()
         }
     }
 
@@ -276,11 +276,7 @@ impl Node {
 
     fn handle_command(&mut self, now: Time, id: CommandId, command: Command) {
         match command {
-            Command::Join {
-                targets,
-                ignore_old,
-                announce,
-            } => self.serf.join(id, targets, ignore_old, announce),
+            Command::Join { targets, ignore_old } => self.serf.join(id, targets, ignore_old),
             Command::Leave => self.begin_leave(now, id),
             Command::Settle => self.hold.give_word(id),
             Command::ForceLeave { name, prune } => {
@@ -387,8 +383,8 @@ impl Node {
             }
         }
         if self.config.records {
-            let (marks, said) = (self.marks(), self.said());
-            self.hold.look(now, marks, said);
+            let (marks, announced) = (self.marks(), self.announced());
+            self.hold.look(now, marks, announced);
         }
     }
 
@@ -521,7 +517,7 @@ mod tests {
     }
 
     /// A store that fails at the start and works later is told everything. Without those that have not been met
-    /// again, the life after the next restart would look for nobody.
+    /// again, the run after the next restart would look for nobody.
     #[test]
     fn everything_that_must_be_remembered_includes_who_has_not_been_met_again() {
         let member = |name: &str, status| MemberRecord {
@@ -590,7 +586,6 @@ mod tests {
         let join = || Command::Join {
             targets: Vec::new(),
             ignore_old: false,
-            announce: true,
         };
         let force = Command::ForceLeave {
             name: "nobody".to_owned(),

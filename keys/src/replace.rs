@@ -173,8 +173,6 @@ fn restrict(new: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
     #[test]
@@ -207,6 +205,7 @@ mod tests {
     #[test]
     #[cfg(unix)]
     fn who_may_read_a_file_is_as_asked() {
+        use std::io::Write;
         use std::os::unix::fs::PermissionsExt;
 
         let dir = tempfile::tempdir().unwrap();

@@ -2,21 +2,10 @@
 
 use std::time::Duration;
 
-use super::host::Power;
-use super::traffic::Arrival;
-use super::{HostId, World};
+use super::World;
+use super::happening::{Happening, Power};
 use fyrd_core::node::Input;
 use fyrd_core::time::Time;
-
-#[derive(Debug)]
-pub(super) enum Happening {
-    Arrive(HostId, Arrival),
-    Wake(HostId),
-    /// A flush of the host's disk begins or ends.
-    Disk(HostId),
-    /// The host's time for one datagram is over.
-    Finished(HostId),
-}
 
 impl World {
     /// Lets time pass.

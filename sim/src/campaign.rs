@@ -14,10 +14,10 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
 use super::check::{Finding, Patience, Sealed, Watch};
-use super::host::Power;
+use super::happening::Power;
 use super::link::{Link, Map};
 use super::trace::Trace;
-use super::{HostId, World, WorldConfig};
+use super::{Disk, HostId, World, WorldConfig};
 use fyrd_core::node::CommandId;
 use fyrd_core::serf::keyring::{KeyBytes, KeyOp, key_verdict};
 use fyrd_core::serf::{Answer, Command, JoinTarget, MemberStatus, QueryParams, Tags};
@@ -84,9 +84,17 @@ pub enum Trouble {
     Crashes,
     /// Hosts leave, and new ones come.
     Churn,
+    /// What hosts send and receive waits, while their timers go on.
+    BlockedIo,
+    /// Disks take their time. Only in worlds that remember, as with the next two.
+    SlowDisks,
+    /// Disks do not answer.
+    HungDisks,
+    /// Disks take nothing more.
+    FullDisks,
 }
 
-const TROUBLES: [Trouble; 10] = [
+const TROUBLES: [Trouble; 14] = [
     Trouble::Loss,
     Trouble::Disorder,
     Trouble::Damage,
@@ -97,6 +105,10 @@ const TROUBLES: [Trouble; 10] = [
     Trouble::ClockJumps,
     Trouble::Crashes,
     Trouble::Churn,
+    Trouble::BlockedIo,
+    Trouble::SlowDisks,
+    Trouble::HungDisks,
+    Trouble::FullDisks,
 ];
 
 /// What a seed stands for.
@@ -146,7 +158,12 @@ impl Plan {
             .into_iter()
             .filter(|_| rng.random_range(0..3) == 0)
             .collect();
-        troubles.retain(|trouble| keys.is_some() || *trouble != Trouble::Damage);
+        let remembers = rng.random();
+        troubles.retain(|trouble| match trouble {
+            Trouble::Damage => keys.is_some(),
+            Trouble::SlowDisks | Trouble::HungDisks | Trouble::FullDisks => remembers,
+            _ => true,
+        });
         Plan {
             nodes,
             profile,
@@ -155,7 +172,7 @@ impl Plan {
             compress: rng.random(),
             labelled: rng.random_range(0..3) == 0,
             translated: rng.random_range(0..5) == 0,
-            remembers: rng.random(),
+            remembers,
             troubles,
             trouble_for: Duration::from_secs(rng.random_range(seconds)),
         }
@@ -225,9 +242,11 @@ impl Run {
         let label = config.label.clone();
         let mut world = World::new(config);
         let mut watch = Watch::all();
-        if let Some(keys) = keys {
+        if let Some(keys) = keys.clone() {
             let ring = Keyring::from_keys(keys.to_vec()).expect("two keys fit a ring");
             watch.add(Sealed::new(ring, label, vec![MARK.as_bytes().to_vec()]));
+        }
+        if keys.is_some() || plan.remembers {
             world.tap();
         }
         let mut run = Run {
@@ -342,7 +361,6 @@ impl Run {
         Command::Join {
             targets: targets.into_iter().map(target).collect(),
             ignore_old: false,
-            announce: true,
         }
     }
 
@@ -429,14 +447,52 @@ impl Run {
                 if let Some(host) = down {
                     self.world.start(host);
                 } else if let Some(host) = self.some_host(Power::Up) {
+                    // The worst moment is the one after it has spoken, while a bad disk has not got it yet.
+                    if self.plan.remembers && self.is_citizen(host) && self.rng.random() {
+                        self.say(host);
+                        let pause = Duration::from_millis(self.rng.random_range(1..500));
+                        self.watch.run_for(&mut self.world, pause);
+                    }
                     self.world.crash(host);
                 }
             }
+            Trouble::BlockedIo => {
+                let blocked = self
+                    .hosts
+                    .iter()
+                    .copied()
+                    .find(|&id| self.world.host(id).is_blocked());
+                if let Some(host) = blocked.filter(|_| self.rng.random_range(0..3) > 0) {
+                    self.world.unblock_io(host);
+                } else if let Some(host) = self.some_host(Power::Up) {
+                    self.world.block_io(host);
+                }
+            }
+            Trouble::SlowDisks => {
+                let takes = Duration::from_millis(self.rng.random_range(1..400));
+                self.trouble_disk(Disk::Slow(takes));
+            }
+            Trouble::HungDisks => self.trouble_disk(Disk::Hangs),
+            Trouble::FullDisks => self.trouble_disk(Disk::Fails),
             Trouble::Churn => {
                 if self.rng.random() && self.hosts.len() < self.plan.nodes * 4 / 3 {
                     self.add_host();
                 } else if let Some(host) = self.some_host(Power::Up) {
                     self.world.command(host, Command::Leave);
+                }
+            }
+        }
+    }
+
+    /// Gives some host a bad disk, or heals one.
+    fn trouble_disk(&mut self, disk: Disk) {
+        let bad = |id: &HostId| self.world.disk(*id) != Disk::Swift;
+        let bad: Vec<HostId> = self.hosts.iter().copied().filter(bad).collect();
+        match bad.choose(&mut self.rng) {
+            Some(&host) if self.rng.random() => self.world.set_disk(host, Disk::Swift),
+            _ => {
+                if let Some(host) = self.some_host(Power::Up) {
+                    self.world.set_disk(host, disk);
                 }
             }
         }
@@ -450,9 +506,12 @@ impl Run {
             .copied()
             .filter(|&host| self.is_citizen(host))
             .collect();
-        let Some(&host) = up.choose(&mut self.rng) else {
-            return;
-        };
+        if let Some(&host) = up.choose(&mut self.rng) {
+            self.say(host);
+        }
+    }
+
+    fn say(&mut self, host: HostId) {
         self.said += 1;
         let text = format!("{MARK} {}", self.said);
         let command = match self.rng.random_range(0..4) {
@@ -481,6 +540,8 @@ impl Run {
     fn calm(&mut self) {
         self.restore_links();
         for host in self.hosts.clone() {
+            self.world.set_disk(host, Disk::Swift);
+            self.world.unblock_io(host);
             self.world.thaw(host);
             if self.world.host(host).power() == Power::Down {
                 if self.rng.random() {

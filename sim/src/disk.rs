@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::agenda::Happening;
-use super::host::Power;
+use super::happening::{Happening, Power};
 use super::{HostId, World};
 use fyrd_core::bounds::SNAPSHOT_FLUSH;
 use fyrd_core::node::memory::{Commit, Keeper, Marks, Memory, Record};
@@ -90,6 +89,12 @@ impl Default for Store {
 }
 
 impl Store {
+    /// The clocks of the last commit that was flushed.
+    #[cfg(feature = "campaign")]
+    pub fn flushed(&self) -> Marks {
+        self.flushed
+    }
+
     pub fn memory(&self) -> Memory {
         self.kept.memory()
     }
@@ -100,6 +105,7 @@ impl Store {
     }
 
     /// Loses all that is on the disk, and does not know it.
+    #[cfg(feature = "campaign")]
     pub fn lose_memory(&mut self) {
         self.kept = Keeper::default();
     }
@@ -132,6 +138,10 @@ impl World {
         } else if disk == Disk::Swift {
             self.flush_up_to(id, u64::MAX);
         } else {
+            // What hung begins anew.
+            if before == Disk::Hangs {
+                store.work = Work::Idle;
+            }
             self.plan_flush(id, true);
         }
         self.tell_news(id);
@@ -346,7 +356,8 @@ mod tests {
         // From here on nothing waits, though the disk is still behind.
         world.command(one, event("second"));
         assert!(world.run_until(ms(240), |world| world.host(other).user_events().len() == 2));
-        world.set_disk(one, Disk::Swift);
+        world.set_disk(one, Disk::Slow(ms(20)));
+        world.run_for(ms(30));
         assert!(world.node(one).vouches());
         // A whole state that shows more than is stored waits as well, and comes.
         world.set_disk(one, Disk::Slow(ms(100)));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::agenda::Happening;
+use super::happening::Happening;
 use super::host::Host;
 use super::{HostId, World};
 use fyrd_core::node::{Effect, Input, Node};
@@ -20,9 +20,11 @@ impl World {
     /// Carries out what a node wants done, and notes when it wants to be called again.
     pub(super) fn settle(&mut self, id: HostId) {
         while let Some(effect) = self.hosts[id.0].node.as_mut().and_then(Node::poll_effect) {
-            if let Some(effect) = self.bend_effect(id, effect) {
-                self.carry_out(id, effect);
-            }
+            #[cfg(feature = "campaign")]
+            let Some(effect) = self.bend_effect(id, effect) else {
+                continue;
+            };
+            self.carry_out(id, effect);
         }
         let host = &mut self.hosts[id.0];
         let deadline = host.node.as_ref().and_then(Node::next_deadline);

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::agenda::Happening;
-use super::host::Power;
-use super::traffic::{Arrival, open_stream};
+use super::happening::{Arrival, Happening, Power};
+use super::traffic::open_stream;
 use super::{HostId, World};
 use fyrd_core::envelope::Envelope;
-use fyrd_core::node::{Effect, Input, Node};
+use fyrd_core::node::memory::Record;
+use fyrd_core::node::{Effect, Input, Node, StoreNews};
 use fyrd_core::serf::Event;
 use fyrd_core::serf::keyring::{KeyList, KeyOp};
 use fyrd_core::wire::{
@@ -40,6 +40,12 @@ pub enum Fault {
     Forget(HostId),
     /// At once, all that it has recorded is lost.
     LoseMemory(HostId),
+    /// Its disk says of all that it is told that it is stored, and stores it as slowly as ever.
+    SayStored(HostId),
+    /// What it has handled is not recorded.
+    SkipRecords(HostId),
+    /// It never closes what it has recorded.
+    SkipCommits(HostId),
     /// The results of its exchanges get lost on their way back to it, failures and time-outs included.
     SwallowResults(HostId),
     /// Its next datagram is not sealed.
@@ -120,6 +126,16 @@ impl World {
             Effect::Reply { id: stream, plain } if self.has(Fault::DropRefutations(id)) => {
                 let plain = self.without_defence(id, plain, strip_stream)?;
                 Some(Effect::Reply { id: stream, plain })
+            }
+            Effect::Record(Record::Event(_) | Record::Query(_)) if self.has(Fault::SkipRecords(id)) => None,
+            Effect::Commit(_) if self.has(Fault::SkipCommits(id)) => None,
+            Effect::Commit(commit) if self.has(Fault::SayStored(id)) => {
+                self.carry_out(id, effect);
+                let now = self.local_time(id);
+                if let Some(node) = self.hosts[id.0].node.as_mut() {
+                    node.handle(now, Input::Store(StoreNews::Stored(commit.number)));
+                }
+                None
             }
             Effect::Keyring {
                 id: change,

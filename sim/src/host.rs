@@ -8,28 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::disk::Store;
+use super::happening::{Arrival, Power};
 use super::sockets::Sockets;
-use super::traffic::Arrival;
 use fyrd_core::envelope::Envelope;
 use fyrd_core::node::memory::Marks;
 use fyrd_core::node::{CommandId, ExchangeId, Node, NodeConfig};
 use fyrd_core::serf::{Answer, Event, MemberEventKind, MemberStatus, QueryUpdate, QueryUpdateKind};
 use fyrd_core::time::Time;
-
-/// Most packets that wait for a host that does not read them, as in a socket's receive buffer; later ones
-/// are lost.
-pub(super) const INBOX_MAX: usize = 4096;
-
-/// Whether a host runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Power {
-    /// It runs.
-    Up,
-    /// It is stopped (SIGSTOP): packets queue up, and its time passes without it.
-    Frozen,
-    /// It has crashed or was ended. Of what it knew only what it has recorded is left.
-    Down,
-}
 
 /// What went in and out of one host, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,6 +103,11 @@ impl Host {
             born: Marks::default(),
             vouched: true,
         }
+    }
+
+    /// Whether the event at this place was told, and not stored as handled when the node ended.
+    pub fn has_forgotten(&self, place: usize) -> bool {
+        self.forgotten.iter().any(|range| range.contains(&place))
     }
 
     /// Its node's name.

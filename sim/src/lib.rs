@@ -11,14 +11,19 @@
 //! ```
 
 mod agenda;
+#[cfg(feature = "campaign")]
 pub mod campaign;
+#[cfg(feature = "campaign")]
 pub mod check;
 mod disk;
 mod effects;
+#[cfg(feature = "campaign")]
 pub mod fault;
+mod happening;
 pub mod host;
 pub mod link;
 mod lives;
+mod patience;
 pub mod quantiles;
 mod sockets;
 pub mod trace;
@@ -26,6 +31,7 @@ mod traffic;
 pub mod trial;
 
 pub use disk::Disk;
+pub use happening::Power;
 pub use traffic::Tapped;
 
 use std::collections::BTreeMap;
@@ -36,12 +42,13 @@ use fyrd_keys::{Key, Keyring};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
-use crate::agenda::Happening;
+#[cfg(feature = "campaign")]
 use crate::fault::Fault;
-use crate::host::{Host, Power};
+use crate::happening::{Arrival, Happening};
+use crate::host::Host;
 use crate::link::{Link, Links};
 use crate::trace::Trace;
-use crate::traffic::{Arrival, ReplyPath};
+use crate::traffic::ReplyPath;
 use fyrd_core::deadline::Deadlines;
 use fyrd_core::envelope::Envelope;
 use fyrd_core::node::{CommandId, ExchangeId, Input, Node, StreamId};
@@ -116,6 +123,7 @@ pub struct World {
     rng: Xoshiro256PlusPlus,
     trace: Trace,
     tap: Option<Vec<Tapped>>,
+    #[cfg(feature = "campaign")]
     faults: Vec<Fault>,
     /// Names of several hosts at once.
     names: BTreeMap<String, Vec<HostId>>,
@@ -137,6 +145,7 @@ impl World {
             rng: Xoshiro256PlusPlus::seed_from_u64(config.seed),
             trace: Trace::default(),
             tap: None,
+            #[cfg(feature = "campaign")]
             faults: Vec::new(),
             names: BTreeMap::new(),
             config,
@@ -230,7 +239,6 @@ impl World {
             Command::Join {
                 targets: vec![JoinTarget { name: None, addr }],
                 ignore_old: false,
-                announce: true,
             },
         )
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use fyrd_keys::{Key, Keyring};
 use rand::RngExt;
 
-use super::host::{Host, Power};
+use super::happening::Power;
+use super::host::Host;
 use super::{HostId, PORT, World};
 use fyrd_core::addr::RawAddr;
 use fyrd_core::node::{Input, Node, NodeConfig};

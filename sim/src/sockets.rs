@@ -6,15 +6,15 @@
 //! frozen host ([`World::freeze`]) is another matter: its timers stand still too, and it can notice.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::agenda::Happening;
-use super::host::{INBOX_MAX, Power};
-use super::traffic::Arrival;
+use super::happening::{Arrival, Departure, Happening, Power};
 use super::{HostId, World};
 use fyrd_core::bounds::UNSENT_DATAGRAMS;
-use fyrd_core::node::ExchangeId;
+
+/// Most packets that wait for a host that does not read them, as in a socket's receive buffer; later ones
+/// are lost.
+pub(super) const INBOX_MAX: usize = 4096;
 
 /// A host's sockets.
 #[derive(Debug, Default)]
@@ -28,21 +28,6 @@ pub(super) struct Sockets {
     unread: VecDeque<Arrival>,
     /// What is to go out once it can, oldest first.
     unsent: VecDeque<Departure>,
-}
-
-/// Something sealed that leaves a host.
-#[derive(Debug)]
-pub(super) enum Departure {
-    Datagram {
-        to: SocketAddr,
-        bytes: Vec<u8>,
-    },
-    Dial {
-        to: SocketAddr,
-        life: u32,
-        exchange: ExchangeId,
-        bytes: Vec<u8>,
-    },
 }
 
 impl Sockets {
@@ -158,6 +143,8 @@ impl World {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::WorldConfig;
     use fyrd_core::serf::{MemberEventKind, MemberStatus};

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::agenda::Happening;
-use super::host::{INBOX_MAX, Power};
-use super::sockets::Departure;
+use super::happening::{Arrival, Departure, Happening, Power};
+use super::sockets::INBOX_MAX;
 use super::{HostId, World};
 use fyrd_core::envelope::{Assembly, Envelope, Opened, Unreadable};
 use fyrd_core::node::{ExchangeId, Input, StreamId};
@@ -21,6 +20,8 @@ pub struct Tapped {
     pub at: Time,
     /// Who sent it.
     pub from: HostId,
+    /// In which life, counted from 1.
+    pub life: u32,
     /// Where to.
     pub to: SocketAddr,
     /// Whether it is a datagram; else a message on a stream.
@@ -29,32 +30,6 @@ pub struct Tapped {
     pub plain: Vec<u8>,
     /// The bytes on the wire.
     pub bytes: Vec<u8>,
-}
-
-/// Something on its way to a host.
-#[derive(Clone, Debug)]
-pub(crate) enum Arrival {
-    Datagram {
-        from: SocketAddr,
-        bytes: Vec<u8>,
-    },
-    Dial {
-        from: HostId,
-        life: u32,
-        exchange: ExchangeId,
-        bytes: Vec<u8>,
-    },
-    Replied {
-        life: u32,
-        exchange: ExchangeId,
-        result: Result<Vec<u8>, String>,
-    },
-    /// Not from the network: the dialler has waited for as long as it wanted to.
-    TimedOut {
-        life: u32,
-        exchange: ExchangeId,
-        to: SocketAddr,
-    },
 }
 
 /// The way back to whoever dialled.
@@ -70,6 +45,7 @@ pub(crate) struct ReplyPath {
 
 impl World {
     pub(super) fn arrive(&mut self, id: HostId, arrival: Arrival) {
+        #[cfg(feature = "campaign")]
         let Some(arrival) = self.bend_arrival(id, arrival) else {
             return;
         };
@@ -354,6 +330,7 @@ impl World {
             tap.push(Tapped {
                 at: self.now,
                 from,
+                life: self.hosts[from.0].life,
                 to,
                 is_datagram,
                 plain,

@@ -14,8 +14,8 @@ use rand::seq::SliceRandom;
 use rand::{Rng, RngExt, SeedableRng};
 use serde::Serialize;
 
-use super::check::Patience;
 use super::link::{Link, Map};
+use super::patience::Patience;
 use super::quantiles::{Quantiles, Samples};
 use super::{HostId, World, WorldConfig};
 use fyrd_core::serf::{Command, Event, MemberEventKind};

@@ -1,20 +1,39 @@
 //! The end of an agent: by signal, by RPC, by losing its name (docs/compatibility.md#signals).
 
+use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use super::Agent;
 use super::logging::Console;
-use super::signals::Signal;
-use super::startup::{FAILED, Running};
+use super::reload::Reload;
+use super::signals::{Signal, Signals};
 use crate::driver::Ended;
+
+/// The exit code of an agent that did not start, or was not allowed to leave.
+pub(super) const FAILED: u8 = 1;
 
 /// A leave that was asked for by a signal and takes longer is cut short.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long handlers may take when the agent has left.
 const HANDLER_PATIENCE: Duration = Duration::from_secs(3);
+
+/// A running agent and what has to be watched over.
+pub(super) struct Running {
+    pub agent: Agent,
+    pub driver: JoinHandle<Ended>,
+    /// Ends once a client has made the agent leave, and knows it.
+    pub rpc: JoinHandle<()>,
+    pub signals: Signals,
+    pub reload: Rc<Reload>,
+    pub events: JoinHandle<()>,
+    /// Makes `events` end, and hold nothing back.
+    pub finish_events: oneshot::Sender<()>,
+}
 
 /// Why an agent ends.
 enum Cause {

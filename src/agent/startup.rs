@@ -18,9 +18,10 @@ use super::options::Options;
 use super::past::Past;
 use super::reload::Reload;
 use super::setup::{self, Setup};
+use super::shutdown::{self, FAILED, Running};
 use super::signals::{Signal, Signals, Source};
-use super::{Agent, Shared, address, event_loop, files, query_router, shutdown, telemetry};
-use crate::driver::{BindError, Driver, DriverConfig, Ended, Handle, Sockets};
+use super::{Agent, Shared, address, event_loop, files, query_router, telemetry};
+use crate::driver::{BindError, Driver, DriverConfig, Handle, Sockets};
 use crate::events::handlers::Handlers;
 use crate::go;
 use crate::rpc::dial::UNIX_PREFIX;
@@ -28,9 +29,6 @@ use crate::rpc::server::{self, Listener};
 use crate::snapshot::Watch;
 use fyrd_core::node::{Input, NodeConfig};
 use fyrd_core::serf::{RetryJoin, Seeds};
-
-/// The exit code of an agent that did not start, or was not allowed to leave.
-pub(super) const FAILED: u8 = 1;
 
 /// How long work on other threads may go on when all else has ended.
 const THREAD_PATIENCE: Duration = Duration::from_secs(1);
@@ -68,19 +66,6 @@ fn start(paths: &[String], flags: Options, signals: Source, console: &Console) -
     // that is being written is whole either way.
     runtime.shutdown_timeout(THREAD_PATIENCE);
     ended
-}
-
-/// A running agent and what has to be watched over.
-pub(super) struct Running {
-    pub agent: Agent,
-    pub driver: JoinHandle<Ended>,
-    /// Ends once a client has made the agent leave, and knows it.
-    pub rpc: JoinHandle<()>,
-    pub signals: Signals,
-    pub reload: Rc<Reload>,
-    pub events: JoinHandle<()>,
-    /// Makes `events` end, and hold nothing back.
-    pub finish_events: oneshot::Sender<()>,
 }
 
 /// Starts everything, and waits for its end.

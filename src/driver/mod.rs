@@ -57,7 +57,7 @@ use gate::{Gate, Limits};
 use handle::Request;
 use keyring::KeyringDesk;
 use ledger::{Ledger, count};
-use streams::{News, Shared};
+use streams::{Shared, StreamEvent};
 
 /// Everything a driver has to be told, besides its sockets.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ pub enum Ended {
 /// The loop; see the module's own text.
 pub struct Driver {
     node: Node,
-    /// The node's time at `start`, counted from the Unix epoch so that it means something to a later life;
+    /// The node's time at `start`, counted from the Unix epoch so that it means something after a restart;
     /// from then on the monotonic clock counts.
     epoch: Time,
     start: Instant,
@@ -115,7 +115,7 @@ pub struct Driver {
     /// When the socket may be read again after too many of those.
     rest_until: Option<Instant>,
     requests: mpsc::Receiver<Request>,
-    news: mpsc::Receiver<News>,
+    stream_events: mpsc::Receiver<StreamEvent>,
     shared: Shared,
     tasks: JoinSet<()>,
     answers: HashMap<CommandId, oneshot::Sender<Answer>>,
@@ -138,7 +138,7 @@ enum Wake {
     Datagrams,
     Writable,
     ReceiveError(io::Error),
-    Stream(News),
+    Stream(StreamEvent),
     KeyringSaved(Result<(), String>),
     Store(StoreNews),
     Request(Option<Request>),
@@ -174,11 +174,11 @@ impl Driver {
         node.label_overhead = envelope.label_overhead();
         let ledger = Arc::new(Ledger::new());
         let (handle, requests) = Handle::new(ledger.clone());
-        let (news_sender, news) = mpsc::channel(bounds::STREAM_NEWS);
+        let (event_sender, stream_events) = mpsc::channel(bounds::STREAM_EVENTS);
         let shared = Shared {
             gate: Gate::new(limits),
             ledger: ledger.clone(),
-            news: news_sender,
+            events: event_sender,
             dials: Arc::new(Semaphore::new(bounds::DIALS_MAX)),
             label: envelope.label().into(),
             encrypted: envelope.keyring().is_some(),
@@ -202,7 +202,7 @@ impl Driver {
             receive_errors_in_row: 0,
             rest_until: None,
             requests,
-            news,
+            stream_events,
             shared,
             tasks: JoinSet::new(),
             answers: HashMap::new(),
@@ -275,7 +275,7 @@ impl Driver {
                 Err(error) => Wake::ReceiveError(error),
             },
             _ = self.udp.writable(), if !self.unsent.is_empty() => Wake::Writable,
-            Some(news) = self.news.recv() => Wake::Stream(news),
+            Some(event) = self.stream_events.recv() => Wake::Stream(event),
             result = self.desk.saved() => Wake::KeyringSaved(result),
             news = store_news(&mut self.recorder) => Wake::Store(news),
             request = self.requests.recv() => Wake::Request(request),
@@ -292,7 +292,7 @@ impl Driver {
             Wake::Datagrams => return self.receive(UdpSocket::try_recv_from),
             Wake::Writable => self.send_waiting(),
             Wake::ReceiveError(error) => self.note_receive_error(&error),
-            Wake::Stream(news) => self.stream_news(news),
+            Wake::Stream(event) => self.stream_event(event),
             Wake::KeyringSaved(result) => self.keyring_saved(result),
             Wake::Store(news) => self.feed(Input::Store(news)),
             Wake::Request(Some(request)) => self.request(request),

@@ -14,7 +14,7 @@ use tracing::{error, warn};
 use super::handle::Request;
 use super::ledger::count;
 use super::sockets::{plain, to_socket_family};
-use super::streams::{Exchange, News, exchange};
+use super::streams::{Exchange, StreamEvent, exchange};
 use super::{Driver, Ended};
 use crate::go;
 use crate::queue;
@@ -150,10 +150,10 @@ impl Driver {
             }
             Err(reason) => {
                 // The result must not come before the node is done with asking.
-                let news = self.shared.news.clone();
+                let events = self.shared.events.clone();
                 self.tasks.spawn(async move {
-                    let _ = news
-                        .send(News::Exchanged {
+                    let _ = events
+                        .send(StreamEvent::Exchanged {
                             id,
                             to,
                             result: Err(reason),
@@ -181,11 +181,11 @@ impl Driver {
         }
     }
 
-    pub(super) fn stream_news(&mut self, news: News) {
-        match news {
-            News::Arrived { from, message, reply } => self.arrived(from, message, reply),
-            News::Refused { reason, reply } => self.refuse(&reason, reply),
-            News::Exchanged {
+    pub(super) fn stream_event(&mut self, event: StreamEvent) {
+        match event {
+            StreamEvent::Arrived { from, message, reply } => self.arrived(from, message, reply),
+            StreamEvent::Refused { reason, reply } => self.refuse(&reason, reply),
+            StreamEvent::Exchanged {
                 id,
                 to,
                 result,

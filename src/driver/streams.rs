@@ -25,7 +25,7 @@ use fyrd_core::envelope::{Assembly, Received, Unreadable};
 use fyrd_core::node::ExchangeId;
 
 /// What a stream's task tells the driver.
-pub(super) enum News {
+pub(super) enum StreamEvent {
     /// A peer's stream brought a message. An answer may follow; without one the stream is closed.
     Arrived {
         from: SocketAddr,
@@ -51,7 +51,7 @@ pub(super) enum News {
 pub(super) struct Shared {
     pub gate: Gate,
     pub ledger: Arc<Ledger>,
-    pub news: mpsc::Sender<News>,
+    pub events: mpsc::Sender<StreamEvent>,
     pub dials: Arc<Semaphore>,
     pub label: Arc<[u8]>,
     pub encrypted: bool,
@@ -112,8 +112,8 @@ pub(super) async fn exchange(job: Exchange, shared: Shared) {
     let result = converse(to, &bytes, expect_reply, deadline, &mut pass, &shared).await;
     // The driver may have ended meanwhile.
     let _ = shared
-        .news
-        .send(News::Exchanged {
+        .events
+        .send(StreamEvent::Exchanged {
             id,
             to,
             result,
@@ -172,12 +172,12 @@ async fn serve(mut stream: TcpStream, from: SocketAddr, mut pass: Pass, shared: 
     let ledger = &shared.ledger;
     let reading = read_message(&mut stream, Some(&shared.label), shared.encrypted, &mut pass);
     let (reply, answered) = oneshot::channel();
-    let news = match timeout_at(deadline, reading).await {
-        Ok(Ok(message)) => News::Arrived { from, message, reply },
+    let event = match timeout_at(deadline, reading).await {
+        Ok(Ok(message)) => StreamEvent::Arrived { from, message, reply },
         Ok(Err(Unread::Unreadable(Unreadable::Refused(reason)))) => {
             ledger.peer_error(format_args!("failed to receive: {reason} from={from}"));
             count(&ledger.counters.streams_refused);
-            News::Refused { reason, reply }
+            StreamEvent::Refused { reason, reply }
         }
         // A port check connects and goes.
         Ok(Err(Unread::Nothing)) => return,
@@ -186,7 +186,7 @@ async fn serve(mut stream: TcpStream, from: SocketAddr, mut pass: Pass, shared: 
         Err(_) => return refuse(ledger, from, "i/o timeout"),
     };
     let answering = async {
-        shared.news.send(news).await.ok()?;
+        shared.events.send(event).await.ok()?;
         let answer = answered.await.ok()?;
         stream.write_all(&answer).await.ok()?;
         shared.ledger.traffic().tcp_sent.add(answer.len() as f64);

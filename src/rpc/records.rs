@@ -113,15 +113,15 @@ pub enum QueryRecordKind {
 
 /// A record of a running query.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase")]
 pub struct QueryRecord {
     /// The node's name.
-    #[serde(alias = "1")]
+    #[serde(default, alias = "1")]
     pub from: String,
     /// The answer.
-    #[serde(alias = "2", with = "payload")]
+    #[serde(default, alias = "2", with = "payload")]
     pub payload: Vec<u8>,
-    /// What this is.
+    /// What this is; it must be there.
     #[serde(alias = "0")]
     pub r#type: QueryRecordKind,
 }

@@ -774,6 +774,10 @@ mod tests {
             decode::<JoinRequest>(&bytes("81a84578697374696e67a161")).is_err(),
             "a string for a list"
         );
+        assert!(
+            decode::<QueryRecord>(&bytes("81a446726f6da26e31")).is_err(),
+            "a record of no kind"
+        );
     }
 
     #[test]

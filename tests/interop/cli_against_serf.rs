@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use regex::Regex;
 
+use crate::support::PATIENCE;
+
 const FYRD: &str = env!("CARGO_BIN_EXE_fyrd");
 const SERF: &str = "serf";
-/// How long anything may take before a test fails.
-const DEADLINE: Duration = Duration::from_secs(30);
 const KEY: &str = "HvY8ubRZMgafUOWvrOadwOckVa1wN3QWAo46FVKbVN8=";
 const OTHER_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAA==";
 
@@ -211,7 +211,7 @@ fn free_address() -> String {
 fn poll(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(start.elapsed() < DEADLINE, "gave up waiting until {what}");
+        assert!(start.elapsed() < PATIENCE, "gave up waiting until {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -727,7 +727,7 @@ impl Running {
 
     fn wait_for(&mut self, part: &str) {
         while !self.seen.iter().any(|line| line.contains(part)) {
-            match self.lines.recv_timeout(DEADLINE) {
+            match self.lines.recv_timeout(PATIENCE) {
                 Ok(line) => self.seen.push(line),
                 Err(_) => panic!("no {part:?} among {:?}", self.seen),
             }

@@ -10,8 +10,9 @@ use fyrd_core::serf::{Answer, Command, Event, JoinTarget, MemberStatus, Tags};
 use fyrd_core::swim::profile::Profile;
 use fyrd_keys::Keyring;
 
+use crate::support::PATIENCE;
+
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A Serf agent that ends with the test.
 struct Serf {
@@ -115,7 +116,6 @@ fn join(to: SocketAddr) -> Command {
     Command::Join {
         targets,
         ignore_old: false,
-        announce: true,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::{Agent, Kind, PATIENCE, Plan, all_alive, eventually, side_by_side};
+use crate::support::{Agent, Kind, PATIENCE, Plan, all_alive, eventually, heard, side_by_side};
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
@@ -22,18 +22,6 @@ fn cluster() -> [Agent; 4] {
     let s2 = plan(Kind::Serf, "s2", "db").join(&f1).start();
     all_alive(&[&f1, &s1, &f2, &s2]);
     [f1, s1, f2, s2]
-}
-
-/// How often an agent has handled each user event whose name begins so.
-fn heard(agent: &Agent, prefix: &str) -> BTreeMap<String, usize> {
-    let mut counts = BTreeMap::new();
-    let marker = format!("Received event: user-event: {prefix}");
-    for line in agent.log().lines() {
-        if let Some((_, rest)) = line.split_once(&marker) {
-            *counts.entry(rest.to_owned()).or_insert(0) += 1;
-        }
-    }
-    counts
 }
 
 /// The names in the lines of a query's output that begin so, sorted.
@@ -63,12 +51,12 @@ fn every_event_reaches_every_agent_once() {
         .flat_map(|round| {
             agents
                 .iter()
-                .map(move |agent| (format!("{round}-{}", agent.name()), 1))
+                .map(move |agent| (format!("e{round}-{}", agent.name()), 1))
         })
         .collect();
     for agent in &agents {
         eventually(&format!("all events at {}", agent.name()), PATIENCE, || {
-            let got = heard(agent, "e");
+            let got = heard(&agent.log(), "e");
             if got.len() < want.len() {
                 Err(format!("{} of {}", got.len(), want.len()))
             } else {
@@ -79,7 +67,7 @@ fn every_event_reaches_every_agent_once() {
     // Repeats travel for some rounds of gossip yet; a query and its answers take as long.
     agents[0].cli(&["query", "-timeout=2s", "nobody"]).success();
     for agent in &agents {
-        assert_eq!(heard(agent, "e"), want, "at {}", agent.name());
+        assert_eq!(heard(&agent.log(), "e"), want, "at {}", agent.name());
     }
 }
 
@@ -125,9 +113,11 @@ fn a_joiner_hears_of_the_past_only_when_it_wants_to() {
             .success();
     }
     for agent in &agents {
-        eventually("the past at all", PATIENCE, || match heard(agent, "past").len() {
-            5 => Ok(()),
-            other => Err(format!("{other} at {}", agent.name())),
+        eventually("the past at all", PATIENCE, || {
+            match heard(&agent.log(), "past").len() {
+                5 => Ok(()),
+                other => Err(format!("{other} at {}", agent.name())),
+            }
         });
     }
     for (seed, kind) in [(0, Kind::Fyrd), (1, Kind::Fyrd), (0, Kind::Serf), (1, Kind::Serf)] {
@@ -141,12 +131,12 @@ fn a_joiner_hears_of_the_past_only_when_it_wants_to() {
             let now = format!("now-{name}");
             agents[seed].cli(&["event", "-coalesce=false", &now]).success();
             eventually(&format!("{name} hears the present"), PATIENCE, || {
-                match heard(&joiner, "now-").get(&name) {
+                match heard(&joiner.log(), "now-").get(&now) {
                     Some(1) => Ok(()),
                     other => Err(format!("{other:?}")),
                 }
             });
-            let past = heard(&joiner, "past");
+            let past = heard(&joiner.log(), "past");
             assert_eq!(past.len(), if replay { 5 } else { 0 }, "{name}");
             assert!(past.values().all(|count| *count == 1), "{name}: {past:?}");
             joiner.cli(&["leave"]).success();

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::support::{Agent, Kind, PATIENCE, Plan, all_alive, all_see, eventually};
+use crate::support::{Agent, Kind, PATIENCE, Plan, all_alive, all_see, eventually, heard};
 use tempfile::TempDir;
 
 const K1: &str = "HvY8ubRZMgafUOWvrOadwOckVa1wN3QWAo46FVKbVN8=";
@@ -103,21 +103,19 @@ impl Cluster {
 }
 
 fn times_heard(log: &str, event: &str) -> usize {
-    let line = format!("Received event: user-event: {event}");
-    log.lines().filter(|found| found.ends_with(&line)).count()
+    heard(log, event).get(event).copied().unwrap_or(0)
 }
 
-/// How often a log tells of each event whose name begins so.
-fn heard(log: &str, prefix: &str) -> BTreeMap<String, usize> {
-    let mut times = BTreeMap::new();
-    for line in log.lines() {
-        if let Some((_, event)) = line.split_once("Received event: user-event: ")
-            && event.starts_with(prefix)
-        {
-            *times.entry(event.to_owned()).or_default() += 1;
-        }
-    }
-    times
+#[test]
+fn events_are_heard_wherever_they_are_on_a_line() {
+    let log = "  [INFO] agent: Received event: user-event: a-1    2026/11/26 04:05:12 [DEBUG] serf: x a-2\n\n\
+               [DEBUG] y    2026/11/26 [INFO] agent: Received event: user-event: a-10\n\
+               [INFO] agent: Received event: user-event: b\n [INFO] agent: Received event: user-event: a-1\n";
+    assert_eq!(
+        heard(log, "a-"),
+        [("a-1".to_owned(), 2), ("a-10".to_owned(), 1)].into()
+    );
+    assert_eq!((times_heard(log, "a-10"), times_heard(log, "a")), (1, 0));
 }
 
 /// No log shows a key, whole or in part, in any of the forms in which it might slip out.

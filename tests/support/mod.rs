@@ -180,6 +180,21 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     });
 }
 
+/// How often a log tells of each user event whose name begins so.
+///
+/// An event is not always the last on its line: Serf writes a line's end apart from the line, so that another
+/// one may come in between.
+pub fn heard(log: &str, prefix: &str) -> BTreeMap<String, usize> {
+    let mut times = BTreeMap::new();
+    for text in log.split("Received event: user-event: ").skip(1) {
+        let event = text.split_whitespace().next().unwrap_or_default();
+        if event.starts_with(prefix) {
+            *times.entry(event.to_owned()).or_default() += 1;
+        }
+    }
+    times
+}
+
 /// Waits until each of `agents`, asked by the command line of its own kind, lists exactly these names
 /// with these states.
 #[track_caller]

@@ -15,5 +15,5 @@ mod write;
 pub use fault::{DecodeError, Fault};
 pub use read::{Reader, Shape};
 pub use scan::ValueScan;
-pub(crate) use table::{Filled, Form, List, Nested, Omit, OrNil, Pairs, Plain, Table, table};
+pub(crate) use table::{AtMost, Filled, Form, List, Nested, Omit, OrNil, Pairs, Plain, Table, table};
 pub(crate) use write::Writer;

@@ -14,9 +14,9 @@ pub(crate) trait Table<'a>: Sized {
     /// counts when a struct comes as an array.
     const FIELDS: &'static [(&'static str, u32)];
     /// Does not compile when a table is out of order.
-    const IS_SORTED: () = assert!(
-        is_sorted(Self::FIELDS),
-        "the fields stand in the order of their names"
+    const IS_SOUND: () = assert!(
+        is_sound(Self::FIELDS),
+        "fields stand in the order of their names, each with a place of its own"
     );
 
     /// What it is when none of its fields come.
@@ -145,7 +145,7 @@ impl<'a> Reader<'a> {
     /// Reads a struct: a map, or an array in declaration order, or nil for all zero.
     #[inline]
     pub(crate) fn table<T: Table<'a>>(&mut self) -> Result<T, DecodeError<Fault>> {
-        let () = T::IS_SORTED;
+        let () = T::IS_SOUND;
         let mut value = T::absent();
         let fail = |reader: &Reader<'a>, field, fault: Fault| {
             DecodeError::in_field(T::NAME, field, reader.offset(), fault)
@@ -282,6 +282,25 @@ impl<'a, T: Default + PartialEq, K: Form<'a, T>> Form<'a, T> for Omit<K> {
     }
 }
 
+/// Text or bytes, of at most `MAX` bytes.
+pub(crate) struct AtMost<const MAX: usize>;
+
+impl<'a, T: AsRef<[u8]>, const MAX: usize> Form<'a, T> for AtMost<MAX>
+where
+    Plain: Form<'a, T>,
+{
+    #[inline]
+    fn read(reader: &mut Reader<'a>) -> Result<T, Fault> {
+        let value = Plain::read(reader)?;
+        Fault::bound(value.as_ref().len(), MAX)?;
+        Ok(value)
+    }
+
+    fn write(value: &T, writer: &mut Writer<'_>) {
+        Plain::write(value, writer);
+    }
+}
+
 /// Text that must be there.
 pub(crate) struct Filled<K>(PhantomData<K>);
 
@@ -368,14 +387,19 @@ impl<'a, A, B, K: Form<'a, A>, V: Form<'a, B>, const MAX: usize> Form<'a, Vec<(A
     }
 }
 
-/// Whether names ascend, byte by byte.
-const fn is_sorted(mut fields: &[(&str, u32)]) -> bool {
-    while let [(first, _), rest @ ..] = fields {
+/// Whether names ascend, byte by byte, and no place is taken twice.
+const fn is_sound(mut fields: &[(&str, u32)]) -> bool {
+    let mut taken = 0u64;
+    while let [(first, place), rest @ ..] = fields {
         if let [(second, _), ..] = rest
             && !is_before(first.as_bytes(), second.as_bytes())
         {
             return false;
         }
+        if taken & 1 << *place != 0 {
+            return false;
+        }
+        taken |= 1 << *place;
         fields = rest;
     }
     true
@@ -437,6 +461,15 @@ mod tests {
     }
 
     /// What the newer generation accepts where the two differ, with the ping as the carrier.
+    #[test]
+    fn a_table_out_of_order_is_noticed() {
+        assert!(is_sound(&[("A", 1), ("AB", 0), ("B", 2)]));
+        assert!(!is_sound(&[("B", 0), ("A", 1)]));
+        assert!(!is_sound(&[("AB", 0), ("A", 1)]));
+        assert!(!is_sound(&[("A", 0), ("A", 1)]));
+        assert!(!is_sound(&[("A", 1), ("B", 1)]));
+    }
+
     #[test]
     fn what_either_generation_sends_is_accepted() {
         let expected = Ping {

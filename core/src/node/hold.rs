@@ -1,11 +1,11 @@
 //! Nothing leaves this node that it could not stand by after a crash: output waits until the clocks that it
 //! shows are on the disk.
 //!
-//! Whoever restarts from a store must go on above all that it has said. Reserving clocks ahead would do as
-//! well, but leave gaps: every event within the gap of one crashed node is lost on those who join by it
+//! A node that restarts from a store must go on above all clocks that it has shown to others. Reserving clocks
+//! ahead would do as well, but leave gaps: every event within the gap of one crashed node is lost on those who join by it
 //! (they ignore what is older than its clock), and gaps use up the window in which events are told apart. So
 //! clocks are stored as they are, and what shows them waits for the disk. That is seldom, and short:
-//! datagrams wait only for what this node itself has said, streams (whole states) for what it has heard too.
+//! datagrams wait only for what this node itself has broadcast, streams (push/pulls) for what it has heard too.
 //!
 //! All that a node tells its store goes in commits, numbered from 1. A commit closes what was recorded since
 //! the one before, and carries the clocks of that moment. What must wait waits for the number of the commit
@@ -33,9 +33,9 @@ pub(super) struct Hold {
     /// The clocks now, and the commit that stores them: the last one or the next.
     marks: Marks,
     marks_in: u64,
-    /// What this node has said, and the commit that stores that.
-    said: Marks,
-    said_in: u64,
+    /// The high-water marks of what this node has broadcast, and the commit that stores them.
+    announced: Marks,
+    announced_in: u64,
     /// Whether anything was recorded since the last commit.
     recorded: bool,
     /// Whether everything is being recorded, and not only what changes.
@@ -84,8 +84,8 @@ impl Hold {
             commit: 0,
             marks: stored,
             marks_in: 0,
-            said: Marks::default(),
-            said_in: 0,
+            announced: Marks::default(),
+            announced_in: 0,
             recorded: false,
             everything: false,
             leaves: false,
@@ -103,13 +103,13 @@ impl Hold {
 
     /// Takes the time and the clocks as they are after an input. Call it before what that input has brought
     /// about goes through [`Hold::pass`].
-    pub fn look(&mut self, now: Time, marks: Marks, said: Marks) {
+    pub fn look(&mut self, now: Time, marks: Marks, announced: Marks) {
         self.now = now;
         if marks != self.marks {
             (self.marks, self.marks_in) = (marks, self.commit + 1);
         }
-        if said != self.said {
-            (self.said, self.said_in) = (said, self.marks_in);
+        if announced != self.announced {
+            (self.announced, self.announced_in) = (announced, self.marks_in);
         }
         if self.deadline().is_some_and(|deadline| deadline <= now) {
             self.end_patience();
@@ -120,7 +120,7 @@ impl Hold {
     pub fn pass(&mut self, effect: Effect) -> Option<Effect> {
         let (queue, needs) = match &effect {
             Effect::Record(record) => return self.is_wanted(record).then_some(effect),
-            Effect::Send { .. } => (&mut self.datagrams, self.said_in),
+            Effect::Send { .. } => (&mut self.datagrams, self.announced_in),
             Effect::Exchange { .. } | Effect::Reply { .. } => (&mut self.streams, self.marks_in),
             _ => return Some(effect),
         };
@@ -302,7 +302,7 @@ mod tests {
         hold: Hold,
         now: Time,
         clock: u64,
-        said: u64,
+        announced: u64,
         /// The last commit.
         commit: Commit,
     }
@@ -313,7 +313,7 @@ mod tests {
                 hold: Hold::new(true, Marks::default(), Time::ZERO),
                 now: Time::ZERO,
                 clock: 0,
-                said: 0,
+                announced: 0,
                 commit: Commit::default(),
             }
         }
@@ -324,7 +324,7 @@ mod tests {
                 event,
                 ..Marks::default()
             };
-            self.hold.look(self.now, event(self.clock), event(self.said));
+            self.hold.look(self.now, event(self.clock), event(self.announced));
             let mut out = Vec::new();
             for effect in effects {
                 out.extend(self.hold.pass(effect));
@@ -348,7 +348,7 @@ mod tests {
 
         fn say(&mut self, text: &str) -> Vec<String> {
             self.clock += 1;
-            self.said = self.clock;
+            self.announced = self.clock;
             self.step(vec![send(text)])
         }
 
@@ -531,13 +531,13 @@ mod tests {
         let query = Effect::Record(Record::Query((1, 1)));
         assert_eq!(scene.step(vec![query, forget("c")]), ["record"]);
         assert!(scene.commit.number == 2 && scene.commit.left);
-        // A store that begins anew must hold the members, for the next life may want to rejoin.
+        // A store that begins anew must hold the members, for the node may want to rejoin after a restart.
         scene.hold.hear(StoreNews::WantsEverything);
         assert_eq!(scene.step(vec![forget("c")]), ["record"]);
         assert!(scene.commit.left);
     }
 
-    /// When something always waits, because more is said before the last is stored, the patience must not end.
+    /// When something always waits, because more is broadcast before the last is stored, the patience must not end.
     #[test]
     fn patience_counts_for_each_output_anew() {
         let mut scene = Scene::new();

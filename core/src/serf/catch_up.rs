@@ -34,8 +34,7 @@ impl Serf {
         true
     }
 
-    /// What was missed has come. Now the events that had to wait are handled, those that came with it
-    /// excepted, as they are known by now.
+    /// What was missed has come. Handles the events that had to wait, except those that came with it.
     pub fn end_catching_up(&mut self) {
         for (_, message) in self.catching_up.take().unwrap_or_default() {
             if let Ok(SerfMessage::UserEvent(event)) = SerfMessage::decode(&message)

@@ -60,7 +60,7 @@ impl Delegate for Serf {
                 id
             }
             None => {
-                // What was said about the node before it was known counts now.
+                // An intent that came before the node was known counts now.
                 let (status, status_ltime) = match self.intents.get(&*facts.name) {
                     Some(intent) if intent.leaves => (MemberStatus::Leaving, intent.ltime),
                     Some(intent) => (MemberStatus::Alive, intent.ltime),

@@ -1,7 +1,7 @@
 //! Who joins and leaves, in the order of Lamport time (docs/protocol.md#b6-intents).
 //!
-//! An intent is what tells a graceful leave from a failure. It may arrive before or after swim's news
-//! about the same node, so intents about unknown nodes are kept for a while.
+//! An intent tells a graceful leave from a failure. It may arrive before the alive or dead message about the same
+//! node, or after it, so intents about unknown nodes are kept for a while.
 
 use std::sync::Arc;
 
@@ -24,14 +24,14 @@ pub(super) struct RecentIntent {
 }
 
 impl Serf {
-    /// Announces that this node has joined. Stamped after the merges, so that it beats what was said
-    /// about an earlier life of ours.
+    /// Broadcasts that this node has joined. Stamped after the merges, so that it is newer than intents from
+    /// before a restart.
     pub fn announce_join(&mut self, now: Time) {
         let ltime = self.clock.time();
         let name = Arc::clone(&self.config.facts.name);
         let intent = JoinIntent { ltime, node: &name };
         self.clock.witness(ltime);
-        self.said.member = self.clock.time();
+        self.announced.member = self.clock.time();
         self.take_join(now, &intent);
         self.queue_intent(&name, false, user_message(&SerfMessage::Join(intent)), None);
     }
@@ -56,7 +56,7 @@ impl Serf {
             prune,
         };
         self.clock.increment();
-        self.said.member = self.clock.time();
+        self.announced.member = self.clock.time();
         self.handle_leave_intent(now, &intent);
         let heard = self.has_peers();
         if heard {
@@ -120,8 +120,8 @@ impl Serf {
         true
     }
 
-    /// Forgets a member by force. One that still seems to be there gets the time of a leave to
-    /// object; a live node does, and stays.
+    /// Forgets a member by force. One that still seems to be there gets the time of a leave to refute that; a
+    /// live node does, and stays.
     fn prune(&mut self, now: Time, id: MemberId, ltime: u64) {
         let there = self.members.get(id).is_some_and(|entry| !entry.is_gone());
         if there {

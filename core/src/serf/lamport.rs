@@ -37,7 +37,7 @@ impl LamportClock {
     }
 
     /// Whether a time seen elsewhere can have come about honestly. One forged stamp near the end of
-    /// the range would otherwise make everything said later too old to be heard.
+    /// the range would otherwise make all later events and queries too old.
     pub fn accepts(self, seen: u64) -> bool {
         seen <= self.0.max(MAX_LTIME).saturating_add(MAX_LTIME_STEP)
     }

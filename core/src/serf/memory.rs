@@ -1,7 +1,7 @@
 //! What a node knows that must outlive it (docs/design.md#the-snapshot).
 //!
 //! A node that was configured to do so tells each change as a [`Record`]; whoever keeps the records can
-//! make the [`Memory`] from them with which a later life of the same node starts. Times are the node's own,
+//! make the [`Memory`] from them with which the same node starts again. Times are the node's own,
 //! so they mean something over a restart only when its driver counts them from the Unix epoch.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -2,7 +2,7 @@
 //!
 //! [`Serf`] sits on top of swim: it learns from it who came and went ([`crate::swim::delegate::Delegate`]),
 //! and uses its gossip to carry messages of its own. Its parts stand in files of their own: `intents`
-//! settles who joins and leaves, `user_events` and `queries` what is said and asked, `conflict` who may
+//! settles who joins and leaves, `user_events` and `queries` carry events and queries, `conflict` settles who may
 //! keep a name, `keys` how keys rotate, `state` what a push/pull carries, `catch_up` what a
 //! restarted node hears first, `restart` what is kept over a restart, `dial` who is dialled when, `upkeep`
 //! what is forgotten.
@@ -26,6 +26,7 @@ mod queries;
 mod restart;
 mod state;
 pub mod tags;
+mod targets;
 mod types;
 mod upkeep;
 mod user_events;
@@ -197,8 +198,8 @@ pub struct Serf {
     /// Whether the next join brings the user events from before it in any case.
     wants_missed: bool,
     dialer: Dialer,
-    /// The clocks after the last thing that this node itself has said.
-    said: Marks,
+    /// The high-water marks of what this node itself has broadcast.
+    announced: Marks,
     queries: Vec<(u64, Vec<u32>)>,
     own_queries: BTreeMap<QueryKey, OwnQuery>,
     open_queries: BTreeMap<QueryKey, OpenQuery>,
@@ -247,7 +248,7 @@ impl Serf {
             wants_missed: false,
             dialer: Dialer::new(serf.reconnect_interval, rng.random()),
             merged: false,
-            said: Marks::default(),
+            announced: Marks::default(),
             queries: vec![(0, Vec::new()); serf.query_buffer.max(1)],
             own_queries: BTreeMap::new(),
             open_queries: BTreeMap::new(),

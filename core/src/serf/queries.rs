@@ -137,7 +137,7 @@ impl Serf {
         );
         self.timers.set(now + timeout, Timer::OwnQuery(key));
         self.handle_query(now, &query);
-        self.said.query = self.query_clock.time();
+        self.announced.query = self.query_clock.time();
         self.queues.queries.push(None, message, None);
         Ok(key)
     }

@@ -32,9 +32,9 @@ impl Serf {
         }
     }
 
-    /// The clocks after the last thing that this node itself has said; 0 where it has said nothing.
-    pub fn said(&self) -> Marks {
-        self.said
+    /// The high-water marks of what this node itself has broadcast: its clocks after the last of it, 0 for none.
+    pub fn announced(&self) -> Marks {
+        self.announced
     }
 
     /// How a member stands; its incarnation is swim's.
@@ -148,7 +148,7 @@ impl Serf {
         wanted && !self.wants_missed
     }
 
-    /// A join in the user's name has reached somebody.
+    /// A join in the user's name has reached somebody. It announces itself with an intent, which a rejoin does not.
     pub fn note_joined(&mut self, now: Time) {
         self.wants_missed = false;
         // A join that ends while this node leaves must not take the leave back.
@@ -200,8 +200,8 @@ impl Serf {
         }
     }
 
-    /// Who is gone is still known as such. Who was there has to be met again, but what it last said about
-    /// its coming and going counts then.
+    /// A member that was gone is still known as such. One that was there is absent until it is met again; its
+    /// last intent counts then.
     fn restore_member(&mut self, record: &MemberRecord, now: Time) {
         let name = &record.facts.name;
         if self.is_me(name) || self.members.find(name).is_some() {

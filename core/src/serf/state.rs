@@ -61,7 +61,7 @@ impl Serf {
         if ignore_old {
             self.event_min_time = self.event_min_time.max(remote.event_ltime);
         }
-        // A ring has no beginning; whoever was away shall hear events in the order in which they were said.
+        // A ring has no beginning; whoever was away gets the events in the order of Lamport time.
         let mut slots: Vec<_> = remote.events.iter().flatten().collect();
         slots.sort_by_key(|slot| slot.ltime);
         for slot in slots {

@@ -68,7 +68,7 @@ impl Serf {
             ));
         }
         self.event_clock.increment();
-        self.said.event = self.event_clock.time();
+        self.announced.event = self.event_clock.time();
         self.handle_user_event(&event);
         self.queues.events.push(None, message, None);
         Ok(())

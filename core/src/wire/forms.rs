@@ -1,23 +1,13 @@
 //! The forms of fields that several messages share: names, addresses, metadata, versions.
 
 use crate::bounds::{META_MAX, NAME_MAX, VSN_LEN};
-use crate::msgpack::{Fault, Form, Reader, Writer};
+use crate::msgpack::{AtMost, Fault, Form, Reader, Writer};
 
-/// Text of at most [`NAME_MAX`] bytes, possibly empty.
-pub(super) struct Name;
+/// The name of a member, possibly empty.
+pub(super) type Name = AtMost<NAME_MAX>;
 
-impl<'a> Form<'a, &'a str> for Name {
-    #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<&'a str, Fault> {
-        let name = reader.text()?;
-        Fault::bound(name.len(), NAME_MAX)?;
-        Ok(name)
-    }
-
-    fn write(value: &&'a str, writer: &mut Writer<'_>) {
-        writer.raw(value);
-    }
-}
+/// Metadata of a member.
+pub(super) type Meta = AtMost<META_MAX>;
 
 /// The name of whoever says something, possibly empty. It need not be a member that can be held here:
 /// what it says counts all the same, and [`NAME_MAX`] bytes are enough to tell it from others.
@@ -55,22 +45,6 @@ impl<'a> Form<'a, &'a [u8]> for Address {
                 expected: "4 or 16",
             }),
         }
-    }
-}
-
-/// Metadata: at most [`META_MAX`] bytes.
-pub(super) struct Meta;
-
-impl<'a> Form<'a, &'a [u8]> for Meta {
-    #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<&'a [u8], Fault> {
-        let meta = reader.bytes()?;
-        Fault::bound(meta.len(), META_MAX)?;
-        Ok(meta)
-    }
-
-    fn write(value: &&'a [u8], writer: &mut Writer<'_>) {
-        writer.raw(value);
     }
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::lasting::Lasting;
 use super::{Checker, Sight, Standing};
 use crate::HostId;
-use fyrd_core::bounds::{EVENT_RING_BYTES_MAX, MAX_LOOKS, MAX_OWN_QUERIES, MAX_RECENT_INTENTS, MAX_RELAYS};
+use fyrd_core::bounds::{
+    EVENT_RING_BYTES_MAX, HELD_OUTPUT, MAX_LOOKS, MAX_OWN_QUERIES, MAX_RECENT_INTENTS, MAX_RELAYS,
+};
 
 /// Every table and queue of a node stays within its bound, and none that should be empty at times is
 /// never so in a calm network.
@@ -16,7 +18,8 @@ pub struct WithinBounds {
 
 /// What is only held while something is under way. In a calm network each of these is empty now and then,
 /// unless entries are left behind.
-const PASSING: [&str; 13] = [
+const PASSING: [&str; 14] = [
+    "effects held back",
     "waits for broadcasts",
     "joins under way",
     "swim broadcasts",
@@ -45,6 +48,7 @@ fn bound(table: &str, sight: &Sight<'_>) -> usize {
     match table {
         // What goes out is drained before anybody can look.
         "effects" | "wishes to swim" => 0,
+        "effects held back" => HELD_OUTPUT,
         // One for each node there is, and a refutation beside it.
         "swim members" | "suspicions" | "members" | "coordinates" => names,
         "swim broadcasts" => names + 1,

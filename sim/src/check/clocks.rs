@@ -7,10 +7,11 @@ use crate::HostId;
 
 /// Incarnation and Lamport times of a node never run back.
 ///
-/// A node that remembers is held to that over its restarts; one without memory begins anew.
+/// A node that remembers is held over its restarts to what was on its disk; one without memory begins anew.
 #[derive(Debug, Default)]
 pub struct NeverBack {
-    known: BTreeMap<HostId, (u32, [u64; 4])>,
+    /// By host: its life, its times, and those on its disk.
+    known: BTreeMap<HostId, (u32, [u64; 4], [u64; 4])>,
 }
 
 const CLOCKS: [&str; 4] = ["incarnation", "member time", "event time", "query time"];
@@ -33,10 +34,17 @@ impl Checker for NeverBack {
                 stats.query_time,
             ];
             let life = sight.standing(id).life;
-            let known = self.known.insert(id, (life, times));
-            let remembers = sight.world.host(id).config.records;
-            let Some((_, before)) = known.filter(|(known_life, _)| remembers || *known_life == life) else {
-                continue;
+            let marks = sight.world.host(id).store.flushed();
+            let stored = [
+                u64::from(marks.incarnation),
+                marks.member,
+                marks.event,
+                marks.query,
+            ];
+            let before = match self.known.insert(id, (life, times, stored)) {
+                Some((known_life, times, _)) if known_life == life => times,
+                Some((_, _, stored)) if sight.world.host(id).config.records => stored,
+                _ => continue,
             };
             for ((what, before), time) in CLOCKS.iter().zip(before).zip(times) {
                 if time < before {

@@ -14,7 +14,7 @@ type Key = (u64, String, Vec<u8>);
 /// Every event reaches every node that is there exactly once.
 ///
 /// An event exists once any node has told of it, its sender as a rule. A node without memory that starts
-/// anew may hear it again.
+/// anew may hear it again, and one that remembers what it had not stored.
 #[derive(Debug, Default)]
 pub struct ExactlyOnce {
     /// All events by number, with the time when each was first told of.
@@ -22,8 +22,10 @@ pub struct ExactlyOnce {
     numbers: BTreeMap<Key, usize>,
     /// By host: its life, and how many of its events have been read.
     read: Vec<(u32, usize)>,
-    /// By host: what it has heard in this life.
+    /// By host: what it has heard in this life, or in all of them if it remembers.
     heard: Vec<BTreeSet<usize>>,
+    /// By host: the places of these among its events.
+    places: Vec<BTreeMap<usize, usize>>,
     missing: Lasting<(usize, HostId)>,
 }
 
@@ -32,13 +34,25 @@ impl ExactlyOnce {
         if self.read.len() <= id.0 {
             self.read.resize(id.0 + 1, (0, 0));
             self.heard.resize(id.0 + 1, BTreeSet::new());
+            self.places.resize(id.0 + 1, BTreeMap::new());
         }
         let (life, seen) = self.read[id.0];
         let host = sight.world.host(id);
-        if life != sight.standing(id).life && !host.config.records {
-            self.heard[id.0].clear();
+        let heard = &mut self.heard[id.0];
+        if life != sight.standing(id).life {
+            if !host.config.records {
+                heard.clear();
+                self.places[id.0].clear();
+            }
+            self.places[id.0].retain(|place, number| {
+                let is_forgotten = host.has_forgotten(*place);
+                if is_forgotten {
+                    heard.remove(number);
+                }
+                !is_forgotten
+            });
         }
-        for (at, event) in &host.events[seen..] {
+        for (place, (at, event)) in host.events.iter().enumerate().skip(seen) {
             let Event::User {
                 ltime, name, payload, ..
             } = &**event
@@ -50,6 +64,10 @@ impl ExactlyOnce {
                 self.events.push((key, *at));
                 self.events.len() - 1
             });
+            if host.has_forgotten(place) {
+                continue;
+            }
+            self.places[id.0].insert(place, number);
             if !self.heard[id.0].insert(number) {
                 report.push(format!("{} heard of event '{name}' ({ltime}) twice", host.name()));
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::lasting::Lasting;
 use super::{Checker, Sight, Standing};
 use crate::HostId;
-use crate::host::Power;
+use crate::Power;
 use fyrd_core::serf::{Member, MemberStatus};
 
 /// A living, connected node is not failed for good anywhere.

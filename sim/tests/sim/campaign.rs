@@ -15,7 +15,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use fyrd_sim::campaign::{self, Outcome};
+use fyrd_sim::campaign::{self, Outcome, Plan, Trouble};
 
 const FIXED_SEEDS: u64 = 200;
 
@@ -82,6 +82,12 @@ fn no_promise_is_broken_in_200_worlds() {
     assert!(plans().filter(|plan| plan.keys.is_some()).count() > 60);
     assert!(plans().filter(|plan| plan.profile == "wan").count() > 20);
     assert!(plans().filter(|plan| plan.troubles.len() > 2).count() > 60);
+    let crash_over_bad_disks = |plan: &&Plan| {
+        let has = |trouble| plan.troubles.contains(&trouble);
+        has(Trouble::Crashes)
+            && (has(Trouble::SlowDisks) || has(Trouble::HungDisks) || has(Trouble::FullDisks))
+    };
+    assert!(plans().filter(crash_over_bad_disks).count() > 10);
     assert!(outcomes.iter().all(|outcome| outcome.trace.steps() > 100));
     // The same seed is the same run, byte for byte; another is another.
     for (again, first) in run_seeds(40, 8).iter().zip(&outcomes[40..]) {

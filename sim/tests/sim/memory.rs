@@ -139,8 +139,8 @@ fn a_restart_says_nothing_below_what_was_said_before() {
                 Command::SetTags([("round".to_owned(), round.to_string())].into()),
             );
             // Crashed at the very moment, and all alone afterwards.
-            let (marks, said) = (world.node(node).marks(), world.node(node).said());
-            assert!(marks.cover(&said), "{marks:?} {said:?}");
+            let (marks, announced) = (world.node(node).marks(), world.node(node).announced());
+            assert!(marks.cover(&announced), "{marks:?} {announced:?}");
             world.crash(node);
             world.start(node);
             let after = world.node(node).marks();

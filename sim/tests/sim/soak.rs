@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fyrd_core::serf::{Command, MemberStatus};
-use fyrd_sim::host::Power;
+use fyrd_sim::Power;
 use fyrd_sim::link::Link;
 use fyrd_sim::{HostId, World, WorldConfig};
 use rand::rngs::Xoshiro256PlusPlus;

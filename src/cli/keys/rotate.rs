@@ -8,77 +8,24 @@
 //! then or until the time is up. While the old key is installed, all can read all. Every step can be
 //! repeated without harm, so running the command again takes up where it stopped.
 
+mod choice;
+
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use fyrd_keys::{Cipher, Key};
-use rand::TryRng;
+use fyrd_keys::Key;
 use zeroize::Zeroizing;
 
-use super::super::flags::Flags;
 use super::super::{Failure, Terminal, table};
 use super::survey::{Survey, name};
 use crate::rpc::client::{Client, ClientError, KeyOperation};
+use choice::Choice;
+pub(super) use choice::Wishes;
 
-/// How long to wait for members unless told otherwise.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two tries. A try itself takes up to the query timeout when a member is silent.
 const PAUSE: Duration = Duration::from_millis(500);
 /// A single lost datagram shall not keep us from going back.
 const GO_BACK_TRIES: usize = 3;
-
-/// What the user wants.
-pub(super) struct Wishes {
-    /// The new key or its fingerprint.
-    pub new: Option<Zeroizing<String>>,
-    /// The old keys, or their fingerprints, where there is a choice.
-    pub old: Vec<Zeroizing<String>>,
-    /// The cipher of a key to be made.
-    pub cipher: Option<Cipher>,
-    /// Whether to show the new key at the end.
-    pub print: bool,
-    pub timeout: Duration,
-}
-
-impl Wishes {
-    pub fn of(flags: &Flags, new: Option<Zeroizing<String>>) -> Result<Wishes, Failure> {
-        let cipher = match flags.string("cipher") {
-            None => None,
-            Some("aes256gcm") => Some(Cipher::Aes256Gcm),
-            Some("chacha20poly1305") => Some(Cipher::ChaCha20Poly1305),
-            Some(other) => {
-                return Err(Failure::Error(format!(
-                    "Error: Unknown cipher '{other}'; it can be aes256gcm or chacha20poly1305"
-                )));
-            }
-        };
-        if cipher.is_some() && new.is_some() {
-            return Err(Failure::Error(
-                "Error: -cipher is for a key to be made; leave it out, or the key".to_owned(),
-            ));
-        }
-        let timeout = match flags.duration("timeout") {
-            None => DEFAULT_TIMEOUT,
-            Some(timeout) => Duration::from_nanos(u64::try_from(timeout.nanos).unwrap_or_default()),
-        };
-        Ok(Wishes {
-            new,
-            old: flags.list("old").into_iter().map(Zeroizing::new).collect(),
-            cipher,
-            print: flags.is_set("print"),
-            timeout,
-        })
-    }
-}
-
-/// What is to be done, once the keys are known.
-struct Plan {
-    new: Key,
-    /// What is removed at the end.
-    old: Vec<Key>,
-    /// What the cluster can go back to: known only if there is one key besides the new one.
-    fallback: Option<Key>,
-}
 
 /// The rotation stops here.
 enum Stop {
@@ -113,9 +60,9 @@ pub(super) async fn rotate(
     };
     let mut again = String::from("keys rotate");
     let result = match rotation.prepare(wishes).await {
-        Ok(plan) => {
-            again = format!("keys rotate {}", plan.new.fingerprint());
-            rotation.run(&plan, wishes.print).await
+        Ok(choice) => {
+            again = format!("keys rotate {}", choice.new.fingerprint());
+            rotation.run(&choice, wishes.print).await
         }
         Err(stop) => Err(stop),
     };
@@ -153,7 +100,7 @@ struct Rotation<'r, 't> {
 
 impl Rotation<'_, '_> {
     /// Waits until everybody answers, and finds out which keys are meant. Changes nothing.
-    async fn prepare(&mut self, wishes: &Wishes) -> Result<Plan, Stop> {
+    async fn prepare(&mut self, wishes: &Wishes) -> Result<Choice, Stop> {
         let survey = loop {
             let survey = self.list().await?;
             if survey.is_unanimous() {
@@ -173,19 +120,19 @@ impl Rotation<'_, '_> {
                 "members hold more keys than they can list; remove some first".to_owned(),
             ));
         }
-        plan(&survey, wishes).map_err(Stop::Error)
+        choice::choose(&survey, wishes).map_err(Stop::Error)
     }
 
-    async fn run(&mut self, plan: &Plan, print: bool) -> Result<(), Stop> {
-        let new = name(&plan.new);
-        let old: Vec<String> = plan.old.iter().map(name).collect();
+    async fn run(&mut self, choice: &Choice, print: bool) -> Result<(), Stop> {
+        let new = name(&choice.new);
+        let old: Vec<String> = choice.old.iter().map(name).collect();
         self.terminal
             .line(format!("==> Rotating from {} to {new}...", or_none(&old)));
-        self.switch(plan).await?;
-        for key in &plan.old {
+        self.switch(choice).await?;
+        for key in &choice.old {
             self.terminal
                 .line(format!("==> Removing key {} from all members...", name(key)));
-            self.remove(key, plan).await?;
+            self.remove(key, choice).await?;
         }
         let survey = self.list().await?;
         self.terminal.line(format!(
@@ -198,7 +145,7 @@ impl Rotation<'_, '_> {
         );
         if print {
             let mut line = Zeroizing::new(String::from("    "));
-            line.push_str(&plan.new.to_text());
+            line.push_str(&choice.new.to_text());
             self.terminal.line(line.as_bytes());
         } else {
             let program = self.terminal.program().to_owned();
@@ -209,24 +156,24 @@ impl Rotation<'_, '_> {
     }
 
     /// Until every member holds the new key and seals with it.
-    async fn switch(&mut self, plan: &Plan) -> Result<(), Stop> {
+    async fn switch(&mut self, choice: &Choice) -> Result<(), Stop> {
         let mut went_back = None;
         loop {
-            let covered = self.install(plan, went_back).await?;
+            let covered = self.install(choice, went_back).await?;
             self.terminal.line("==> Changing primary key on all members...");
-            let mut survey = Survey::take(self.client, KeyOperation::Use(plan.new.to_text())).await?;
+            let mut survey = Survey::take(self.client, KeyOperation::Use(choice.new.to_text())).await?;
             if survey.is_unanimous() && survey.alive.is_subset(&covered) {
                 // A member that was restarted meanwhile may be back with the keys of old.
                 survey = self.list().await?;
-                if survey.is_unanimous() && survey.all_hold(&plan.new) {
+                if survey.is_unanimous() && survey.all_hold(&choice.new) {
                     return Ok(());
                 }
             }
             // Who came after the key was installed does not hear us unless we go back.
-            went_back = Some(self.go_back(plan).await);
+            went_back = Some(self.go_back(choice).await);
             if !self.wait_for(&survey).await {
                 let what = format!("not every member uses the new key{}", self.waited());
-                let state = state_of_switch(plan, went_back == Some(true));
+                let state = state_of_switch(choice, went_back == Some(true));
                 return Err(self.doubt(&survey, what, state).await);
             }
         }
@@ -234,8 +181,8 @@ impl Rotation<'_, '_> {
 
     /// Until every member holds the new key: who they are. If it was used already, `went_back` tells
     /// whether the old one is in use again.
-    async fn install(&mut self, plan: &Plan, went_back: Option<bool>) -> Result<BTreeSet<String>, Stop> {
-        let key = &plan.new;
+    async fn install(&mut self, choice: &Choice, went_back: Option<bool>) -> Result<BTreeSet<String>, Stop> {
+        let key = &choice.new;
         self.terminal
             .line(format!("==> Installing key {} on all members...", name(key)));
         loop {
@@ -250,7 +197,7 @@ impl Rotation<'_, '_> {
                 let what = format!("not every member has the new key{}", self.waited());
                 let listed = self.list().await?;
                 let state = match went_back {
-                    Some(went_back) => state_of_switch(plan, went_back),
+                    Some(went_back) => state_of_switch(choice, went_back),
                     None => format!(
                         "{} is installed on {} of {} members, and was not put to use: everybody can still \
                          talk to everybody. 'keys remove {}' takes it back.",
@@ -266,8 +213,8 @@ impl Rotation<'_, '_> {
     }
 
     /// Makes the old key the primary one again; whether every member that is there did so.
-    async fn go_back(&mut self, plan: &Plan) -> bool {
-        let Some(old) = &plan.fallback else { return false };
+    async fn go_back(&mut self, choice: &Choice) -> bool {
+        let Some(old) = &choice.fallback else { return false };
         for _ in 0..GO_BACK_TRIES {
             let used = Survey::take(self.client, KeyOperation::Use(old.to_text())).await;
             if used.is_ok_and(|survey| survey.error.is_empty()) {
@@ -278,8 +225,8 @@ impl Rotation<'_, '_> {
     }
 
     /// Until no member holds the old key; it goes only while everybody is there to confirm the new one.
-    async fn remove(&mut self, old: &Key, plan: &Plan) -> Result<(), Stop> {
-        let new = &plan.new;
+    async fn remove(&mut self, old: &Key, choice: &Choice) -> Result<(), Stop> {
+        let new = &choice.new;
         loop {
             let mut survey = self.list().await?;
             if survey.is_unanimous() && survey.all_hold(new) {
@@ -295,8 +242,8 @@ impl Rotation<'_, '_> {
                 let what = format!("not every member has removed the old key{}", self.waited());
                 let listed = self.list().await?;
                 // As long as all have the old key, a member that is back with nothing else needs it.
-                let state = if listed.all_hold(old) && self.go_back(plan).await {
-                    state_of_switch(plan, true)
+                let state = if listed.all_hold(old) && self.go_back(choice).await {
+                    state_of_switch(choice, true)
                 } else {
                     format!(
                         "The others seal with {}; {} is still installed on {} of {} members.",
@@ -355,73 +302,9 @@ impl Rotation<'_, '_> {
     }
 }
 
-/// Decides on the keys, from what all members hold.
-fn plan(survey: &Survey, wishes: &Wishes) -> Result<Plan, String> {
-    let known: Vec<&Key> = survey
-        .keys
-        .iter()
-        .filter_map(|listed| listed.key.as_ref())
-        .collect();
-    if known.len() != survey.keys.len() {
-        return Err(
-            "members hold a key of a kind unknown here; use a newer version of this program".to_owned(),
-        );
-    }
-    let new = match (&wishes.new, known.as_slice()) {
-        (Some(word), _) => survey.find(word)?,
-        (None, [only]) => generate(wishes.cipher, only.cipher())?,
-        (None, several) => {
-            let names: Vec<String> = several.iter().map(|key| name(key)).collect();
-            return Err(format!(
-                "members hold {} keys, {}, maybe from a rotation that did not end: say which one is to stay \
-                 (its fingerprint will do), or remove the others first",
-                names.len(),
-                names.join(" and ")
-            ));
-        }
-    };
-    let others: Vec<Key> = known.into_iter().filter(|key| **key != new).cloned().collect();
-    let old = if wishes.old.is_empty() {
-        if others.len() > 1 {
-            let names: Vec<String> = others.iter().map(name).collect();
-            return Err(format!(
-                "members hold {} other keys, {}: name those to be removed with -old",
-                names.len(),
-                names.join(" and ")
-            ));
-        }
-        others.clone()
-    } else {
-        let found: Result<Vec<Key>, String> = wishes.old.iter().map(|word| survey.find(word)).collect();
-        found?
-    };
-    if old.contains(&new) {
-        return Err(format!(
-            "{} cannot be both the new key and an old one",
-            name(&new)
-        ));
-    }
-    let fallback = match others.as_slice() {
-        [only] if survey.all_hold(only) => Some(only.clone()),
-        _ => None,
-    };
-    Ok(Plan { new, old, fallback })
-}
-
-/// A new key: of the cipher asked for, or as strong a one as Serf's agents understand, unless the cluster
-/// has left those behind already.
-fn generate(wanted: Option<Cipher>, present: Cipher) -> Result<Key, String> {
-    let cipher = wanted.unwrap_or(match present {
-        Cipher::ChaCha20Poly1305 => Cipher::ChaCha20Poly1305,
-        _ => Cipher::Aes256Gcm,
-    });
-    Key::generate(cipher, |bytes| rand::rngs::SysRng.try_fill_bytes(bytes))
-        .map_err(|error| format!("reading random data: {error}"))
-}
-
-fn state_of_switch(plan: &Plan, went_back: bool) -> String {
-    let new = plan.new.fingerprint();
-    match plan.fallback.as_ref().filter(|_| went_back) {
+fn state_of_switch(choice: &Choice, went_back: bool) -> String {
+    let new = choice.new.fingerprint();
+    match choice.fallback.as_ref().filter(|_| went_back) {
         Some(old) => format!(
             "Went back: {} is the primary key again, and {new} stays installed. Everybody can still talk to \
              everybody.",
@@ -445,26 +328,12 @@ fn or_none(names: &[String]) -> String {
 mod tests {
     use tokio::io::{AsyncWriteExt, DuplexStream};
 
-    use super::super::survey::tests::{K1, K2, K3, survey};
+    use super::super::survey::tests::{K1, K2};
+    use super::choice::tests::{keys, wishes};
     use super::*;
     use crate::rpc::codec::encode_into;
     use crate::rpc::frame::{FrameReader, MAX_REQUEST_BYTES};
     use crate::rpc::types::{KeyResponse, Member, MembersResponse, Request, RequestHeader, ResponseHeader};
-
-    fn wishes(new: Option<&str>, old: &[&str]) -> Wishes {
-        let owned = |text: &&str| Zeroizing::new((*text).to_owned());
-        Wishes {
-            new: new.as_ref().map(owned),
-            old: old.iter().map(owned).collect(),
-            cipher: None,
-            print: false,
-            timeout: DEFAULT_TIMEOUT,
-        }
-    }
-
-    fn keys(texts: &[&str]) -> Vec<Key> {
-        texts.iter().map(|text| text.parse().unwrap()).collect()
-    }
 
     /// A member of the modelled cluster: its keys, the primary first.
     #[derive(Clone)]
@@ -708,52 +577,5 @@ mod tests {
         );
         let (done, said) = block_on(rotate_model(&mut Model::new(Fault::None, 0), 5000));
         assert!(done && !said.contains("waiting"), "{said}");
-    }
-
-    #[test]
-    fn what_is_new_and_what_is_old() {
-        let one = [(K1, 3)];
-        let two = [(K1, 3), (K2, 3)];
-        let three = [(K1, 3), (K2, 3), (K3, 3)];
-        #[rustfmt::skip]
-        let table = [
-            (&one[..], wishes(Some(K2), &[]), Ok((&[K1][..], Some(K1)))),
-            (&two, wishes(Some(K2), &[]), Ok((&[K1], Some(K1)))),
-            (&[(K2, 3)], wishes(Some(K2), &[]), Ok((&[], None))),
-            (&[(K1, 2), (K2, 3)], wishes(Some(K2), &[]), Ok((&[K1], None))),
-            (&three, wishes(Some(K2), &[K1, K3]), Ok((&[K1, K3], None))),
-            (&two, wishes(None, &[]), Err("say which one is to stay")),
-            (&three, wishes(Some(K2), &[]), Err("name those to be removed with -old")),
-            (&two, wishes(Some(K2), &[K2]), Err("cannot be both")),
-            (&[("rot13:AAAA", 3)], wishes(Some(K2), &[]), Err("of a kind unknown")),
-        ];
-        for (held, wishes, expected) in table {
-            match (plan(&survey(held, 3, &[]), &wishes), expected) {
-                (Ok(plan), Ok((old, fallback))) => {
-                    assert_eq!(plan.new, K2.parse().unwrap());
-                    assert_eq!(plan.old, keys(old));
-                    assert_eq!(plan.fallback, fallback.map(|key| key.parse().unwrap()));
-                }
-                (Err(text), Err(part)) => assert!(text.contains(part), "{text}"),
-                (found, expected) => panic!("{:?} instead of {expected:?}", found.err()),
-            }
-        }
-    }
-
-    #[test]
-    fn a_key_is_made_when_none_is_given() {
-        for (held, cipher, expected) in [
-            (K2, None, Cipher::Aes256Gcm),
-            (K3, None, Cipher::ChaCha20Poly1305),
-            (K1, Some(Cipher::ChaCha20Poly1305), Cipher::ChaCha20Poly1305),
-            (K3, Some(Cipher::Aes256Gcm), Cipher::Aes256Gcm),
-        ] {
-            let wishes = Wishes {
-                cipher,
-                ..wishes(None, &[])
-            };
-            let plan = plan(&survey(&[(held, 3)], 3, &[]), &wishes).unwrap_or_else(|text| panic!("{text}"));
-            assert_eq!((plan.new.cipher(), plan.old), (expected, keys(&[held])));
-        }
     }
 }
