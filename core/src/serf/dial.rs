@@ -20,9 +20,8 @@ use tracing::{debug, error, info, warn};
 pub use errors::{join_errors, list_errors};
 
 use super::effect::Effect;
-use super::joins::Purpose;
 use super::types::{LookedUp, MemberStatus, Seeds};
-use super::{Phase, Serf, Timer};
+use super::{Phase, Purpose, Serf, Timer};
 use crate::time::Time;
 use seeds::{SeedStep, SeedWatch};
 use targets::{Dial, ENOUGH, Known, Step, Targets, Who};

@@ -2,23 +2,11 @@
 
 use std::net::SocketAddr;
 
-use super::dial::targets::Dial;
 use super::effect::CommandId;
-use super::types::{Answer, JoinTarget, LookedUp};
-use super::{Ask, Serf};
+use super::types::{Answer, JoinTarget};
+use super::{Ask, Purpose, Serf};
 use crate::swim::delegate::JoinId;
 use crate::time::Time;
-
-/// What a join under way is for.
-#[derive(Debug)]
-pub(super) enum Purpose {
-    /// A command. A join by a person's will announces itself with an intent at the end, a rejoin does not.
-    Command { id: CommandId, announce: bool },
-    /// The dialer wants to reach somebody.
-    Dial(Dial),
-    /// To join through the seeds, until one answers; how their names were looked up.
-    RetryJoin(Vec<LookedUp>),
-}
 
 impl Serf {
     /// Contacts these nodes; the command is answered once all have answered or failed.
