@@ -276,11 +276,7 @@ impl Node {
 
     fn handle_command(&mut self, now: Time, id: CommandId, command: Command) {
         match command {
-            Command::Join {
-                targets,
-                ignore_old,
-                announce,
-            } => self.serf.join(id, targets, ignore_old, announce),
+            Command::Join { targets, ignore_old } => self.serf.join(id, targets, ignore_old),
             Command::Leave => self.begin_leave(now, id),
             Command::Settle => self.hold.give_word(id),
             Command::ForceLeave { name, prune } => {
@@ -521,7 +517,7 @@ mod tests {
     }
 
     /// A store that fails at the start and works later is told everything. Without those that have not been met
-    /// again, the life after the next restart would look for nobody.
+    /// again, the run after the next restart would look for nobody.
     #[test]
     fn everything_that_must_be_remembered_includes_who_has_not_been_met_again() {
         let member = |name: &str, status| MemberRecord {
@@ -590,7 +586,6 @@ mod tests {
         let join = || Command::Join {
             targets: Vec::new(),
             ignore_old: false,
-            announce: true,
         };
         let force = Command::ForceLeave {
             name: "nobody".to_owned(),

@@ -361,7 +361,6 @@ impl Run {
         Command::Join {
             targets: targets.into_iter().map(target).collect(),
             ignore_old: false,
-            announce: true,
         }
     }
 

@@ -239,7 +239,6 @@ impl World {
             Command::Join {
                 targets: vec![JoinTarget { name: None, addr }],
                 ignore_old: false,
-                announce: true,
             },
         )
     }

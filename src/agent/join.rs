@@ -38,7 +38,6 @@ impl Agent {
             let command = Command::Join {
                 targets,
                 ignore_old: !replay,
-                announce: true,
             };
             match self.0.driver.command(command).await {
                 Err(Stopped) => return Err("Serf can't Join after Leave or Shutdown".to_string()),

@@ -76,7 +76,6 @@ impl Agent {
         let join = self.handle.command(Command::Join {
             targets,
             ignore_old: false,
-            announce: true,
         });
         match timeout(PATIENCE, join).await.unwrap().unwrap() {
             Answer::Joined { contacted: 1, .. } => Ok(()),
@@ -593,7 +592,6 @@ async fn stopping_closes_the_sockets_and_releases_everybody() {
         let join = Command::Join {
             targets: vec![JoinTarget { name: None, addr }],
             ignore_old: false,
-            announce: true,
         };
         async move { handle.command(join).await }
     });

@@ -116,7 +116,6 @@ fn join(to: SocketAddr) -> Command {
     Command::Join {
         targets,
         ignore_old: false,
-        announce: true,
     }
 }
 

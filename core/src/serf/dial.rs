@@ -4,12 +4,11 @@
 //! takes, one with company a little longer, for after a crash of the whole cluster its parts can come together
 //! in islands that know nothing of each other. Later the failed members are, until they are forgotten, and for
 //! ever the seeds: those whom the user named to join through. What discovery finds is joined as it is found.
-//! [`targets`] and [`seeds`] hold the rules. Looking names up and asking the network who is there is left to
+//! [`super::targets`] and [`seeds`] hold the rules. Looking names up and asking the network who is there is left to
 //! whoever drives the node; when to do it is said here.
 
 mod errors;
 mod seeds;
-pub(super) mod targets;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,11 +19,12 @@ use tracing::{debug, error, info, warn};
 pub use errors::{join_errors, list_errors};
 
 use super::effect::Effect;
+use super::joins::Purpose;
+use super::targets::{Dial, ENOUGH, Known, Step, Targets, Who};
 use super::types::{LookedUp, MemberStatus, Seeds};
-use super::{Phase, Purpose, Serf, Timer};
+use super::{Phase, Serf, Timer};
 use crate::time::Time;
 use seeds::{SeedStep, SeedWatch};
-use targets::{Dial, ENOUGH, Known, Step, Targets, Who};
 
 /// Peers of the last run that fail to answer are told no more often than this.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);

@@ -3,21 +3,33 @@
 use std::net::SocketAddr;
 
 use super::effect::CommandId;
-use super::types::{Answer, JoinTarget};
-use super::{Ask, Purpose, Serf};
+use super::targets::Dial;
+use super::types::{Answer, JoinTarget, LookedUp};
+use super::{Ask, Serf};
 use crate::swim::delegate::JoinId;
 use crate::time::Time;
 
+/// What a join under way is for.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    /// A command.
+    Command(CommandId),
+    /// The dialer wants to reach somebody.
+    Dial(Dial),
+    /// To join through the seeds, until one answers; how their names were looked up.
+    RetryJoin(Vec<LookedUp>),
+}
+
 impl Serf {
     /// Contacts these nodes; the command is answered once all have answered or failed.
-    pub fn join(&mut self, id: CommandId, targets: Vec<JoinTarget>, ignore_old: bool, announce: bool) {
+    pub fn join(&mut self, id: CommandId, targets: Vec<JoinTarget>, ignore_old: bool) {
         if self.is_leaving() {
             let reason = "Serf can't Join after Leave or Shutdown".to_owned();
             return self.answer(id, Answer::Failed(reason));
         }
         let targets = targets.into_iter().map(|target| target.addr).collect();
         let ignore_old = self.ignores_old(ignore_old);
-        self.ask_for_join(Purpose::Command { id, announce }, targets, ignore_old);
+        self.ask_for_join(Purpose::Command(id), targets, ignore_old);
     }
 
     pub(super) fn ask_for_join(&mut self, purpose: Purpose, targets: Vec<SocketAddr>, ignore_old: bool) {
@@ -42,8 +54,8 @@ impl Serf {
             self.end_catching_up();
         }
         match self.joins.remove(&id) {
-            Some(Purpose::Command { id, announce }) => {
-                if announce && contacted > 0 {
+            Some(Purpose::Command(id)) => {
+                if contacted > 0 {
                     self.note_joined(now);
                 }
                 self.answer(id, Answer::Joined { contacted, errors });

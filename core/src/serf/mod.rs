@@ -26,6 +26,7 @@ mod queries;
 mod restart;
 mod state;
 pub mod tags;
+mod targets;
 mod types;
 mod upkeep;
 mod user_events;
@@ -48,8 +49,8 @@ use crate::outbox::Outbox;
 use crate::serf::conflict::Vote;
 use crate::serf::coordinate::Coordinates;
 use crate::serf::dial::Dialer;
-use crate::serf::dial::targets::Dial;
 use crate::serf::intents::RecentIntent;
+use crate::serf::joins::Purpose;
 use crate::serf::keyring::KeyOp;
 use crate::serf::lamport::LamportClock;
 use crate::serf::measures::SerfMeasures;
@@ -132,17 +133,6 @@ pub enum Ask {
     },
     /// Have it recorded how this member stands; swim knows its incarnation.
     Record(Arc<str>),
-}
-
-/// What a join under way is for.
-#[derive(Debug)]
-enum Purpose {
-    /// A command. A join by a person's will announces itself with an intent at the end, a rejoin does not.
-    Command { id: CommandId, announce: bool },
-    /// The dialer wants to reach somebody.
-    Dial(Dial),
-    /// To join through the seeds, until one answers; how their names were looked up.
-    RetryJoin(Vec<LookedUp>),
 }
 
 /// Whether this node is here, going, or gone.

@@ -148,7 +148,7 @@ impl Serf {
         wanted && !self.wants_missed
     }
 
-    /// A join in the user's name has reached somebody.
+    /// A join in the user's name has reached somebody. It announces itself with an intent, which a rejoin does not.
     pub fn note_joined(&mut self, now: Time) {
         self.wants_missed = false;
         // A join that ends while this node leaves must not take the leave back.

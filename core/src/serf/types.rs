@@ -204,8 +204,6 @@ pub enum Command {
         targets: Vec<JoinTarget>,
         /// Whether events from before the join are of no interest.
         ignore_old: bool,
-        /// Whether to broadcast a join intent: for a join that a user asked for, not for a rejoin.
-        announce: bool,
     },
     /// Leave gracefully; answered when the leave is over.
     Leave,

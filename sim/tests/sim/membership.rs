@@ -352,7 +352,6 @@ fn a_leave_during_a_join_is_not_taken_back_by_the_join() {
             let join = Command::Join {
                 targets,
                 ignore_old: false,
-                announce: true,
             };
             world.command(leaver, join);
             world.run_for(millis(before_timeout));

@@ -211,7 +211,6 @@ fn a_join_that_ignores_old_events_gets_new_ones_only() {
                 addr: world.host(hosts[1]).addr(),
             }],
             ignore_old,
-            announce: true,
         };
         let joined = world.ask(late, join);
         assert!(
@@ -648,7 +647,6 @@ fn a_peer_without_the_key_cannot_join_and_changes_nothing() {
                     addr: world.host(hosts[0]).addr(),
                 }],
                 ignore_old: false,
-                announce: true,
             },
         );
         assert!(

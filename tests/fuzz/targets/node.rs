@@ -173,7 +173,6 @@ impl Bench {
                     addr: ([10, 0, 0, kind], 7946).into(),
                 }],
                 ignore_old: kind & 0x80 != 0,
-                announce: kind & 0x40 != 0,
             },
             1 => Command::ForceLeave {
                 name: text,
