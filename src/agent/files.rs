@@ -122,7 +122,8 @@ pub fn read_tags(path: &str) -> Result<Option<Tags>, String> {
         Err(e) => return Err(format!("Failed to read tags file: {}", go::open_error(path, &e))),
     };
     let decoding = |what: String| format!("Failed to decode tags file: {what}");
-    let object = match go::parse_whole(&content).map_err(decoding)? {
+    let text = text::of_file(&content).map_err(decoding)?;
+    let object = match go::parse_whole(text).map_err(decoding)? {
         Value::Null => return Ok(Some(Tags::new())),
         Value::Object(object) => object,
         other => return Err(decoding(mismatch(&other, "map[string]string"))),
@@ -264,6 +265,9 @@ mod tests {
             "{\n  \"dc\": \"\",\n  \"role\": \"a\\u003cb\\u003e\\u0026\"\n}"
         );
         assert_eq!(read_tags(&path), Ok(Some(tags)));
+        fs::write(&path, "\u{feff}{\"role\": \"web\"}\r\n").unwrap();
+        let edited = Tags::from([("role".to_string(), "web".to_string())]);
+        assert_eq!(read_tags(&path), Ok(Some(edited)));
         write_tags(&path, &Tags::new()).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "{}");
         #[cfg(unix)]
