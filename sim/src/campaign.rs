@@ -17,10 +17,10 @@ use super::check::{Finding, Patience, Sealed, Watch};
 use super::happening::Power;
 use super::link::{Link, Map};
 use super::trace::Trace;
+use super::trial::Network;
 use super::{Disk, HostId, World, WorldConfig};
-use fyrd_core::node::CommandId;
 use fyrd_core::serf::keyring::{KeyBytes, KeyOp, key_verdict};
-use fyrd_core::serf::{Answer, Command, JoinTarget, MemberStatus, QueryParams, Tags};
+use fyrd_core::serf::{Answer, Command, MemberStatus, QueryParams, RetryJoin, Seeds, Tags};
 use fyrd_core::swim::profile::Profile;
 use fyrd_core::time::Time;
 
@@ -50,16 +50,8 @@ const KEYS: [[&str; 2]; 3] = [
     ],
 ];
 
-/// Where the hosts of a world stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Network {
-    /// One local network.
-    Lan,
-    /// All over the internet.
-    Wan,
-    /// Three regions.
-    Regions,
-}
+/// Joins that fail are tried again as often as this: a world does not last for long.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A kind of thing that goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,8 +211,8 @@ struct Run {
     world: World,
     watch: Watch,
     hosts: Vec<HostId>,
-    /// Joins that have not been answered yet, with the life they were asked in.
-    joining: BTreeMap<HostId, (u32, CommandId)>,
+    /// The life in which each host was told whom to join through.
+    seeded: BTreeMap<HostId, u32>,
     said: u32,
     findings: Vec<Finding>,
 }
@@ -255,7 +247,7 @@ impl Run {
             world,
             watch,
             hosts: Vec::new(),
-            joining: BTreeMap::new(),
+            seeded: BTreeMap::new(),
             said: 0,
             findings: Vec::new(),
         };
@@ -282,6 +274,8 @@ impl Run {
         let id = self.world.add_with(&format!("{MARK}-{number}"), |config| {
             config.tags = tags;
             config.records = remembers;
+            // Who joins again after a partition wants to hear what it has missed, which the checkers count.
+            config.replay = true;
         });
         self.world.host_mut(id).responder = Some(format!("{MARK} answer").into_bytes());
         if self.plan.translated && number % 3 == 1 {
@@ -309,7 +303,7 @@ impl Run {
     fn settle(&mut self, limit: Duration) {
         let end = self.world.now() + limit;
         loop {
-            self.join_the_lonely();
+            self.name_seeds();
             self.watch.run_for(&mut self.world, Duration::from_secs(3));
             if !self.watch.is_waiting() || !self.watch.findings().is_empty() || self.world.now() >= end {
                 return;
@@ -319,48 +313,31 @@ impl Run {
         }
     }
 
-    /// Lets hosts that know nobody join somebody, as agents do that retry their joins.
-    fn join_the_lonely(&mut self) {
+    /// Tells hosts that have started whom to join through, as their configurations would: the first host, which is
+    /// never taken down, and some others.
+    fn name_seeds(&mut self) {
         for host in self.hosts.clone() {
-            let is_up = |world: &World, host| world.host(host).power() == Power::Up;
-            if !is_up(&self.world, host) {
-                continue;
-            }
             let life = self.world.host(host).life;
-            if let Some((asked_in, command)) = self.joining.get(&host)
-                && *asked_in == life
-                && !self.world.host(host).answers.contains_key(command)
-            {
+            if self.world.host(host).power() != Power::Up || self.seeded.get(&host) == Some(&life) {
                 continue;
             }
-            let members = self.world.node(host).members();
-            let here = members
-                .iter()
-                .filter(|member| member.status == MemberStatus::Alive);
-            let departed =
-                self.world.host(host).status_of(self.world.host(host).name()) != Some(MemberStatus::Alive);
-            if departed || here.count() > 1 {
+            self.seeded.insert(host, life);
+            let mut seeds = vec![self.hosts[0]];
+            seeds.extend(self.hosts.choose(&mut self.rng));
+            seeds.extend(self.hosts.choose(&mut self.rng));
+            seeds.retain(|&seed| seed != host);
+            if seeds.is_empty() {
                 continue;
             }
-            let command = self.join_command(host);
-            let command = self.world.command(host, command);
-            self.joining.insert(host, (life, command));
-        }
-    }
-
-    /// Names the first host, which is never taken down, and some others, as configurations do.
-    fn join_command(&mut self, host: HostId) -> Command {
-        let mut targets = vec![self.hosts[0]];
-        targets.extend(self.hosts.choose(&mut self.rng));
-        targets.extend(self.hosts.choose(&mut self.rng));
-        targets.retain(|&target| target != host);
-        let target = |id: HostId| JoinTarget {
-            name: None,
-            addr: self.world.host(id).addr(),
-        };
-        Command::Join {
-            targets: targets.into_iter().map(target).collect(),
-            ignore_old: false,
+            let name = |&seed: &HostId| self.world.host(seed).name().to_owned();
+            let retry = RetryJoin {
+                names: seeds.iter().map(name).collect(),
+                every: RETRY_INTERVAL,
+                max: None,
+            };
+            let joined = Vec::new();
+            let retry = Some(retry);
+            self.world.seeds(host, Seeds { joined, retry });
         }
     }
 
@@ -372,7 +349,7 @@ impl Run {
             } else if let Some(&trouble) = self.plan.troubles.choose(&mut self.rng) {
                 self.strike(trouble);
             }
-            self.join_the_lonely();
+            self.name_seeds();
             let pause = Duration::from_millis(self.rng.random_range(100..4000));
             self.watch.run_for(&mut self.world, pause);
         }
