@@ -10,7 +10,7 @@
 mod errors;
 mod seeds;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,10 +19,11 @@ use tracing::{debug, error, info, warn};
 pub use errors::{join_errors, list_errors};
 
 use super::effect::Effect;
-use super::joins::Purpose;
+use super::joins::{Purpose, anybody};
 use super::targets::{Dial, ENOUGH, Known, Step, Targets, Who};
 use super::types::{LookedUp, MemberStatus, Seeds};
 use super::{Phase, Serf, Timer};
+use crate::swim::delegate::Contact;
 use crate::time::Time;
 use seeds::{SeedStep, SeedWatch};
 
@@ -69,10 +70,17 @@ impl Serf {
         if self.dialer.seeds.retrying().is_some() {
             self.retry_join(now, looked_up);
         } else {
-            for seed in looked_up {
-                self.look_at_seed(now, seed);
+            let found = looked_up.iter().filter_map(|seed| seed.found.as_ref().ok());
+            let addrs: Vec<SocketAddr> = found.flatten().map(|target| target.addr).collect();
+            // While a name cannot be looked up, what it meant before counts.
+            if looked_up.iter().all(|seed| seed.found.is_ok()) {
+                self.dialer.targets.keep_seeds(&addrs);
             }
-            self.dialer.seeds.look_again(now);
+            let mut missing = false;
+            for seed in looked_up {
+                missing |= self.look_at_seed(now, seed);
+            }
+            self.dialer.seeds.look_again(now, missing);
         }
         self.dial(now);
     }
@@ -214,13 +222,17 @@ impl Serf {
     }
 
     fn retry_join(&mut self, now: Time, looked_up: Vec<LookedUp>) {
+        let me = self.config.facts.socket();
         let found = looked_up.iter().filter_map(|seed| seed.found.as_ref().ok());
-        let addrs: Vec<SocketAddr> = found.flatten().map(|target| target.addr).collect();
-        if addrs.is_empty() {
-            self.end_retry(now, &looked_up, 0, &[]);
+        let addrs = found.flatten().map(|target| target.addr);
+        // Whoever joins nobody but itself has not joined.
+        let others: Vec<Contact> = addrs.filter(|addr| *addr != me).map(anybody).collect();
+        if others.is_empty() {
+            let itself = [(me, "that is this node itself".to_owned())];
+            self.end_retry(now, &looked_up, 0, &itself);
         } else {
             let ignore_old = self.ignores_old(!self.config.replay);
-            self.ask_for_join(Purpose::RetryJoin(looked_up), addrs, ignore_old);
+            self.ask_for_join(Purpose::RetryJoin(looked_up), others, ignore_old);
         }
     }
 
@@ -238,7 +250,7 @@ impl Serf {
         if contacted > 0 {
             info!(target: "agent", "joined: {contacted} nodes");
             info!(target: "agent", "Join completed. Synced with {contacted} initial agents");
-            self.dialer.seeds.look_again(now);
+            self.dialer.seeds.look_again(now, true);
             self.note_joined(now);
             return self.dial(now);
         }
@@ -249,22 +261,41 @@ impl Serf {
         self.dial(now);
     }
 
-    fn look_at_seed(&mut self, now: Time, seed: LookedUp) {
+    /// Each address behind a name is a seed of its own: one that is here does not stand for the others, which may
+    /// be on the other side of a partition. Says whether any is missing.
+    fn look_at_seed(&mut self, now: Time, seed: LookedUp) -> bool {
         let LookedUp { name, found } = seed;
-        let addrs: Vec<SocketAddr> = match found {
-            Ok(targets) => targets.into_iter().map(|target| target.addr).collect(),
-            Err(reason) => return debug!(target: "agent", "Failed to resolve {name}: {reason}"),
+        let found = match found {
+            Ok(found) => found,
+            Err(reason) => {
+                debug!(target: "agent", "Failed to resolve {name}: {reason}");
+                return true;
+            }
         };
-        // The failed are members as well: they are tried again until they are forgotten.
-        let is_member = self
-            .members
-            .values()
-            .any(|entry| addrs.contains(&entry.facts.socket()));
-        self.dialer.targets.look_at_seed(now, &name, addrs, is_member);
+        let me = self.config.facts.socket();
+        let mut missing = false;
+        for addr in found
+            .into_iter()
+            .map(|target| target.addr)
+            .filter(|addr| *addr != me)
+        {
+            let mut members = self.members.values();
+            // The failed are tried again until they are forgotten. Who has left may come back without a word.
+            let member = members
+                .find(|entry| entry.facts.socket() == addr && entry.status != MemberStatus::Left)
+                .map(|entry| Arc::clone(&entry.facts.name));
+            missing |= member.is_none();
+            // A name means whoever is behind it now, an address the member that was there.
+            let is_address = name.parse::<SocketAddr>().is_ok() || name.parse::<IpAddr>().is_ok();
+            self.dialer
+                .targets
+                .look_at_seed(now, &name, addr, member, is_address);
+        }
+        missing
     }
 
     fn start_dial(&mut self, dial: Dial) {
-        let addrs = match &dial {
+        let contacts = match &dial {
             Dial::Peer { peer, again } => {
                 let Known { name, addr, .. } = peer;
                 if *again {
@@ -272,26 +303,29 @@ impl Serf {
                 } else {
                     info!(target: "serf", "Attempting re-join to previously known node: {name}: {addr}");
                 }
-                vec![*addr]
+                vec![peer.contact()]
             }
             Dial::Failed(member) => {
                 info!(target: "serf", "attempting reconnect to {} {}", member.name, member.addr);
-                vec![member.addr]
+                vec![member.contact()]
             }
-            Dial::Seed { name, addrs } => {
+            Dial::Seed { name, addr, met } => {
                 debug!(target: "agent", "{name} is no member, dialling it");
-                addrs.clone()
+                vec![Contact {
+                    addr: *addr,
+                    name: met.clone(),
+                }]
             }
             Dial::Discovered(addrs) => {
                 let shown: Vec<String> = addrs.iter().map(SocketAddr::to_string).collect();
                 let replay = self.config.replay;
                 info!(target: "agent", "joining: [{}] replay: {replay}", shown.join(" "));
-                addrs.clone()
+                addrs.iter().copied().map(anybody).collect()
             }
         };
         let as_the_user = matches!(dial, Dial::Discovered(_)) && !self.config.replay;
         let ignore_old = self.ignores_old(as_the_user);
-        self.ask_for_join(Purpose::Dial(dial), addrs, ignore_old);
+        self.ask_for_join(Purpose::Dial(dial), contacts, ignore_old);
     }
 
     /// A dial is over.
@@ -328,7 +362,6 @@ impl Serf {
             }
             Dial::Discovered(_) => self.end_discovered(now, contacted, errors),
         }
-        // A seed may have several addresses; one that answers is enough.
         let failed: Vec<SocketAddr> = errors.iter().map(|(addr, _)| *addr).collect();
         self.dialer.targets.ended(now, dial, &failed);
         if matches!(dial, Dial::Peer { .. }) && contacted == 0 {

@@ -6,7 +6,7 @@ use super::effect::CommandId;
 use super::targets::Dial;
 use super::types::{Answer, JoinTarget, LookedUp};
 use super::{Ask, Serf};
-use crate::swim::delegate::JoinId;
+use crate::swim::delegate::{Contact, JoinId};
 use crate::time::Time;
 
 /// What a join under way is for.
@@ -20,6 +20,11 @@ pub(super) enum Purpose {
     RetryJoin(Vec<LookedUp>),
 }
 
+/// Whoever is at this address.
+pub(super) fn anybody(addr: SocketAddr) -> Contact {
+    Contact { addr, name: None }
+}
+
 impl Serf {
     /// Contacts these nodes; the command is answered once all have answered or failed.
     pub fn join(&mut self, id: CommandId, targets: Vec<JoinTarget>, ignore_old: bool) {
@@ -27,12 +32,12 @@ impl Serf {
             let reason = "Serf can't Join after Leave or Shutdown".to_owned();
             return self.answer(id, Answer::Failed(reason));
         }
-        let targets = targets.into_iter().map(|target| target.addr).collect();
+        let targets = targets.into_iter().map(|target| anybody(target.addr)).collect();
         let ignore_old = self.ignores_old(ignore_old);
         self.ask_for_join(Purpose::Command(id), targets, ignore_old);
     }
 
-    pub(super) fn ask_for_join(&mut self, purpose: Purpose, targets: Vec<SocketAddr>, ignore_old: bool) {
+    pub(super) fn ask_for_join(&mut self, purpose: Purpose, targets: Vec<Contact>, ignore_old: bool) {
         self.last_join += 1;
         let id = JoinId(self.last_join);
         self.joins.insert(id, purpose);

@@ -59,7 +59,7 @@ use crate::serf::members::{Members, count};
 use crate::serf::memory::{Marks, MemberRecord, Memory};
 use crate::serf::queries::{OpenQuery, OwnQuery};
 use crate::serf::user_events::EventSlot;
-use crate::swim::delegate::JoinId;
+use crate::swim::delegate::{Contact, JoinId};
 use crate::swim::formulas::retransmit_limit;
 use crate::swim::members::Facts;
 use crate::swim::packet::PacketBuilder;
@@ -120,7 +120,7 @@ pub enum Ask {
         /// Names the join in its result.
         id: JoinId,
         /// Whom to dial.
-        targets: Vec<SocketAddr>,
+        targets: Vec<Contact>,
         /// Whether events from before the join are of no interest.
         ignore_old: bool,
     },

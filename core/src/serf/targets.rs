@@ -16,6 +16,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
 use crate::bounds::{DISCOVERED_AT_ONCE, MAX_DISCOVERED, MAX_RECONNECTS};
+use crate::swim::delegate::Contact;
 use crate::time::Time;
 
 /// Turns that are taken at the same time.
@@ -67,6 +68,16 @@ pub struct Known {
     pub heard: Time,
 }
 
+impl Known {
+    /// How it is contacted: nobody but itself will do, for its address may be another cluster's by now.
+    pub fn contact(&self) -> Contact {
+        Contact {
+            addr: self.addr,
+            name: Some(Arc::clone(&self.name)),
+        }
+    }
+}
+
 /// Who has turns, or pauses between tries.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Who {
@@ -74,8 +85,8 @@ pub enum Who {
     Peer(Arc<str>),
     /// A failed member.
     Failed(Arc<str>),
-    /// A seed, as the user named it.
-    Seed(Arc<str>),
+    /// An address of a seed.
+    Seed(SocketAddr),
     /// An address where discovery has found an agent.
     Discovered(SocketAddr),
 }
@@ -97,7 +108,9 @@ pub enum Dial {
         /// As the user named it.
         name: Arc<str>,
         /// Where it is.
-        addrs: Vec<SocketAddr>,
+        addr: SocketAddr,
+        /// Who was there, if anybody was and nobody else will do.
+        met: Option<Arc<str>>,
     },
     /// What discovery has found.
     Discovered(Vec<SocketAddr>),
@@ -144,6 +157,8 @@ struct Target {
     dialled: bool,
     /// Failures that count for the next pause.
     failures: u32,
+    /// Who was there, if nobody else will do.
+    met: Option<Arc<str>>,
     state: State,
 }
 
@@ -273,19 +288,33 @@ impl Targets {
         }
     }
 
-    /// A seed was looked up. Its pauses begin anew once it is a member.
-    pub fn look_at_seed(&mut self, now: Time, name: &Arc<str>, addrs: Vec<SocketAddr>, is_member: bool) {
-        let who = Who::Seed(Arc::clone(name));
-        if is_member {
-            self.targets.remove(&who);
-            return;
-        }
+    /// A seed was looked up. `member` is who is there, `by_address` whether the user named the address itself.
+    pub fn look_at_seed(
+        &mut self,
+        now: Time,
+        name: &Arc<str>,
+        addr: SocketAddr,
+        member: Option<Arc<str>>,
+        by_address: bool,
+    ) {
+        let who = Who::Seed(addr);
         let target = self.targets.entry(who).or_insert_with(|| Target::new(now, now));
-        if matches!(target.state, State::Resting(until) if until <= now) {
+        if let Some(member) = member {
+            // Its pauses begin anew when it is missed again.
+            target.failures = 0;
+            target.state = State::Resting(now);
+            target.met = by_address.then_some(member);
+        } else if matches!(target.state, State::Resting(until) if until <= now) {
             target.state = State::Dialling;
-            let name = Arc::clone(name);
-            self.ready.push_back(Dial::Seed { name, addrs });
+            let (name, met) = (Arc::clone(name), target.met.clone());
+            self.ready.push_back(Dial::Seed { name, addr, met });
         }
+    }
+
+    /// Forgets the addresses of seeds that are none of these: what a name means changes.
+    pub fn keep_seeds(&mut self, addrs: &[SocketAddr]) {
+        self.targets
+            .retain(|who, _| !matches!(who, Who::Seed(addr) if !addrs.contains(addr)));
     }
 
     /// Discovery has found an agent there.
@@ -357,9 +386,14 @@ impl Targets {
                 self.turns_taken -= 1;
                 self.targets.remove(&Who::Failed(Arc::clone(&member.name)));
             }
-            // One whose member announces another address answers each time, and costs an exchange of the
-            // whole state: it is dialled no more often than one that does not answer.
-            Dial::Seed { name, .. } => self.rest(now, &Who::Seed(Arc::clone(name)), self.seed_pace),
+            // Silence costs little, so a seed is tried at each look until it answers. One whose member announces
+            // another address answers each time, and costs a push/pull.
+            Dial::Seed { addr, .. } if failed.is_empty() => self.rest(now, &Who::Seed(*addr), self.seed_pace),
+            Dial::Seed { addr, .. } => {
+                if let Some(target) = self.targets.get_mut(&Who::Seed(*addr)) {
+                    target.state = State::Resting(now);
+                }
+            }
             Dial::Discovered(addrs) => {
                 self.gathered.joining = false;
                 for addr in addrs {
@@ -484,6 +518,7 @@ impl Target {
             heard,
             dialled: false,
             failures: 0,
+            met: None,
             state: State::Resting(due),
         }
     }
@@ -810,32 +845,72 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_that_is_no_member_is_dialled_less_and_less_until_it_is_one() {
-        let mut targets = targets(Vec::new(), 7);
-        let nobody = |_: &Who, _| false;
+    fn a_seed_that_is_silent_is_dialled_at_each_look_and_one_that_answers_less_and_less() {
         let name: Arc<str> = "seed".into();
-        let mut look = |look: u32, is_member| {
-            let now = Time::ZERO + INTERVAL * look;
-            targets.look_at_seed(now, &name, vec![addr(1)], is_member);
-            match targets.poll(now, nobody) {
-                Step::Dial(dial) => {
-                    targets.ended(now, &dial, &[addr(1)]);
-                    true
+        for (failed, pauses) in [(&[addr(1)][..], [1; 6]), (&[], [2, 4, 8, 16, 16, 16])] {
+            let mut targets = targets(Vec::new(), 7);
+            let mut look = |look: u32, member: Option<&str>| {
+                let now = Time::ZERO + INTERVAL * look;
+                targets.look_at_seed(now, &name, addr(1), member.map(Arc::from), false);
+                match targets.poll(now, |_, _| false) {
+                    Step::Dial(dial) => {
+                        targets.ended(now, &dial, failed);
+                        true
+                    }
+                    Step::Wait(_) => false,
                 }
-                Step::Wait(_) => false,
+            };
+            let dialled: Vec<u32> = (0..100).filter(|number| look(*number, None)).collect();
+            assert_eq!(dialled[0], 0);
+            let found = dialled.windows(2).map(|pair| pair[1] - pair[0]);
+            for (pause, wanted) in found.zip(pauses) {
+                assert!(
+                    (wanted * 3 / 4..=wanted * 5 / 4 + 1).contains(&pause),
+                    "{dialled:?}"
+                );
             }
-        };
-        let dialled: Vec<u32> = (0..100).filter(|number| look(*number, false)).collect();
-        assert_eq!(dialled[0], 0);
-        let pauses: Vec<u32> = dialled.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        for (pause, wanted) in pauses.iter().zip([2, 4, 8, 16, 16, 16]) {
-            assert!(
-                (wanted * 3 / 4..=wanted * 5 / 4 + 1).contains(pause),
-                "{dialled:?}"
-            );
+            assert!(!look(100, Some("n")));
+            assert!(look(101, None), "it is no member any more");
         }
-        assert!(!look(100, true));
-        assert!(look(101, false), "it is no member any more");
+    }
+
+    #[test]
+    fn an_address_means_the_member_that_was_there_and_a_name_whoever_is_behind_it() {
+        let name: Arc<str> = "seed".into();
+        for (by_address, expected) in [(true, Some(Arc::from("n"))), (false, None)] {
+            let mut targets = targets(Vec::new(), 7);
+            let mut dialled = |at, member: Option<&str>| {
+                targets.look_at_seed(at, &name, addr(1), member.map(Arc::from), by_address);
+                match targets.poll(at, |_, _| false) {
+                    Step::Dial(dial) => {
+                        targets.ended(at, &dial, &[addr(1)]);
+                        Some(dial)
+                    }
+                    Step::Wait(_) => None,
+                }
+            };
+            let dial = |met| {
+                Some(Dial::Seed {
+                    name: Arc::clone(&name),
+                    addr: addr(1),
+                    met,
+                })
+            };
+            assert_eq!(dialled(Time::ZERO, None), dial(None), "before anybody was there");
+            assert_eq!(dialled(Time::ZERO + INTERVAL, Some("n")), None);
+            assert_eq!(dialled(Time::ZERO + INTERVAL * 2, None), dial(expected));
+        }
+    }
+
+    #[test]
+    fn addresses_that_a_name_has_no_more_are_forgotten() {
+        let mut targets = targets(Vec::new(), 7);
+        let name: Arc<str> = "seed".into();
+        for number in 0..100 {
+            targets.look_at_seed(Time::ZERO, &name, addr(number), Some("n".into()), false);
+            targets.keep_seeds(&[addr(number)]);
+            assert_eq!(targets.len(), 1);
+        }
     }
 
     #[test]

@@ -18,6 +18,16 @@ pub struct ExchangeId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
 
+/// Whom a join contacts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contact {
+    /// Where to dial.
+    pub addr: SocketAddr,
+    /// Who has to be there for states to be exchanged, where not anybody will do: an address that was a member's
+    /// may belong to another cluster by now.
+    pub name: Option<Arc<str>>,
+}
+
 /// Names a join until it ends; chosen by the delegate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JoinId(pub u64);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tracing::{debug, error, warn};
 
 use super::Swim;
-use super::delegate::{Delegate, ExchangeId, JoinId, StreamId};
+use super::delegate::{Contact, Delegate, ExchangeId, JoinId, StreamId};
 use super::members::{Facts, State};
 use super::version::{self, Speaker};
 use crate::bounds::MAX_PARALLEL_JOINS;
@@ -40,6 +40,17 @@ pub(super) enum Exchange {
         /// Whom for.
         to: SocketAddr,
     },
+    /// Asks whether the member that a join expects is there.
+    JoinPing {
+        /// The join.
+        id: JoinId,
+        /// The target.
+        to: SocketAddr,
+        /// Who is expected.
+        name: Arc<str>,
+        /// The sequence number of the ping.
+        seq_no: u32,
+    },
     /// One target of a join.
     Join {
         /// The join.
@@ -52,7 +63,7 @@ pub(super) enum Exchange {
 /// A join under way.
 #[derive(Debug)]
 pub(super) struct Join {
-    waiting: VecDeque<SocketAddr>,
+    waiting: VecDeque<Contact>,
     running: usize,
     ignore_old: bool,
     contacted: usize,
@@ -65,7 +76,7 @@ impl Swim {
         &mut self,
         now: Time,
         id: JoinId,
-        targets: Vec<SocketAddr>,
+        targets: Vec<Contact>,
         ignore_old: bool,
         delegate: &mut impl Delegate,
     ) {
@@ -81,24 +92,60 @@ impl Swim {
     }
 
     fn continue_join(&mut self, now: Time, id: JoinId, delegate: &mut impl Delegate) {
-        let timeout = self.config.profile.tcp_timeout;
         loop {
+            let timeout = self.config.profile.tcp_timeout;
             let Some(join) = self.joins.get_mut(&id) else {
                 return;
             };
             if join.running >= MAX_PARALLEL_JOINS {
                 return;
             }
-            let Some(to) = join.waiting.pop_front() else { break };
+            let Some(Contact { addr: to, name }) = join.waiting.pop_front() else {
+                break;
+            };
             join.running += 1;
-            let plain = self.encode_state(true, delegate);
-            self.start_exchange(Exchange::Join { id, to }, to, plain, timeout, delegate);
+            let Some(name) = name else {
+                self.start_join(id, to, delegate);
+                continue;
+            };
+            let (seq_no, source) = (self.next_seq_no(), self.config.facts.clone());
+            let plain = encoded(|out| source.ping(&name, seq_no).encode(out));
+            let ping = Exchange::JoinPing { id, to, name, seq_no };
+            self.start_exchange(ping, to, plain, timeout, delegate);
         }
         if self.joins.get(&id).is_some_and(|join| join.running == 0)
             && let Some(join) = self.joins.remove(&id)
         {
             delegate.join_ended(now, id, join.contacted, join.errors);
         }
+    }
+
+    fn start_join(&mut self, id: JoinId, to: SocketAddr, delegate: &mut impl Delegate) {
+        let timeout = self.config.profile.tcp_timeout;
+        let plain = self.encode_state(true, delegate);
+        self.start_exchange(Exchange::Join { id, to }, to, plain, timeout, delegate);
+    }
+
+    /// One target of a join has been contacted, or has not.
+    fn end_target(
+        &mut self,
+        now: Time,
+        id: JoinId,
+        to: SocketAddr,
+        outcome: Result<(), String>,
+        delegate: &mut impl Delegate,
+    ) {
+        if let Err(reason) = &outcome {
+            debug!(target: "memberlist", "Failed to join {}: {reason}", to.ip());
+        }
+        if let Some(join) = self.joins.get_mut(&id) {
+            join.running -= 1;
+            match outcome {
+                Ok(()) => join.contacted += 1,
+                Err(reason) => join.errors.push((to, reason)),
+            }
+        }
+        self.continue_join(now, id, delegate);
     }
 
     pub(super) fn push_pull_with(&mut self, peer: &Arc<Facts>, delegate: &mut impl Delegate) {
@@ -163,20 +210,24 @@ impl Swim {
                     error!(target: "memberlist", "Push/Pull with {} failed: {reason}", peer.name);
                 }
             }
+            Some(Exchange::JoinPing { id, to, name, seq_no }) => match result {
+                Ok(Some(StreamMessage::Ack(ack))) if ack.seq_no == seq_no => {
+                    self.start_join(id, to, delegate);
+                }
+                // Nothing has listened there.
+                Err(reason) if reason.starts_with("dial ") => {
+                    self.end_target(now, id, to, Err(reason), delegate);
+                }
+                _ => {
+                    warn!(target: "memberlist", "Whoever is at {to} does not answer to the name {name}; not joining it");
+                    let reason = format!("whoever is there does not answer to the name {name}");
+                    self.end_target(now, id, to, Err(reason), delegate);
+                }
+            },
             Some(Exchange::Join { id, to }) => {
                 let ignore_old = self.joins.get(&id).is_some_and(|join| join.ignore_old);
                 let merged = self.merge_reply(now, result, ignore_old, delegate);
-                if let Err(reason) = &merged {
-                    debug!(target: "memberlist", "Failed to join {}: {reason}", to.ip());
-                }
-                if let Some(join) = self.joins.get_mut(&id) {
-                    join.running -= 1;
-                    match merged {
-                        Ok(()) => join.contacted += 1,
-                        Err(reason) => join.errors.push((to, reason)),
-                    }
-                }
-                self.continue_join(now, id, delegate);
+                self.end_target(now, id, to, merged, delegate);
             }
             Some(Exchange::UserMessage { to }) => {
                 if let Err(reason) = result {

@@ -14,7 +14,6 @@ use tracing::{debug, error, info};
 use super::delegate::Delegate;
 use super::exchange::Exchange;
 use super::members::{Facts, NodeId};
-use super::probe::{PMAX_STREAM_PING, own_ping};
 use super::state::encoded;
 use super::{Swim, Timer};
 use crate::bounds::MAX_LOOKS;
@@ -78,10 +77,10 @@ impl Swim {
         info!(target: "memberlist", "{} is listed at {}:{}, and claimed to be at {}:{}; asking {}",
             claimed.name, record.facts.addr, record.facts.port, claimed.addr, claimed.port, asked.socket());
         let seq_no = self.next_seq_no();
-        let stream = asked.pmax() >= PMAX_STREAM_PING && !self.config.profile.disable_tcp_pings;
+        let stream = asked.takes_stream_pings() && !self.config.profile.disable_tcp_pings;
         if stream {
             let source = self.config.facts.clone();
-            let plain = encoded(|out| own_ping(&source, &asked.name, seq_no).encode(out));
+            let plain = encoded(|out| source.ping(&asked.name, seq_no).encode(out));
             // A little earlier than the look ends, so that its result counts.
             let timeout = self.config.profile.probe_timeout * 3 / 4;
             let to = asked.socket();
@@ -117,7 +116,7 @@ impl Swim {
         let (to, name, seq_no) = (look.asked.socket(), Arc::clone(&look.asked.name), look.seq_no);
         self.timers.set(now + pause, Timer::Look(id));
         let source = self.config.facts.clone();
-        self.send_with_gossip(to, delegate, |out| own_ping(&source, &name, seq_no).encode(out));
+        self.send_with_gossip(to, delegate, |out| source.ping(&name, seq_no).encode(out));
     }
 
     /// Somebody answers to the name at the address in question. Says whether it was about a look.

@@ -5,6 +5,10 @@ use std::sync::Arc;
 use crate::addr::RawAddr;
 use crate::names::{self, Id, NameTable, Named};
 use crate::time::Time;
+use crate::wire::message::Ping;
+
+/// The oldest memberlist protocol that answers a ping over a stream.
+const PMAX_STREAM_PING: u8 = 3;
 
 /// What a node announces about itself. Shared, because every layer refers to it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +29,22 @@ impl Facts {
     /// The newest memberlist protocol the node understands.
     pub fn pmax(&self) -> u8 {
         self.vsn[1]
+    }
+
+    /// Whether the node answers a ping over a stream.
+    pub fn takes_stream_pings(&self) -> bool {
+        self.pmax() >= PMAX_STREAM_PING
+    }
+
+    /// This node's ping of a node of that name.
+    pub fn ping<'a>(&'a self, node: &'a str, seq_no: u32) -> Ping<'a> {
+        Ping {
+            seq_no,
+            node,
+            source_addr: self.addr.as_bytes(),
+            source_port: self.port,
+            source_node: &self.name,
+        }
     }
 
     /// Where to send to it.

@@ -26,8 +26,6 @@ use crate::swim::state::encoded;
 use crate::time::Time;
 use crate::wire::message::{Ack, IndirectPing, Nack, Ping, StreamMessage, Suspect};
 
-/// The oldest memberlist protocol that answers a ping over a stream.
-pub(super) const PMAX_STREAM_PING: u8 = 3;
 /// The oldest memberlist protocol that understands a nack.
 const PMAX_NACK: u8 = 4;
 /// The oldest memberlist protocol that understands a CRC.
@@ -135,7 +133,7 @@ impl Swim {
         });
         let own = Arc::clone(&self.config.facts.name);
         let source = self.config.facts.clone();
-        let ping = own_ping(&source, &facts.name, seq_no);
+        let ping = source.ping(&facts.name, seq_no);
         if state == State::Alive || !self.config.profile.refinements.buddy {
             self.send_with_gossip(facts.socket(), delegate, |out| ping.encode(out));
             return;
@@ -230,8 +228,8 @@ impl Swim {
         if let Some(probe) = self.probe.as_mut() {
             probe.expected_nacks = expected_nacks;
         }
-        if facts.pmax() >= PMAX_STREAM_PING && !self.config.profile.disable_tcp_pings {
-            let plain = encoded(|out| own_ping(&source, &facts.name, seq_no).encode(out));
+        if facts.takes_stream_pings() && !self.config.profile.disable_tcp_pings {
+            let plain = encoded(|out| source.ping(&facts.name, seq_no).encode(out));
             let timeout = ends_at.since(now).max(Duration::from_millis(1));
             self.start_exchange(
                 Exchange::StreamPing { seq_no },
@@ -441,7 +439,7 @@ impl Swim {
         {
             let source = self.config.facts.clone();
             self.send_with_gossip(facts.socket(), delegate, |out| {
-                own_ping(&source, ping.node, seq_no).encode(out)
+                source.ping(ping.node, seq_no).encode(out)
             });
         } else {
             error!(target: "memberlist", "Did not ping '{}' for {from}: no such member at that address", ping.node);
@@ -454,15 +452,5 @@ impl Swim {
                 Nack { seq_no: relay.seq_no }.encode(out)
             });
         }
-    }
-}
-
-pub(super) fn own_ping<'a>(source: &'a Facts, node: &'a str, seq_no: u32) -> Ping<'a> {
-    Ping {
-        seq_no,
-        node,
-        source_addr: source.addr.as_bytes(),
-        source_port: source.port,
-        source_node: &source.name,
     }
 }

@@ -3,6 +3,7 @@
 mod campaign;
 mod checkers;
 mod hostile;
+mod islands;
 mod membership;
 mod memory;
 mod moves;

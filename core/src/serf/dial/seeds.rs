@@ -13,6 +13,9 @@ use rand::{RngExt, SeedableRng};
 use crate::serf::types::{RetryJoin, Seeds};
 use crate::time::Time;
 
+/// Looks in each interval while a seed is missing.
+const MISSING_LOOKS: u32 = 3;
+
 /// What has become due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SeedStep {
@@ -75,7 +78,7 @@ impl SeedWatch {
                 self.names.extend(retry.names.iter().cloned());
                 self.next = Some(now);
             }
-            None => self.look_again(now),
+            None => self.look_again(now, true),
         }
     }
 
@@ -110,11 +113,17 @@ impl SeedWatch {
         }
     }
 
-    /// The next look follows one that has come back, or a join that has worked.
-    pub fn look_again(&mut self, now: Time) {
+    /// The next look follows one that has come back, or a join that has worked. It comes sooner while a seed is
+    /// missing, for a partition may be over.
+    pub fn look_again(&mut self, now: Time, missing: bool) {
         self.retry = None;
+        let pause = if missing {
+            self.interval / MISSING_LOOKS
+        } else {
+            self.interval
+        };
         // Hosts that were cut off together do not dial together.
-        let pause = self.interval.mul_f64(self.rng.random_range(0.5..1.5));
+        let pause = pause.mul_f64(self.rng.random_range(0.5..1.5));
         self.next = (!self.names.is_empty()).then_some(now + pause);
     }
 
@@ -166,7 +175,7 @@ mod tests {
                 assert_eq!(watch.poll(now), SeedStep::Wait(None), "while it is under way");
                 tries += 1;
                 if works_at == Some(tries) {
-                    watch.look_again(now);
+                    watch.look_again(now, false);
                     break false;
                 }
                 match watch.retry_failed(now) {
@@ -203,15 +212,21 @@ mod tests {
                     panic!("a look too early")
                 };
                 assert_eq!(watch.poll(next), SeedStep::LookUp);
-                watch.look_again(next);
+                watch.look_again(next, false);
                 looks.push(next);
             }
             looks
         };
         let (one, other) = (looks(1), looks(2));
-        for pair in one.windows(2) {
+        for (place, pair) in one.windows(2).enumerate() {
             let pause = pair[1].since(pair[0]);
-            assert!(pause >= INTERVAL / 2 && pause <= INTERVAL * 3 / 2, "{pause:?}");
+            // At first, and while a seed is missing, there are more looks.
+            let interval = if place == 0 {
+                INTERVAL / MISSING_LOOKS
+            } else {
+                INTERVAL
+            };
+            assert!(pause >= interval / 2 && pause <= interval * 3 / 2, "{pause:?}");
         }
         assert_ne!(one, other);
         let mut none = SeedWatch::new(INTERVAL, 1);
