@@ -17,6 +17,7 @@ mod scenario_examples;
 mod scenario_handlers;
 mod snapshot_cluster;
 mod snapshot_serf;
+mod stalls;
 #[path = "../support/mod.rs"]
 mod support;
 mod syslog;

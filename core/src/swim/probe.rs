@@ -255,6 +255,8 @@ impl Swim {
     /// noticing who has died. Local health is left to how the probe ends.
     pub(super) fn resume(&mut self, now: Time, pause: Duration) {
         self.pauses.note(now, pause);
+        // What this process has missed says nothing about the network.
+        self.heard = (self.heard + pause).min(now);
         if let Some(probe) = &mut self.probe {
             probe.indirect_at = (probe.indirect_at + pause).max(now);
             probe.ends_at = (probe.ends_at + pause).max(now);
