@@ -220,7 +220,8 @@ fn two_sides_that_forgot_each_other_meet_again_through_their_seeds() {
     all_agree_again(&all);
 }
 
-/// A seed that is gone for good costs less and less: a dial after one interval, then after two, four and so on.
+/// An address that is no seed any more, but answers, costs less and less: a dial after one interval, then after two,
+/// four and so on.
 #[test]
 fn a_seed_that_does_not_answer_is_dialled_less_and_less() {
     let folder = tempfile::tempdir().expect("a folder");

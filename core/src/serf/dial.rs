@@ -24,6 +24,7 @@ use super::targets::{Dial, ENOUGH, Known, Step, Targets, Who};
 use super::types::{LookedUp, MemberStatus, Seeds};
 use super::{Phase, Serf, Timer};
 use crate::swim::delegate::Contact;
+use crate::swim::exchange::nobody_listens;
 use crate::time::Time;
 use seeds::{SeedStep, SeedWatch};
 
@@ -362,7 +363,10 @@ impl Serf {
             }
             Dial::Discovered(_) => self.end_discovered(now, contacted, errors),
         }
-        let failed: Vec<SocketAddr> = errors.iter().map(|(addr, _)| *addr).collect();
+        // Somebody else at the address of a seed is tried less and less, silence at each look.
+        let counts = |reason: &str| !matches!(dial, Dial::Seed { .. }) || nobody_listens(reason);
+        let failed = errors.iter().filter(|(_, reason)| counts(reason));
+        let failed: Vec<SocketAddr> = failed.map(|(addr, _)| *addr).collect();
         self.dialer.targets.ended(now, dial, &failed);
         if matches!(dial, Dial::Peer { .. }) && contacted == 0 {
             self.report_missing_peers(now);

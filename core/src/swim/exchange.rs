@@ -17,6 +17,11 @@ use crate::swim::state::encoded;
 use crate::time::Time;
 use crate::wire::message::{Alive, PushNodeState, PushPull, RefusedNodes, StreamMessage};
 
+/// Whether an exchange failed because no stream could be opened; all such reasons begin as Go words them.
+pub fn nobody_listens(reason: &str) -> bool {
+    reason.starts_with("dial ")
+}
+
 /// What an exchange under way is for.
 #[derive(Debug)]
 pub(super) enum Exchange {
@@ -214,8 +219,7 @@ impl Swim {
                 Ok(Some(StreamMessage::Ack(ack))) if ack.seq_no == seq_no => {
                     self.start_join(id, to, delegate);
                 }
-                // Nothing has listened there.
-                Err(reason) if reason.starts_with("dial ") => {
+                Err(reason) if nobody_listens(&reason) => {
                     self.end_target(now, id, to, Err(reason), delegate);
                 }
                 _ => {

@@ -7,7 +7,7 @@
 //! [`delegate::Delegate`].
 
 pub mod delegate;
-mod exchange;
+pub mod exchange;
 pub mod formulas;
 mod gossip;
 mod isolation;
