@@ -10,6 +10,7 @@ impl Swim {
             ("swim broadcasts", self.queue.len()),
             ("suspicions", self.suspicions.len()),
             ("looks at addresses", self.looks.len()),
+            ("moved members", self.moved.len()),
             ("relayed pings", self.relays.len()),
             ("exchanges", self.exchanges.len()),
             ("running joins", self.joins.len()),

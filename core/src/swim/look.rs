@@ -14,7 +14,7 @@ use tracing::{debug, error, info};
 use super::delegate::Delegate;
 use super::exchange::Exchange;
 use super::members::{Facts, NodeId};
-use super::state::encoded;
+use super::state::{MOVED_FOR, encoded};
 use super::{Swim, Timer};
 use crate::bounds::MAX_LOOKS;
 use crate::time::Time;
@@ -163,6 +163,10 @@ impl Swim {
         }
         info!(target: "memberlist", "Updating address for {} from {}:{}, where it does not answer, to {}:{}",
             claimed.name, record.facts.addr, record.facts.port, claimed.addr, claimed.port);
+        self.moved.retain(|_, at| now.since(*at) < MOVED_FOR);
+        if self.moved.len() < MAX_LOOKS {
+            self.moved.insert(id, now);
+        }
         let facts = self.config.pool.share(claimed);
         self.accept_alive(now, id, facts, incarnation, true, delegate);
     }

@@ -108,6 +108,8 @@ pub struct Swim {
     queue: GossipQueue,
     suspicions: BTreeMap<NodeId, Suspicion>,
     looks: BTreeMap<NodeId, Look>,
+    /// Who has been let in at another address, and when.
+    moved: BTreeMap<NodeId, Time>,
     /// When anything was heard from anybody.
     heard: Time,
     isolation: Isolation,
@@ -153,6 +155,7 @@ impl Swim {
             queue: GossipQueue::new(config.seed),
             suspicions: BTreeMap::new(),
             looks: BTreeMap::new(),
+            moved: BTreeMap::new(),
             heard: now,
             isolation: Isolation::default(),
             awareness: 0,
@@ -192,12 +195,12 @@ impl Swim {
             Message::Ack(ack) => self.handle_ack(now, ack, delegate),
             Message::Nack(nack) => self.handle_nack(nack.seq_no),
             Message::Suspect(suspect) => {
-                self.correct(suspect.node, suspect.incarnation, suspect.from, delegate);
+                self.correct(now, suspect.node, suspect.incarnation, suspect.from, delegate);
                 self.suspect(now, suspect.node, suspect.incarnation, suspect.from);
             }
             Message::Alive(alive) => self.handle_alive(now, alive, delegate),
             Message::Dead(dead) => {
-                self.correct(dead.node, dead.incarnation, dead.from, delegate);
+                self.correct(now, dead.node, dead.incarnation, dead.from, delegate);
                 self.dead(now, dead.node, dead.incarnation, dead.from, delegate);
             }
             Message::User(bytes) => delegate.user_message(now, bytes),

@@ -22,6 +22,9 @@ use crate::swim::members::NodeId;
 use crate::time::Time;
 use crate::wire::message::{Alive, Dead, Suspect};
 
+/// For so long after a move there may be members that have not heard of it; a push/pull tells them in the end.
+pub(super) const MOVED_FOR: Duration = Duration::from_secs(120);
+
 /// How many members on average correct one that accuses another in an old incarnation.
 const CORRECTORS: f64 = 3.0;
 
@@ -350,11 +353,12 @@ impl Swim {
         delegate.member_gone(now, &facts);
     }
 
-    /// Whoever accuses a living member in an incarnation that it has left behind has missed its refutation, and
-    /// others pay no attention, so nobody would tell it before the next push/pull. A few of those who know
-    /// better do, each by chance, so that a large cluster does not tell it all at once.
+    /// Whoever accuses a member that has just moved in an incarnation that it has left behind still asks at its old
+    /// address. Others pay no attention to that, so nobody would tell it before the next push/pull. A few of those
+    /// who know better do, each by chance, so that a large cluster does not tell it all at once.
     pub(super) fn correct(
         &mut self,
+        now: Time,
         node: &str,
         incarnation: u32,
         accuser: &str,
@@ -363,7 +367,11 @@ impl Swim {
         if self.is_me(accuser) || node == accuser {
             return;
         }
-        let known = self.members.by_name(node);
+        let Some(id) = self.members.find(node) else { return };
+        if self.moved.get(&id).is_none_or(|at| now.since(*at) >= MOVED_FOR) {
+            return;
+        }
+        let known = self.members.get(id);
         let Some(record) =
             known.filter(|record| record.state == State::Alive && record.incarnation > incarnation)
         else {
@@ -712,7 +720,7 @@ mod tests {
     }
 
     #[test]
-    fn an_accuser_that_has_missed_a_refutation_is_told_by_a_few() {
+    fn an_accuser_that_has_missed_a_move_is_told_by_a_few() {
         use crate::wire::message::Message;
 
         // Of how many members, and whether the accusation is old; how many would tell the accuser.
@@ -729,6 +737,10 @@ mod tests {
                     from: "n1",
                 };
                 let from = "10.0.0.9:7946".parse().expect("an address");
+                swim.handle_message(T, from, &Message::Suspect(suspect), &mut delegate);
+                assert_eq!(delegate.sent, [], "nobody has moved");
+                let id = swim.members.find("n0").expect("a member");
+                swim.moved.insert(id, T);
                 swim.handle_message(T, from, &Message::Suspect(suspect), &mut delegate);
                 told += delegate.sent.len();
                 assert!(delegate.sent.iter().all(|to| to.ip().to_string() == "10.0.0.11"));

@@ -53,7 +53,7 @@ fn bound(table: &str, sight: &Sight<'_>) -> usize {
         "swim members" | "suspicions" | "members" | "coordinates" => names,
         "swim broadcasts" => names + 1,
         "relayed pings" => MAX_RELAYS,
-        "looks at addresses" => MAX_LOOKS,
+        "looks at addresses" | "moved members" => MAX_LOOKS,
         "recent intents" => MAX_RECENT_INTENTS.min(names),
         "bytes of remembered events" => EVENT_RING_BYTES_MAX,
         "remembered events" => serf.event_buffer * names,
