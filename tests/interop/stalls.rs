@@ -88,11 +88,7 @@ fn survivors_that_stand_still_now_and_then_notice_a_death_about_as_soon_as_serfs
     std::thread::scope(|scope| {
         let runs = shapes.map(|shape| {
             [Kind::Serf, Kind::Fyrd].map(|kind| {
-                let clusters = [0; CLUSTERS].map(|_| ());
-                let mut number = 0;
-                clusters.map(|()| {
-                    number += 1;
-                    let number = number;
+                std::array::from_fn::<_, CLUSTERS, _>(|number| {
                     scope.spawn(move || noticed(kind, shape, number))
                 })
             })

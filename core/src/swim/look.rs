@@ -247,6 +247,16 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_that_could_not_be_refuted_is_refused_before_anybody_is_asked() {
+        for name in ["b", "me"] {
+            let (mut swim, mut delegate) = start(1);
+            swim.handle_alive(T, &alive("b", 2, 5), &mut delegate);
+            swim.handle_alive(T, &alive(name, 9, u32::MAX - 1), &mut delegate);
+            assert_eq!((swim.looks.len(), delegate.sent.len(), swim.refused), (0, 0, 1));
+        }
+    }
+
+    #[test]
     fn claims_that_repeat_cost_one_look_and_a_storm_of_names_is_bounded() {
         let (mut swim, mut delegate) = start(1);
         swim.handle_alive(T, &alive("b", 2, 5), &mut delegate);

@@ -109,6 +109,11 @@ impl Swim {
         if known.socket() != claim.socket() {
             reclaimed = self.may_reclaim(now, record);
             if !reclaimed {
+                // What could not be refuted any more is not worth a look.
+                let current = record.incarnation;
+                if !may_claim(current, incarnation) {
+                    return self.refuse_incarnation(&known.name, current, incarnation);
+                }
                 return self.look(now, id, claim.to_facts(), incarnation, delegate);
             }
             info!(target: "memberlist", "Updating address for left or failed node {} from {}:{} to {}:{}",
