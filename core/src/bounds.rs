@@ -91,6 +91,10 @@ pub const MAX_RECENT_INTENTS: usize = 1 << 14;
 /// Most pings relayed for peers at a time; each lasts one probe timeout, so this is a rate limit too.
 pub const MAX_RELAYS: usize = 512;
 
+/// Most members whose word is kept that a suspect has refused them too: one more than are asked for, so that each of
+/// them hears of enough others.
+pub const MAX_WITNESSES: usize = 3;
+
 /// Most names whose address is looked into at a time. Each costs a few pings, and takes a probe timeout.
 pub const MAX_LOOKS: usize = 64;
 

@@ -153,6 +153,11 @@ impl Delegate for Serf {
         }
     }
 
+    fn round_trip(&self, node: &str) -> Option<Duration> {
+        let (own, other) = (self.coordinates.own(), self.coordinates.of(node)?);
+        Duration::try_from_secs_f64(coordinate::distance(own, other)).ok()
+    }
+
     fn user_message(&mut self, now: Time, bytes: &[u8]) {
         self.measures.received.add(bytes.len() as f64);
         let message = match SerfMessage::decode(bytes) {

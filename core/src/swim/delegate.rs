@@ -65,6 +65,8 @@ pub trait Delegate {
     fn ack_payload(&self) -> Vec<u8>;
     /// A direct ping was answered within its time.
     fn ping_answered(&mut self, now: Time, facts: &Facts, rtt: Duration, payload: &[u8]);
+    /// How long a round trip to a node should take, if that is known.
+    fn round_trip(&self, node: &str) -> Option<Duration>;
     /// A user message came.
     fn user_message(&mut self, now: Time, bytes: &[u8]);
     /// Whether no broadcast is queued.
@@ -88,6 +90,8 @@ pub(crate) struct Silent {
     pub conflicts: Vec<String>,
     /// Where datagrams went.
     pub sent: Vec<SocketAddr>,
+    /// How long every round trip should take.
+    pub round_trip: Option<Duration>,
     /// What was said of isolation.
     pub isolation: Vec<bool>,
 }
@@ -119,6 +123,9 @@ impl Delegate for Silent {
         Vec::new()
     }
     fn ping_answered(&mut self, _: Time, _: &Facts, _: Duration, _: &[u8]) {}
+    fn round_trip(&self, _: &str) -> Option<Duration> {
+        self.round_trip
+    }
     fn user_message(&mut self, _: Time, _: &[u8]) {}
     fn is_quiet(&self) -> bool {
         true

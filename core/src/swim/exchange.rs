@@ -11,7 +11,7 @@ use tracing::{debug, error, warn};
 use super::Swim;
 use super::delegate::{Contact, Delegate, ExchangeId, JoinId, StreamId};
 use super::failure::{Cause, Failure};
-use super::members::{Facts, State};
+use super::members::{Facts, NodeId, State};
 use super::version::{self, Speaker};
 use crate::bounds::MAX_PARALLEL_JOINS;
 use crate::swim::state::encoded;
@@ -24,6 +24,22 @@ pub(super) enum Exchange {
     /// The ping of a probe over a stream.
     StreamPing {
         /// The probe's sequence number.
+        seq_no: u32,
+    },
+    /// The stream of a look at a suspect.
+    Glance {
+        /// The suspect.
+        id: NodeId,
+        /// The sequence number of the look.
+        seq_no: u32,
+    },
+    /// Asks whether a neighbour of a suspect can be reached.
+    Neighbour {
+        /// The suspect.
+        id: NodeId,
+        /// How often its neighbours have been asked.
+        round: u32,
+        /// The sequence number of the ping.
         seq_no: u32,
     },
     /// Asks whether somebody answers to a name that is claimed at another address.
@@ -198,7 +214,14 @@ impl Swim {
             self.hear(now, delegate);
         }
         match self.exchanges.remove(&id) {
-            Some(Exchange::StreamPing { seq_no }) => self.stream_ping_answered(seq_no, &result),
+            Some(Exchange::StreamPing { seq_no }) => {
+                self.stream_ping_answered(now, seq_no, &result, delegate)
+            }
+            Some(Exchange::Glance { id, seq_no }) => self.glance_ended(now, id, seq_no, &result),
+            Some(Exchange::Neighbour { id, round, seq_no }) => {
+                let answers = matches!(result, Ok(Some(StreamMessage::Ack(ack))) if ack.seq_no == seq_no);
+                self.neighbour_ended(now, id, round, answers, delegate);
+            }
             Some(Exchange::LookPing { seq_no }) => {
                 if let Ok(Some(StreamMessage::Ack(ack))) = result
                     && ack.seq_no == seq_no

@@ -328,10 +328,12 @@ mod tests {
             let mut told = 0;
             for seed in 0..20 {
                 let (mut swim, mut delegate) = start(seed);
+                swim.config.profile.evidence_looks = 0;
                 for i in 0..members - 1 {
                     swim.handle_alive(T, &alive(&format!("n{i}"), 10 + i as u8, 2), &mut delegate);
                 }
                 let suspect = Suspect {
+                    refused: false,
                     incarnation: if old { 1 } else { 2 },
                     node: "n0",
                     from: "n1",

@@ -7,6 +7,7 @@
 //! [`delegate::Delegate`].
 
 pub mod delegate;
+mod evidence;
 pub mod exchange;
 pub mod failure;
 pub mod formulas;
@@ -88,6 +89,10 @@ enum Timer {
     Relay(u32),
     /// A suspicion of this node may have run out.
     Suspicion(NodeId),
+    /// The ack of the ping of this sequence number is late.
+    LateAck(u32),
+    /// The next step of a look at this suspect.
+    Evidence(NodeId),
     /// A look at the address of this node goes on.
     Look(NodeId),
     /// Gossip.
@@ -197,7 +202,7 @@ impl Swim {
             Message::Nack(nack) => self.handle_nack(nack.seq_no),
             Message::Suspect(suspect) => {
                 self.correct(now, suspect.node, suspect.incarnation, suspect.from, delegate);
-                self.suspect(now, suspect.node, suspect.incarnation, suspect.from);
+                self.hear_accusation(now, suspect, delegate);
             }
             Message::Alive(alive) => self.handle_alive(now, alive, delegate),
             Message::Dead(dead) => {
@@ -242,6 +247,8 @@ impl Swim {
                 Timer::ProbeDeadline(seq_no) => self.end_probe(now, seq_no, delegate),
                 Timer::Relay(seq_no) => self.end_relay(seq_no, delegate),
                 Timer::Suspicion(id) => self.end_suspicion(now, id, delegate),
+                Timer::LateAck(seq_no) => self.try_stream(now, seq_no, delegate),
+                Timer::Evidence(id) => self.tick_evidence(now, id, delegate),
                 Timer::Look(id) => self.tick_look(now, id, delegate),
                 Timer::Gossip => self.tick_gossip(now, delegate),
                 Timer::PushPull => self.tick_push_pull(now, delegate),

@@ -198,8 +198,27 @@ impl Swim {
     }
 
     pub(super) fn suspect(&mut self, now: Time, node: &str, incarnation: u32, from: &str) {
+        self.accuse(
+            now,
+            &Suspect {
+                from,
+                incarnation,
+                node,
+                refused: false,
+            },
+        );
+    }
+
+    /// Takes an accusation; says whether it is passed on.
+    pub(super) fn accuse(&mut self, now: Time, suspect: &Suspect<'_>) -> bool {
+        let &Suspect {
+            from,
+            incarnation,
+            node,
+            ..
+        } = suspect;
         let Some((id, state)) = self.accused(node, incarnation) else {
-            return;
+            return false;
         };
         if let Some(suspicion) = self.suspicions.get_mut(&id) {
             if suspicion.confirm(from) {
@@ -207,23 +226,25 @@ impl Swim {
                 // this process.
                 let deadline = suspicion.deadline().max(now);
                 self.timers.set(deadline, Timer::Suspicion(id));
-                self.broadcast_suspect(node, incarnation, from);
+                self.broadcast_suspect(suspect);
+                return true;
             }
-            return;
+            return false;
         }
         if state != State::Alive {
-            return;
+            return false;
         }
         if id == self.me {
             if !self.leaving {
                 warn!(target: "memberlist", "Refuting a suspect message (from: {from})");
                 self.refute(incarnation);
             }
-            return;
+            return false;
         }
         self.measures.suspect += 1;
-        self.broadcast_suspect(node, incarnation, from);
+        self.broadcast_suspect(suspect);
         self.start_suspicion(now, id, incarnation, from);
+        true
     }
 
     fn start_suspicion(&mut self, now: Time, id: NodeId, incarnation: u32, from: &str) {
@@ -255,7 +276,8 @@ impl Swim {
             return;
         };
         let patience_ends = suspicion.deadline() + suspicion.patience();
-        if now < patience_ends && self.is_deaf(now) {
+        let is_refused = suspicion.evidence.is_first_hand() && self.is_refused_by_several();
+        if now < patience_ends && self.is_deaf(now) && !is_refused {
             let look_again = now + self.config.profile.probe_interval;
             self.timers
                 .set(look_again.min(patience_ends), Timer::Suspicion(id));
@@ -410,15 +432,10 @@ impl Swim {
             .push(Some(subject), encoded(|out| message.encode(out)), token);
     }
 
-    fn broadcast_suspect(&mut self, node: &str, incarnation: u32, from: &str) {
-        let message = Suspect {
-            incarnation,
-            node,
-            from,
-        };
+    pub(super) fn broadcast_suspect(&mut self, suspect: &Suspect<'_>) {
         self.queue.push(
-            Some(Subject::Node(node.into())),
-            encoded(|out| message.encode(out)),
+            Some(Subject::Node(suspect.node.into())),
+            encoded(|out| suspect.encode(out)),
             None,
         );
     }

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use crate::swim::evidence::Evidence;
 use crate::swim::formulas::suspicion_timeout;
 use crate::time::Time;
 
@@ -21,6 +22,8 @@ pub struct Suspicion {
     held: Duration,
     /// Who has suspected, the initiator first; never more than k + 1.
     accusers: Vec<Box<str>>,
+    /// What is known first hand.
+    pub(super) evidence: Evidence,
 }
 
 impl Suspicion {
@@ -33,6 +36,7 @@ impl Suspicion {
             k,
             held: Duration::ZERO,
             accusers: vec![initiator.into()],
+            evidence: Evidence::default(),
         }
     }
 

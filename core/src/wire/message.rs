@@ -78,6 +78,8 @@ table! {
         0 Incarnation: Plain => pub incarnation: u32,
         /// The suspected node.
         1 Node: Filled<Name> => pub node: &'a str,
+        /// Whether the node's host has refused `from` a connection. Not in Serf, whose decoder skips it.
+        3 Refused: Omit<Plain> => pub refused: bool,
     }
 }
 

@@ -108,13 +108,14 @@ fn message() -> impl Strategy<Value = Message<'static>> {
         indirect_ping().prop_map(Message::IndirectPing),
         ack().prop_map(Message::Ack),
         any::<u32>().prop_map(|seq_no| Message::Nack(Nack { seq_no })),
-        (any::<u32>(), name(), maybe(name())).prop_map(|(incarnation, node, from)| Message::Suspect(
-            Suspect {
+        (any::<u32>(), name(), maybe(name()), any::<bool>()).prop_map(
+            |(incarnation, node, from, refused)| Message::Suspect(Suspect {
                 incarnation,
                 node,
-                from
-            }
-        )),
+                from,
+                refused
+            })
+        ),
         (any::<u32>(), name(), maybe(name())).prop_map(|(incarnation, node, from)| Message::Dead(Dead {
             incarnation,
             node,

@@ -81,6 +81,7 @@ fn a_living_node_that_cannot_refute_is_noticed() {
         |world, hosts, watch| {
             // A false suspicion, which a healthy node refutes.
             let suspect = Suspect {
+                refused: false,
                 incarnation: 1,
                 node: "n2",
                 from: "n4",

@@ -2,6 +2,7 @@
 
 mod campaign;
 mod checkers;
+mod evidence;
 mod hostile;
 mod islands;
 mod membership;
