@@ -6,6 +6,7 @@ mod cli_bad_input;
 mod crash;
 mod handlers;
 mod isolation;
+mod labels;
 mod lifecycle;
 mod moves;
 mod reload;
