@@ -8,6 +8,7 @@ mod handlers;
 mod isolation;
 mod labels;
 mod lifecycle;
+mod links;
 mod moves;
 mod reload;
 mod rpc_stream;
