@@ -442,6 +442,7 @@ fn check(config: &NodeConfig) -> Result<Facts, String> {
     limits::check_name(&config.name)?;
     limits::check_protocol(config.protocol.into())?;
     limits::check_user_event_size(config.user_event_size_limit)?;
+    config.profile.check_label(config.label_overhead)?;
     let serf = &config.profile.serf;
     for (interval, name) in [
         (serf.reap_interval, "reap_interval"),
