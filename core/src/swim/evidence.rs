@@ -517,3 +517,210 @@ fn apart(a: SocketAddr, b: SocketAddr) -> (u128, u16) {
     };
     (bits(a) ^ bits(b), a.port() ^ b.port())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::swim::delegate::Silent;
+    use crate::swim::testing::{alive, start};
+    use crate::wire::message::{Ack, Message, Ping};
+
+    /// What is tried on a node that has five others, b to f, of whom b is suspected.
+    #[derive(Clone, Copy, Debug)]
+    struct Case {
+        /// Why each look of its own fails.
+        cause: Cause,
+        /// Who says that b has refused it as well.
+        witnesses: &'static [&'static str],
+        /// Whether those it asks as neighbours answer.
+        neighbours: bool,
+        /// Whether b says something after the first refusal.
+        life: bool,
+        /// Who else refuses.
+        crowd: &'static [&'static str],
+        /// Whether b is declared failed before any suspicion runs out.
+        fails: bool,
+    }
+
+    const GOOD: Case = Case {
+        cause: Cause::Refused,
+        witnesses: &["c", "d"],
+        neighbours: true,
+        life: false,
+        crowd: &[],
+        fails: true,
+    };
+
+    fn accuse(swim: &mut Swim, now: Time, node: &str, from: &str, refused: bool, delegate: &mut Silent) {
+        let suspect = Suspect {
+            from,
+            incarnation: 1,
+            node,
+            refused,
+        };
+        let source = "10.0.0.9:7946".parse().expect("an address");
+        swim.handle_message(now, source, &Message::Suspect(suspect), delegate);
+    }
+
+    /// Lets every stream end that is under way.
+    fn end_streams(swim: &mut Swim, now: Time, case: Case, delegate: &mut Silent) {
+        let ids: Vec<_> = swim.exchanges.keys().copied().collect();
+        for id in ids {
+            let (seq_no, answers) = match swim.exchanges.get(&id) {
+                Some(Exchange::Neighbour { seq_no, .. }) => (*seq_no, case.neighbours),
+                Some(Exchange::Glance { seq_no, .. }) => (*seq_no, false),
+                _ => continue,
+            };
+            let ack = StreamMessage::Ack(Ack { seq_no, payload: &[] });
+            let result = match answers {
+                true => Ok(Some(&ack)),
+                false => Err(Failure::new(case.cause, "refused, or not")),
+            };
+            swim.handle_exchange(now, id, result, delegate);
+        }
+    }
+
+    /// When b is declared failed, in milliseconds after the first look at it.
+    fn declared(case: Case, pause: Duration) -> Option<u64> {
+        let (mut swim, mut delegate) = start(1);
+        for (host, name) in (2..).zip(["b", "c", "d", "e", "f"]) {
+            swim.handle_alive(Time::ZERO, &alive(name, host, 1), &mut delegate);
+        }
+        // Nothing else is of interest; everybody looks.
+        swim.timers = Default::default();
+        swim.config.profile.evidence_looks = 1000;
+        swim.config.profile.evidence_pause = pause;
+        swim.config.profile.refinements.notices_pauses = false;
+        accuse(&mut swim, Time::ZERO, "b", "e", false, &mut delegate);
+        for tenth in 1..=35 {
+            let now = Time::ZERO + Duration::from_millis(100) * tenth;
+            swim.handle_tick(now, &mut delegate);
+            end_streams(&mut swim, now, case, &mut delegate);
+            if tenth == 5 {
+                for other in case.crowd {
+                    accuse(&mut swim, now, other, "e", true, &mut delegate);
+                }
+                for witness in case.witnesses {
+                    accuse(&mut swim, now, "b", witness, true, &mut delegate);
+                }
+            }
+            if case.life && tenth >= 10 {
+                let ping = Ping {
+                    node: "me",
+                    source_node: "b",
+                    ..Ping::default()
+                };
+                let source = "10.0.0.2:7946".parse().expect("an address");
+                swim.handle_message(now, source, &Message::Ping(ping), &mut delegate);
+            }
+            if delegate.gone.iter().any(|name| name == "b") {
+                return Some(100 * u64::from(tenth));
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn only_two_refusals_with_witnesses_and_nothing_against_them_are_enough() {
+        let pause = Duration::from_secs(2);
+        let cases = [
+            GOOD,
+            Case {
+                witnesses: &["c", "c", "me"],
+                fails: false,
+                ..GOOD
+            },
+            Case {
+                witnesses: &["c", "unknown"],
+                fails: false,
+                ..GOOD
+            },
+            Case {
+                witnesses: &["c", "d", "e", "f"],
+                ..GOOD
+            },
+            Case {
+                cause: Cause::Unanswered,
+                fails: false,
+                ..GOOD
+            },
+            Case {
+                cause: Cause::Stalled,
+                fails: false,
+                ..GOOD
+            },
+            Case {
+                cause: Cause::Reset,
+                fails: false,
+                ..GOOD
+            },
+            Case {
+                cause: Cause::Unreachable,
+                fails: false,
+                ..GOOD
+            },
+            Case {
+                neighbours: false,
+                fails: false,
+                ..GOOD
+            },
+            Case {
+                life: true,
+                fails: false,
+                ..GOOD
+            },
+            Case {
+                crowd: &["f"],
+                ..GOOD
+            },
+            Case {
+                crowd: &["e", "f"],
+                fails: false,
+                ..GOOD
+            },
+        ];
+        for case in cases {
+            let at = declared(case, pause);
+            assert_eq!(at.is_some(), case.fails, "{case:?}: {at:?}");
+            // The first refusal, and the second so much later.
+            assert!(at.is_none_or(|at| (2000..3000).contains(&at)), "{case:?}: {at:?}");
+        }
+        assert_eq!(declared(GOOD, Duration::ZERO), None, "as with Serf");
+    }
+
+    #[test]
+    fn an_ack_is_late_after_some_round_trips_within_bounds() {
+        let (mut swim, mut delegate) = start(1);
+        let facts = swim.config.facts.clone();
+        let ms = Duration::from_millis;
+        for (round_trip, late) in [
+            (None, 250),
+            (Some(ms(1)), 100),
+            (Some(ms(40)), 160),
+            (Some(ms(500)), 250),
+        ] {
+            delegate.round_trip = round_trip;
+            assert_eq!(swim.lateness(&facts, &delegate), Some(ms(late)), "{round_trip:?}");
+        }
+        swim.config.profile.late_ack_max = Duration::ZERO;
+        assert_eq!(swim.lateness(&facts, &delegate), None, "as with Serf");
+    }
+
+    #[test]
+    fn so_many_look_on_average_however_many_hear() {
+        for members in [5_u8, 40, 200] {
+            let mut looks = 0;
+            for seed in 0..200 {
+                let (mut swim, mut delegate) = start(seed);
+                for host in 2..2 + members {
+                    swim.handle_alive(Time::ZERO, &alive(&format!("n{host}"), host, 1), &mut delegate);
+                }
+                accuse(&mut swim, Time::ZERO, "n2", "n3", false, &mut delegate);
+                looks += swim.exchanges.len();
+            }
+            // All of them hear of it, but the suspect and its accuser.
+            let lookers = looks as f64 / 200.0 * f64::from(members - 1);
+            assert!((3.0..7.0).contains(&lookers), "{members}: {lookers}");
+        }
+    }
+}
