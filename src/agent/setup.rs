@@ -16,6 +16,7 @@ use super::{mdns, syslog, telemetry};
 use crate::events::filter::HandlerSpec;
 use crate::events::handlers::Order;
 use crate::events::shell::Shell;
+use crate::rpc::server::Limits;
 use fyrd_core::node::limits;
 use fyrd_core::serf::{RawAddr, Tags};
 use fyrd_core::swim::profile::Profile;
@@ -48,6 +49,8 @@ pub struct Setup {
     pub rpc_addr: String,
     /// What RPC clients have to know.
     pub rpc_auth: Secret,
+    /// How much RPC clients may take.
+    pub rpc_limits: Limits,
     /// Whom to join; failure ends the agent.
     pub start_join: Vec<String>,
     /// Whom to join, again and again until it works.
@@ -158,6 +161,10 @@ impl Setup {
             name: options.node_name,
             rpc_addr: options.rpc_addr,
             rpc_auth: options.rpc_auth,
+            rpc_limits: Limits {
+                clients: bytes(options.rpc_max_clients),
+                subscriptions: bytes(options.rpc_max_subscriptions),
+            },
             start_join: options.start_join,
             retry_join: options.retry_join,
             retry_interval: options.retry_interval,

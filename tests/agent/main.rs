@@ -9,6 +9,7 @@ mod isolation;
 mod lifecycle;
 mod moves;
 mod reload;
+mod rpc_clients;
 mod rpc_stream;
 mod simulate;
 mod snapshot_cli;
