@@ -382,6 +382,7 @@ impl Node {
                 }
             }
         }
+        self.swim.spread(now, &self.serf);
         if self.config.records {
             let (marks, announced) = (self.marks(), self.announced());
             self.hold.look(now, marks, announced);
