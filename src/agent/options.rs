@@ -155,6 +155,9 @@ options! {
     Secret encrypt_key: "Key that encrypts all traffic between members: base64 of 16, 24 or 32 bytes, as keygen
         makes it."
         { flag: "encrypt", env: "FYRD_ENCRYPT_KEY", value: "<key>" }
+    Text label: "Name of the cluster in front of all that members send. What carries another, or none, is discarded, so
+        clusters that share keys stay apart."
+        { flag: "label", value: "<name>", check: |o| limits::check_label(&o.label) }
     Text encrypt_key_file: "File that holds this key alone, so that other users of the host cannot see it."
         { flag: "encrypt-file", value: "<path>" }
     Text keyring_file: "File that holds the keys, and is kept up to date as they change."
@@ -302,6 +305,17 @@ impl Options {
         for entry in TABLE.iter().filter(|entry| entry.reloads) {
             entry.kind.swap(self, &mut new);
         }
+    }
+
+    /// The keys of what `new` says otherwise and a reload does not change. Both are without secrets.
+    pub fn only_at_a_start(&self, new: &Options) -> Vec<&'static str> {
+        let fixed = TABLE.iter().filter(|entry| !entry.reloads);
+        let differs = fixed.filter(|entry| {
+            let (mut changed, mut new) = (self.clone(), new.clone());
+            entry.kind.swap(&mut changed, &mut new);
+            changed != *self
+        });
+        differs.map(|entry| entry.key).collect()
     }
 
     /// The same, for those who need no secrets.
@@ -502,9 +516,10 @@ mod tests {
                 seen += 1;
             }
         }
-        // Besides encrypt_key_file, three keys for handlers and two for RPC, which Serf has not, the document writes the key for IPv6 shorter, and leaves the two without function out.
+        // Besides encrypt_key_file, label, three keys for handlers and two for RPC, which Serf has not, the document
+        // writes the key for IPv6 shorter, and leaves the two without function out.
         let with_key = TABLE.iter().filter(|entry| !entry.key.is_empty()).count();
-        assert_eq!(with_key - seen, 9, "{seen} of {with_key}");
+        assert_eq!(with_key - seen, 10, "{seen} of {with_key}");
     }
 
     /// An option that is set by its flag's text alone, to something other than its default.
