@@ -383,6 +383,7 @@ impl Node {
                 }
             }
         }
+        self.swim.spread(now, &self.serf);
         if self.config.records {
             let (marks, announced) = (self.marks(), self.announced());
             self.hold.look(now, marks, announced);

@@ -27,9 +27,9 @@ use crate::time::Time;
 use crate::wire::message::{StreamMessage, Suspect};
 
 /// How many of the members whose addresses are nearest to the suspect's are asked whether they can be reached, and
-/// how many others.
+/// how many others: where half of the cluster is cut off, hardly ever all of these are on this side.
 const NEIGHBOURS: usize = 2;
-const STRANGERS: usize = 1;
+const STRANGERS: usize = 4;
 
 /// So many members may be refused at once, or this share of the cluster, before it is rather the network.
 const CROWD: usize = 2;
@@ -388,25 +388,26 @@ impl Swim {
         };
         for facts in others {
             let seq_no = self.next_seq_no();
-            let ask = Exchange::Neighbour { id, round, seq_no };
+            let ask = Exchange::Neighbour { id, round };
             self.ping_over_stream(ask, &facts, seq_no, self.config.profile.evidence_pause, delegate);
         }
     }
 
-    /// A neighbour has answered, or has not.
+    /// The stream to a neighbour has ended. One that stands still is reached, too: its system has taken the connection.
     pub(super) fn neighbour_ended(
         &mut self,
         now: Time,
         id: NodeId,
         round: u32,
-        answers: bool,
+        failure: Option<&Failure>,
         delegate: &mut impl Delegate,
     ) {
         if let Some(suspicion) = self.suspicions.get_mut(&id)
             && suspicion.evidence.neighbours.round == round
         {
             let left = &mut suspicion.evidence.neighbours.left;
-            *left = left.filter(|_| answers).map(|left| left.saturating_sub(1));
+            let is_reached = failure.is_none_or(|failure| !failure.reached_nobody());
+            *left = left.filter(|_| is_reached).map(|left| left.saturating_sub(1));
             self.weigh(now, id, delegate);
         }
     }
@@ -567,7 +568,7 @@ mod tests {
         let ids: Vec<_> = swim.exchanges.keys().copied().collect();
         for id in ids {
             let (seq_no, answers) = match swim.exchanges.get(&id) {
-                Some(Exchange::Neighbour { seq_no, .. }) => (*seq_no, case.neighbours),
+                Some(Exchange::Neighbour { .. }) => (0, case.neighbours),
                 Some(Exchange::Glance { seq_no, .. }) => (*seq_no, false),
                 _ => continue,
             };

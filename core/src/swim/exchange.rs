@@ -39,8 +39,6 @@ pub(super) enum Exchange {
         id: NodeId,
         /// How often its neighbours have been asked.
         round: u32,
-        /// The sequence number of the ping.
-        seq_no: u32,
     },
     /// Asks whether somebody answers to a name that is claimed at another address.
     LookPing {
@@ -218,9 +216,8 @@ impl Swim {
                 self.stream_ping_answered(now, seq_no, &result, delegate)
             }
             Some(Exchange::Glance { id, seq_no }) => self.glance_ended(now, id, seq_no, &result),
-            Some(Exchange::Neighbour { id, round, seq_no }) => {
-                let answers = matches!(result, Ok(Some(StreamMessage::Ack(ack))) if ack.seq_no == seq_no);
-                self.neighbour_ended(now, id, round, answers, delegate);
+            Some(Exchange::Neighbour { id, round }) => {
+                self.neighbour_ended(now, id, round, result.as_ref().err(), delegate);
             }
             Some(Exchange::LookPing { seq_no }) => {
                 if let Ok(Some(StreamMessage::Ack(ack))) = result

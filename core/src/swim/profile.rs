@@ -113,6 +113,16 @@ profile! {
         gossip_interval: Time(MILLISECOND),
         /// How many nodes a gossip round reaches.
         gossip_nodes: Count(1, 1000),
+        /// How long news is gathered before its first sends.
+        eager_delay: Time(ZERO),
+        /// Least pause between two waves of eager gossip.
+        eager_pause: Time(MILLISECOND),
+        /// Share of a message's sends that leave so, in percent; zero turns eager gossip off.
+        eager_share: Count(0, 100),
+        /// Packets a second that leave so in the long run.
+        eager_rate: Count(1, 1_000_000),
+        /// Packets that leave so at once after some quiet.
+        eager_burst: Count(1, 1_000_000),
         /// How long a dead node is still gossiped to, and then kept in the list.
         gossip_to_the_dead_time: Time(ZERO),
         /// Largest datagram this node builds, in bytes.

@@ -11,5 +11,6 @@ mod moves;
 mod serf;
 mod silence;
 mod soak;
+mod spread;
 mod stalls;
 mod weaknesses;
