@@ -160,11 +160,11 @@ impl Copy {
         replace(&path, Access::Owner, |file| {
             let written = write_whole(file, owner, store);
             len = file.stream_position()?;
-            written.or_else(|trouble| match trouble {
-                Trouble::Io(error) => Err(error),
+            written.map_err(|trouble| match trouble {
+                Trouble::Io(error) => error,
                 other => {
                     failed = Some(other);
-                    Err(std::io::Error::other("the store cannot be read"))
+                    std::io::Error::other("the store cannot be read")
                 }
             })
         })

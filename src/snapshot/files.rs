@@ -67,7 +67,7 @@ pub(super) fn length_if_same(file: Option<&File>, path: &Path) -> Option<u64> {
             held.nlink() > 0 && (held.dev(), held.ino()) == (there.dev(), there.ino())
         }
     };
-    is_same.then(|| there.len())
+    is_same.then_some(there.len())
 }
 
 /// Windows lets nobody remove or replace a file that is open.

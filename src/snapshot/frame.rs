@@ -94,8 +94,11 @@ pub(super) fn put_change(out: &mut Vec<u8>, tree: u8, key: &[u8], value: Option<
     out.extend(value.unwrap_or_default());
 }
 
-/// Takes a change off the front: tree, key, and value unless the key goes.
-pub(super) fn take_change<'a>(changes: &mut Cursor<'a>) -> Option<(u8, &'a [u8], Option<&'a [u8]>)> {
+/// A change: tree, key, and value unless the key goes.
+pub(super) type Change<'a> = (u8, &'a [u8], Option<&'a [u8]>);
+
+/// Takes a change off the front.
+pub(super) fn take_change<'a>(changes: &mut Cursor<'a>) -> Option<Change<'a>> {
     let tree = changes.u8()?;
     let key = changes.u16()?;
     let value = changes.u32()?;

@@ -121,7 +121,7 @@ pub(super) struct Start {
 
 /// The store, or when it is tried again.
 enum State {
-    Works(Disk),
+    Works(Box<Disk>),
     Failed {
         next: Instant,
         pause: Duration,
@@ -177,7 +177,7 @@ impl Worker {
         };
         match start.disk {
             Ok(disk) => {
-                worker.state = State::Works(disk);
+                worker.state = State::Works(Box::new(disk));
                 worker.measure();
             }
             Err(trouble) => worker.fail(&trouble),
@@ -367,7 +367,7 @@ impl Worker {
     /// Goes on with another store, and closes and removes the one before.
     fn switch(&mut self, disk: Disk) {
         let generation = disk.generation();
-        if let State::Works(old) = std::mem::replace(&mut self.state, State::Works(disk)) {
+        if let State::Works(old) = std::mem::replace(&mut self.state, State::Works(Box::new(disk))) {
             old.close();
         }
         if let Some(home) = &self.home {
