@@ -276,6 +276,7 @@ fn all_other_news_is_as_fast() {
     assert!(world.run_until(soon, |world| hosts.iter().all(|&host| knows(world, host))));
     // A suspicion reaches the suspect, who refutes it.
     let suspect = Suspect {
+        refused: false,
         incarnation: 1,
         node: "n6",
         from: "n7",
