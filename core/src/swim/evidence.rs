@@ -20,7 +20,7 @@ use super::failure::{Cause, Failure};
 use super::members::{Facts, NodeId, State};
 use super::packet::PacketBuilder;
 use super::probe::PMAX_CRC;
-use super::state::encoded;
+use super::state::{alive_of, encoded};
 use super::{Swim, Timer};
 use crate::bounds::MAX_WITNESSES;
 use crate::time::Time;
@@ -110,7 +110,17 @@ impl Swim {
     }
 
     /// Takes an accusation that came in: it may be new, and it may tell of a refusal.
-    pub(super) fn hear_accusation(&mut self, now: Time, suspect: &Suspect<'_>, delegate: &mut impl Delegate) {
+    pub(super) fn hear_accusation(
+        &mut self,
+        now: Time,
+        source: SocketAddr,
+        suspect: &Suspect<'_>,
+        delegate: &mut impl Delegate,
+    ) {
+        let is_old = suspect.incarnation < self.incarnation();
+        if self.is_me(suspect.node) && is_old && self.minds_evidence() {
+            return self.repeat_refutation(source, suspect.from, delegate);
+        }
         let passed_on = self.accuse(now, suspect);
         if !self.minds_evidence() || self.is_me(suspect.from) {
             return;
@@ -143,6 +153,19 @@ impl Swim {
         }
         self.draw(now, id, delegate);
         self.weigh(now, id, delegate);
+    }
+
+    /// Whoever accuses this node itself in an old incarnation has missed its refutation, and would wait in vain for
+    /// another: it is told again. Only who speaks for itself is, for others repeat what is out of date.
+    fn repeat_refutation(&mut self, source: SocketAddr, accuser: &str, delegate: &mut impl Delegate) {
+        let accuser = self.members.by_name(accuser).map(|record| &record.facts);
+        let (Some(accuser), Some(me)) = (accuser, self.members.get(self.me)) else {
+            return;
+        };
+        if accuser.socket() == source && !self.leaving {
+            let plain = encoded(|out| alive_of(&me.facts, me.incarnation).encode(out));
+            delegate.send(source, plain, accuser.pmax() >= PMAX_CRC);
+        }
     }
 
     /// Perhaps looks at a suspect: so many of all members do, by chance.
@@ -687,6 +710,25 @@ mod tests {
             assert!(at.is_none_or(|at| (2000..3000).contains(&at)), "{case:?}: {at:?}");
         }
         assert_eq!(declared(GOOD, Duration::ZERO), None, "as with Serf");
+    }
+
+    #[test]
+    fn an_accuser_that_has_missed_the_refutation_is_told_again_if_it_speaks_for_itself() {
+        for (source, incarnation, told) in [("10.0.0.2", 1, 1), ("10.0.0.3", 1, 0), ("10.0.0.2", 2, 0)] {
+            let (mut swim, mut delegate) = start(1);
+            swim.handle_alive(Time::ZERO, &alive("b", 2, 1), &mut delegate);
+            swim.refute(1);
+            assert_eq!(swim.incarnation(), 2);
+            let suspect = Suspect {
+                from: "b",
+                incarnation,
+                node: "me",
+                refused: false,
+            };
+            let source = format!("{source}:7946").parse().expect("an address");
+            swim.handle_message(Time::ZERO, source, &Message::Suspect(suspect), &mut delegate);
+            assert_eq!(delegate.sent.len(), told, "{source} {incarnation}");
+        }
     }
 
     #[test]

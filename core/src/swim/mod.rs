@@ -208,7 +208,7 @@ impl Swim {
             Message::Nack(nack) => self.handle_nack(nack.seq_no),
             Message::Suspect(suspect) => {
                 self.correct(now, suspect.node, suspect.incarnation, suspect.from, delegate);
-                self.hear_accusation(now, suspect, delegate);
+                self.hear_accusation(now, from, suspect, delegate);
             }
             Message::Alive(alive) => self.handle_alive(now, alive, delegate),
             Message::Dead(dead) => {

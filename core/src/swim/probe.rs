@@ -202,13 +202,11 @@ impl Swim {
     /// The direct ping has had its time.
     pub(super) fn end_direct_ping(&mut self, now: Time, seq_no: u32, delegate: &mut impl Delegate) {
         let late = |probe: &Probe| probe.seq_no == seq_no && probe.indirect_at <= now;
-        if let Some(target) = self
-            .probe
-            .as_ref()
-            .filter(|probe| late(probe))
-            .map(|probe| probe.target)
-        {
-            self.note_silence(now, target, delegate);
+        if let Some(probe) = self.probe.as_ref().filter(|probe| late(probe)) {
+            // Over a stream it may have answered already.
+            if probe.stream != StreamPing::Answered {
+                self.note_silence(now, probe.target, delegate);
+            }
             self.ping_indirectly(now, seq_no, delegate);
         }
     }

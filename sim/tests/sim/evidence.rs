@@ -199,7 +199,7 @@ fn a_host_whose_tcp_port_alone_is_closed_never_fails() {
 /// whose process is gone: nobody reaches it but through that box.
 #[test]
 fn a_cut_link_whose_end_resets_connections_is_no_evidence() {
-    for (profile, count, cut_secs) in [("lan", 12, 4), ("lan", 60, 6), ("wan", 12, 25)] {
+    for (profile, count, cut_secs) in [("lan", 12, 3), ("lan", 60, 6), ("wan", 12, 25)] {
         for here in [1, 2, 3, count / 2] {
             for seed in 1..=4 {
                 let mut world = world(seed, profile, true);
