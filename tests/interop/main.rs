@@ -8,6 +8,7 @@ mod cli_against_serf;
 mod cluster;
 mod driver;
 mod events;
+mod evidence;
 mod faults;
 mod key_rotation;
 mod lifecycle;
