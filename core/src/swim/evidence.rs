@@ -21,6 +21,7 @@ use super::members::{Facts, NodeId, State};
 use super::packet::PacketBuilder;
 use super::probe::PMAX_CRC;
 use super::state::{alive_of, encoded};
+use super::suspicion::{Evidence, Glance, Neighbours};
 use super::{Swim, Timer};
 use crate::bounds::MAX_WITNESSES;
 use crate::time::Time;
@@ -37,58 +38,6 @@ const CROWD_SHARE: usize = 10;
 
 /// How often those who have not looked draw again while there are too few witnesses, each time with twice the chance.
 const DRAWS: u32 = 3;
-
-/// What is known first hand of a member under suspicion.
-#[derive(Debug, Default)]
-pub(super) struct Evidence {
-    /// The others who say that they were refused.
-    witnesses: Vec<Box<str>>,
-    /// When this node was refused first and last, since there was any sign of life.
-    refused: Option<(Time, Time)>,
-    /// The look under way.
-    look: Option<Glance>,
-    /// When something is to be done next; timers that come at another time are outdated.
-    due: Option<Time>,
-    /// How often this node has looked, and how often it has drawn whether to.
-    looks: u32,
-    draws: u32,
-    neighbours: Neighbours,
-}
-
-/// Whether those near a suspect can be reached.
-#[derive(Clone, Copy, Debug, Default)]
-struct Neighbours {
-    /// Counts how often they were asked.
-    round: u32,
-    /// How many are still to answer; `None` while nobody was asked, or if one did not answer.
-    left: Option<usize>,
-}
-
-/// A look at a suspect: a ping and a stream.
-#[derive(Debug)]
-struct Glance {
-    seq_no: u32,
-    /// Until then the ping may be answered.
-    patient_until: Time,
-    refused: Option<Time>,
-}
-
-impl Evidence {
-    /// Whether a refusal is known of, this node's own or another's.
-    fn is_refused(&self) -> bool {
-        self.refused.is_some() || !self.witnesses.is_empty()
-    }
-
-    /// Whether this node was refused itself.
-    pub(super) fn is_first_hand(&self) -> bool {
-        self.refused.is_some()
-    }
-
-    fn note_refusal(&mut self, at: Time) {
-        let first = self.refused.map_or(at, |(first, _)| first);
-        self.refused = Some((first, at));
-    }
-}
 
 impl Swim {
     /// Whether refusals count at all.
