@@ -5,6 +5,7 @@ pub mod cli;
 pub mod driver;
 pub mod events;
 pub mod go;
+pub mod http;
 #[cfg(test)]
 mod logged;
 mod pace;

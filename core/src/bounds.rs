@@ -274,6 +274,36 @@ pub const RPC_LOSS_CHECK: Duration = Duration::from_secs(1);
 /// Shortest time between two log lines about what one client loses.
 pub const RPC_LOSS_REPORT: Duration = Duration::from_secs(10);
 
+/// HTTP connections at once. Each costs some 20 KiB of buffers; scrapers and balancers need a handful.
+pub const HTTP_CONNECTIONS_MAX: usize = 128;
+
+/// HTTP clients that wait for events or for a change of the list of members. The other connections stay free for
+/// those who only ask.
+pub const HTTP_WAITING_MAX: usize = 64;
+
+/// How long an HTTP client may take for the head of a request, and stay idle between two requests.
+pub const HTTP_HEADERS_TIME: Duration = Duration::from_secs(5);
+
+/// Header lines of an HTTP request; browsers send about 20.
+pub const HTTP_HEADERS_MAX: usize = 64;
+
+/// Bytes of the head of an HTTP request.
+pub const HTTP_HEAD_BYTES: usize = 16 * 1024;
+
+/// How long an HTTP client may take no bytes.
+pub const HTTP_WRITE: Duration = Duration::from_secs(10);
+
+/// How long an HTTP client may wait for a change of the list of members.
+pub const HTTP_WAIT: Duration = Duration::from_secs(300);
+
+/// How often a quiet stream of events shows that it is alive; proxies close what is silent for a minute.
+pub const HTTP_KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// Events that are kept for HTTP clients that come back, by number and by bytes.
+pub const HTTP_FEED_EVENTS: usize = 1024;
+/// See [`HTTP_FEED_EVENTS`].
+pub const HTTP_FEED_BYTES: usize = 1024 * 1024;
+
 /// Largest text snapshot of Serf that is read. Serf compacts its own at 256 bytes a member, which for
 /// [`MAX_MEMBERS`] of them is half of it.
 pub const SERF_SNAPSHOT_MAX: u64 = 64 << 20;

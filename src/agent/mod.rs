@@ -10,6 +10,8 @@ mod decode;
 #[cfg(windows)]
 pub mod event_log;
 mod event_loop;
+#[cfg(feature = "http")]
+mod exposure;
 pub mod files;
 mod join;
 pub mod logging;
@@ -65,6 +67,8 @@ struct Shared {
     telemetry: telemetry::Metrics,
     name: String,
     rpc_auth: Secret,
+    #[cfg(feature = "http")]
+    beginning: exposure::Beginning,
     tags_file: Option<String>,
     /// Held while tags change, for a change is made from what they were.
     tags_change: tokio::sync::Mutex<()>,

@@ -200,6 +200,14 @@ options! {
     Text rpc_addr: "Where to listen for commands."
         { flag: "rpc-addr", default: Is("127.0.0.1:7373") }
     Secret rpc_auth: "Token that clients of -rpc-addr must know." {}
+    Text http_addr: "Where to answer HTTP: metrics, health, members and events, for reading only. IP:PORT, or
+        unix:PATH."
+        { flag: "http-addr", value: "<address>" }
+    Text http_token_file: "File that holds the token which HTTP clients have to show."
+        { flag: "http-token-file", value: "<path>" }
+    List http_hosts: "Host name by which HTTP clients may call this agent, where there is no token. Repeatable.
+        Addresses and names without a dot always may."
+        { flag: "http-host", value: "<name>" }
     Tags tags: "Tag of this node, for members and handlers to see. Repeatable."
         { flag: "tag", value: "<key>=<value>", reloads: true }
     Text tags_file: "File that holds the tags, and is kept up to date as they change. Excludes -tag."

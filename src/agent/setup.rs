@@ -8,6 +8,8 @@ use std::time::Duration;
 use fyrd_keys::{Key, KeyError, Keyring};
 
 use super::address::{self, DEFAULT_PORT};
+#[cfg(feature = "http")]
+use super::exposure::Exposure;
 use super::files;
 use super::logging::{Console, Level};
 use super::options::{Options, bytes};
@@ -73,6 +75,9 @@ pub struct Setup {
     pub handler_timeout: Option<Duration>,
     /// Discovery by mDNS, if wanted.
     pub discover: Option<mdns::Settings>,
+    /// Where and to whom HTTP is spoken, if anywhere.
+    #[cfg(feature = "http")]
+    pub exposure: Option<Exposure>,
     /// Where metrics go.
     pub telemetry: telemetry::Sinks,
     /// Limit of an encoded user event.
@@ -103,6 +108,10 @@ impl Setup {
             options.encrypt_key = files::read_secret(&options.encrypt_key_file)?;
         }
         let key = encryption_key(&options)?;
+        #[cfg(not(feature = "http"))]
+        if !options.http_addr.is_empty() {
+            return Err("this program was built without HTTP, so it cannot take -http-addr".to_string());
+        }
         let bind = bind_to_interface(bind, &options, console)?;
         let profile = profile(&options)?;
         console.headline("Starting Serf agent...");
@@ -144,6 +153,8 @@ impl Setup {
             user_event_size_limit: bytes(options.user_event_size_limit),
             query_size_limit: bytes(options.query_size_limit),
             query_response_size_limit: bytes(options.query_response_size_limit),
+            #[cfg(feature = "http")]
+            exposure: Exposure::of(&options)?,
             telemetry: telemetry::Sinks {
                 statsd: options.statsd_addr,
                 statsite: options.statsite_addr,

@@ -12,6 +12,8 @@ use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tracing::info;
 
 use super::event_loop::EventLoop;
+#[cfg(feature = "http")]
+use super::exposure::{Beginning, Exposed};
 use super::logging::Console;
 use super::mdns::Discovery;
 use super::options::Options;
@@ -83,11 +85,17 @@ async fn serve(mut setup: Setup, reload: Reload, signals: Source, console: &Cons
     let rpc = listen_for_rpc(&setup.rpc_addr)
         .await
         .map_err(|e| format!("Error starting RPC listener: {e}"))?;
+    #[cfg(feature = "http")]
+    let exposed = listen_for_http(&mut setup, console).await?;
     let agent = make_agent(&mut setup, &gossip, watch, console);
     let (events, finish_events) = start_listeners(&agent, &setup).await?;
     let driver = spawn_local(gossip.driver.run());
     console.headline("Starting Serf agent RPC...");
     let rpc = spawn_local(server::serve(rpc, agent.clone()));
+    #[cfg(feature = "http")]
+    if let Some(exposed) = exposed {
+        exposed.serve(&agent);
+    }
     if let Some(discovery) = discovery {
         spawn_local(discovery.run(agent.clone()));
     }
@@ -179,6 +187,11 @@ fn make_agent(setup: &mut Setup, gossip: &Gossip, watch: Option<Watch>, console:
         telemetry: telemetry::Metrics::new(&setup.telemetry),
         name: setup.name.clone(),
         rpc_auth: setup.rpc_auth.clone(),
+        #[cfg(feature = "http")]
+        beginning: Beginning::now(
+            !setup.start_join.is_empty() || !setup.retry_join.is_empty() || setup.discover.is_some(),
+            setup.profile.name.clone(),
+        ),
         tags_file: setup.tags_file.clone(),
         tags_change: tokio::sync::Mutex::new(()),
         encrypted: gossip.encrypted,
@@ -258,6 +271,20 @@ async fn listen_for_rpc(text: &str) -> Result<Listener, String> {
     }
     let addr = address::parse(text, None).map_err(|e| format!("listen tcp: {e}"))?;
     Listener::tcp(addr).await
+}
+
+#[cfg(feature = "http")]
+async fn listen_for_http(setup: &mut Setup, console: &Console) -> Result<Option<Exposed>, String> {
+    let Some(exposure) = setup.exposure.take() else {
+        return Ok(None);
+    };
+    if let Some(warning) = exposure.warning() {
+        console.headline(&warning);
+    }
+    let listening = exposure.listen().await;
+    listening
+        .map(Some)
+        .map_err(|e| format!("Error starting HTTP listener: {e}"))
 }
 
 fn banner(setup: &Setup, encrypted: bool, console: &Console) {

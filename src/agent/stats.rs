@@ -32,7 +32,8 @@ impl Agent {
         // Serf has no such group, so it is only there when it says something.
         let handlers = self.0.handlers.figures();
         if !handlers.is_empty() {
-            groups.insert("handlers".to_string(), handlers);
+            let texts = handlers.into_iter().map(|(name, done)| (name, done.to_string()));
+            groups.insert("handlers".to_string(), texts.collect());
         }
         if stats.isolated {
             let warning = "nobody is heard: this host may be cut off, and its list of members out of date";

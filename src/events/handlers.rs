@@ -62,6 +62,41 @@ struct Figures {
     ended: Cell<u64>,
 }
 
+/// What one handler has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HandlerFigures {
+    /// Events that wait for it.
+    pub queued: usize,
+    /// Whether its script runs.
+    pub running: bool,
+    /// Runs that ended well.
+    pub done: u64,
+    /// Runs that did not.
+    pub failed: u64,
+    /// Runs that were ended, at the time limit or with the agent.
+    pub ended: u64,
+    /// Events that found no room to wait.
+    pub dropped: u64,
+}
+
+impl std::fmt::Display for HandlerFigures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let HandlerFigures {
+            queued,
+            running,
+            done,
+            failed,
+            ended,
+            dropped,
+        } = self;
+        let running = u8::from(*running);
+        write!(
+            f,
+            "queued={queued} running={running} done={done} failed={failed} ended={ended} dropped={dropped}"
+        )
+    }
+}
+
 /// One handler's task, which runs the script.
 struct Worker {
     surroundings: Rc<Surroundings>,
@@ -157,8 +192,8 @@ impl Handlers {
         scripts
     }
 
-    /// What each handler has done; empty without handlers.
-    pub fn figures(&self) -> BTreeMap<String, String> {
+    /// What each handler has done, under the text that defines it; empty without handlers.
+    pub fn figures(&self) -> BTreeMap<String, HandlerFigures> {
         let mut figures = BTreeMap::new();
         for handler in self.active.borrow().iter() {
             let mut key = handler.spec.text.clone();
@@ -201,22 +236,21 @@ impl Handler {
         }
     }
 
-    fn figures(&self) -> String {
+    fn figures(&self) -> HandlerFigures {
         let Figures {
             running,
             done,
             failed,
             ended,
         } = &*self.figures;
-        format!(
-            "queued={} running={} done={} failed={} ended={} dropped={}",
-            self.queue.waiting(),
-            u8::from(running.get()),
-            done.get(),
-            failed.get(),
-            ended.get(),
-            self.queue.lost()
-        )
+        HandlerFigures {
+            queued: self.queue.waiting(),
+            running: running.get(),
+            done: done.get(),
+            failed: failed.get(),
+            ended: ended.get(),
+            dropped: self.queue.lost(),
+        }
     }
 }
 

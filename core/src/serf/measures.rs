@@ -32,3 +32,26 @@ pub struct SerfMeasures {
     /// How far the own coordinate moved, in milliseconds.
     pub adjustment_ms: Tally,
 }
+
+impl SerfMeasures {
+    /// Adds what was counted and measured later.
+    pub fn merge(&mut self, later: &SerfMeasures) {
+        for (sum, more) in [
+            (&mut self.sent, &later.sent),
+            (&mut self.received, &later.received),
+            (&mut self.intent_queue, &later.intent_queue),
+            (&mut self.event_queue, &later.event_queue),
+            (&mut self.query_queue, &later.query_queue),
+            (&mut self.adjustment_ms, &later.adjustment_ms),
+        ] {
+            sum.merge(more);
+        }
+        self.queries += later.queries;
+        self.acks += later.acks;
+        self.responses += later.responses;
+        self.duplicate_acks += later.duplicate_acks;
+        self.duplicate_responses += later.duplicate_responses;
+        self.rejected_coordinates += later.rejected_coordinates;
+        self.zero_round_trips += later.zero_round_trips;
+    }
+}
