@@ -83,7 +83,7 @@ impl Exposure {
                 Listener::tcp(addr).await?
             }
         };
-        info!(target: "agent.http", "Answering HTTP at {addr}");
+        info!(target: "agent", "Answering HTTP at {addr}");
         Ok(Exposed { listener, gate })
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode_registry;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text::encode_eof};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text::encode_eof};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -18,6 +18,7 @@ use super::figures::{Figures, MemberChanges, Totals};
 use super::members;
 use crate::snapshot::State;
 use fyrd_core::serf::Member;
+use fyrd_core::serf::measures::RoundTrips;
 use fyrd_core::swim::measures::Tally;
 
 /// What [`text`] is.
@@ -101,6 +102,22 @@ impl Page<'_> {
             ConstCounter::new(value).encode(metric.encode_family(&labels)?)?;
         }
         Ok(())
+    }
+
+    /// Buckets are those between the bounds; the last is the one above all.
+    fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        seconds: f64,
+        count: u64,
+        buckets: impl IntoIterator<Item = (f64, u64)>,
+    ) -> fmt::Result {
+        let mut metric = self
+            .0
+            .encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        let buckets: Vec<_> = buckets.into_iter().collect();
+        metric.encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)
     }
 
     fn info(&mut self, name: &str, help: &str, labels: Labels<'_>) -> fmt::Result {
@@ -331,6 +348,14 @@ fn messages(page: &mut Page<'_>, totals: &Totals) -> fmt::Result {
         "degraded_probes",
         "Probes that took longer because this node is not healthy",
         swim.degraded_probes,
+    )?;
+    let trips = &serf.round_trips;
+    page.histogram(
+        "probe_rtt",
+        "Round trips of direct pings",
+        trips.seconds,
+        trips.count,
+        RoundTrips::BOUNDS.iter().copied().chain([f64::INFINITY]).zip(trips.buckets),
     )?;
     page.counter("user_events", "User events that were handled", totals.user_events)?;
     page.counter("queries", "Queries heard of", serf.queries)?;

@@ -5,6 +5,7 @@
 mod cli_bad_input;
 mod crash;
 mod handlers;
+mod http;
 mod isolation;
 mod lifecycle;
 mod moves;

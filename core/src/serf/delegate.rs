@@ -214,6 +214,7 @@ impl Serf {
     fn observe(&mut self, name: &Arc<str>, other: &WireCoordinate, rtt: Duration) {
         let (before, rejected) = (*self.coordinates.own(), self.coordinates.rejected());
         self.coordinates.observe(name, other, rtt);
+        self.measures.round_trips.add(rtt);
         self.measures.zero_round_trips += u64::from(rtt.is_zero());
         if self.coordinates.rejected() > rejected {
             self.measures.rejected_coordinates += 1;
