@@ -31,6 +31,7 @@ use crate::wire::WireCoordinate;
 pub use crate::serf::memory;
 pub use crate::serf::{CommandId, Effect, KeyringId};
 pub use crate::swim::delegate::{ExchangeId, StreamId};
+pub use crate::swim::failure::{Cause, Failure};
 pub use door::{Input, NodeConfig, StoreNews};
 
 /// The memberlist versions this node speaks: minimum, maximum, current.

@@ -250,7 +250,7 @@ impl World {
                 exchange,
                 result: {
                     let plain = strip_sealed(&envelope, None, bytes)?;
-                    envelope.close_reply(|| self.rng.random(), plain)
+                    Ok(envelope.close_reply(|| self.rng.random(), plain).ok()?)
                 },
             }),
             Arrival::Datagram { from, mut bytes } => {

@@ -9,6 +9,7 @@ use rand::RngExt;
 
 use super::happening::Power;
 use super::host::Host;
+use super::traffic::closed;
 use super::{HostId, PORT, World};
 use fyrd_core::addr::RawAddr;
 use fyrd_core::node::{Input, Node, NodeConfig};
@@ -98,7 +99,7 @@ impl World {
         let (ended, others) = replies.into_iter().partition(|(_, reply)| reply.host == id);
         self.replies = others;
         for (_, reply) in ended {
-            self.send_reply(reply, Err("EOF".to_owned()));
+            self.send_reply(reply, Err(closed()));
         }
         self.trace.note(self.now, "crash", id.0, &[]);
     }

@@ -53,9 +53,7 @@ impl Exposure {
             return Ok(None);
         }
         let file = &options.http_token_file;
-        let token = (!file.is_empty())
-            .then(|| files::read_token(file))
-            .transpose()?;
+        let token = (!file.is_empty()).then(|| files::read_token(file)).transpose()?;
         Ok(Some(Exposure {
             addr: addr.clone(),
             gate: Gate::new(token, options.http_hosts.clone()),

@@ -95,7 +95,8 @@ pub fn read_profile(name: &str) -> Result<Profile, String> {
 /// Reads the encryption key that stands alone in a file, where neither the list of processes nor the
 /// configuration shows it.
 pub fn read_secret(path: &str) -> Result<Secret, String> {
-    read_alone(path, "encryption key", "one key as keygen prints it").map(|text| Secret::new(text.to_string()))
+    read_alone(path, "encryption key", "one key as keygen prints it")
+        .map(|text| Secret::new(text.to_string()))
 }
 
 /// Reads the token that HTTP clients have to show. It stands alone in a file too.

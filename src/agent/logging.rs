@@ -44,7 +44,14 @@ const STATUS_CLOSED_PIPE: i32 = 141;
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The components whose events are ours; libraries are not let through.
-const COMPONENTS: [&str; 6] = ["agent", "agent.http", "agent.ipc", "agent.mdns", "serf", "memberlist"];
+const COMPONENTS: [&str; 6] = [
+    "agent",
+    "agent.http",
+    "agent.ipc",
+    "agent.mdns",
+    "serf",
+    "memberlist",
+];
 
 /// How important a log line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -165,6 +165,10 @@ options! {
         into words, of which the first is the program, and nothing is expanded: on Unix by the rules for quotes of
         a POSIX shell; on Windows the program ends at a blank or its closing quote, and gets the rest as it is."
         { flag: "handler-shell", default: Is("system"), reloads: true }
+    Text handler_order: "When handlers of member and user events run: sequential (one script after the other, in the
+        order of events and of -event-handler), or independent (each handler in a queue of its own, so that a slow one
+        delays no other; two that share a file then need a lock). Queries wait for neither."
+        { flag: "handler-order", default: Is("sequential"), reloads: true }
     List start_join: "Member to join at the start. Repeatable; one that answers is enough, else the agent ends."
         { flag: "join", value: "<address>" }
     List retry_join: "The same, but tried until it works."
@@ -502,10 +506,10 @@ mod tests {
                 seen += 1;
             }
         }
-        // Besides encrypt_key_file, handler_shell and handler_timeout, which Serf has not, the document writes the
-        // key for IPv6 shorter, and leaves the two without function out.
+        // Besides encrypt_key_file, handler_shell, handler_order and handler_timeout, which Serf has not, the document
+        // writes the key for IPv6 shorter, and leaves the two without function out.
         let with_key = TABLE.iter().filter(|entry| !entry.key.is_empty()).count();
-        assert_eq!(with_key - seen, 6, "{seen} of {with_key}");
+        assert_eq!(with_key - seen, 7, "{seen} of {with_key}");
     }
 
     /// An option that is set by its flag's text alone, to something other than its default.
@@ -546,6 +550,7 @@ mod tests {
         let expected = [
             "event_handlers",
             "handler_shell",
+            "handler_order",
             "log_level",
             "role",
             "tags",

@@ -77,13 +77,14 @@ impl Reload {
         let mut next = self.in_force().clone();
         next.reload(options);
         let handlers = setup::handlers(&next)?;
+        let order = setup::handler_order(&next)?;
 
         match Level::parse(&next.log_level) {
             Ok(level) => console.set_level(level),
             Err(line) => console.headline(&line),
         }
         let timeout = setup::handler_timeout(&next);
-        agent.0.handlers.replace(handlers, timeout);
+        agent.0.handlers.replace(handlers, order, timeout);
         let before = self.in_force.replace(next);
         info!(target: "agent", "Configuration reloaded");
         if change != TagChange::default()

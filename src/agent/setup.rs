@@ -16,6 +16,7 @@ use super::options::{Options, bytes};
 use super::secret::Secret;
 use super::{mdns, syslog, telemetry};
 use crate::events::filter::HandlerSpec;
+use crate::events::handlers::Order;
 use crate::events::shell::Shell;
 use fyrd_core::node::limits;
 use fyrd_core::serf::{RawAddr, Tags};
@@ -71,6 +72,8 @@ pub struct Setup {
     pub rejoin_after_leave: bool,
     /// Which scripts run at which events.
     pub handlers: Vec<HandlerSpec>,
+    /// What decides when they run.
+    pub handler_order: Order,
     /// How long a script may take; `None` is no limit.
     pub handler_timeout: Option<Duration>,
     /// Discovery by mDNS, if wanted.
@@ -148,6 +151,7 @@ impl Setup {
             compress: options.enable_compression != Some(false),
             resolve_name_conflicts: !options.disable_name_resolution,
             handlers: handlers(&options)?,
+            handler_order: handler_order(&options)?,
             handler_timeout: handler_timeout(&options),
             discover: discovery(&options),
             user_event_size_limit: bytes(options.user_event_size_limit),
@@ -190,6 +194,7 @@ pub(super) fn check(options: &mut Options, console: &Console) -> Result<(), Stri
         options.node_name = gethostname::gethostname().to_string_lossy().into_owned();
     }
     handlers(options)?;
+    handler_order(options)?;
     if !options.interface.is_empty() {
         address::interface_addresses(&options.interface)?;
     }
@@ -216,6 +221,11 @@ pub(super) fn handlers(options: &Options) -> Result<Vec<HandlerSpec>, String> {
     let shell = Shell::parse(&options.handler_shell)?;
     let texts = options.event_handlers.iter();
     texts.map(|text| HandlerSpec::parse(text, shell)).collect()
+}
+
+/// What decides when they run.
+pub(super) fn handler_order(options: &Options) -> Result<Order, String> {
+    Order::parse(&options.handler_order)
 }
 
 /// How long a script may take; `None` is no limit.

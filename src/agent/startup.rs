@@ -177,7 +177,11 @@ async fn create(setup: &mut Setup, past: Past) -> Result<Gossip, String> {
 
 fn make_agent(setup: &mut Setup, gossip: &Gossip, watch: Option<Watch>, console: &Console) -> Agent {
     let handlers = Handlers::new(gossip.handle.clone(), setup.name.clone());
-    handlers.replace(std::mem::take(&mut setup.handlers), setup.handler_timeout);
+    handlers.replace(
+        std::mem::take(&mut setup.handlers),
+        setup.handler_order,
+        setup.handler_timeout,
+    );
     Agent(Rc::new(Shared {
         driver: gossip.handle.clone(),
         hub: Rc::default(),

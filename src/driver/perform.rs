@@ -20,7 +20,7 @@ use crate::go;
 use crate::queue;
 use fyrd_core::bounds;
 use fyrd_core::envelope::{Nonce, Received};
-use fyrd_core::node::{CommandId, Effect, ExchangeId, Input, StreamId};
+use fyrd_core::node::{Cause, CommandId, Effect, ExchangeId, Failure, Input, StreamId};
 use fyrd_core::serf::{Answer, Command, Event, QueryUpdate};
 use fyrd_core::wire::{Fault, StreamMessage};
 
@@ -156,7 +156,7 @@ impl Driver {
                         .send(StreamEvent::Exchanged {
                             id,
                             to,
-                            result: Err(reason),
+                            result: Err(Failure::new(Cause::Local, reason)),
                             pass: None,
                         })
                         .await;
@@ -246,31 +246,27 @@ impl Driver {
         }
     }
 
-    fn exchanged(&mut self, id: ExchangeId, to: SocketAddr, result: Result<Option<Received>, String>) {
+    fn exchanged(&mut self, id: ExchangeId, to: SocketAddr, result: Result<Option<Received>, Failure>) {
         let mut opened = match result {
             Ok(Some(received)) => match self.envelope.open_stream(to, received) {
                 Ok(opened) => opened,
                 Err(reason) => {
-                    return self.feed(Input::Exchange {
-                        id,
-                        result: Err(reason),
-                    });
+                    let result = Err(Failure::protocol(reason));
+                    return self.feed(Input::Exchange { id, result });
                 }
             },
             Ok(None) => return self.feed(Input::Exchange { id, result: Ok(None) }),
-            Err(reason) => {
-                return self.feed(Input::Exchange {
-                    id,
-                    result: Err(reason),
-                });
+            Err(failure) => {
+                let result = Err(failure);
+                return self.feed(Input::Exchange { id, result });
             }
         };
         let message = match opened.message() {
-            Ok(StreamMessage::Err(text)) => Err(format!("remote error: {text}")),
+            Ok(StreamMessage::Err(text)) => Err(Failure::protocol(format!("remote error: {text}"))),
             Ok(message) => Ok(message),
-            Err(error) => Err(format!("{error} from={to}")),
+            Err(error) => Err(Failure::protocol(format!("{error} from={to}"))),
         };
-        let result = message.as_ref().map(Some).map_err(String::clone);
+        let result = message.as_ref().map(Some).map_err(Failure::clone);
         self.feed(Input::Exchange { id, result });
     }
 

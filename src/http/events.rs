@@ -122,9 +122,7 @@ mod tests {
             name: name.map(str::to_owned),
             text: String::new(),
         };
-        let fits = |wanted: &[&str], kind, name| {
-            Wanted::new(wanted.iter().copied()).fits(&entry(kind, name))
-        };
+        let fits = |wanted: &[&str], kind, name| Wanted::new(wanted.iter().copied()).fits(&entry(kind, name));
         assert!(fits(&[], "member-join", None));
         assert!(fits(&["member-join"], "member-join", None));
         assert!(!fits(&["member-join"], "member-leave", None));

@@ -235,7 +235,16 @@ mod tests {
         let place = Place { life: 5, number: 17 };
         assert_eq!(place.to_string(), "5-17");
         assert_eq!(Place::parse("5-17"), Some(place));
-        for text in ["", "5", "-", "5-", "-17", "5-x", "5-17-3", "99999999999999999999-1"] {
+        for text in [
+            "",
+            "5",
+            "-",
+            "5-",
+            "-17",
+            "5-x",
+            "5-17-3",
+            "99999999999999999999-1",
+        ] {
             assert_eq!(Place::parse(text), None, "{text}");
         }
     }

@@ -92,7 +92,10 @@ pub fn is_local(address: &str) -> bool {
         return !Path::new(path).as_os_str().is_empty();
     }
     let host = without_port(address).trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+    host == "localhost"
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 #[cfg(test)]
@@ -114,7 +117,14 @@ mod tests {
         ] {
             assert_eq!(gate.admit(None, Some(host)), Ok(()), "{host}");
         }
-        for host in ["evil.example.com", "evil.example.com:80", "127.0.0.1.evil.com", "", ":80", "a.b"] {
+        for host in [
+            "evil.example.com",
+            "evil.example.com:80",
+            "127.0.0.1.evil.com",
+            "",
+            ":80",
+            "a.b",
+        ] {
             let refused = Err(Refusal::Host(host.to_owned()));
             assert_eq!(gate.admit(None, Some(host)), refused, "{host}");
         }
@@ -127,7 +137,15 @@ mod tests {
         let admit = |text: &str| gate.admit(Some(text.as_bytes()), Some("evil.example.com"));
         assert_eq!(admit("Bearer secret"), Ok(()));
         assert_eq!(admit("bearer  secret"), Ok(()));
-        for text in ["", "secret", "Bearer", "Bearer ", "Bearer secre", "Bearer secrets", "Basic secret"] {
+        for text in [
+            "",
+            "secret",
+            "Bearer",
+            "Bearer ",
+            "Bearer secre",
+            "Bearer secrets",
+            "Basic secret",
+        ] {
             assert_eq!(admit(text), Err(Refusal::Token), "{text}");
         }
         assert_eq!(gate.admit(None, Some("127.0.0.1")), Err(Refusal::Token));
@@ -136,7 +154,13 @@ mod tests {
 
     #[test]
     fn addresses_of_this_host() {
-        for address in ["127.0.0.1:80", "127.9.9.9:80", "[::1]:80", "localhost:80", "unix:/run/f.sock"] {
+        for address in [
+            "127.0.0.1:80",
+            "127.9.9.9:80",
+            "[::1]:80",
+            "localhost:80",
+            "unix:/run/f.sock",
+        ] {
             assert!(is_local(address), "{address}");
         }
         for address in ["0.0.0.0:80", ":80", "10.0.0.1:80", "[::]:80", "unix:"] {

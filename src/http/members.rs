@@ -72,11 +72,17 @@ impl Filter {
             pair.map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .ok_or_else(|| format!("parameter \"tag\" is {text:?}, must be KEY=VALUE"))
         };
-        let roles = params.all("role").map(|role| Ok(("role".to_owned(), role.to_owned())));
+        let roles = params
+            .all("role")
+            .map(|role| Ok(("role".to_owned(), role.to_owned())));
         Ok(Filter {
             names: params.all("name").map(str::to_owned).collect(),
             statuses: params.all("status").map(status).collect::<Result<_, _>>()?,
-            tags: params.all("tag").map(tag).chain(roles).collect::<Result<_, _>>()?,
+            tags: params
+                .all("tag")
+                .map(tag)
+                .chain(roles)
+                .collect::<Result<_, _>>()?,
         })
     }
 
@@ -107,9 +113,8 @@ impl Filter {
 pub(super) fn position(all: &[Arc<Member>], name: &str) -> Option<usize> {
     let alive = |member: &&Arc<Member>| member.status == MemberStatus::Alive;
     let me = all.iter().filter(alive).find(|member| *member.name == *name)?;
-    let before = |member: &&Arc<Member>| {
-        member.tags.get("role") == me.tags.get("role") && member.name < me.name
-    };
+    let before =
+        |member: &&Arc<Member>| member.tags.get("role") == me.tags.get("role") && member.name < me.name;
     Some(all.iter().filter(alive).filter(before).count())
 }
 
@@ -191,7 +196,10 @@ mod tests {
             name: name.into(),
             addr: RawAddr::V4([10, 0, 0, 1]),
             port: 7946,
-            tags: tags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            tags: tags
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
             status,
             protocol: [1, 5, 2],
             delegate: [2, 5, 4],

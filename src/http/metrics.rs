@@ -233,13 +233,15 @@ impl Own {
                 ("failed", figures.failed),
                 ("ended", figures.ended),
                 ("dropped", figures.dropped),
+                ("unsent", figures.unsent),
             ] {
                 runs.push(([("handler", name.as_str()), ("result", result)], count));
             }
         }
         page.counters(
             "handler_runs",
-            "Events by handler: done, failed, ended at the time limit, dropped because too many waited",
+            "Events by handler: done, failed, ended at the time limit, dropped because too many waited, \
+             or with an answer that could not be sent",
             runs.iter().map(|(labels, count)| (&labels[..], *count)),
         )?;
         let waiting: Vec<_> = handlers
@@ -269,7 +271,12 @@ impl Own {
             "Times the recording has been interrupted",
             status.failures,
         )?;
-        page.gauge_in(Unit::Bytes, "snapshot_size", "Size on the disk", status.bytes as f64)?;
+        page.gauge_in(
+            Unit::Bytes,
+            "snapshot_size",
+            "Size on the disk",
+            status.bytes as f64,
+        )?;
         let at = status.last_flush.map_or(0.0, seconds_since_1970);
         page.gauge_in(
             Unit::Seconds,
@@ -315,10 +322,22 @@ fn network(page: &mut Page<'_>, figures: &Figures) -> fmt::Result {
         "streams",
         "Streams by who opened them and what became of them",
         [
-            (&[("direction", "in"), ("result", "accepted")][..], counters.streams_accepted),
-            (&[("direction", "in"), ("result", "unreadable")], counters.streams_refused),
-            (&[("direction", "in"), ("result", "too_many")], counters.streams_over_cap),
-            (&[("direction", "out"), ("result", "connected")], traffic.tcp_connected),
+            (
+                &[("direction", "in"), ("result", "accepted")][..],
+                counters.streams_accepted,
+            ),
+            (
+                &[("direction", "in"), ("result", "unreadable")],
+                counters.streams_refused,
+            ),
+            (
+                &[("direction", "in"), ("result", "too_many")],
+                counters.streams_over_cap,
+            ),
+            (
+                &[("direction", "out"), ("result", "connected")],
+                traffic.tcp_connected,
+            ),
         ],
     )?;
     page.counter(
@@ -355,7 +374,11 @@ fn messages(page: &mut Page<'_>, totals: &Totals) -> fmt::Result {
         "Round trips of direct pings",
         trips.seconds,
         trips.count,
-        RoundTrips::BOUNDS.iter().copied().chain([f64::INFINITY]).zip(trips.buckets),
+        RoundTrips::BOUNDS
+            .iter()
+            .copied()
+            .chain([f64::INFINITY])
+            .zip(trips.buckets),
     )?;
     page.counter("user_events", "User events that were handled", totals.user_events)?;
     page.counter("queries", "Queries heard of", serf.queries)?;

@@ -90,7 +90,9 @@ pub(super) async fn answer<B: Backend>(
         (header::CONTENT_SECURITY_POLICY, "default-src 'none'"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ] {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
     }
     Ok(response)
 }
@@ -191,13 +193,21 @@ async fn route<B: Backend>(request: &Request<Incoming>, shared: &Shared<B>) -> R
 /// The members, at once; or, where the client knows them as of `index`, once they have changed or `wait` is over.
 async fn list<B: Backend>(shared: &Shared<B>, params: &Params<'_>) -> Reply {
     let filter = Filter::read(params).map_err(Problem::bad)?;
-    let known = params.one("index").map_err(Problem::bad)?.map(place).transpose()?;
+    let known = params
+        .one("index")
+        .map_err(Problem::bad)?
+        .map(place)
+        .transpose()?;
     let wait = match params.one("wait").map_err(Problem::bad)? {
         None => HTTP_WAIT,
         Some(text) => {
-            let nanos = duration::parse(text).ok().and_then(|nanos| u64::try_from(nanos).ok());
+            let nanos = duration::parse(text)
+                .ok()
+                .and_then(|nanos| u64::try_from(nanos).ok());
             let wait = nanos.map(Duration::from_nanos).ok_or_else(|| {
-                Problem::bad(format!("parameter \"wait\" is {text:?}, must be a time such as 30s"))
+                Problem::bad(format!(
+                    "parameter \"wait\" is {text:?}, must be a time such as 30s"
+                ))
             })?;
             wait.min(HTTP_WAIT)
         }
@@ -212,7 +222,11 @@ async fn list<B: Backend>(shared: &Shared<B>, params: &Params<'_>) -> Reply {
     Ok(object(&json!({"index": index.to_string(), "members": members})))
 }
 
-async fn wait_for_change<B: Backend>(shared: &Shared<B>, known: Place, wait: Duration) -> Result<(), Problem> {
+async fn wait_for_change<B: Backend>(
+    shared: &Shared<B>,
+    known: Place,
+    wait: Duration,
+) -> Result<(), Problem> {
     let mut news = shared.feed.news();
     if shared.feed.members_end() != known {
         return Ok(());
@@ -231,7 +245,9 @@ async fn wait_for_change<B: Backend>(shared: &Shared<B>, known: Place, wait: Dur
 
 fn place(text: &str) -> Result<Place, Problem> {
     Place::parse(text).ok_or_else(|| {
-        Problem::bad(format!("{text:?} is no place in the run of events, as an answer of this agent gives them"))
+        Problem::bad(format!(
+            "{text:?} is no place in the run of events, as an answer of this agent gives them"
+        ))
     })
 }
 

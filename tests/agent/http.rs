@@ -13,7 +13,10 @@ fn web(name: &str) -> Plan {
 #[test]
 fn members_and_figures_of_a_cluster() {
     let shown = web("shown").key(Some(KEY_32)).arg(FLAG).start();
-    let other = Plan::new(Kind::Fyrd, "other").key(Some(KEY_32)).join(&shown).start();
+    let other = Plan::new(Kind::Fyrd, "other")
+        .key(Some(KEY_32))
+        .join(&shown)
+        .start();
     all_alive(&[&shown, &other]);
     for path in ["/", "/healthz", "/readyz"] {
         assert_eq!(get(&shown, path).status, 200, "{path}");
@@ -29,7 +32,10 @@ fn members_and_figures_of_a_cluster() {
     assert_eq!(of_role["members"].as_array().map(Vec::len), Some(1));
 
     let this = get(&shown, "/v1/self").json();
-    assert_eq!((&this["member"]["name"], &this["members"]), (&"shown".into(), &2.into()));
+    assert_eq!(
+        (&this["member"]["name"], &this["members"]),
+        (&"shown".into(), &2.into())
+    );
     assert_eq!(this["position"], 0);
     let keys = shown.cli(&["keys", "list"]).success();
     let fingerprint = this["encryption"]["primary"].as_str().unwrap().to_owned();
@@ -44,7 +50,10 @@ fn members_and_figures_of_a_cluster() {
         let text = get(&shown, "/metrics");
         assert!(text.head.contains("application/openmetrics-text"), "{text:?}");
         assert!(text.body.ends_with("# EOF\n"), "{text:?}");
-        assert!(text.body.contains(&format!("fingerprint=\"{fingerprint}\"")), "{text:?}");
+        assert!(
+            text.body.contains(&format!("fingerprint=\"{fingerprint}\"")),
+            "{text:?}"
+        );
         assert!(!text.body.contains(KEY_32), "a key is shown");
         let has = |line: &str| text.body.lines().any(|own| own == line);
         let all = [
@@ -68,13 +77,14 @@ fn counts_grow_and_are_not_taken_away_by_whoever_else_asks() {
         .args([FLAG, "-event-handler=user=true"])
         .start();
     for _ in 0..3 {
-        agent
-            .cli(&["event", "-coalesce=false", "deploy"])
-            .success();
+        agent.cli(&["event", "-coalesce=false", "deploy"]).success();
     }
     let line = |name: &str| {
         let text = get(&agent, "/metrics").body;
-        let found = text.lines().find(|line| line.starts_with(name)).map(str::to_owned);
+        let found = text
+            .lines()
+            .find(|line| line.starts_with(name))
+            .map(str::to_owned);
         found.ok_or(text)
     };
     for expected in [
@@ -103,12 +113,17 @@ fn who_waits_for_a_change_is_told_at_once_and_otherwise_after_the_time() {
     send(&mut waiting, "GET", &path, &["Host: localhost"]);
     let other = Plan::new(Kind::Fyrd, "other").join(&agent).start();
     let mut told = String::new();
-    waiting.read_to_string(&mut told).expect("an answer, long before the five minutes");
+    waiting
+        .read_to_string(&mut told)
+        .expect("an answer, long before the five minutes");
     assert!(told.contains("\"other\""), "{told}");
     // Of another life of the agent, or of one that does not wait.
     let (life, number) = first.split_once('-').unwrap();
     let before = format!("{}-{number}", life.parse::<u64>().unwrap() - 1);
-    assert_eq!(get(&agent, &format!("/v1/members?index={before}&wait=5m")).status, 200);
+    assert_eq!(
+        get(&agent, &format!("/v1/members?index={before}&wait=5m")).status,
+        200
+    );
     drop(other);
 }
 
@@ -126,7 +141,11 @@ fn events_come_as_they_happen_and_a_client_goes_on_where_it_stopped() {
     assert!(first.data.contains("\"payload\":\"v1\""), "{first:?}");
     drop(events);
     say("deploy", "v2");
-    let mut events = Events::listen(&agent, "/v1/events?type=user", &[&format!("Last-Event-ID: {}", first.id)]);
+    let mut events = Events::listen(
+        &agent,
+        "/v1/events?type=user",
+        &[&format!("Last-Event-ID: {}", first.id)],
+    );
     assert!(events.next().data.contains("\"payload\":\"v2\""));
     let other = Plan::new(Kind::Fyrd, "joins").join(&agent).start();
     let mut all = Events::listen(&agent, &format!("/v1/events?last-event-id={}", first.id), &[]);
@@ -164,21 +183,36 @@ fn it_is_for_reading_by_those_who_may() {
         [200, 200, 403]
     );
     for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
-        assert_eq!(ask(&open, method, "/v1/members", &["Host: localhost"]).status, 405, "{method}");
+        assert_eq!(
+            ask(&open, method, "/v1/members", &["Host: localhost"]).status,
+            405,
+            "{method}"
+        );
     }
-    let (whole, head) = (get(&open, "/v1/self"), ask(&open, "HEAD", "/v1/self", &["Host: localhost"]));
+    let (whole, head) = (
+        get(&open, "/v1/self"),
+        ask(&open, "HEAD", "/v1/self", &["Host: localhost"]),
+    );
     assert_eq!((head.status, head.body.as_str()), (200, ""));
     assert!(!whole.body.is_empty());
     for (path, status, text) in [
         ("/v1/member", 404, "there is nothing at \"/v1/member\""),
         ("/v1/members?stauts=alive", 400, "\"stauts\" is not known here"),
-        ("/v1/members?index=7", 400, "\"7\" is no place in the run of events"),
+        (
+            "/v1/members?index=7",
+            400,
+            "\"7\" is no place in the run of events",
+        ),
         ("/v1/members?wait=soon", 400, "must be a time such as 30s"),
         ("/v1/sd/prometheus", 400, "the port to scrape must be told"),
         ("/metrics?x=1", 400, "there are none"),
     ] {
         let answer = get(&open, path);
-        assert_eq!((answer.status, answer.body.contains(text)), (status, true), "{path}: {answer:?}");
+        assert_eq!(
+            (answer.status, answer.body.contains(text)),
+            (status, true),
+            "{path}: {answer:?}"
+        );
     }
 }
 
@@ -190,7 +224,10 @@ fn readiness_says_what_is_missing() {
         .start();
     let answer = get(&alone, "/readyz");
     assert_eq!(answer.status, 503);
-    assert!(answer.body.contains("nobody of those to join has answered yet"), "{answer:?}");
+    assert!(
+        answer.body.contains("nobody of those to join has answered yet"),
+        "{answer:?}"
+    );
     assert_eq!(get(&alone, "/healthz").status, 200);
     let other = Plan::new(Kind::Fyrd, "other").join(&alone).start();
     eventually("the agent is ready", PATIENCE, || match get(&alone, "/readyz") {
@@ -206,21 +243,31 @@ fn mistakes_of_the_options_are_named() {
     let with = |args: &[&str]| refused(Plan::new(Kind::Fyrd, "wrong").args(args.iter().copied()));
     for (args, text) in [
         (&["-http-addr=nonsense"][..], "Error starting HTTP listener"),
-        (&[FLAG, "-http-token-file=none"], "Error reading HTTP token file 'none'"),
+        (
+            &[FLAG, "-http-token-file=none"],
+            "Error reading HTTP token file 'none'",
+        ),
     ] {
         let said = with(args);
         assert!(said.contains(text), "{said}");
     }
     let empty = Plan::new(Kind::Fyrd, "wrong").with_file("token", "\n");
     let said = refused(empty.args([FLAG, "-http-token-file=token"]));
-    assert!(said.contains("HTTP token file 'token' is empty, it must hold"), "{said}");
+    assert!(
+        said.contains("HTTP token file 'token' is empty, it must hold"),
+        "{said}"
+    );
 }
 
 #[test]
 fn an_agent_that_can_be_read_by_all_says_so() {
-    let agent = Plan::new(Kind::Fyrd, "public").arg("-http-addr=0.0.0.0:0").start();
+    let agent = Plan::new(Kind::Fyrd, "public")
+        .arg("-http-addr=0.0.0.0:0")
+        .start();
     agent.says("Warning: whoever reaches 0.0.0.0:0 can read members, tags and events");
-    let quiet: Agent = Plan::new(Kind::Fyrd, "quiet").arg("-http-addr=127.0.0.1:0").start();
+    let quiet: Agent = Plan::new(Kind::Fyrd, "quiet")
+        .arg("-http-addr=127.0.0.1:0")
+        .start();
     quiet.says("Answering HTTP at 127.0.0.1:0");
     assert_eq!(quiet.times_said("whoever reaches"), 0);
 }

@@ -38,14 +38,22 @@ fn a_thousand_clients_that_say_nothing_cost_little_and_go() {
             .write_all(request)
             .and_then(|()| stream.read_to_string(&mut answer))
             .map_err(|error| error.to_string())?;
-        if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(answer) }
+        if answer.starts_with("HTTP/1.1 200") {
+            Ok(())
+        } else {
+            Err(answer)
+        }
     });
     let grown = memory(agent.pid()).saturating_sub(before);
     assert!(grown < MEMORY_GROWTH, "{grown} bytes");
     drop(clients);
     eventually("all descriptors are given back", PATIENCE, || {
         let now = descriptors(agent.pid());
-        if now <= open + 8 { Ok(()) } else { Err(now.to_string()) }
+        if now <= open + 8 {
+            Ok(())
+        } else {
+            Err(now.to_string())
+        }
     });
     all_alive(&[&agent, &other]);
     agent.assert_running();
@@ -64,7 +72,12 @@ fn heads_without_end_and_garbage_are_refused() {
         }
     }
     assert!(closes_within(&mut stream, PATIENCE));
-    for garbage in ["\0\u{1}\u{2}\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "\x16\x03\x01\r\n\r\n"] {
+    for garbage in [
+        "\0\u{1}\u{2}\r\n\r\n",
+        "GET\r\n\r\n",
+        "GET / HTTP/9.9\r\n\r\n",
+        "\x16\x03\x01\r\n\r\n",
+    ] {
         let mut stream = connect(&agent);
         let _ = stream.write_all(garbage.as_bytes());
         assert!(closes_within(&mut stream, PATIENCE), "{garbage:?}");
@@ -87,7 +100,9 @@ fn clients_that_never_read_neither_grow_nor_delay_anything() {
     }
     let payload = "x".repeat(400);
     for _ in 0..300 {
-        agent.cli(&["event", "-coalesce=false", "noise", &payload]).success();
+        agent
+            .cli(&["event", "-coalesce=false", "noise", &payload])
+            .success();
     }
     let events = get(&agent, "/metrics").body;
     assert!(events.contains("fyrd_user_events_total 300\n"), "{events}");

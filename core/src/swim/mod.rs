@@ -8,6 +8,7 @@
 
 pub mod delegate;
 pub mod exchange;
+pub mod failure;
 pub mod formulas;
 mod gossip;
 mod isolation;
