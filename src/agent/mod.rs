@@ -21,6 +21,7 @@ mod past;
 mod query_router;
 mod reload;
 pub mod secret;
+mod service_manager;
 pub mod setup;
 mod shutdown;
 pub mod signals;

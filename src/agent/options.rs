@@ -308,6 +308,20 @@ impl Options {
         }
     }
 
+    /// The keys of what differs in `new` and is left as it is by a reload. Secrets are not looked at.
+    pub fn differences(&self, new: &Options) -> Vec<&'static str> {
+        let alone = |entry: &Entry, of: &Options| {
+            let mut one = Options::default();
+            entry.kind.swap(&mut one, &mut of.clone());
+            one
+        };
+        let differs = |entry: &&Entry| {
+            let is_secret = matches!(entry.kind, Kind::Secret(_));
+            !entry.reloads && !is_secret && alone(entry, self) != alone(entry, new)
+        };
+        TABLE.iter().filter(differs).map(|entry| entry.key).collect()
+    }
+
     /// The same, for those who need no secrets.
     pub fn without_secrets(mut self) -> Options {
         for entry in TABLE {

@@ -8,10 +8,11 @@ use std::cell::{Ref, RefCell};
 use std::rc::Rc;
 
 use tokio::sync::Notify;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::logging::{Console, Level};
 use super::options::Options;
+use super::service_manager::{self, News};
 use super::{Agent, files, setup};
 use crate::rpc::server::Backend;
 use fyrd_core::serf::{Tags, tags};
@@ -61,11 +62,17 @@ impl Reload {
     pub async fn serve(self: Rc<Self>, agent: Agent, console: Console) {
         loop {
             self.wanted.notified().await;
+            service_manager::tell(News::Reloading);
             console.headline("Reloading configuration...");
-            if let Err(line) = self.reload(&agent, &console).await {
-                console.headline(&line);
+            let reloaded = self.reload(&agent, &console).await;
+            if let Err(line) = &reloaded {
+                console.headline(line);
                 console.headline("Failed to reload configs");
             }
+            service_manager::tell(News::Ready(match reloaded {
+                Ok(()) => "Serving",
+                Err(_) => "Serving, as configured before: the reload failed",
+            }));
         }
     }
 
@@ -75,6 +82,7 @@ impl Reload {
         setup::check(&mut options, console)?;
         let change = self.tag_change(agent, &options.tags).await?;
         let mut next = self.in_force().clone();
+        let left = next.differences(&options);
         next.reload(options);
         let handlers = setup::handlers(&next)?;
         let order = setup::handler_order(&next)?;
@@ -87,6 +95,9 @@ impl Reload {
         agent.0.handlers.replace(handlers, order, timeout);
         let before = self.in_force.replace(next);
         info!(target: "agent", "Configuration reloaded");
+        for name in left {
+            warn!(target: "agent", "{name} changed: takes effect after a restart");
+        }
         if change != TagChange::default()
             && let Err(reason) = agent.set_tags(change.set, change.delete).await
         {

@@ -19,6 +19,7 @@ use super::mdns::Discovery;
 use super::options::Options;
 use super::past::Past;
 use super::reload::Reload;
+use super::service_manager::{self, News};
 use super::setup::{self, Setup};
 use super::shutdown::{self, FAILED, Running};
 use super::signals::{Signal, Signals, Source};
@@ -34,6 +35,9 @@ use fyrd_core::serf::{RetryJoin, Seeds};
 
 /// How long work on other threads may go on when all else has ended.
 const THREAD_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the service manager shows.
+const SERVING: &str = "Serving";
 
 /// Runs an agent: the files at `paths`, overlaid by what `flags` say. Comes back with the exit code.
 pub fn run(paths: &[String], flags: Options) -> u8 {
@@ -100,6 +104,12 @@ async fn serve(mut setup: Setup, reload: Reload, signals: Source, console: &Cons
         spawn_local(discovery.run(agent.clone()));
     }
     banner(&setup, agent.0.encrypted, console);
+    let joining = format!("Serving; joining {}", setup.start_join.join(", "));
+    service_manager::tell(News::Ready(match setup.start_join.len() {
+        0 => SERVING,
+        _ => &joining,
+    }));
+    service_manager::feed_watchdog(agent.0.driver.clone());
     let mut running = Running {
         agent,
         driver,
@@ -116,6 +126,7 @@ async fn serve(mut setup: Setup, reload: Reload, signals: Source, console: &Cons
     console.plain("");
     console.headline("Log data will now stream in as it occurs:\n");
     console.open_gate();
+    service_manager::tell(News::Status(SERVING));
     // Without a node, the end is near.
     let _ = running.agent.0.driver.tell(Input::Seeds(seeds(&setup))).await;
     spawn_local(Rc::clone(&running.reload).serve(running.agent.clone(), console.clone()));

@@ -11,6 +11,7 @@ mod lifecycle;
 mod moves;
 mod reload;
 mod rpc_stream;
+mod service_manager;
 mod simulate;
 mod snapshot_cli;
 mod snapshot_crash;

@@ -12,6 +12,7 @@ mod faults;
 mod key_rotation;
 mod lifecycle;
 mod mdns;
+mod packages;
 mod prometheus;
 mod rpc;
 mod scenario_examples;
