@@ -202,6 +202,10 @@ pub const COMMANDS_IN_FLIGHT: usize = 4096;
 /// Lines about network errors that are logged in ten seconds.
 pub const NETWORK_LOG_LINES: u32 = 20;
 
+/// Time between two lines about another cluster's label: a host with a wrong address or label goes on for as long as
+/// nobody looks.
+pub const OTHER_CLUSTER_LOG_INTERVAL: Duration = Duration::from_secs(60);
+
 /// How long output waits for the disk to store the clocks that it shows: well below a probe's time-out, so
 /// that a slow disk does not make this node look failed.
 pub const HOLD_MAX: Duration = Duration::from_millis(250);

@@ -40,6 +40,14 @@ impl World {
         id
     }
 
+    /// Adds a host of another cluster than the world's, which has the same key and this label.
+    pub fn add_labelled(&mut self, name: &str, label: &[u8], change: impl FnOnce(&mut NodeConfig)) -> HostId {
+        let usual = std::mem::replace(&mut self.config.label, label.to_vec());
+        let id = self.add_with(name, change);
+        self.config.label = usual;
+        id
+    }
+
     /// Adds hosts named `n0`, `n1` and so on.
     pub fn add_many(&mut self, count: usize) -> Vec<HostId> {
         (0..count).map(|i| self.add(&format!("n{i}"))).collect()

@@ -8,7 +8,7 @@ use rand::RngExt;
 use super::happening::{Arrival, Departure, Happening, Power};
 use super::sockets::INBOX_MAX;
 use super::{HostId, World};
-use fyrd_core::envelope::{Assembly, Envelope, Opened, Unreadable};
+use fyrd_core::envelope::{Assembly, Envelope, Opened};
 use fyrd_core::node::{Cause, ExchangeId, Failure, Input, StreamId};
 use fyrd_core::time::Time;
 use fyrd_core::wire::decode_datagram;
@@ -383,6 +383,6 @@ pub(super) fn open_stream(
     match assembly.advance() {
         Ok(Some(received)) => envelope.open_stream(from, received),
         Ok(None) => Err("unexpected EOF".to_owned()),
-        Err(Unreadable::Refused(reason) | Unreadable::Dropped(reason)) => Err(reason),
+        Err(reason) => Err(reason.to_string()),
     }
 }

@@ -155,6 +155,9 @@ options! {
     Secret encrypt_key: "Key that encrypts all traffic between members: base64 of 16, 24 or 32 bytes, as keygen
         makes it."
         { flag: "encrypt", env: "FYRD_ENCRYPT_KEY", value: "<key>" }
+    Text label: "Name of the cluster in front of all that members send. What carries another, or none, is discarded, so
+        clusters that share keys stay apart."
+        { flag: "label", value: "<name>", check: |o| limits::check_label(&o.label) }
     Text encrypt_key_file: "File that holds this key alone, so that other users of the host cannot see it."
         { flag: "encrypt-file", value: "<path>" }
     Text keyring_file: "File that holds the keys, and is kept up to date as they change."
@@ -308,18 +311,15 @@ impl Options {
         }
     }
 
-    /// The keys of what differs in `new` and is left as it is by a reload. Secrets are not looked at.
-    pub fn differences(&self, new: &Options) -> Vec<&'static str> {
-        let alone = |entry: &Entry, of: &Options| {
-            let mut one = Options::default();
-            entry.kind.swap(&mut one, &mut of.clone());
-            one
-        };
-        let differs = |entry: &&Entry| {
-            let is_secret = matches!(entry.kind, Kind::Secret(_));
-            !entry.reloads && !is_secret && alone(entry, self) != alone(entry, new)
-        };
-        TABLE.iter().filter(differs).map(|entry| entry.key).collect()
+    /// The keys of what `new` says otherwise and a reload does not change. Both are without secrets.
+    pub fn only_at_a_start(&self, new: &Options) -> Vec<&'static str> {
+        let fixed = TABLE.iter().filter(|entry| !entry.reloads);
+        let differs = fixed.filter(|entry| {
+            let (mut changed, mut new) = (self.clone(), new.clone());
+            entry.kind.swap(&mut changed, &mut new);
+            changed != *self
+        });
+        differs.map(|entry| entry.key).collect()
     }
 
     /// The same, for those who need no secrets.
@@ -492,10 +492,10 @@ mod tests {
 
     /// What Serf's table does not have: our own options, the key for IPv6 that it writes shorter, and the two
     /// without function.
-    const NOT_SERFS: [&str; 10] = [
-        "mdns_disable_ipv4",
+    const NOT_SERFS: [&str; 11] = [
         "mdns_disable_ipv6",
         "encrypt_key_file",
+        "label",
         "handler_shell",
         "handler_order",
         "http_addr",
@@ -503,6 +503,7 @@ mod tests {
         "http_hosts",
         "handler_timeout",
         "validate_node_names",
+        "msgpackusenewtimeformat",
     ];
 
     #[test]

@@ -80,7 +80,7 @@ impl Driver {
             let packet = packet.to_vec();
             return self.postpone(target, packet);
         }
-        match self.udp.try_send_to(packet, target) {
+        match self.udp.try_send_to(packet, self.home.leave(target)) {
             Ok(len) => self.ledger.sent(len),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let packet = packet.to_vec();
@@ -106,7 +106,7 @@ impl Driver {
     pub(super) fn send_waiting(&mut self) {
         while let Some((to, packet)) = self.unsent.front() {
             let to = *to;
-            match self.udp.try_send_to(packet, to) {
+            match self.udp.try_send_to(packet, self.home.leave(to)) {
                 Ok(len) => self.ledger.sent(len),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => self.send_failed(plain(to), &go::os_error(&error)),
@@ -117,8 +117,10 @@ impl Driver {
 
     fn send_failed(&mut self, to: SocketAddr, reason: &str) {
         count(&self.ledger.counters.datagrams_unsent);
-        self.ledger
-            .peer_error(format_args!("Failed to send UDP packet to {to}: {reason}"));
+        let advice = self.home.advice(to);
+        self.ledger.peer_error(format_args!(
+            "Failed to send UDP packet to {to}: {reason}{advice}"
+        ));
         if self.failed_sends.len() < bounds::UNSENT_DATAGRAMS {
             self.failed_sends.push(to);
         }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::gate::{Gate, Pass};
 use super::ledger::{Ledger, count};
-use super::sockets::plain;
+use super::sockets::{HomeLink, plain};
 use crate::go;
 use fyrd_core::bounds;
 use fyrd_core::envelope::{Assembly, Received, Unreadable};
@@ -55,6 +55,7 @@ pub(super) struct Shared {
     pub dials: Arc<Semaphore>,
     pub label: Arc<[u8]>,
     pub encrypted: bool,
+    pub home: HomeLink,
     pub timeout: Duration,
 }
 
@@ -74,7 +75,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Shared) {
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {
-                let from = plain(from);
+                let from = shared.home.enter(plain(from));
                 let Some(pass) = shared.gate.admit(from) else {
                     count(&shared.ledger.counters.streams_over_cap);
                     shared
@@ -136,12 +137,15 @@ async fn converse(
             .acquire()
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
-        Ok::<_, io::Error>((permit, TcpStream::connect(to).await?))
+        Ok::<_, io::Error>((permit, TcpStream::connect(shared.home.leave(to)).await?))
     };
     let (_permit, mut stream) = timeout_at(deadline, dial)
         .await
         .map_err(|_| Failure::new(Cause::Unanswered, go::dial_timeout(to)))?
-        .map_err(|error| Failure::new(cause_of(&error, Cause::Unanswered), go::dial_error(to, &error)))?;
+        .map_err(|error| {
+            let text = go::dial_error(to, &error) + shared.home.advice(to);
+            Failure::new(cause_of(&error, Cause::Unanswered), text)
+        })?;
     shared.ledger.traffic().tcp_connected += 1;
     let ends = (stream.local_addr().map_or(to, plain), to);
     let stalled = |what| Failure::new(Cause::Stalled, go::transfer_timeout(what, ends));
@@ -165,11 +169,9 @@ async fn converse(
         Err(_) => Err(stalled("read")),
         Ok(Ok(reply)) => Ok(Some(reply)),
         Ok(Err(Unread::Io(error))) => Err(broken("read", &error)),
-        Ok(Err(Unread::Nothing)) => Err(Failure::new(Cause::Closed, "EOF")),
+        Ok(Err(Unread::Nothing)) => Err(Failure::new(Cause::Closed, hung_up(&shared.label))),
         Ok(Err(Unread::Unreadable(Unreadable::Refused(reason)))) => Err(Failure::protocol(reason)),
-        Ok(Err(Unread::Unreadable(Unreadable::Dropped(reason)))) => {
-            Err(Failure::protocol(format!("{reason} from={to}")))
-        }
+        Ok(Err(Unread::Unreadable(reason))) => Err(Failure::protocol(format!("{reason} from={to}"))),
     }
 }
 
@@ -185,6 +187,15 @@ fn cause_of(error: &io::Error, slow: Cause) -> Cause {
         }
         _ => Cause::Local,
     }
+}
+
+/// What it means that a peer closed without an answer. One of another label does so.
+fn hung_up(label: &[u8]) -> String {
+    if label.is_empty() {
+        return "EOF".to_owned();
+    }
+    let label = String::from_utf8_lossy(label);
+    format!("EOF, as from a peer whose -label is not {label:?}")
 }
 
 /// Serves one inbound stream within its deadline.
@@ -203,6 +214,10 @@ async fn serve(mut stream: TcpStream, from: SocketAddr, mut pass: Pass, shared: 
         // A port check connects and goes.
         Ok(Err(Unread::Nothing)) => return,
         Ok(Err(Unread::Unreadable(Unreadable::Dropped(reason)))) => return refuse(ledger, from, &reason),
+        Ok(Err(Unread::Unreadable(error @ Unreadable::OtherLabel(_)))) => {
+            count(&ledger.counters.streams_mislabelled);
+            return ledger.other_cluster(error, from);
+        }
         Ok(Err(Unread::Io(error))) => return refuse(ledger, from, &go::os_error(&error)),
         Err(_) => return refuse(ledger, from, "i/o timeout"),
     };
@@ -295,6 +310,7 @@ mod tests {
             dials: Arc::new(Semaphore::new(1)),
             label: Arc::default(),
             encrypted: false,
+            home: HomeLink::default(),
             timeout: Duration::from_secs(10),
         }
     }

@@ -9,6 +9,7 @@ use crate::addr::RawAddr;
 use crate::swim::failure::Failure;
 use crate::swim::members::Facts;
 use crate::swim::packet::PacketBuilder;
+use crate::swim::queue::Pace;
 use crate::time::Time;
 
 /// Names an exchange over a stream that this node asked for, until its result comes back.
@@ -69,8 +70,10 @@ pub trait Delegate {
     fn user_message(&mut self, now: Time, bytes: &[u8]);
     /// Whether no broadcast is queued.
     fn is_quiet(&self) -> bool;
-    /// Fill the rest of a packet with queued broadcasts.
-    fn fill(&mut self, packet: &mut PacketBuilder);
+    /// Whether a broadcast is queued that may be sent at this pace.
+    fn has_due(&self, pace: Pace) -> bool;
+    /// Fill the rest of a packet with queued broadcasts. Says whether something did not fit.
+    fn fill(&mut self, packet: &mut PacketBuilder, pace: Pace) -> bool;
     /// The layer's own part of a push/pull.
     fn local_state(&self) -> Vec<u8>;
     /// The peer's part of a push/pull. `ignore_old`: this exchange is a join of ours that does not
@@ -123,7 +126,12 @@ impl Delegate for Silent {
     fn is_quiet(&self) -> bool {
         true
     }
-    fn fill(&mut self, _: &mut PacketBuilder) {}
+    fn has_due(&self, _: Pace) -> bool {
+        false
+    }
+    fn fill(&mut self, _: &mut PacketBuilder, _: Pace) -> bool {
+        false
+    }
     fn local_state(&self) -> Vec<u8> {
         Vec::new()
     }

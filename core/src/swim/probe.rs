@@ -307,7 +307,9 @@ impl Swim {
             return;
         };
         if now < probe.indirect_at && !probe.indirect_sent && !probe.paused {
-            delegate.ping_answered(now, &probe.facts, now.since(probe.sent), ack.payload);
+            let round_trip = now.since(probe.sent);
+            self.eager.note_round_trip(round_trip);
+            delegate.ping_answered(now, &probe.facts, round_trip, ack.payload);
         }
         self.change_awareness(-1);
         self.probe_ended(now, delegate);
