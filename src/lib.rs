@@ -12,3 +12,5 @@ mod pace;
 pub mod queue;
 pub mod rpc;
 pub mod snapshot;
+#[cfg(feature = "templates")]
+pub mod templates;

@@ -286,6 +286,12 @@ pub const RPC_LOSS_CHECK: Duration = Duration::from_secs(1);
 /// Shortest time between two log lines about what one client loses.
 pub const RPC_LOSS_REPORT: Duration = Duration::from_secs(10);
 
+/// Steps of a template's program: some seconds of work, which a template of 100,000 members stays below.
+pub const TEMPLATE_STEPS: u64 = 50_000_000;
+
+/// Bytes that a template may put out.
+pub const TEMPLATE_OUTPUT_MAX: usize = 16 * 1024 * 1024;
+
 /// HTTP connections at once. Each costs some 20 KiB of buffers; scrapers and balancers need a handful.
 pub const HTTP_CONNECTIONS_MAX: usize = 128;
 

@@ -1,7 +1,7 @@
 //! What HTTP clients read of the agent, and where they may.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use tokio::task::spawn_local;
 use tracing::info;
@@ -12,7 +12,7 @@ use crate::events::hub::Subscription;
 use crate::http::{self, Figures, Gate};
 use crate::rpc::dial::UNIX_PREFIX;
 use crate::rpc::server::Listener;
-use fyrd_core::serf::{Member, MemberStatus};
+use fyrd_core::serf::{Member, MemberStatus, Stats};
 
 /// How long an agent that has somebody to join, and has met nobody, does not count as ready. The first of a cluster
 /// never meets anybody before it is ready, where readiness is what makes it known to the others.
@@ -23,26 +23,6 @@ const ALONE: Duration = Duration::from_secs(60);
 pub struct Exposure {
     addr: String,
     gate: Gate,
-}
-
-/// What readiness hangs on.
-#[derive(Debug)]
-pub struct Beginning {
-    started: (Instant, SystemTime),
-    /// Whether there is somebody to join.
-    seeks: bool,
-    profile: String,
-}
-
-impl Beginning {
-    /// An agent that starts now.
-    pub fn now(seeks: bool, profile: String) -> Beginning {
-        Beginning {
-            started: (Instant::now(), SystemTime::now()),
-            seeks,
-            profile,
-        }
-    }
 }
 
 impl Exposure {
@@ -113,18 +93,19 @@ impl http::Backend for Agent {
             .read(move |node| (node.stats(), node.status_of(&me)))
             .await
             .ok()?;
-        let uptime = shared.beginning.started.0.elapsed();
+        let uptime = shared.beginning.uptime();
         Some(Figures {
-            unready: unready(shared, stats.isolated, stats.members, status, uptime),
+            unready: unready(shared, &stats, status, uptime),
             name: shared.name.clone(),
             profile: shared.beginning.profile.clone(),
-            started: shared.beginning.started.1,
+            started: shared.beginning.at,
             uptime,
             stats,
             totals: shared.telemetry.totals(),
             counters: shared.driver.counters(),
             keys: shared.driver.keys().await.ok()?,
             handlers: shared.handlers.figures().into_iter().collect(),
+            templates: shared.template_figures(),
             snapshot: shared.snapshot.as_ref().map(|watch| watch.status()),
             memory: telemetry::memory(),
         })
@@ -138,16 +119,15 @@ impl http::Backend for Agent {
 
 fn unready(
     shared: &Shared,
-    isolated: bool,
-    members: usize,
+    stats: &Stats,
     status: Option<MemberStatus>,
     uptime: Duration,
 ) -> Vec<&'static str> {
     let mut reasons = Vec::new();
-    if isolated {
+    if stats.isolated {
         reasons.push("nobody is heard, this host may be cut off");
     }
-    if members < 2 && shared.beginning.seeks && uptime < ALONE {
+    if shared.beginning.is_lonely(stats) && uptime < ALONE {
         reasons.push("nobody of those to join has answered yet");
     }
     if status != Some(MemberStatus::Alive) {

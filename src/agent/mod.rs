@@ -5,6 +5,7 @@
 
 pub mod address;
 mod backend;
+mod beginning;
 mod carrier;
 mod decode;
 #[cfg(windows)]
@@ -29,6 +30,8 @@ mod startup;
 mod stats;
 mod syslog;
 pub mod telemetry;
+#[cfg(feature = "templates")]
+mod templating;
 mod text;
 
 use std::cell::Cell;
@@ -68,8 +71,9 @@ struct Shared {
     telemetry: telemetry::Metrics,
     name: String,
     rpc_auth: Secret,
-    #[cfg(feature = "http")]
-    beginning: exposure::Beginning,
+    beginning: beginning::Beginning,
+    #[cfg(feature = "templates")]
+    templates: crate::templates::Keeper,
     tags_file: Option<String>,
     /// Held while tags change, for a change is made from what they were.
     tags_change: tokio::sync::Mutex<()>,
@@ -83,6 +87,27 @@ struct Shared {
     left: Cell<bool>,
     /// How the snapshot fares, if there is one.
     snapshot: Option<Watch>,
+}
+
+impl Shared {
+    /// How each template fares, by its file.
+    fn template_figures(&self) -> Vec<(String, crate::http::TemplateFigures)> {
+        #[cfg(feature = "templates")]
+        let reports = self.templates.reports().into_iter();
+        #[cfg(feature = "templates")]
+        return reports
+            .map(|(name, report)| {
+                let figures = crate::http::TemplateFigures {
+                    is_current: report.trouble.is_none(),
+                    written: report.written,
+                    failures: report.failures,
+                };
+                (name, figures)
+            })
+            .collect();
+        #[cfg(not(feature = "templates"))]
+        Vec::new()
+    }
 }
 
 impl Agent {

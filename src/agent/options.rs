@@ -63,6 +63,8 @@ pub enum Kind {
     Time(fn(&mut Options) -> &mut Duration),
     /// Texts; all sources add to it.
     List(fn(&mut Options) -> &mut Vec<String>),
+    /// Definitions: each a text, or in files an object, which is kept as JSON. All sources add to them.
+    Definitions(fn(&mut Options) -> &mut Vec<String>),
     /// Texts with names; all sources add to them.
     Tags(fn(&mut Options) -> &mut Tags),
     /// Names a configuration file, or a directory of them. It is no option of a file.
@@ -109,6 +111,7 @@ macro_rules! place {
     (Choice) => { Option<bool> };
     (Time) => { Duration };
     (List) => { Vec<String> };
+    (Definitions) => { Vec<String> };
     (Tags) => { Tags };
 }
 
@@ -172,6 +175,10 @@ options! {
         order of events and of -event-handler), or independent (each handler in a queue of its own, so that a slow one
         delays no other; two that share a file then need a lock). Queries wait for neither."
         { flag: "handler-order", default: Is("sequential"), reloads: true }
+    Definitions templates: "File to keep in step with the members: template, file, and a command to run when the
+        file has changed. Repeatable; in configuration files, objects with src, dst, command, check, min, wait, mode
+        and timeout."
+        { flag: "template", value: "<src>:<dst>[:<command>]", reloads: true }
     List start_join: "Member to join at the start. Repeatable; one that answers is enough, else the agent ends."
         { flag: "join", value: "<address>" }
     List retry_join: "The same, but tried until it works."
@@ -288,7 +295,7 @@ impl Options {
                 Kind::Switch(place) => *place(over),
                 Kind::Choice(place) => place(over).is_some(),
                 Kind::Time(place) => !place(over).is_zero(),
-                Kind::List(place) => {
+                Kind::List(place) | Kind::Definitions(place) => {
                     place(self).append(place(over));
                     false
                 }
@@ -376,7 +383,7 @@ impl Entry {
             Kind::Choice(place) => *place(options) = boolean()?.then_some(false),
             Kind::Time(_) if text.is_empty() => {}
             Kind::Time(place) => *place(options) = parse_time(text, || format!("{name}={text}"))?,
-            Kind::List(place) => place(options).push(text.to_owned()),
+            Kind::List(place) | Kind::Definitions(place) => place(options).push(text.to_owned()),
             Kind::Tags(place) => {
                 let tag = text.split_once('=').filter(|(name, _)| !name.is_empty());
                 let (name, value) = tag.ok_or_else(|| format!("Invalid tag: '{text}'"))?;
@@ -414,7 +421,7 @@ impl Kind {
             Kind::Switch(place) => swap(place(a), place(b)),
             Kind::Choice(place) => swap(place(a), place(b)),
             Kind::Time(place) => swap(place(a), place(b)),
-            Kind::List(place) => swap(place(a), place(b)),
+            Kind::List(place) | Kind::Definitions(place) => swap(place(a), place(b)),
             Kind::Tags(place) => swap(place(a), place(b)),
             Kind::Source | Kind::Ignored => {}
         }
@@ -492,12 +499,13 @@ mod tests {
 
     /// What Serf's table does not have: our own options, the key for IPv6 that it writes shorter, and the two
     /// without function.
-    const NOT_SERFS: [&str; 11] = [
+    const NOT_SERFS: [&str; 12] = [
         "mdns_disable_ipv6",
         "encrypt_key_file",
         "label",
         "handler_shell",
         "handler_order",
+        "templates",
         "http_addr",
         "http_token_file",
         "http_hosts",
@@ -583,6 +591,7 @@ mod tests {
             "event_handlers",
             "handler_shell",
             "handler_order",
+            "templates",
             "log_level",
             "role",
             "tags",

@@ -91,6 +91,8 @@ impl Reload {
         next.reload(options);
         let handlers = setup::handlers(&next)?;
         let order = setup::handler_order(&next)?;
+        #[cfg(feature = "templates")]
+        let templates = setup::templates(&next)?;
 
         match Level::parse(&next.log_level) {
             Ok(level) => console.set_level(level),
@@ -98,6 +100,8 @@ impl Reload {
         }
         let timeout = setup::handler_timeout(&next);
         agent.0.handlers.replace(handlers, order, timeout);
+        #[cfg(feature = "templates")]
+        agent.0.templates.replace(templates, agent);
         let before = self.in_force.replace(next);
         info!(target: "agent", "Configuration reloaded");
         if change != TagChange::default()

@@ -19,6 +19,8 @@ use crate::driver::HomeLink;
 use crate::events::filter::HandlerSpec;
 use crate::events::handlers::Order;
 use crate::events::shell::Shell;
+#[cfg(feature = "templates")]
+use crate::templates::Spec;
 use fyrd_core::node::limits;
 use fyrd_core::serf::{RawAddr, Tags};
 use fyrd_core::swim::profile::Profile;
@@ -81,6 +83,9 @@ pub struct Setup {
     pub handler_order: Order,
     /// How long a script may take; `None` is no limit.
     pub handler_timeout: Option<Duration>,
+    /// Which files follow the cluster.
+    #[cfg(feature = "templates")]
+    pub templates: Vec<Spec>,
     /// Discovery by mDNS, if wanted.
     pub discover: Option<mdns::Settings>,
     /// Where and to whom HTTP is spoken, if anywhere.
@@ -116,6 +121,10 @@ impl Setup {
             options.encrypt_key = files::read_secret(&options.encrypt_key_file)?;
         }
         let key = encryption_key(&options)?;
+        #[cfg(not(feature = "templates"))]
+        if !options.templates.is_empty() {
+            return Err("this program was built without templates, so it cannot take -template".to_string());
+        }
         #[cfg(not(feature = "http"))]
         if !options.http_addr.is_empty() {
             return Err("this program was built without HTTP, so it cannot take -http-addr".to_string());
@@ -165,6 +174,8 @@ impl Setup {
             handlers: handlers(&options)?,
             handler_order: handler_order(&options)?,
             handler_timeout: handler_timeout(&options),
+            #[cfg(feature = "templates")]
+            templates: templates(&options)?,
             discover: discovery(&options),
             user_event_size_limit: bytes(options.user_event_size_limit),
             query_size_limit: bytes(options.query_size_limit),
@@ -239,6 +250,23 @@ pub(super) fn handlers(options: &Options) -> Result<Vec<HandlerSpec>, String> {
 /// What decides when they run.
 pub(super) fn handler_order(options: &Options) -> Result<Order, String> {
     Order::parse(&options.handler_order)
+}
+
+/// Which files follow the cluster. No two templates may keep one file.
+#[cfg(feature = "templates")]
+pub(super) fn templates(options: &Options) -> Result<Vec<Spec>, String> {
+    let mut specs: Vec<Spec> = Vec::new();
+    for text in &options.templates {
+        let spec = Spec::parse(text)?;
+        if specs.iter().any(|other| other.dst == spec.dst) {
+            return Err(format!(
+                "Invalid template '{text}': another one keeps {} already",
+                spec.name()
+            ));
+        }
+        specs.push(spec);
+    }
+    Ok(specs)
 }
 
 /// How long a script may take; `None` is no limit.

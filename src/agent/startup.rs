@@ -11,9 +11,10 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tracing::info;
 
+use super::beginning::Beginning;
 use super::event_loop::EventLoop;
 #[cfg(feature = "http")]
-use super::exposure::{Beginning, Exposed};
+use super::exposure::Exposed;
 use super::logging::Console;
 use super::mdns::Discovery;
 use super::options::Options;
@@ -81,6 +82,7 @@ async fn serve(mut setup: Setup, reload: Reload, signals: Source, console: &Cons
     info!(target: "agent", "Serf agent starting");
     let past = Past::load(&setup)?;
     let watch = past.watch.clone();
+    let remembers = past.remembers_living();
     let gossip = create(&mut setup, past)
         .await
         .map_err(|e| format!("Failed to start the Serf agent: Error creating Serf: {e}"))?;
@@ -91,7 +93,7 @@ async fn serve(mut setup: Setup, reload: Reload, signals: Source, console: &Cons
         .map_err(|e| format!("Error starting RPC listener: {e}"))?;
     #[cfg(feature = "http")]
     let exposed = listen_for_http(&mut setup, console).await?;
-    let agent = make_agent(&mut setup, &gossip, watch, console);
+    let agent = make_agent(&mut setup, &gossip, watch, remembers, console);
     let (events, finish_events) = start_listeners(&agent, &setup).await?;
     let driver = spawn_local(gossip.driver.run());
     console.headline("Starting Serf agent RPC...");
@@ -109,6 +111,11 @@ async fn serve(mut setup: Setup, reload: Reload, signals: Source, console: &Cons
         0 => SERVING,
         _ => &joining,
     }));
+    #[cfg(feature = "templates")]
+    agent
+        .0
+        .templates
+        .replace(std::mem::take(&mut setup.templates), &agent);
     service_manager::feed_watchdog(agent.0.driver.clone());
     let mut running = Running {
         agent,
@@ -187,7 +194,15 @@ async fn create(setup: &mut Setup, past: Past) -> Result<Gossip, String> {
     })
 }
 
-fn make_agent(setup: &mut Setup, gossip: &Gossip, watch: Option<Watch>, console: &Console) -> Agent {
+fn make_agent(
+    setup: &mut Setup,
+    gossip: &Gossip,
+    watch: Option<Watch>,
+    remembers: bool,
+    console: &Console,
+) -> Agent {
+    let named = !setup.start_join.is_empty() || !setup.retry_join.is_empty();
+    let seeks = named || setup.discover.is_some() || remembers;
     let handlers = Handlers::new(gossip.handle.clone(), setup.name.clone());
     handlers.replace(
         std::mem::take(&mut setup.handlers),
@@ -203,11 +218,9 @@ fn make_agent(setup: &mut Setup, gossip: &Gossip, watch: Option<Watch>, console:
         telemetry: telemetry::Metrics::new(&setup.telemetry),
         name: setup.name.clone(),
         rpc_auth: setup.rpc_auth.clone(),
-        #[cfg(feature = "http")]
-        beginning: Beginning::now(
-            !setup.start_join.is_empty() || !setup.retry_join.is_empty() || setup.discover.is_some(),
-            setup.profile.name.clone(),
-        ),
+        beginning: Beginning::now(seeks, setup.profile.name.clone()),
+        #[cfg(feature = "templates")]
+        templates: Default::default(),
         tags_file: setup.tags_file.clone(),
         tags_change: tokio::sync::Mutex::new(()),
         encrypted: gossip.encrypted,

@@ -40,6 +40,14 @@ impl Agent {
         if !self.0.label.is_empty() || others != [0, 0] {
             groups.insert("label".to_string(), label(&self.0.label, others));
         }
+        #[cfg(feature = "templates")]
+        {
+            let reports = self.0.templates.reports().into_iter();
+            let texts: BTreeMap<String, String> = reports.map(|(name, r)| (name, r.to_string())).collect();
+            if !texts.is_empty() {
+                groups.insert("templates".to_string(), texts);
+            }
+        }
         if stats.isolated {
             let warning = "nobody is heard: this host may be cut off, and its list of members out of date";
             groups.insert(

@@ -30,12 +30,25 @@ pub struct Figures {
     pub keys: Option<KeySummary>,
     /// What each handler has done, under the text that defines it.
     pub handlers: Vec<(String, HandlerFigures)>,
+    /// How each template fares, by its file.
+    pub templates: Vec<(String, TemplateFigures)>,
     /// How the snapshot fares, if there is one.
     pub snapshot: Option<snapshot::Status>,
     /// Bytes of the address space, and of those that are in memory, where the system tells.
     pub memory: Option<(f64, f64)>,
     /// What stands against sending work here: nothing, if the agent is ready.
     pub unready: Vec<&'static str>,
+}
+
+/// How a template fares.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TemplateFigures {
+    /// Whether its file is as the cluster is.
+    pub is_current: bool,
+    /// How often the file was written.
+    pub written: u64,
+    /// How often something failed on the way.
+    pub failures: u64,
 }
 
 /// Counts since the start.

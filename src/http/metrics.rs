@@ -134,6 +134,7 @@ impl Collector for Own {
         network(page, &self.figures)?;
         messages(page, &self.figures.totals)?;
         self.handlers(page)?;
+        self.templates(page)?;
         self.snapshot(page)
     }
 }
@@ -252,6 +253,32 @@ impl Own {
             "handler_queue_length",
             "Events that wait for a handler",
             waiting.iter().map(|(labels, count)| (&labels[..], *count)),
+        )
+    }
+
+    fn templates(&self, page: &mut Page<'_>) -> fmt::Result {
+        let templates = &self.figures.templates;
+        if templates.is_empty() {
+            return Ok(());
+        }
+        let mut renders = Vec::new();
+        for (file, figures) in templates {
+            renders.push(([("file", file.as_str()), ("result", "written")], figures.written));
+            renders.push(([("file", file.as_str()), ("result", "failed")], figures.failures));
+        }
+        page.counters(
+            "template_renders",
+            "Files of templates: written, and failures of template, check, writing or command",
+            renders.iter().map(|(labels, count)| (&labels[..], *count)),
+        )?;
+        let current: Vec<_> = templates
+            .iter()
+            .map(|(file, figures)| ([("file", file.as_str())], f64::from(u8::from(figures.is_current))))
+            .collect();
+        page.gauges(
+            "template_current",
+            "Whether a template's file is as the cluster is; 0 if it is held back or something fails",
+            current.iter().map(|(labels, is)| (&labels[..], *is)),
         )
     }
 

@@ -26,7 +26,7 @@ mod route;
 #[cfg(feature = "http")]
 mod server;
 
-pub use figures::{Figures, MemberChanges, Totals};
+pub use figures::{Figures, MemberChanges, TemplateFigures, Totals};
 #[cfg(feature = "http")]
 pub use gate::{Gate, is_local};
 #[cfg(feature = "http")]

@@ -24,3 +24,4 @@ mod snapshot_trouble;
 #[path = "../support/mod.rs"]
 mod support;
 mod telemetry;
+mod templates;
