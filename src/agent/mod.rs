@@ -8,6 +8,7 @@ mod backend;
 mod beginning;
 mod carrier;
 mod decode;
+mod descriptors;
 #[cfg(windows)]
 pub mod event_log;
 mod event_loop;
@@ -44,6 +45,7 @@ pub use startup::{run, run_on};
 use crate::driver::{Handle, HomeLink, Stopped};
 use crate::events::handlers::Handlers;
 use crate::events::hub::Hub;
+use crate::rpc::server::Limits;
 use fyrd_core::serf::{Answer, Command};
 use logging::Console;
 use query_router::QueryRouter;
@@ -74,6 +76,7 @@ struct Shared {
     beginning: beginning::Beginning,
     #[cfg(feature = "templates")]
     templates: crate::templates::Keeper,
+    rpc_limits: Limits,
     tags_file: Option<String>,
     /// Held while tags change, for a change is made from what they were.
     tags_change: tokio::sync::Mutex<()>,

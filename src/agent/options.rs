@@ -213,6 +213,10 @@ options! {
         { flag: "role", value: "<role>", reloads: true }
     Text rpc_addr: "Where to listen for commands."
         { flag: "rpc-addr", default: Is("127.0.0.1:7373") }
+    Count rpc_max_clients: "Clients of -rpc-addr at once, as far as the system allows so many open files."
+        { default: Is("4096") }
+    Count rpc_max_subscriptions: "Event streams and queries at once of one of them."
+        { default: Is("128") }
     Secret rpc_auth: "Token that clients of -rpc-addr must know." {}
     Text http_addr: "Where to answer HTTP: metrics, health, members and events, for reading only. IP:PORT, or
         unix:PATH."
@@ -499,13 +503,15 @@ mod tests {
 
     /// What Serf's table does not have: our own options, the key for IPv6 that it writes shorter, and the two
     /// without function.
-    const NOT_SERFS: [&str; 12] = [
+    const NOT_SERFS: [&str; 14] = [
         "mdns_disable_ipv6",
         "encrypt_key_file",
         "label",
         "handler_shell",
         "handler_order",
         "templates",
+        "rpc_max_clients",
+        "rpc_max_subscriptions",
         "http_addr",
         "http_token_file",
         "http_hosts",

@@ -24,7 +24,7 @@ use super::service_manager::{self, News};
 use super::setup::{self, Setup};
 use super::shutdown::{self, FAILED, Running};
 use super::signals::{Signal, Signals, Source};
-use super::{Agent, Shared, address, event_loop, files, query_router, telemetry};
+use super::{Agent, Shared, address, descriptors, event_loop, files, query_router, telemetry};
 use crate::driver::{BindError, Driver, DriverConfig, Handle, Sockets};
 use crate::events::handlers::Handlers;
 use crate::go;
@@ -221,6 +221,7 @@ fn make_agent(
         beginning: Beginning::now(seeks, setup.profile.name.clone()),
         #[cfg(feature = "templates")]
         templates: Default::default(),
+        rpc_limits: descriptors::share(setup.rpc_limits),
         tags_file: setup.tags_file.clone(),
         tags_change: tokio::sync::Mutex::new(()),
         encrypted: gossip.encrypted,

@@ -12,6 +12,7 @@ mod lifecycle;
 mod links;
 mod moves;
 mod reload;
+mod rpc_clients;
 mod rpc_stream;
 mod service_manager;
 mod simulate;
