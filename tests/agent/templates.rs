@@ -99,7 +99,7 @@ fn what_a_check_does_not_like_never_goes_live() {
     eventually("the command has run", PATIENCE, || {
         match agent.file("ran").exists() {
             true => Ok(()),
-            false => Err(()),
+            false => Err("not yet".to_owned()),
         }
     });
     drop(good);

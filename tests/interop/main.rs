@@ -23,3 +23,4 @@ mod stalls;
 #[path = "../support/mod.rs"]
 mod support;
 mod syslog;
+mod templates;
