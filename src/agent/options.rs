@@ -505,8 +505,8 @@ mod tests {
     /// without function.
     const NOT_SERFS: [&str; 14] = [
         "mdns_disable_ipv6",
-        "encrypt_key_file",
         "label",
+        "encrypt_key_file",
         "handler_shell",
         "handler_order",
         "templates",

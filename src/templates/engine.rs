@@ -264,7 +264,7 @@ mod tests {
         }
         let json = text("{{ alive | role('lb') | tojson }}").unwrap();
         assert!(
-            json.0.contains(r#""address":"10.0.0.9""#) && json.1 == 1,
+            json.0.contains(r#""address": "10.0.0.9""#) && json.1 == 1,
             "{json:?}"
         );
     }

@@ -55,7 +55,10 @@ fn a_file_follows_the_members_and_the_command_runs_once_a_change() {
     // Members without the role change nothing, and so does an event.
     let other = Plan::new(Kind::Fyrd, "other").join(&agent).start();
     agent.cli(&["event", "deploy"]).success();
-    all_alive(&[&agent, &first, &other]);
+    eventually("the other is seen", PATIENCE, || match agent.statuses()?.get("other") {
+        Some(status) if status == "alive" => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
     // The last one dies: the balancer keeps what it has.
     drop(first);
     eventually("the failure is seen", PATIENCE, || {
