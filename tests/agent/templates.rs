@@ -53,11 +53,13 @@ fn a_file_follows_the_members_and_the_command_runs_once_a_change() {
     second.ended();
     holds(&agent, "servers", "server w1;\n");
     // Members without the role change nothing, and so does an event.
-    let other = Plan::new(Kind::Fyrd, "other").join(&agent).start();
+    let _other = Plan::new(Kind::Fyrd, "other").join(&agent).start();
     agent.cli(&["event", "deploy"]).success();
-    eventually("the other is seen", PATIENCE, || match agent.statuses()?.get("other") {
-        Some(status) if status == "alive" => Ok(()),
-        other => Err(format!("{other:?}")),
+    eventually("the other is seen", PATIENCE, || {
+        match agent.statuses()?.get("other") {
+            Some(status) if status == "alive" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
     });
     // The last one dies: the balancer keeps what it has.
     drop(first);
