@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::addr::RawAddr;
 use crate::names::{self, Id, NameTable, Named};
+use crate::swim::repair::stable_hash;
 use crate::time::Time;
 use crate::wire::message::Ping;
 
@@ -110,6 +111,8 @@ pub type NodeId = Id<Record>;
 pub struct Members {
     table: NameTable<Record>,
     order: Vec<NodeId>,
+    /// What [`Members::digest`] has found, until something changes.
+    digest: Option<u64>,
 }
 
 impl Members {
@@ -118,7 +121,21 @@ impl Members {
         Members {
             table: NameTable::new(seed),
             order: Vec::new(),
+            digest: None,
         }
+    }
+
+    /// A number that is the same, up to bad luck of one in 2^64, at nodes that hold the same members for living,
+    /// in the same incarnations. A suspect still counts as living.
+    pub fn digest(&mut self) -> u64 {
+        let living = self.iter().filter(|record| !record.state.is_gone());
+        let sum = |sum: u64, record: &Record| {
+            let incarnation = record.incarnation.to_be_bytes();
+            sum.wrapping_add(stable_hash([record.facts.name.as_bytes(), &incarnation]))
+        };
+        let digest = self.digest.unwrap_or_else(|| living.fold(0, sum));
+        self.digest = Some(digest);
+        digest
     }
 
     /// How many nodes are listed, in any state.
@@ -143,6 +160,7 @@ impl Members {
 
     /// The record of this id.
     pub fn get_mut(&mut self, id: NodeId) -> Option<&mut Record> {
+        self.digest = None;
         self.table.get_mut(id)
     }
 
@@ -170,6 +188,7 @@ impl Members {
     /// Adds a record at a place of the probe order, so that nobody can predict who probes a new
     /// node next.
     pub fn insert(&mut self, record: Record, place: usize) -> NodeId {
+        self.digest = None;
         let id = self.table.insert(record);
         let last = self.order.len();
         names::grow_slowly(&mut self.order);

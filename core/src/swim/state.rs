@@ -86,6 +86,7 @@ impl Swim {
 
     /// Adds a record at a random place of the probe order.
     pub(super) fn list_alive(&mut self, now: Time, facts: &Arc<Facts>, incarnation: u32) {
+        self.repair.note_change(now);
         let place = self.rng.random_range(0..=self.members.len());
         let record = Record {
             facts: Arc::clone(facts),
@@ -152,6 +153,7 @@ impl Swim {
         delegate: &mut impl Delegate,
     ) {
         self.suspicions.remove(&id);
+        self.repair.note_change(now);
         let Some(record) = self.members.get_mut(id) else {
             return;
         };
@@ -338,6 +340,7 @@ impl Swim {
             return;
         }
         self.measures.dead += 1;
+        self.repair.note_change(now);
         let message = Dead {
             incarnation,
             node,
