@@ -14,6 +14,7 @@ use super::{Serf, event_retransmit_limit, verbatim};
 use crate::addr::RawAddr;
 use crate::serf::members::MemberId;
 use crate::swim::delegate::{Delegate, ExchangeId, JoinId, StreamId};
+use crate::swim::failure::Failure;
 use crate::swim::members::Facts;
 use crate::swim::packet::PacketBuilder;
 use crate::swim::queue::Pace;
@@ -46,7 +47,7 @@ impl Delegate for Serf {
         self.effects.push_back(Effect::Reply { id, plain });
     }
 
-    fn join_ended(&mut self, now: Time, id: JoinId, contacted: usize, errors: Vec<(SocketAddr, String)>) {
+    fn join_ended(&mut self, now: Time, id: JoinId, contacted: usize, errors: Vec<(SocketAddr, Failure)>) {
         self.end_join(now, id, contacted, errors);
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::addr::RawAddr;
+use crate::swim::failure::Failure;
 use crate::swim::members::Facts;
 use crate::swim::packet::PacketBuilder;
 use crate::swim::queue::Pace;
@@ -50,7 +51,7 @@ pub trait Delegate {
     /// Answer an inbound stream with one encoded message.
     fn reply(&mut self, stream: StreamId, plain: Vec<u8>);
     /// All targets of a join have answered or failed: how many have, and why the others have not.
-    fn join_ended(&mut self, now: Time, id: JoinId, contacted: usize, errors: Vec<(SocketAddr, String)>);
+    fn join_ended(&mut self, now: Time, id: JoinId, contacted: usize, errors: Vec<(SocketAddr, Failure)>);
     /// A node is there that was not, or was dead or left.
     fn member_joined(&mut self, now: Time, facts: &Arc<Facts>);
     /// A node was declared dead, or left.
@@ -105,7 +106,7 @@ impl Delegate for Silent {
     }
     fn exchange(&mut self, _: ExchangeId, _: SocketAddr, _: Vec<u8>, _: bool, _: Duration) {}
     fn reply(&mut self, _: StreamId, _: Vec<u8>) {}
-    fn join_ended(&mut self, _: Time, _: JoinId, _: usize, _: Vec<(SocketAddr, String)>) {}
+    fn join_ended(&mut self, _: Time, _: JoinId, _: usize, _: Vec<(SocketAddr, Failure)>) {}
     fn member_joined(&mut self, _: Time, facts: &Arc<Facts>) {
         self.joined.push(facts.name.to_string());
     }

@@ -9,18 +9,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::RngExt;
 use tracing::{debug, error, info};
 
 use super::delegate::Delegate;
 use super::exchange::Exchange;
-use super::members::{Facts, NodeId};
-use super::state::{MOVED_FOR, encoded};
+use super::members::{Facts, NodeId, State};
+use super::state::{alive_of, encoded};
 use super::{Swim, Timer};
 use crate::bounds::MAX_LOOKS;
 use crate::time::Time;
 
 /// Pings of one look; on a lossy network a single one says little.
 const PINGS: u32 = 2;
+
+/// For so long after a move there may be members that have not heard of it; a push/pull tells them in the end.
+const MOVED_FOR: Duration = Duration::from_secs(120);
+
+/// How many members on average correct one that accuses another in an old incarnation.
+const CORRECTORS: f64 = 3.0;
 
 /// After an answer the same name is left alone for so many probe timeouts: the two owners go on to claim it.
 const REST: u32 = 10;
@@ -171,6 +178,48 @@ impl Swim {
         self.accept_alive(now, id, facts, incarnation, true, delegate);
     }
 
+    /// Whoever accuses a member that has just moved in an incarnation that it has left behind still asks at its old
+    /// address. Others pay no attention to that, so nobody would tell it before the next push/pull. A few of those
+    /// who know better do, each by chance, so that a large cluster does not tell it all at once.
+    pub(super) fn correct(
+        &mut self,
+        now: Time,
+        node: &str,
+        incarnation: u32,
+        accuser: &str,
+        delegate: &mut impl Delegate,
+    ) {
+        if self.is_me(accuser) || node == accuser {
+            return;
+        }
+        let Some(id) = self.members.find(node) else { return };
+        if self.moved.get(&id).is_none_or(|at| now.since(*at) >= MOVED_FOR) {
+            return;
+        }
+        let known = self.members.get(id);
+        let Some(record) =
+            known.filter(|record| record.state == State::Alive && record.incarnation > incarnation)
+        else {
+            return;
+        };
+        let Some(accuser) = self
+            .members
+            .by_name(accuser)
+            .filter(|accuser| !accuser.state.is_gone())
+        else {
+            return;
+        };
+        let chance = CORRECTORS / self.members.len() as f64;
+        let (to, alive) = (
+            accuser.facts.socket(),
+            alive_of(&record.facts, record.incarnation),
+        );
+        let plain = encoded(|out| alive.encode(out));
+        if self.rng.random::<f64>() < chance {
+            delegate.send(to, plain, false);
+        }
+    }
+
     /// This process did not run for `pause`, in which answers could not be read.
     pub(super) fn extend_looks(&mut self, now: Time, pause: Duration) {
         for (&id, look) in &mut self.looks {
@@ -186,7 +235,7 @@ mod tests {
     use crate::addr::RawAddr;
     use crate::swim::delegate::Silent;
     use crate::swim::testing::{alive, start};
-    use crate::wire::message::Ack;
+    use crate::wire::message::{Ack, Message, Suspect};
 
     const T: Time = Time::ZERO;
 
@@ -278,6 +327,34 @@ mod tests {
             swim.handle_alive(T, &alive(&name, 3, 6), &mut delegate);
         }
         assert_eq!(swim.looks.len(), MAX_LOOKS);
+    }
+
+    #[test]
+    fn an_accuser_that_has_missed_a_move_is_told_by_a_few() {
+        // Of how many members, and whether the accusation is old; how many would tell the accuser.
+        for (members, old, tellers) in [(3, true, 20..21), (3, false, 0..1), (200, true, 0..5)] {
+            let mut told = 0;
+            for seed in 0..20 {
+                let (mut swim, mut delegate) = start(seed);
+                for i in 0..members - 1 {
+                    swim.handle_alive(T, &alive(&format!("n{i}"), 10 + i as u8, 2), &mut delegate);
+                }
+                let suspect = Suspect {
+                    incarnation: if old { 1 } else { 2 },
+                    node: "n0",
+                    from: "n1",
+                };
+                let from = "10.0.0.9:7946".parse().expect("an address");
+                swim.handle_message(T, from, &Message::Suspect(suspect), &mut delegate);
+                assert_eq!(delegate.sent, [], "nobody has moved");
+                let id = swim.members.find("n0").expect("a member");
+                swim.moved.insert(id, T);
+                swim.handle_message(T, from, &Message::Suspect(suspect), &mut delegate);
+                told += delegate.sent.len();
+                assert!(delegate.sent.iter().all(|to| to.ip().to_string() == "10.0.0.11"));
+            }
+            assert!(tellers.contains(&told), "{members} {old}: {told}");
+        }
     }
 
     /// A host restarted on the default bind announces its address in 16 bytes, where it had four before.

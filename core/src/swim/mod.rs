@@ -10,6 +10,7 @@
 pub mod delegate;
 mod eager;
 pub mod exchange;
+pub mod failure;
 pub mod formulas;
 mod gossip;
 mod isolation;

@@ -16,6 +16,7 @@ use tracing::{debug, error, info, warn};
 
 use super::delegate::{Delegate, StreamId};
 use super::exchange::Exchange;
+use super::failure::Failure;
 use super::members::{Facts, State};
 use super::packet::PacketBuilder;
 use super::{Swim, Timer, reply_address};
@@ -276,7 +277,7 @@ impl Swim {
     pub(super) fn stream_ping_answered(
         &mut self,
         seq_no: u32,
-        result: &Result<Option<&StreamMessage<'_>>, String>,
+        result: &Result<Option<&StreamMessage<'_>>, Failure>,
     ) {
         let Some(probe) = self.probe.as_mut().filter(|probe| probe.seq_no == seq_no) else {
             return;

@@ -176,6 +176,20 @@ profile! {
     }
 }
 
+impl Profile {
+    /// Whether a label that takes so many bytes leaves each datagram the room it needs.
+    pub fn check_label(&self, label_overhead: usize) -> Result<(), String> {
+        let least = SMALLEST_UDP_BUFFER + label_overhead;
+        if label_overhead > 0 && self.udp_buffer_size < least {
+            return Err(format!(
+                "udp_buffer_size = {} of profile '{}' leaves too little beside the label, must be at least {least}",
+                self.udp_buffer_size, self.name
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// Refinements of failure detection that can be turned off one by one, so that experiments can tell what
 /// each is worth. Those of Lifeguard (arXiv 1707.00788) that are not listed here are values of a profile:
 /// `awareness_max_multiplier` and `suspicion_max_timeout_mult` at 1 turn local health and dynamic

@@ -22,12 +22,6 @@ use crate::swim::members::NodeId;
 use crate::time::Time;
 use crate::wire::message::{Alive, Dead, Suspect};
 
-/// For so long after a move there may be members that have not heard of it; a push/pull tells them in the end.
-pub(super) const MOVED_FOR: Duration = Duration::from_secs(120);
-
-/// How many members on average correct one that accuses another in an old incarnation.
-const CORRECTORS: f64 = 3.0;
-
 impl Swim {
     pub(super) fn handle_alive(&mut self, now: Time, alive: &Alive<'_>, delegate: &mut impl Delegate) {
         if self.leaving && self.is_me(alive.node) {
@@ -190,18 +184,25 @@ impl Swim {
         ));
     }
 
-    pub(super) fn suspect(&mut self, now: Time, node: &str, incarnation: u32, from: &str) {
-        let Some(id) = self.members.find(node) else { return };
-        let Some(record) = self.members.get(id) else {
-            return;
-        };
+    /// Who is accused, and the state it is in; `None` if the accusation is old, or could not be refuted.
+    fn accused(&mut self, node: &str, incarnation: u32) -> Option<(NodeId, State)> {
+        let id = self.members.find(node)?;
+        let record = self.members.get(id)?;
         let (current, state) = (record.incarnation, record.state);
         if incarnation < current {
-            return;
+            return None;
         }
         if !may_accuse(current, incarnation) {
-            return self.refuse_incarnation(node, current, incarnation);
+            self.refuse_incarnation(node, current, incarnation);
+            return None;
         }
+        Some((id, state))
+    }
+
+    pub(super) fn suspect(&mut self, now: Time, node: &str, incarnation: u32, from: &str) {
+        let Some((id, state)) = self.accused(node, incarnation) else {
+            return;
+        };
         if let Some(suspicion) = self.suspicions.get_mut(&id) {
             if suspicion.confirm(from) {
                 // The new deadline may have passed already. A timer in the past would look like a pause of
@@ -312,17 +313,9 @@ impl Swim {
         from: &str,
         delegate: &mut impl Delegate,
     ) {
-        let Some(id) = self.members.find(node) else { return };
-        let Some(record) = self.members.get(id) else {
+        let Some((id, state)) = self.accused(node, incarnation) else {
             return;
         };
-        let (current, state) = (record.incarnation, record.state);
-        if incarnation < current {
-            return;
-        }
-        if !may_accuse(current, incarnation) {
-            return self.refuse_incarnation(node, current, incarnation);
-        }
         if id == self.me {
             if !self.leaving {
                 warn!(target: "memberlist", "Refuting a dead message (from: {from})");
@@ -359,48 +352,6 @@ impl Swim {
         record.changed = now;
         let facts = Arc::clone(&record.facts);
         delegate.member_gone(now, &facts);
-    }
-
-    /// Whoever accuses a member that has just moved in an incarnation that it has left behind still asks at its old
-    /// address. Others pay no attention to that, so nobody would tell it before the next push/pull. A few of those
-    /// who know better do, each by chance, so that a large cluster does not tell it all at once.
-    pub(super) fn correct(
-        &mut self,
-        now: Time,
-        node: &str,
-        incarnation: u32,
-        accuser: &str,
-        delegate: &mut impl Delegate,
-    ) {
-        if self.is_me(accuser) || node == accuser {
-            return;
-        }
-        let Some(id) = self.members.find(node) else { return };
-        if self.moved.get(&id).is_none_or(|at| now.since(*at) >= MOVED_FOR) {
-            return;
-        }
-        let known = self.members.get(id);
-        let Some(record) =
-            known.filter(|record| record.state == State::Alive && record.incarnation > incarnation)
-        else {
-            return;
-        };
-        let Some(accuser) = self
-            .members
-            .by_name(accuser)
-            .filter(|accuser| !accuser.state.is_gone())
-        else {
-            return;
-        };
-        let chance = CORRECTORS / self.members.len() as f64;
-        let (to, alive) = (
-            accuser.facts.socket(),
-            alive_of(&record.facts, record.incarnation),
-        );
-        let plain = encoded(|out| alive.encode(out));
-        if self.rng.random::<f64>() < chance {
-            delegate.send(to, plain, false);
-        }
     }
 
     /// The last word about ourselves when leaving. It carries the current incarnation.
@@ -477,7 +428,7 @@ impl Swim {
 }
 
 /// What is said of a node that is alive.
-fn alive_of(facts: &Facts, incarnation: u32) -> Alive<'_> {
+pub(super) fn alive_of(facts: &Facts, incarnation: u32) -> Alive<'_> {
     Alive {
         incarnation,
         node: &facts.name,
@@ -724,36 +675,6 @@ mod tests {
                 swim.members.by_name("b").map(|record| record.facts.addr) == Some(RawAddr::V4([10, 0, 0, 3]));
             assert_eq!(moved, moves, "after a death from {from}");
             assert_eq!(swim.looks.len(), usize::from(!moves));
-        }
-    }
-
-    #[test]
-    fn an_accuser_that_has_missed_a_move_is_told_by_a_few() {
-        use crate::wire::message::Message;
-
-        // Of how many members, and whether the accusation is old; how many would tell the accuser.
-        for (members, old, tellers) in [(3, true, 20..21), (3, false, 0..1), (200, true, 0..5)] {
-            let mut told = 0;
-            for seed in 0..20 {
-                let (mut swim, mut delegate) = start(seed);
-                for i in 0..members - 1 {
-                    swim.handle_alive(T, &alive(&format!("n{i}"), 10 + i as u8, 2), &mut delegate);
-                }
-                let suspect = Suspect {
-                    incarnation: if old { 1 } else { 2 },
-                    node: "n0",
-                    from: "n1",
-                };
-                let from = "10.0.0.9:7946".parse().expect("an address");
-                swim.handle_message(T, from, &Message::Suspect(suspect), &mut delegate);
-                assert_eq!(delegate.sent, [], "nobody has moved");
-                let id = swim.members.find("n0").expect("a member");
-                swim.moved.insert(id, T);
-                swim.handle_message(T, from, &Message::Suspect(suspect), &mut delegate);
-                told += delegate.sent.len();
-                assert!(delegate.sent.iter().all(|to| to.ip().to_string() == "10.0.0.11"));
-            }
-            assert!(tellers.contains(&told), "{members} {old}: {told}");
         }
     }
 
