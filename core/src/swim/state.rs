@@ -81,6 +81,8 @@ impl Swim {
     /// Adds a record at a random place of the probe order.
     pub(super) fn list_alive(&mut self, now: Time, facts: &Arc<Facts>, incarnation: u32) {
         self.repair.note_change(now);
+        self.eager
+            .note_growth(now, self.members.len(), &self.config.profile);
         let place = self.rng.random_range(0..=self.members.len());
         let record = Record {
             facts: Arc::clone(facts),
