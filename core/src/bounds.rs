@@ -249,9 +249,24 @@ pub const HANDLER_OUTPUT_GRACE: Duration = Duration::from_millis(100);
 /// are more, the next is closed.
 pub const HANDLER_OUTPUTS_OPEN: usize = 64;
 
-/// RPC clients at once. Serf knows no limit; this one keeps the usual 1,024 descriptors from running
-/// out for gossip, and with a request of at most a mebibyte each bounds their memory.
-pub const RPC_CLIENTS_MAX: usize = 512;
+/// RPC clients at once, unless configured otherwise (`rpc_max_clients`). Serf knows no limit; with a request of at most
+/// a mebibyte each, this one bounds their memory.
+pub const RPC_CLIENTS_MAX: usize = 4096;
+
+/// Descriptors that are left to gossip, files and scripts, however many RPC clients are allowed: as many as
+/// [`STREAMS_MAX`] and [`DIALS_MAX`] together.
+pub const DESCRIPTORS_FOR_GOSSIP: usize = STREAMS_MAX + DIALS_MAX;
+
+/// Descriptors that the agent asks the system for, if it may have more than it was given.
+pub const DESCRIPTORS_WANTED: u64 = 16_384;
+
+/// How long an RPC client without a subscription must have been idle to give its place to another, when all are taken:
+/// time enough between two requests of a program.
+pub const RPC_YIELD_AFTER: Duration = Duration::from_secs(1);
+
+/// How long an RPC client waits for a place that nobody gives up, before it is refused: less than the 10 s after which
+/// a command takes the agent for dead.
+pub const RPC_PLACE_WAIT: Duration = Duration::from_secs(5);
 
 /// How long an RPC client may take to introduce itself (handshake, and token where one is needed), so
 /// that strangers cannot hold all places. Afterwards it may idle for as long as it likes.
@@ -277,7 +292,8 @@ pub const RPC_RECORDS_WAITING: usize = 512;
 /// come in bursts, and none of them comes twice.
 pub const RPC_QUERY_ANSWERS_WAITING: usize = 4096;
 
-/// Event streams and running queries of one RPC client together, since each has a queue.
+/// Event streams and running queries of one RPC client together, since each has a queue, unless configured otherwise
+/// (`rpc_max_subscriptions`).
 pub const RPC_SUBSCRIPTIONS_MAX: usize = 128;
 
 /// How often a client that does not read is looked at for what it has lost.
@@ -286,9 +302,9 @@ pub const RPC_LOSS_CHECK: Duration = Duration::from_secs(1);
 /// Shortest time between two log lines about what one client loses.
 pub const RPC_LOSS_REPORT: Duration = Duration::from_secs(10);
 
-/// Largest text snapshot of Serf that is read. Serf compacts its own at 256 bytes a member, which for
-/// [`MAX_MEMBERS`] of them is half of it.
-pub const SERF_SNAPSHOT_MAX: u64 = 64 << 20;
+/// Longest line of a text snapshot of Serf that is read; what is longer is skipped with a warning. A name of the
+/// greatest length and an address are far shorter.
+pub const SERF_SNAPSHOT_LINE: usize = 4 * 1024;
 
 /// Warnings about lines of a text snapshot that are kept; a file of another kind has nothing but such lines.
 pub const SNAPSHOT_WARNINGS: usize = 20;
@@ -339,3 +355,37 @@ pub const SNAPSHOT_ENTRIES_MAX: usize = 1 << 20;
 /// Most nodes of `fyrd simulate`: every node holds a list of all, so memory grows with their square, to some
 /// gigabytes here.
 pub const SIMULATED_NODES_MAX: usize = 10_000;
+
+/// How long the lock of a snapshot is waited for. The agent that is started again may meet the one before while
+/// that one ends, or a handler that was being started when it was killed: such a child has all that its parent
+/// held, until it becomes the program that it is to run.
+pub const SNAPSHOT_LOCK: Duration = Duration::from_secs(2);
+
+/// How often the files of a snapshot are looked after while nothing is to be written: whoever removes them is to
+/// be told soon, and a look costs three calls of the system.
+pub const SNAPSHOT_LOOK: Duration = Duration::from_secs(10);
+
+/// Stores that could not be read and are kept inside the snapshot for whoever looks for the reason: more than one,
+/// for the first is the most telling, and few, for a disk that damages files would be filled by them.
+pub const SNAPSHOT_ASIDE: usize = 4;
+
+/// Bytes of changes in a frame of the essence, or one change more: what a damage of one byte costs at most.
+pub const ESSENCE_FRAME: usize = 16 * 1024;
+
+/// Longest frame of the essence that is read: the changes, and a last one of the greatest length.
+pub const ESSENCE_FRAME_MAX: usize = 2 * ESSENCE_FRAME;
+
+/// Beginnings of a frame in a copy of the essence that may turn out to be none: enough for any damage of a disk,
+/// and few enough that a file made of nothing else is given up at once.
+pub const ESSENCE_FALSE_STARTS: usize = 10_000;
+
+/// Most bytes of a copy of the essence that are read: [`MAX_MEMBERS`] of the greatest size, the windows, and
+/// [`ESSENCE_GROWTH`] times as much of what has changed.
+pub const ESSENCE_FILE_MAX: u64 = 512 << 20;
+
+/// A copy of the essence is written anew when it has more bytes than this, and more than [`ESSENCE_GROWTH`] times
+/// those of what it holds: with a hundred members, once in some thousand flushes.
+pub const ESSENCE_SMALL: u64 = 512 * 1024;
+
+/// See [`ESSENCE_SMALL`].
+pub const ESSENCE_GROWTH: u64 = 3;

@@ -17,6 +17,7 @@ use crate::driver::HomeLink;
 use crate::events::filter::HandlerSpec;
 use crate::events::handlers::Order;
 use crate::events::shell::Shell;
+use crate::rpc::server::Limits;
 use fyrd_core::node::limits;
 use fyrd_core::serf::{RawAddr, Tags};
 use fyrd_core::swim::profile::Profile;
@@ -53,6 +54,8 @@ pub struct Setup {
     pub rpc_addr: String,
     /// What RPC clients have to know.
     pub rpc_auth: Secret,
+    /// How much RPC clients may take.
+    pub rpc_limits: Limits,
     /// Whom to join; failure ends the agent.
     pub start_join: Vec<String>,
     /// Whom to join, again and again until it works.
@@ -171,6 +174,10 @@ impl Setup {
             name: options.node_name,
             rpc_addr: options.rpc_addr,
             rpc_auth: options.rpc_auth,
+            rpc_limits: Limits {
+                clients: bytes(options.rpc_max_clients),
+                subscriptions: bytes(options.rpc_max_subscriptions),
+            },
             start_join: options.start_join,
             retry_join: options.retry_join,
             retry_interval: options.retry_interval,
@@ -332,6 +339,7 @@ fn starting_tags(options: &Options) -> Result<Tags, String> {
     if !options.tags.is_empty() {
         return Err(TAGS_AND_TAGS_FILE.to_string());
     }
+    fyrd_keys::replace::sweep(Path::new(&options.tags_file));
     let Some(tags) = files::read_tags(&options.tags_file)? else {
         return Ok(Tags::new());
     };
@@ -346,6 +354,14 @@ fn stored_keyring(options: &Options, has_key: bool) -> Result<Option<Keyring>, S
     }
     if has_key {
         return Err("Encryption key not allowed while using a keyring".to_string());
+    }
+    match fyrd_keys::file::tidy(Path::new(path)) {
+        Ok(true) => tracing::warn!(
+            target: "agent",
+            "The keyring {path} could not be read after a crash, and was restored from the file beside it that was to become it"
+        ),
+        Ok(false) => {}
+        Err(error) => tracing::warn!(target: "agent", "The keyring {path} could not be restored: {error}"),
     }
     let ring = fyrd_keys::file::load(Path::new(path)).map_err(|e| e.to_string())?;
     tracing::info!(target: "agent", "Restored keyring with {} keys from {path}", ring.len());
