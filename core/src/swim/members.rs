@@ -1,5 +1,6 @@
 //! What this node holds about the others: facts they announce, and the state they are in.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::addr::RawAddr;
@@ -126,12 +127,25 @@ impl Members {
     }
 
     /// A number that is the same, up to bad luck of one in 2^64, at nodes that hold the same members for living,
-    /// in the same incarnations. A suspect still counts as living.
+    /// at the same addresses and in the same incarnations. A suspect still counts as living.
     pub fn digest(&mut self) -> u64 {
         let living = self.iter().filter(|record| !record.state.is_gone());
         let sum = |sum: u64, record: &Record| {
-            let incarnation = record.incarnation.to_be_bytes();
-            sum.wrapping_add(stable_hash([record.facts.name.as_bytes(), &incarnation]))
+            let (facts, incarnation) = (&record.facts, record.incarnation.to_be_bytes());
+            // Both forms of an IPv4 address are the same place.
+            let (v4, v6);
+            let addr: &[u8] = match facts.socket().ip() {
+                IpAddr::V4(ip) => {
+                    v4 = ip.octets();
+                    &v4
+                }
+                IpAddr::V6(ip) => {
+                    v6 = ip.octets();
+                    &v6
+                }
+            };
+            let port = facts.port.to_be_bytes();
+            sum.wrapping_add(stable_hash([facts.name.as_bytes(), addr, &port, &incarnation]))
         };
         let digest = self.digest.unwrap_or_else(|| living.fold(0, sum));
         self.digest = Some(digest);
