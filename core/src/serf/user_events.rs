@@ -10,10 +10,6 @@ use crate::serf::memory::{Record, SeenEvent};
 use crate::swim::repair::stable_hash;
 use crate::wire::{SerfMessage, UserEvent};
 
-/// How many Lamport times of user events a digest covers. What was missed longer ago is older than a few
-/// push/pulls in any cluster that says much.
-const DIGEST_TIMES: u64 = 64;
-
 /// The events of one Lamport time.
 #[derive(Clone, Debug)]
 pub(super) struct EventSlot {
@@ -110,11 +106,12 @@ impl Serf {
         true
     }
 
-    /// Appends which of the latest events this node has: from which Lamport time on, up to which, and the sum of
+    /// Appends which of the remembered events this node has: from which Lamport time on, up to which, and the sum of
     /// their hashes.
     pub(super) fn write_event_digest(&self, out: &mut Vec<u8>) {
         let clock = self.event_clock.time();
-        let from = clock.saturating_sub(DIGEST_TIMES).max(self.event_min_time);
+        let from = clock.saturating_sub(self.events.len() as u64);
+        let from = from.max(self.event_min_time);
         for number in [from, clock, self.event_digest(from)] {
             out.extend_from_slice(&number.to_be_bytes());
         }

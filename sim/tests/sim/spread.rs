@@ -136,7 +136,7 @@ fn news_does_not_wait_for_the_rounds_and_costs_no_more_packets() {
         assert!(now.missed <= as_serf.missed + 1, "{shown}");
         // Probes are the same on both sides, and all else is sent the same number of times; but in the short time that
         // it takes now, fewer sends ride on a probe's packets, and need some of their own.
-        assert!(now.datagrams * 100 <= as_serf.datagrams * 108, "{shown}");
+        assert!(now.datagrams * 100 <= as_serf.datagrams * 110, "{shown}");
         assert!(now.bytes * 100 <= as_serf.bytes * 102, "{shown}");
     }
 }
