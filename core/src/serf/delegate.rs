@@ -143,6 +143,14 @@ impl Delegate for Serf {
         payload
     }
 
+    fn write_digest(&self, out: &mut Vec<u8>) {
+        self.write_event_digest(out);
+    }
+
+    fn agrees(&self, digest: &[u8]) -> bool {
+        self.knows_events_of(digest)
+    }
+
     fn ping_answered(&mut self, _now: Time, facts: &Facts, rtt: Duration, payload: &[u8]) {
         if self.config.disable_coordinates {
             return;

@@ -244,7 +244,15 @@ mod tests {
         let look = swim.looks.values().next().expect("a look");
         if answers {
             let (seq_no, payload) = (look.seq_no, &[][..]);
-            swim.handle_ack(T, &Ack { seq_no, payload }, delegate);
+            swim.handle_ack(
+                T,
+                &Ack {
+                    seq_no,
+                    payload,
+                    ..Ack::default()
+                },
+                delegate,
+            );
         }
         swim.timers = Default::default();
         let end = T + swim.config.profile.probe_timeout;

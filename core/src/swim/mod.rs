@@ -3,7 +3,8 @@
 //! This is SWIM with Lifeguard's extensions, wire compatible with memberlist. [`Swim`] holds the
 //! state; its transitions stand in files of their own: [`mod@self`] receives, `state` says what alive,
 //! suspect and dead messages do, `probe` detects failures, `gossip` disseminates, `eager` what is
-//! new at once, `exchange` merges whole states. Everything that swim wants sent, and everything that it has to tell, goes through
+//! new at once, `exchange` merges whole states,
+//! `repair` finds out when that is needed. Everything that swim wants sent, and everything that it has to tell, goes through
 //! [`delegate::Delegate`].
 
 pub mod delegate;
@@ -23,6 +24,7 @@ mod probe;
 pub mod profile;
 mod profile_text;
 pub mod queue;
+pub mod repair;
 mod state;
 mod suspicion;
 pub mod version;
@@ -52,6 +54,7 @@ use crate::swim::pool::FactsPool;
 use crate::swim::probe::{Pauses, Probe, Relay};
 use crate::swim::profile::Profile;
 use crate::swim::queue::{GossipQueue, Pace, Token};
+use crate::swim::repair::Repair;
 use crate::swim::suspicion::Suspicion;
 use crate::time::Time;
 use crate::wire::message::{Message, StreamMessage};
@@ -112,6 +115,7 @@ pub struct Swim {
     timers: Deadlines<Timer>,
     queue: GossipQueue,
     eager: Eager,
+    repair: Repair,
     suspicions: BTreeMap<NodeId, Suspicion>,
     looks: BTreeMap<NodeId, Look>,
     /// Who has been let in at another address, and when.
@@ -160,6 +164,7 @@ impl Swim {
             timers: Deadlines::default(),
             queue: GossipQueue::new(config.seed),
             eager: Eager::default(),
+            repair: Repair::new(now),
             suspicions: BTreeMap::new(),
             looks: BTreeMap::new(),
             moved: BTreeMap::new(),

@@ -294,7 +294,7 @@ impl Swim {
             self.send_with_gossip(relay.reply_to, delegate, |out| {
                 Ack {
                     seq_no: relay.seq_no,
-                    payload: &[],
+                    ..Ack::default()
                 }
                 .encode(out)
             });
@@ -310,6 +310,10 @@ impl Swim {
             let round_trip = now.since(probe.sent);
             self.eager.note_round_trip(round_trip);
             delegate.ping_answered(now, &probe.facts, round_trip, ack.payload);
+        }
+        // The ack of a relay comes from somebody else, and says nothing of what the target knows.
+        if !probe.indirect_sent {
+            self.compare(now, &probe.facts, ack.digest, delegate);
         }
         self.change_awareness(-1);
         self.probe_ended(now, delegate);
@@ -369,11 +373,12 @@ impl Swim {
             return;
         }
         let to = reply_address(ping.source_addr, ping.source_port, from);
-        let payload = delegate.ack_payload();
+        let (payload, digest) = (delegate.ack_payload(), self.digest(delegate));
         self.send_with_gossip(to, delegate, |out| {
             Ack {
                 seq_no: ping.seq_no,
                 payload: &payload,
+                digest: &digest,
             }
             .encode(out)
         });
@@ -394,7 +399,7 @@ impl Swim {
         let plain = encoded(|out| {
             Ack {
                 seq_no: ping.seq_no,
-                payload: &[],
+                ..Ack::default()
             }
             .encode(out)
         });

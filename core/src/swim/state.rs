@@ -80,6 +80,9 @@ impl Swim {
 
     /// Adds a record at a random place of the probe order.
     pub(super) fn list_alive(&mut self, now: Time, facts: &Arc<Facts>, incarnation: u32) {
+        self.repair.note_change(now);
+        self.eager
+            .note_growth(now, self.members.len(), &self.config.profile);
         let place = self.rng.random_range(0..=self.members.len());
         let record = Record {
             facts: Arc::clone(facts),
@@ -146,6 +149,7 @@ impl Swim {
         delegate: &mut impl Delegate,
     ) {
         self.suspicions.remove(&id);
+        self.repair.note_change(now);
         let Some(record) = self.members.get_mut(id) else {
             return;
         };
@@ -331,6 +335,7 @@ impl Swim {
             return;
         }
         self.measures.dead += 1;
+        self.repair.note_change(now);
         let message = Dead {
             incarnation,
             node,
