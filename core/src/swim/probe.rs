@@ -19,7 +19,7 @@ use super::exchange::Exchange;
 use super::failure::Failure;
 use super::members::{Facts, State};
 use super::packet::PacketBuilder;
-use super::{Swim, Timer, reply_address};
+use super::{Swim, Timer, Trouble, reply_address};
 use crate::addr::RawAddr;
 use crate::bounds::MAX_RELAYS;
 use crate::swim::members::NodeId;
@@ -309,6 +309,7 @@ impl Swim {
         if now < probe.indirect_at && !probe.indirect_sent && !probe.paused {
             delegate.ping_answered(now, &probe.facts, now.since(probe.sent), ack.payload);
         }
+        self.repeats.over(Trouble::Datagrams, &probe.facts.name);
         self.change_awareness(-1);
         self.probe_ended(now, delegate);
     }
@@ -327,7 +328,9 @@ impl Swim {
         };
         let name = Arc::clone(&probe.facts.name);
         if probe.stream_answered {
-            warn!(target: "memberlist", "Was able to connect to {name} over TCP but UDP probes failed, network may be misconfigured");
+            if self.repeats.again(Trouble::Datagrams, &name) {
+                warn!(target: "memberlist", "Was able to connect to {name} over TCP but UDP probes failed, network may be misconfigured");
+            }
             self.change_awareness(-1);
         } else {
             let missed = probe.expected_nacks.saturating_sub(probe.nacks);
@@ -363,7 +366,9 @@ impl Swim {
     pub(super) fn handle_ping(&mut self, from: SocketAddr, ping: &Ping<'_>, delegate: &mut impl Delegate) {
         if !ping.node.is_empty() && !self.is_me(ping.node) {
             self.refused += 1;
-            warn!(target: "memberlist", "Got ping for unexpected node '{}' from={from}", ping.node);
+            if self.is_news(Trouble::Ping, ping.node) {
+                warn!(target: "memberlist", "Got ping for unexpected node '{}' from={from}", ping.node);
+            }
             return;
         }
         let to = reply_address(ping.source_addr, ping.source_port, from);
@@ -386,7 +391,9 @@ impl Swim {
     ) {
         if !ping.node.is_empty() && !self.is_me(ping.node) {
             self.refused += 1;
-            warn!(target: "memberlist", "Got ping for unexpected node {} from={from}", ping.node);
+            if self.is_news(Trouble::Ping, ping.node) {
+                warn!(target: "memberlist", "Got ping for unexpected node {} from={from}", ping.node);
+            }
             return;
         }
         let plain = encoded(|out| {
@@ -444,7 +451,7 @@ impl Swim {
             self.send_with_gossip(facts.socket(), delegate, |out| {
                 source.ping(ping.node, seq_no).encode(out)
             });
-        } else {
+        } else if self.is_news(Trouble::Relay, ping.node) {
             error!(target: "memberlist", "Did not ping '{}' for {from}: no such member at that address", ping.node);
         }
     }
