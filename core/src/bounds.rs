@@ -202,6 +202,9 @@ pub const COMMANDS_IN_FLIGHT: usize = 4096;
 /// Lines about network errors that are logged in ten seconds.
 pub const NETWORK_LOG_LINES: u32 = 20;
 
+/// What peers do again and again is remembered for so many names, to be said ever less often.
+pub const REPEATS_MAX: usize = 1024;
+
 /// Time between two lines about another cluster's label: a host with a wrong address or label goes on for as long as
 /// nobody looks.
 pub const OTHER_CLUSTER_LOG_INTERVAL: Duration = Duration::from_secs(60);

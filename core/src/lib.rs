@@ -13,6 +13,7 @@ pub mod names;
 pub mod node;
 pub mod outbox;
 pub mod re2;
+pub mod repeats;
 pub mod serf;
 pub mod swim;
 pub mod time;

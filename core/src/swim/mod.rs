@@ -41,6 +41,7 @@ use tracing::warn;
 use crate::addr::RawAddr;
 use crate::bounds::MAX_MEMBERS;
 use crate::deadline::Deadlines;
+use crate::repeats::Repeats;
 use crate::swim::delegate::{Delegate, ExchangeId, JoinId, StreamId};
 use crate::swim::eager::Eager;
 use crate::swim::exchange::{Exchange, Join};
@@ -103,6 +104,27 @@ enum Timer {
     PushPull,
 }
 
+/// What a peer's state can make this node find again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Trouble {
+    /// A member announces an address that cannot be its own.
+    Address,
+    /// A member is there for streams and not for datagrams.
+    Datagrams,
+    /// A ping for that name comes here.
+    Ping,
+    /// A ping is wanted of a member that is not known at that address.
+    Relay,
+    /// The state of that member, or of whoever is at that address, cannot be had or merged.
+    PushPull,
+    /// Somebody else is where that member was.
+    Stranger,
+    /// A member is claimed to be at another address.
+    Claim,
+    /// Two nodes have that name.
+    Conflict,
+}
+
 /// The membership state machine.
 #[derive(Debug)]
 pub struct Swim {
@@ -139,6 +161,7 @@ pub struct Swim {
     refused: u64,
     /// Push/pulls with nodes that cannot be held here.
     unheld: u64,
+    repeats: Repeats<Trouble>,
     measures: SwimMeasures,
 }
 
@@ -183,6 +206,7 @@ impl Swim {
             packets: 0,
             refused: 0,
             unheld: 0,
+            repeats: Repeats::default(),
             measures: SwimMeasures::default(),
             config,
         };
@@ -364,6 +388,13 @@ impl Swim {
         packet.push_base(write);
         self.fill(&mut packet, Pace::Round, delegate);
         delegate.send(to, packet.finish(), false);
+    }
+
+    /// Whether this trouble with a name that a peer gives is worth a line once more. Names of no members count as one,
+    /// for a peer can invent them.
+    fn is_news(&mut self, trouble: Trouble, name: &str) -> bool {
+        let known = self.members.find(name).is_some();
+        self.repeats.again(trouble, if known { name } else { "" })
     }
 
     /// Counts a message that made no sense. The peer's mistake is ours to survive, not to answer.

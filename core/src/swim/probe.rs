@@ -19,7 +19,7 @@ use super::exchange::Exchange;
 use super::failure::Failure;
 use super::members::{Facts, State};
 use super::packet::PacketBuilder;
-use super::{Swim, Timer, reply_address};
+use super::{Swim, Timer, Trouble, reply_address};
 use crate::addr::RawAddr;
 use crate::bounds::MAX_RELAYS;
 use crate::swim::members::NodeId;
@@ -315,6 +315,7 @@ impl Swim {
         if !probe.indirect_sent {
             self.compare(now, &probe.facts, ack.digest, delegate);
         }
+        self.repeats.over(Trouble::Datagrams, &probe.facts.name);
         self.change_awareness(-1);
         self.probe_ended(now, delegate);
     }
@@ -333,7 +334,9 @@ impl Swim {
         };
         let name = Arc::clone(&probe.facts.name);
         if probe.stream_answered {
-            warn!(target: "memberlist", "Was able to connect to {name} over TCP but UDP probes failed, network may be misconfigured");
+            if self.repeats.again(Trouble::Datagrams, &name) {
+                warn!(target: "memberlist", "Was able to connect to {name} over TCP but UDP probes failed, network may be misconfigured");
+            }
             self.change_awareness(-1);
         } else {
             let missed = probe.expected_nacks.saturating_sub(probe.nacks);
@@ -369,7 +372,9 @@ impl Swim {
     pub(super) fn handle_ping(&mut self, from: SocketAddr, ping: &Ping<'_>, delegate: &mut impl Delegate) {
         if !ping.node.is_empty() && !self.is_me(ping.node) {
             self.refused += 1;
-            warn!(target: "memberlist", "Got ping for unexpected node '{}' from={from}", ping.node);
+            if self.is_news(Trouble::Ping, ping.node) {
+                warn!(target: "memberlist", "Got ping for unexpected node '{}' from={from}", ping.node);
+            }
             return;
         }
         let to = reply_address(ping.source_addr, ping.source_port, from);
@@ -393,7 +398,9 @@ impl Swim {
     ) {
         if !ping.node.is_empty() && !self.is_me(ping.node) {
             self.refused += 1;
-            warn!(target: "memberlist", "Got ping for unexpected node {} from={from}", ping.node);
+            if self.is_news(Trouble::Ping, ping.node) {
+                warn!(target: "memberlist", "Got ping for unexpected node {} from={from}", ping.node);
+            }
             return;
         }
         let plain = encoded(|out| {
@@ -451,7 +458,7 @@ impl Swim {
             self.send_with_gossip(facts.socket(), delegate, |out| {
                 source.ping(ping.node, seq_no).encode(out)
             });
-        } else {
+        } else if self.is_news(Trouble::Relay, ping.node) {
             error!(target: "memberlist", "Did not ping '{}' for {from}: no such member at that address", ping.node);
         }
     }
