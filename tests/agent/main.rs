@@ -14,6 +14,7 @@ mod reload;
 mod rpc_clients;
 mod rpc_stream;
 mod simulate;
+mod snapshot_campaign;
 mod snapshot_cli;
 mod snapshot_crash;
 mod snapshot_disk;
