@@ -16,6 +16,7 @@ mod rpc_clients;
 mod rpc_stream;
 mod service_manager;
 mod simulate;
+mod snapshot_campaign;
 mod snapshot_cli;
 mod snapshot_crash;
 mod snapshot_disk;
