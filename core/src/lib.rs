@@ -8,6 +8,7 @@ pub mod bounds;
 pub mod deadline;
 pub mod duration;
 pub mod envelope;
+mod hash;
 pub mod msgpack;
 pub mod names;
 pub mod node;

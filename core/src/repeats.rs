@@ -38,7 +38,7 @@ impl<K: Ord + Copy> Repeats<K> {
     }
 
     /// How much is remembered.
-    pub fn len(&self) -> usize {
+    pub fn remembered(&self) -> usize {
         self.times.len()
     }
 
@@ -68,7 +68,7 @@ mod tests {
         assert!(repeats.first('c', "n") && !repeats.first('c', "n"));
         for i in 0..2 * REPEATS_MAX {
             repeats.again('d', &i.to_string());
-            assert!(repeats.len() <= REPEATS_MAX);
+            assert!(repeats.remembered() <= REPEATS_MAX);
         }
     }
 }

@@ -279,8 +279,11 @@ mod tests {
     fn secrets_do_not_show() {
         let shown = format!(
             "{:?}",
-            decode(r#"{"encrypt_key":"c2VjcmV0","rpc_auth":"token"}"#).unwrap()
+            decode(r#"{"encrypt_key":"c2VjcmV0","rpc_auth":"hidden"}"#).unwrap()
         );
-        assert!(!shown.contains("c2VjcmV0") && !shown.contains("token"), "{shown}");
+        assert!(
+            !shown.contains("c2VjcmV0") && !shown.contains("hidden"),
+            "{shown}"
+        );
     }
 }

@@ -152,9 +152,9 @@ fn told(output: &std::process::Output, what: &str) -> (u64, Option<u64>) {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{what}: {text}");
     let last = |word: &str| {
-        let lines = text.lines().filter_map(|line| line.strip_prefix(word));
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix(word));
         lines
-            .last()
+            .next_back()
             .map(|number| number.trim().parse().expect("a number"))
     };
     (last("start ").expect("a start"), last("stored "))
@@ -435,8 +435,8 @@ fn power_cuts_lose_nothing_that_was_stored() {
         std::thread::sleep(Duration::from_millis(rng.random_range(20..longest)));
         // What is said to be stored now must be on the device that is copied afterwards.
         let stored = fs::read_to_string(&said).unwrap();
-        let stored = stored.lines().filter_map(|line| line.strip_prefix("stored "));
-        let stored: Option<u64> = stored.last().and_then(|number| number.parse().ok());
+        let mut stored = stored.lines().filter_map(|line| line.strip_prefix("stored "));
+        let stored: Option<u64> = stored.next_back().and_then(|number| number.parse().ok());
         let image = folder.path().join("copy");
         fs::copy(&device.image, &image).unwrap();
         drop((life, device));

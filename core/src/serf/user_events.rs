@@ -6,8 +6,8 @@ use tracing::debug;
 use super::types::Event;
 use super::{Serf, user_message};
 use crate::bounds::{EVENT_RING_BYTES_MAX, EVENT_RING_OVERHEAD, MAX_EVENTS_PER_LTIME, USER_EVENT_HARD_LIMIT};
+use crate::hash::stable_hash;
 use crate::serf::memory::{Record, SeenEvent};
-use crate::swim::repair::stable_hash;
 use crate::wire::{SerfMessage, UserEvent};
 
 /// The events of one Lamport time.

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::addr::RawAddr;
+use crate::hash::stable_hash;
 use crate::names::{self, Id, NameTable, Named};
-use crate::swim::repair::stable_hash;
 use crate::time::Time;
 use crate::wire::message::Ping;
 
