@@ -19,6 +19,8 @@ mod members;
 mod monitor;
 mod query;
 mod reachability;
+#[cfg(feature = "templates")]
+mod render;
 mod rpc;
 mod rtt;
 mod service;
@@ -99,6 +101,11 @@ const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand {
         define: reachability::define,
         run: reachability::run,
+    },
+    #[cfg(feature = "templates")]
+    Subcommand {
+        define: render::define,
+        run: render::run,
     },
     Subcommand {
         define: rtt::define,

@@ -446,7 +446,7 @@ async fn a_stream_that_arrives_byte_by_byte_is_read() {
         decoder.message(),
         Ok(StreamMessage::Ack(Ack {
             seq_no: 3,
-            payload: b""
+            ..Ack::default()
         }))
     );
 }

@@ -13,6 +13,8 @@ mod faults;
 mod key_rotation;
 mod lifecycle;
 mod mdns;
+mod packages;
+mod prometheus;
 mod rpc;
 mod scenario_examples;
 mod scenario_handlers;
@@ -22,3 +24,4 @@ mod stalls;
 #[path = "../support/mod.rs"]
 mod support;
 mod syslog;
+mod templates;

@@ -143,6 +143,14 @@ impl Delegate for Serf {
         payload
     }
 
+    fn write_digest(&self, out: &mut Vec<u8>) {
+        self.write_event_digest(out);
+    }
+
+    fn agrees(&self, digest: &[u8]) -> bool {
+        self.knows_events_of(digest)
+    }
+
     fn ping_answered(&mut self, _now: Time, facts: &Facts, rtt: Duration, payload: &[u8]) {
         if self.config.disable_coordinates {
             return;
@@ -229,6 +237,7 @@ impl Serf {
     fn observe(&mut self, name: &Arc<str>, other: &WireCoordinate, rtt: Duration) {
         let (before, rejected) = (*self.coordinates.own(), self.coordinates.rejected());
         self.coordinates.observe(name, other, rtt);
+        self.measures.round_trips.add(rtt);
         self.measures.zero_round_trips += u64::from(rtt.is_zero());
         if self.coordinates.rejected() > rejected {
             self.measures.rejected_coordinates += 1;

@@ -64,6 +64,10 @@ pub trait Delegate {
     fn isolation_changed(&mut self, now: Time, isolated: bool);
     /// Bytes for the user payload of an ack.
     fn ack_payload(&self) -> Vec<u8>;
+    /// Appends what this layer knows to the digest of an ack.
+    fn write_digest(&self, out: &mut Vec<u8>);
+    /// Whether a peer with this digest knows what this node knows, as far as that can be told.
+    fn agrees(&self, digest: &[u8]) -> bool;
     /// A direct ping was answered within its time.
     fn ping_answered(&mut self, now: Time, facts: &Facts, rtt: Duration, payload: &[u8]);
     /// How long a round trip to a node should take, if that is known.
@@ -124,6 +128,10 @@ impl Delegate for Silent {
     }
     fn ack_payload(&self) -> Vec<u8> {
         Vec::new()
+    }
+    fn write_digest(&self, _: &mut Vec<u8>) {}
+    fn agrees(&self, _: &[u8]) -> bool {
+        true
     }
     fn ping_answered(&mut self, _: Time, _: &Facts, _: Duration, _: &[u8]) {}
     fn round_trip(&self, _: &str) -> Option<Duration> {

@@ -544,7 +544,11 @@ mod tests {
                 Some(Exchange::Glance { seq_no, .. }) => (*seq_no, false),
                 _ => continue,
             };
-            let ack = StreamMessage::Ack(Ack { seq_no, payload: &[] });
+            let ack = StreamMessage::Ack(Ack {
+                seq_no,
+                payload: &[],
+                digest: &[],
+            });
             let result = match answers {
                 true => Ok(Some(&ack)),
                 false => Err(Failure::new(case.cause, "refused, or not")),

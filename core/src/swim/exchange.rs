@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use tracing::{debug, error, warn};
 
-use super::Swim;
 use super::delegate::{Contact, Delegate, ExchangeId, JoinId, StreamId};
 use super::failure::{Cause, Failure};
 use super::members::{Facts, NodeId, State};
 use super::version::{self, Speaker};
+use super::{Swim, Trouble};
 use crate::bounds::MAX_PARALLEL_JOINS;
 use crate::swim::state::encoded;
 use crate::time::Time;
@@ -226,11 +226,13 @@ impl Swim {
                     self.look_answered(now, seq_no, delegate);
                 }
             }
-            Some(Exchange::PushPull { peer }) => {
-                if let Err(reason) = self.merge_reply(now, result, false, delegate) {
+            Some(Exchange::PushPull { peer }) => match self.merge_reply(now, result, false, delegate) {
+                Ok(()) => self.repeats.over(Trouble::PushPull, &peer.name),
+                Err(reason) if self.repeats.again(Trouble::PushPull, &peer.name) => {
                     error!(target: "memberlist", "Push/Pull with {} failed: {reason}", peer.name);
                 }
-            }
+                Err(_) => {}
+            },
             Some(Exchange::JoinPing { id, to, name, seq_no }) => match result {
                 Ok(Some(StreamMessage::Ack(ack))) if ack.seq_no == seq_no => {
                     self.start_join(id, to, delegate);
@@ -239,7 +241,9 @@ impl Swim {
                     self.end_target(now, id, to, Err(reason), delegate);
                 }
                 _ => {
-                    warn!(target: "memberlist", "Whoever is at {to} does not answer to the name {name}; not joining it");
+                    if self.repeats.again(Trouble::Stranger, &name) {
+                        warn!(target: "memberlist", "Whoever is at {to} does not answer to the name {name}; not joining it");
+                    }
                     let reason = format!("whoever is there does not answer to the name {name}");
                     self.end_target(now, id, to, Err(Failure::protocol(reason)), delegate);
                 }
@@ -290,8 +294,13 @@ impl Swim {
     ) {
         let plain = self.encode_state(remote.join, delegate);
         delegate.reply(stream, plain);
-        if let Err(reason) = self.merge(now, remote, false, delegate) {
-            error!(target: "memberlist", "Failed push/pull merge: {reason} from={from}");
+        let peer = from.ip().to_string();
+        match self.merge(now, remote, false, delegate) {
+            Ok(()) => self.repeats.over(Trouble::PushPull, &peer),
+            Err(reason) if self.repeats.again(Trouble::PushPull, &peer) => {
+                error!(target: "memberlist", "Failed push/pull merge: {reason} from={from}");
+            }
+            Err(_) => {}
         }
     }
 

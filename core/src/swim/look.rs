@@ -16,7 +16,7 @@ use super::delegate::Delegate;
 use super::exchange::Exchange;
 use super::members::{Facts, NodeId, State};
 use super::state::{alive_of, encoded};
-use super::{Swim, Timer};
+use super::{Swim, Timer, Trouble};
 use crate::bounds::MAX_LOOKS;
 use crate::time::Time;
 
@@ -81,8 +81,10 @@ impl Swim {
         } else {
             (*record.facts).clone()
         };
-        info!(target: "memberlist", "{} is listed at {}:{}, and claimed to be at {}:{}; asking {}",
-            claimed.name, record.facts.addr, record.facts.port, claimed.addr, claimed.port, asked.socket());
+        if self.repeats.again(Trouble::Claim, &claimed.name) {
+            info!(target: "memberlist", "{} is listed at {}:{}, and claimed to be at {}:{}; asking {}",
+                claimed.name, record.facts.addr, record.facts.port, claimed.addr, claimed.port, asked.socket());
+        }
         let seq_no = self.next_seq_no();
         let stream = asked.takes_stream_pings() && !self.config.profile.disable_tcp_pings;
         if stream {
@@ -142,9 +144,16 @@ impl Swim {
             return true;
         };
         let known = Arc::clone(&record.facts);
-        error!(target: "memberlist", "Conflicting address for {}. Mine: {}:{} Theirs: {addr}:{port} Old state: {:?}",
-            known.name, known.addr, known.port, record.state);
-        delegate.name_conflict(now, &known, addr, port);
+        let state = record.state;
+        let is_news = self.repeats.again(Trouble::Conflict, &known.name);
+        if is_news {
+            error!(target: "memberlist", "Conflicting address for {}. Mine: {}:{} Theirs: {addr}:{port} Old state: {state:?}",
+                known.name, known.addr, known.port);
+        }
+        // About others there is nothing to do but to say so.
+        if is_news || id == self.me {
+            delegate.name_conflict(now, &known, addr, port);
+        }
         true
     }
 
@@ -244,7 +253,15 @@ mod tests {
         let look = swim.looks.values().next().expect("a look");
         if answers {
             let (seq_no, payload) = (look.seq_no, &[][..]);
-            swim.handle_ack(T, &Ack { seq_no, payload }, delegate);
+            swim.handle_ack(
+                T,
+                &Ack {
+                    seq_no,
+                    payload,
+                    ..Ack::default()
+                },
+                delegate,
+            );
         }
         swim.timers = Default::default();
         let end = T + swim.config.profile.probe_timeout;

@@ -3,7 +3,8 @@
 //! This is SWIM with Lifeguard's extensions, wire compatible with memberlist. [`Swim`] holds the
 //! state; its transitions stand in files of their own: [`mod@self`] receives, `state` says what alive,
 //! suspect and dead messages do, `probe` detects failures, `gossip` disseminates, `eager` what is
-//! new at once, `exchange` merges whole states. Everything that swim wants sent, and everything that it has to tell, goes through
+//! new at once, `exchange` merges whole states,
+//! `repair` finds out when that is needed. Everything that swim wants sent, and everything that it has to tell, goes through
 //! [`delegate::Delegate`].
 
 pub mod delegate;
@@ -24,6 +25,7 @@ mod probe;
 pub mod profile;
 mod profile_text;
 pub mod queue;
+pub mod repair;
 mod state;
 mod suspicion;
 pub mod version;
@@ -40,6 +42,7 @@ use tracing::warn;
 use crate::addr::RawAddr;
 use crate::bounds::MAX_MEMBERS;
 use crate::deadline::Deadlines;
+use crate::repeats::Repeats;
 use crate::swim::delegate::{Delegate, ExchangeId, JoinId, StreamId};
 use crate::swim::eager::Eager;
 use crate::swim::exchange::{Exchange, Join};
@@ -53,6 +56,7 @@ use crate::swim::pool::FactsPool;
 use crate::swim::probe::{Pauses, Probe, Relay};
 use crate::swim::profile::Profile;
 use crate::swim::queue::{GossipQueue, Pace, Token};
+use crate::swim::repair::Repair;
 use crate::swim::suspicion::Suspicion;
 use crate::time::Time;
 use crate::wire::message::{Message, StreamMessage};
@@ -105,6 +109,27 @@ enum Timer {
     PushPull,
 }
 
+/// What a peer's state can make this node find again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Trouble {
+    /// A member announces an address that cannot be its own.
+    Address,
+    /// A member is there for streams and not for datagrams.
+    Datagrams,
+    /// A ping for that name comes here.
+    Ping,
+    /// A ping is wanted of a member that is not known at that address.
+    Relay,
+    /// The state of that member, or of whoever is at that address, cannot be had or merged.
+    PushPull,
+    /// Somebody else is where that member was.
+    Stranger,
+    /// A member is claimed to be at another address.
+    Claim,
+    /// Two nodes have that name.
+    Conflict,
+}
+
 /// The membership state machine.
 #[derive(Debug)]
 pub struct Swim {
@@ -117,6 +142,7 @@ pub struct Swim {
     timers: Deadlines<Timer>,
     queue: GossipQueue,
     eager: Eager,
+    repair: Repair,
     suspicions: BTreeMap<NodeId, Suspicion>,
     looks: BTreeMap<NodeId, Look>,
     /// Who has been let in at another address, and when.
@@ -140,6 +166,7 @@ pub struct Swim {
     refused: u64,
     /// Push/pulls with nodes that cannot be held here.
     unheld: u64,
+    repeats: Repeats<Trouble>,
     measures: SwimMeasures,
 }
 
@@ -165,6 +192,7 @@ impl Swim {
             timers: Deadlines::default(),
             queue: GossipQueue::new(config.seed),
             eager: Eager::default(),
+            repair: Repair::new(now),
             suspicions: BTreeMap::new(),
             looks: BTreeMap::new(),
             moved: BTreeMap::new(),
@@ -183,6 +211,7 @@ impl Swim {
             packets: 0,
             refused: 0,
             unheld: 0,
+            repeats: Repeats::default(),
             measures: SwimMeasures::default(),
             config,
         };
@@ -366,6 +395,13 @@ impl Swim {
         packet.push_base(write);
         self.fill(&mut packet, Pace::Round, delegate);
         delegate.send(to, packet.finish(), false);
+    }
+
+    /// Whether this trouble with a name that a peer gives is worth a line once more. Names of no members count as one,
+    /// for a peer can invent them.
+    fn is_news(&mut self, trouble: Trouble, name: &str) -> bool {
+        let known = self.members.find(name).is_some();
+        self.repeats.again(trouble, if known { name } else { "" })
     }
 
     /// Counts a message that made no sense. The peer's mistake is ours to survive, not to answer.

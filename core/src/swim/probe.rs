@@ -18,7 +18,7 @@ use super::delegate::{Delegate, StreamId};
 use super::exchange::Exchange;
 use super::failure::{Cause, Failure};
 use super::members::{Facts, State};
-use super::{Swim, Timer, reply_address};
+use super::{Swim, Timer, Trouble, reply_address};
 use crate::addr::RawAddr;
 use crate::bounds::MAX_RELAYS;
 use crate::swim::members::NodeId;
@@ -324,7 +324,7 @@ impl Swim {
             self.send_with_gossip(relay.reply_to, delegate, |out| {
                 Ack {
                     seq_no: relay.seq_no,
-                    payload: &[],
+                    ..Ack::default()
                 }
                 .encode(out)
             });
@@ -341,6 +341,11 @@ impl Swim {
             self.eager.note_round_trip(round_trip);
             delegate.ping_answered(now, &probe.facts, round_trip, ack.payload);
         }
+        // The ack of a relay comes from somebody else, and says nothing of what the target knows.
+        if !probe.indirect_sent {
+            self.compare(now, &probe.facts, ack.digest, delegate);
+        }
+        self.repeats.over(Trouble::Datagrams, &probe.facts.name);
         self.change_awareness(-1);
         self.probe_ended(now, delegate);
     }
@@ -359,7 +364,9 @@ impl Swim {
         };
         let name = Arc::clone(&probe.facts.name);
         if probe.stream == StreamPing::Answered {
-            warn!(target: "memberlist", "Was able to connect to {name} over TCP but UDP probes failed, network may be misconfigured");
+            if self.repeats.again(Trouble::Datagrams, &name) {
+                warn!(target: "memberlist", "Was able to connect to {name} over TCP but UDP probes failed, network may be misconfigured");
+            }
             self.change_awareness(-1);
         } else {
             // A refusal says whose fault it is, and does not wait for the nacks.
@@ -410,16 +417,19 @@ impl Swim {
     pub(super) fn handle_ping(&mut self, from: SocketAddr, ping: &Ping<'_>, delegate: &mut impl Delegate) {
         if !ping.node.is_empty() && !self.is_me(ping.node) {
             self.refused += 1;
-            warn!(target: "memberlist", "Got ping for unexpected node '{}' from={from}", ping.node);
+            if self.is_news(Trouble::Ping, ping.node) {
+                warn!(target: "memberlist", "Got ping for unexpected node '{}' from={from}", ping.node);
+            }
             return;
         }
         self.note_life_of(ping.source_node);
         let to = reply_address(ping.source_addr, ping.source_port, from);
-        let payload = delegate.ack_payload();
+        let (payload, digest) = (delegate.ack_payload(), self.digest(delegate));
         self.send_with_gossip(to, delegate, |out| {
             Ack {
                 seq_no: ping.seq_no,
                 payload: &payload,
+                digest: &digest,
             }
             .encode(out)
         });
@@ -434,13 +444,15 @@ impl Swim {
     ) {
         if !ping.node.is_empty() && !self.is_me(ping.node) {
             self.refused += 1;
-            warn!(target: "memberlist", "Got ping for unexpected node {} from={from}", ping.node);
+            if self.is_news(Trouble::Ping, ping.node) {
+                warn!(target: "memberlist", "Got ping for unexpected node {} from={from}", ping.node);
+            }
             return;
         }
         let plain = encoded(|out| {
             Ack {
                 seq_no: ping.seq_no,
-                payload: &[],
+                ..Ack::default()
             }
             .encode(out)
         });
@@ -492,7 +504,7 @@ impl Swim {
             self.send_with_gossip(facts.socket(), delegate, |out| {
                 source.ping(ping.node, seq_no).encode(out)
             });
-        } else {
+        } else if self.is_news(Trouble::Relay, ping.node) {
             error!(target: "memberlist", "Did not ping '{}' for {from}: no such member at that address", ping.node);
         }
     }

@@ -103,6 +103,10 @@ profile! {
         suspicion_max_timeout_mult: Factor(),
         /// Base interval of push/pulls; zero turns them off.
         push_pull_interval: Time(ZERO),
+        /// Least pause between two push/pulls with members that know something else; zero turns them off.
+        repair_interval: Time(ZERO),
+        /// While all probed members know the same, one in so many push/pulls takes place.
+        push_pull_thinning: Count(1, 1000),
         /// Interval between probes; zero turns them off.
         probe_interval: Time(ZERO),
         /// How long a direct ping may take.

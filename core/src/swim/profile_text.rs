@@ -259,8 +259,9 @@ mod tests {
                 (p.udp_buffer_size, p.dead_node_reclaim_time, p.disable_tcp_pings),
                 (1400, ZERO, false)
             );
-            assert_eq!((p.eager_share, p.eager_rate, p.eager_burst), (75, 100, 200));
+            assert_eq!((p.eager_share, p.eager_rate, p.eager_burst), (75, 60, 200));
             assert_eq!((p.eager_delay, p.eager_pause), (ms(1), ms(5)));
+            assert_eq!((p.repair_interval, p.push_pull_thinning), (ms(1_000), 4));
             let expected = SerfProfile {
                 coalesce_period: ms(3_000),
                 quiescent_period: ms(1_000),

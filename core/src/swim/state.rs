@@ -8,13 +8,12 @@ use std::time::Duration;
 use rand::RngExt;
 use tracing::{debug, info, warn};
 
-use super::Swim;
-use super::Timer;
 use super::delegate::Delegate;
 use super::members::{Facts, Record, State};
 use super::queue::{Subject, Token};
 use super::suspicion::Suspicion;
 use super::version;
+use super::{Swim, Timer, Trouble};
 use crate::addr::RawAddr;
 use crate::bounds::{MAX_INCARNATION, MAX_INCARNATION_STEP, MAX_MEMBERS};
 use crate::swim::formulas::{expected_confirmations, suspicion_bounds};
@@ -72,14 +71,36 @@ impl Swim {
             return;
         }
         let facts = self.config.pool.share(claim.to_facts());
+        self.judge_address(&facts);
         self.list_alive(now, &facts, incarnation);
         self.measures.alive += 1;
         self.broadcast_alive(&facts, incarnation, Subject::Node(Arc::clone(&facts.name)), None);
         delegate.member_joined(now, &facts);
     }
 
+    /// Says, once for each member, that nobody can reach it. The bridge of a container engine has the same address on
+    /// every host.
+    fn judge_address(&mut self, facts: &Facts) {
+        let Facts { name, addr, port, .. } = facts;
+        let is_mine = facts.socket() == self.config.facts.socket();
+        if !is_mine && !addr.ip().is_unspecified() {
+            return self.repeats.over(Trouble::Address, name);
+        }
+        if !self.repeats.first(Trouble::Address, name) {
+            return;
+        }
+        if is_mine {
+            warn!(target: "memberlist", "{name} announces my own address {addr}:{port}; if it is on another host, one of us needs -bind or -advertise");
+        } else {
+            warn!(target: "memberlist", "{name} announces {addr}:{port}, where nobody can reach it; it needs an address, by -bind or -advertise");
+        }
+    }
+
     /// Adds a record at a random place of the probe order.
     pub(super) fn list_alive(&mut self, now: Time, facts: &Arc<Facts>, incarnation: u32) {
+        self.repair.note_change(now);
+        self.eager
+            .note_growth(now, self.members.len(), &self.config.profile);
         let place = self.rng.random_range(0..=self.members.len());
         let record = Record {
             facts: Arc::clone(facts),
@@ -146,6 +167,8 @@ impl Swim {
         delegate: &mut impl Delegate,
     ) {
         self.suspicions.remove(&id);
+        self.repair.note_change(now);
+        self.judge_address(&facts);
         let Some(record) = self.members.get_mut(id) else {
             return;
         };
@@ -353,6 +376,7 @@ impl Swim {
             return;
         }
         self.measures.dead += 1;
+        self.repair.note_change(now);
         let message = Dead {
             incarnation,
             node,

@@ -85,7 +85,11 @@ fn indirect_ping() -> impl Strategy<Value = IndirectPing<'static>> {
 }
 
 fn ack() -> impl Strategy<Value = Ack<'static>> {
-    (any::<u32>(), bytes()).prop_map(|(seq_no, payload)| Ack { seq_no, payload })
+    (any::<u32>(), bytes(), bytes()).prop_map(|(seq_no, payload, digest)| Ack {
+        seq_no,
+        payload,
+        digest,
+    })
 }
 
 fn node_state() -> impl Strategy<Value = PushNodeState<'static>> {

@@ -8,6 +8,7 @@ mod islands;
 mod membership;
 mod memory;
 mod moves;
+mod repair;
 mod serf;
 mod silence;
 mod soak;

