@@ -30,7 +30,7 @@ use crate::wire::message::{StreamMessage, Suspect};
 /// How many of the members whose addresses are nearest to the suspect's are asked whether they can be reached, and
 /// how many others: where half of the cluster is cut off, hardly ever all of these are on this side.
 const NEIGHBOURS: usize = 2;
-const STRANGERS: usize = 4;
+const STRANGERS: usize = 6;
 
 /// So many members may be refused at once, or this share of the cluster, before it is rather the network.
 const CROWD: usize = 2;
@@ -347,7 +347,8 @@ impl Swim {
         others.sort_by_cached_key(|facts| (apart(facts.socket(), suspect.socket()), Arc::clone(&facts.name)));
         others.truncate(NEIGHBOURS);
         others.extend(self.pick_members(STRANGERS, |other, record| {
-            other != me && record.state == State::Alive
+            // Suspects too: behind a cut link, those are the ones on the other side.
+            other != me && other != id && !record.state.is_gone()
         }));
         let Some(suspicion) = self.suspicions.get_mut(&id) else {
             return;
