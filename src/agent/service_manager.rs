@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use crate::driver::Handle;
 
 /// What can be told.
+#[cfg_attr(not(unix), expect(dead_code, reason = "nobody reads it there"))]
 pub(super) enum News<'a> {
     /// The agent serves: gossip and RPC. A join may still be under way, because the first agent of a cluster would
     /// never be ready otherwise.

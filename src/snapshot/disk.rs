@@ -72,7 +72,9 @@ impl Disk {
     }
 
     /// Writes a batch, whole or not at all. It is not yet on the disk then.
-    pub fn apply(&mut self, batch: &Batch, now: Time) -> Result<(), Trouble> {
+    pub fn apply(&mut self, home: &Home, batch: &Batch, now: Time) -> Result<(), Trouble> {
+        // sled writes some of it at once, which would hide that somebody has cut its file.
+        self.look(home)?;
         let changes = self.store.changes(batch)?;
         self.store.apply(&changes, batch, now)?;
         self.essence.note(&changes);

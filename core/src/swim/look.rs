@@ -76,6 +76,11 @@ impl Swim {
         let Some(record) = self.members.get(id) else {
             return;
         };
+        // Who has not heard of a move yet still tells the place that was left behind.
+        let left = self.moved.get(&id).filter(|(at, _)| now.since(*at) < MOVED_FOR);
+        if incarnation < record.incarnation && left.is_some_and(|(_, left)| *left == claimed.socket()) {
+            return;
+        }
         let asked = if id == self.me {
             claimed.clone()
         } else {
@@ -179,9 +184,10 @@ impl Swim {
         }
         info!(target: "memberlist", "Updating address for {} from {}:{}, where it does not answer, to {}:{}",
             claimed.name, record.facts.addr, record.facts.port, claimed.addr, claimed.port);
-        self.moved.retain(|_, at| now.since(*at) < MOVED_FOR);
+        let left = record.facts.socket();
+        self.moved.retain(|_, (at, _)| now.since(*at) < MOVED_FOR);
         if self.moved.len() < MAX_LOOKS {
-            self.moved.insert(id, now);
+            self.moved.insert(id, (now, left));
         }
         let facts = self.config.pool.share(claimed);
         self.accept_alive(now, id, facts, incarnation, true, delegate);
@@ -202,7 +208,11 @@ impl Swim {
             return;
         }
         let Some(id) = self.members.find(node) else { return };
-        if self.moved.get(&id).is_none_or(|at| now.since(*at) >= MOVED_FOR) {
+        if self
+            .moved
+            .get(&id)
+            .is_none_or(|(at, _)| now.since(*at) >= MOVED_FOR)
+        {
             return;
         }
         let known = self.members.get(id);
@@ -301,6 +311,27 @@ mod tests {
     }
 
     #[test]
+    fn who_has_not_heard_of_a_move_claims_nothing() {
+        let (mut swim, mut delegate) = start(1);
+        swim.handle_alive(T, &alive("b", 2, 5), &mut delegate);
+        swim.handle_alive(T, &alive("b", 3, 6), &mut delegate);
+        after_the_look(&mut swim, &mut delegate, false);
+        assert_eq!(listed(&swim, "b"), (3, 6));
+        swim.handle_alive(T, &alive("b", 2, 5), &mut delegate);
+        assert_eq!(swim.looks.len(), 0, "left behind");
+        // From the old place in a new incarnation, from elsewhere, or much later, it may be true.
+        for (host, incarnation, later) in [(2, 7, 0), (4, 5, 0), (2, 5, 121)] {
+            swim.handle_alive(
+                T + Duration::from_secs(later),
+                &alive("b", host, incarnation),
+                &mut delegate,
+            );
+            assert_eq!(swim.looks.len(), 1, "{host} {incarnation} {later}");
+            swim.looks.clear();
+        }
+    }
+
+    #[test]
     fn our_own_name_is_defended_against_a_ghost_and_disputed_with_one_that_answers() {
         for (answers, incarnation, conflicts) in [(false, 10, 0), (true, 1, 1)] {
             let (mut swim, mut delegate) = start(1);
@@ -359,7 +390,7 @@ mod tests {
                 swim.handle_message(T, from, &Message::Suspect(suspect), &mut delegate);
                 assert_eq!(delegate.sent, [], "nobody has moved");
                 let id = swim.members.find("n0").expect("a member");
-                swim.moved.insert(id, T);
+                swim.moved.insert(id, (T, from));
                 swim.handle_message(T, from, &Message::Suspect(suspect), &mut delegate);
                 told += delegate.sent.len();
                 assert!(delegate.sent.iter().all(|to| to.ip().to_string() == "10.0.0.11"));

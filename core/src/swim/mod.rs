@@ -145,8 +145,8 @@ pub struct Swim {
     repair: Repair,
     suspicions: BTreeMap<NodeId, Suspicion>,
     looks: BTreeMap<NodeId, Look>,
-    /// Who has been let in at another address, and when.
-    moved: BTreeMap<NodeId, Time>,
+    /// Who has been let in at another address, when, and which one was left behind.
+    moved: BTreeMap<NodeId, (Time, SocketAddr)>,
     /// When anything was heard from anybody.
     heard: Time,
     isolation: Isolation,
