@@ -104,6 +104,11 @@ impl Disk {
         self.essence.shrink(&self.store)
     }
 
+    /// Closes the files of the essence, for another is to take their place. Nothing can be flushed after that.
+    pub fn release_essence(&mut self) {
+        self.essence.release();
+    }
+
     /// Looks whether all files are as this process has left them.
     pub fn look(&mut self, home: &Home) -> Result<(), Trouble> {
         let gone = |what: &Path| Err(Trouble::Gone(what.display().to_string()));

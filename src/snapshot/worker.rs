@@ -345,8 +345,9 @@ impl Worker {
     /// Replaces the store by one of this parcel alone.
     fn begin_anew(&mut self, parcel: &Parcel) {
         let Some(home) = &self.home else { return };
-        if let State::Works(disk) = &self.state {
+        if let State::Works(disk) = &mut self.state {
             self.serial = disk.serial();
+            disk.release_essence();
         }
         self.serial += 1;
         match Disk::begin(home, &self.owner, &parcel.batch, self.serial, now()) {

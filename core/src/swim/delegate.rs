@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::addr::RawAddr;
 use crate::swim::failure::Failure;
-use crate::swim::members::Facts;
+use crate::swim::members::{Facts, State};
 use crate::swim::packet::PacketBuilder;
 use crate::swim::queue::Pace;
 use crate::time::Time;
@@ -54,8 +54,8 @@ pub trait Delegate {
     fn join_ended(&mut self, now: Time, id: JoinId, contacted: usize, errors: Vec<(SocketAddr, Failure)>);
     /// A node is there that was not, or was dead or left.
     fn member_joined(&mut self, now: Time, facts: &Arc<Facts>);
-    /// A node was declared dead, or left.
-    fn member_gone(&mut self, now: Time, facts: &Arc<Facts>);
+    /// A node was declared dead, or left; one that was declared dead may be found to have left.
+    fn member_gone(&mut self, now: Time, facts: &Arc<Facts>, gone: State);
     /// A node that is there changed its metadata.
     fn member_updated(&mut self, now: Time, facts: &Arc<Facts>);
     /// Somebody claims the name of `known` at another address.
@@ -114,7 +114,7 @@ impl Delegate for Silent {
     fn member_joined(&mut self, _: Time, facts: &Arc<Facts>) {
         self.joined.push(facts.name.to_string());
     }
-    fn member_gone(&mut self, _: Time, facts: &Arc<Facts>) {
+    fn member_gone(&mut self, _: Time, facts: &Arc<Facts>, _: State) {
         self.gone.push(facts.name.to_string());
     }
     fn member_updated(&mut self, _: Time, facts: &Arc<Facts>) {

@@ -435,7 +435,7 @@ fn reply_address(addr: &[u8], port: u16, from: SocketAddr) -> SocketAddr {
 
 /// A node to try things on.
 #[cfg(test)]
-mod testing {
+pub(crate) mod testing {
     use super::delegate::Silent;
     use super::*;
     use crate::wire::message::Alive;

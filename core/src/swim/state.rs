@@ -367,7 +367,10 @@ impl Swim {
             return;
         }
         self.suspicions.remove(&id);
-        if state.is_gone() {
+        let gone = if node == from { State::Left } else { State::Dead };
+        // Whoever was declared dead and says itself that it left is believed.
+        let is_late = (state, gone) == (State::Dead, State::Left);
+        if state.is_gone() && !is_late {
             // The node is gone already, but the incarnation of this death keeps an older alive message
             // from bringing it back.
             if let Some(record) = self.members.get_mut(id) {
@@ -391,10 +394,12 @@ impl Swim {
             return;
         };
         record.incarnation = incarnation;
-        record.state = if node == from { State::Left } else { State::Dead };
-        record.changed = now;
+        record.state = gone;
+        if !is_late {
+            record.changed = now;
+        }
         let facts = Arc::clone(&record.facts);
-        delegate.member_gone(now, &facts);
+        delegate.member_gone(now, &facts, gone);
     }
 
     /// The last word about ourselves when leaving. It carries the current incarnation.
@@ -416,7 +421,7 @@ impl Swim {
             encoded(|out| message.encode(out)),
             Some(token),
         );
-        delegate.member_gone(now, &facts);
+        delegate.member_gone(now, &facts, State::Left);
     }
 
     /// Refutes a suspect or dead message about this node by a higher incarnation. That somebody missed our
