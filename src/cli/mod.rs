@@ -159,6 +159,12 @@ pub fn run(arguments: &[OsString], terminal: &mut Terminal<'_>) -> u8 {
     if terminal.finish() { code } else { code.max(FAILED) }
 }
 
+/// What all commands are, for those that explain or complete them.
+pub fn commands() -> Vec<Command> {
+    let define = |subcommand: &Subcommand| (subcommand.define)();
+    SUBCOMMANDS.iter().map(define).collect()
+}
+
 /// The name by which the program was called; a link named `serf` makes it `serf`.
 pub fn program_name(arguments: &[OsString]) -> String {
     let path = arguments.first().map(Path::new);
@@ -191,11 +197,7 @@ fn dispatch(words: &[OsString], terminal: &mut Terminal<'_>) -> u8 {
             .find(|subcommand| OsStr::new((subcommand.define)().get_name()) == name)
     });
     let Some(subcommand) = subcommand else {
-        let commands: Vec<Command> = SUBCOMMANDS
-            .iter()
-            .map(|subcommand| (subcommand.define)())
-            .collect();
-        terminal.help(&help::general_help(terminal.program(), &commands));
+        terminal.help(&help::general_help(terminal.program(), &commands()));
         return if line.help && line.name.is_none() {
             0
         } else {
