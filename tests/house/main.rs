@@ -1,6 +1,8 @@
 //! What keeps the repository readable: its pointers lead somewhere, and its rooms stand in one order.
 
 mod circles;
+mod configuration;
 mod docs;
+mod manual;
 mod picture;
 mod sources;

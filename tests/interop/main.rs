@@ -12,6 +12,7 @@ mod evidence;
 mod faults;
 mod key_rotation;
 mod lifecycle;
+mod manual;
 mod mdns;
 mod packages;
 mod prometheus;
