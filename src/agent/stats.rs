@@ -35,7 +35,7 @@ impl Agent {
             groups.insert("handlers".to_string(), handlers);
         }
         if stats.isolated {
-            let warning = "nobody is heard: this host may be cut off, and its list of members out of date";
+            let warning = "several members do not answer, and nobody or few others are heard: this host may be cut off, and its list of members out of date";
             groups.insert(
                 "isolation".to_string(),
                 strings([("warning", warning.to_string())]),

@@ -126,9 +126,9 @@ impl Delegate for Serf {
 
     fn isolation_changed(&mut self, _now: Time, isolated: bool) {
         if isolated {
-            warn!(target: "serf", "Heard nothing from several members in a row: this host may be cut off, and its list of members out of date");
+            warn!(target: "serf", "Heard nothing from several members in a row, and from few others or nobody: this host may be cut off, and its list of members out of date");
         } else {
-            info!(target: "serf", "Heard from another member again: this host is not cut off any more");
+            info!(target: "serf", "Heard from other members again, or all who are silent are listed as failed: this host is not cut off any more");
         }
         self.tell(Event::Isolation { isolated });
     }

@@ -58,7 +58,7 @@ pub trait Delegate {
     fn member_updated(&mut self, now: Time, facts: &Arc<Facts>);
     /// Somebody claims the name of `known` at another address.
     fn name_conflict(&mut self, now: Time, known: &Facts, addr: RawAddr, port: u16);
-    /// This node seems to be cut off from all others, or is no more.
+    /// This node seems to be cut off, alone or with a few others, or is no more.
     fn isolation_changed(&mut self, now: Time, isolated: bool);
     /// Bytes for the user payload of an ack.
     fn ack_payload(&self) -> Vec<u8>;

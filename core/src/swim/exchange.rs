@@ -199,10 +199,12 @@ impl Swim {
         delegate: &mut impl Delegate,
     ) {
         if let Ok(Some(_)) = result {
-            self.hear(now, delegate);
+            self.hear(now, None, delegate);
         }
         match self.exchanges.remove(&id) {
-            Some(Exchange::StreamPing { seq_no }) => self.stream_ping_answered(seq_no, &result),
+            Some(Exchange::StreamPing { seq_no }) => {
+                self.stream_ping_answered(now, seq_no, &result, delegate)
+            }
             Some(Exchange::LookPing { seq_no }) => {
                 if let Ok(Some(StreamMessage::Ack(ack))) = result
                     && ack.seq_no == seq_no

@@ -21,6 +21,7 @@ mod probe;
 pub mod profile;
 mod profile_text;
 pub mod queue;
+mod silence;
 mod state;
 mod suspicion;
 pub mod version;
@@ -112,6 +113,8 @@ pub struct Swim {
     moved: BTreeMap<NodeId, Time>,
     /// When anything was heard from anybody.
     heard: Time,
+    /// Who has sent the last datagram.
+    heard_from: Option<SocketAddr>,
     isolation: Isolation,
     /// Local health score (Lifeguard): 0 is healthy; stretches the probe interval.
     awareness: u32,
@@ -157,6 +160,7 @@ impl Swim {
             looks: BTreeMap::new(),
             moved: BTreeMap::new(),
             heard: now,
+            heard_from: None,
             isolation: Isolation::default(),
             awareness: 0,
             seq_no: 0,
@@ -188,7 +192,7 @@ impl Swim {
         message: &Message<'_>,
         delegate: &mut impl Delegate,
     ) {
-        self.hear(now, delegate);
+        self.hear(now, Some(from), delegate);
         match message {
             Message::Ping(ping) => self.handle_ping(from, ping, delegate),
             Message::IndirectPing(ping) => self.handle_indirect_ping(now, from, ping, delegate),
@@ -216,7 +220,7 @@ impl Swim {
         message: &StreamMessage<'_>,
         delegate: &mut impl Delegate,
     ) {
-        self.hear(now, delegate);
+        self.hear(now, None, delegate);
         match message {
             StreamMessage::PushPull(remote) => self.accept_push_pull(now, from, stream, remote, delegate),
             StreamMessage::Ping(ping) => self.accept_stream_ping(from, stream, ping, delegate),

@@ -98,6 +98,7 @@ impl Swim {
         } else {
             self.start_probe(now, delegate);
         }
+        self.ask_last_heard(now, delegate);
     }
 
     fn start_probe(&mut self, now: Time, delegate: &mut impl Delegate) {
@@ -275,14 +276,20 @@ impl Swim {
 
     pub(super) fn stream_ping_answered(
         &mut self,
+        now: Time,
         seq_no: u32,
         result: &Result<Option<&StreamMessage<'_>>, String>,
+        delegate: &mut impl Delegate,
     ) {
         let Some(probe) = self.probe.as_mut().filter(|probe| probe.seq_no == seq_no) else {
             return;
         };
         match result {
-            Ok(Some(StreamMessage::Ack(ack))) if ack.seq_no == seq_no => probe.stream_answered = true,
+            Ok(Some(StreamMessage::Ack(ack))) if ack.seq_no == seq_no => {
+                probe.stream_answered = true;
+                let from = probe.facts.socket();
+                self.note_heard(now, from, delegate);
+            }
             Ok(_) => debug!(target: "memberlist", "Fallback ping of {} got no ack", probe.facts.name),
             Err(reason) => debug!(target: "memberlist", "Failed fallback ping: {reason}"),
         }
@@ -308,6 +315,8 @@ impl Swim {
         if now < probe.indirect_at && !probe.indirect_sent && !probe.paused {
             delegate.ping_answered(now, &probe.facts, now.since(probe.sent), ack.payload);
         }
+        // The ack may have come through somebody else.
+        self.note_heard(now, probe.facts.socket(), delegate);
         self.change_awareness(-1);
         self.probe_ended(now, delegate);
     }

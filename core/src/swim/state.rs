@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rand::RngExt;
 use tracing::{debug, info, warn};
@@ -272,37 +271,6 @@ impl Swim {
         self.dead(now, &name, incarnation, &me, delegate);
     }
 
-    /// A message came in. After a long silence each suspicion is extended by the time of the silence, in
-    /// which no refutation could come through.
-    pub(super) fn hear(&mut self, now: Time, delegate: &mut impl Delegate) {
-        let silence = now.since(self.heard);
-        self.heard = now;
-        self.end_isolation(now, delegate);
-        if self.suspicions.is_empty() || !self.is_long(silence) {
-            return;
-        }
-        warn!(target: "memberlist", "Heard nothing from anybody for {silence:?}; giving those under suspicion time");
-        for (&id, suspicion) in &mut self.suspicions {
-            suspicion.hold_up(now, silence);
-            self.timers
-                .set(suspicion.deadline().max(now), Timer::Suspicion(id));
-        }
-    }
-
-    /// Whether nothing is heard although another member should be alive. Then it may be this node that is cut
-    /// off, and missing acks say nothing about the others.
-    fn is_deaf(&self, now: Time) -> bool {
-        let me = &self.config.facts.name;
-        let somebody = |record: &Record| record.state == State::Alive && record.facts.name != *me;
-        self.is_long(now.since(self.heard)) && self.members.iter().any(somebody)
-    }
-
-    /// In each probe interval a node hears one ack of its own probe, and one ping of others on average.
-    fn is_long(&self, silence: Duration) -> bool {
-        let profile = &self.config.profile;
-        profile.refinements.minds_silence && silence > 2 * profile.probe_interval
-    }
-
     pub(super) fn dead(
         &mut self,
         now: Time,
@@ -348,6 +316,7 @@ impl Swim {
         record.state = if node == from { State::Left } else { State::Dead };
         record.changed = now;
         let facts = Arc::clone(&record.facts);
+        self.note_gone(facts.socket());
         delegate.member_gone(now, &facts);
     }
 
@@ -589,7 +558,7 @@ mod tests {
             swim.suspect(T, "b", 1, "me");
             if let Some(at) = hears_at {
                 run_suspicions(&mut swim, &mut delegate, secs(at));
-                swim.hear(secs(at), &mut delegate);
+                swim.hear(secs(at), None, &mut delegate);
             }
             // From then on it hears somebody each second, or nobody as before.
             let first = hears_at.unwrap_or(100);
@@ -597,7 +566,7 @@ mod tests {
             for second in 1..100 {
                 run_suspicions(&mut swim, &mut delegate, secs(second));
                 if second > first {
-                    swim.hear(secs(second), &mut delegate);
+                    swim.hear(secs(second), None, &mut delegate);
                 }
                 if ended.is_none() && state(&swim, "b") == Some((State::Dead, 1)) {
                     ended = Some(second);
