@@ -16,6 +16,7 @@ use tracing::{debug, error, info, warn};
 
 use super::delegate::{Delegate, StreamId};
 use super::exchange::Exchange;
+use super::failure::Failure;
 use super::members::{Facts, State};
 use super::packet::PacketBuilder;
 use super::{Swim, Timer, reply_address};
@@ -278,7 +279,7 @@ impl Swim {
         &mut self,
         now: Time,
         seq_no: u32,
-        result: &Result<Option<&StreamMessage<'_>>, String>,
+        result: &Result<Option<&StreamMessage<'_>>, Failure>,
         delegate: &mut impl Delegate,
     ) {
         let Some(probe) = self.probe.as_mut().filter(|probe| probe.seq_no == seq_no) else {
@@ -313,7 +314,9 @@ impl Swim {
             return;
         };
         if now < probe.indirect_at && !probe.indirect_sent && !probe.paused {
-            delegate.ping_answered(now, &probe.facts, now.since(probe.sent), ack.payload);
+            let round_trip = now.since(probe.sent);
+            self.eager.note_round_trip(round_trip);
+            delegate.ping_answered(now, &probe.facts, round_trip, ack.payload);
         }
         // The ack may have come through somebody else.
         self.note_heard(now, probe.facts.socket(), delegate);

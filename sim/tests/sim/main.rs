@@ -10,5 +10,6 @@ mod moves;
 mod serf;
 mod silence;
 mod soak;
+mod spread;
 mod stalls;
 mod weaknesses;
