@@ -19,6 +19,7 @@ mod snapshot_disk;
 mod snapshot_move;
 mod snapshot_store;
 mod snapshot_trouble;
+mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
 mod telemetry;
