@@ -140,7 +140,7 @@ impl Node {
             }
             Input::Stream { from, id, message } => swim.handle_stream(now, from, id, message, serf),
             Input::Exchange { id, result } => swim.handle_exchange(now, id, result, serf),
-            Input::SendFailed { to } => swim.handle_send_failed(now, to, serf),
+            Input::SendFailed { to, reason } => swim.handle_send_failed(now, to, reason, serf),
             Input::Keyring { id, result } => serf.handle_keyring(id, &result),
             Input::Seeds(seeds) => serf.handle_seeds(now, seeds),
             Input::LookedUp(seeds) => serf.handle_looked_up(now, seeds),

@@ -62,6 +62,8 @@ pub struct Host {
     pub(super) inbox: VecDeque<Arrival>,
     pub(super) sockets: Sockets,
     pub(super) exchanges: BTreeSet<ExchangeId>,
+    /// Where its system has refused to send datagrams, which the node is still to hear.
+    pub(super) refused_sends: Vec<SocketAddr>,
     pub(super) wake_at: Option<Time>,
     /// By how much its clock is ahead of the world's.
     pub(super) clock_ahead: Duration,
@@ -95,6 +97,7 @@ impl Host {
             inbox: VecDeque::new(),
             sockets: Sockets::default(),
             exchanges: BTreeSet::new(),
+            refused_sends: Vec::new(),
             wake_at: None,
             clock_ahead: Duration::ZERO,
             store: Store::default(),

@@ -179,6 +179,8 @@ pub struct Links {
     translated: BTreeMap<HostId, SocketAddr>,
     special: BTreeMap<(HostId, HostId), Link>,
     cuts: BTreeSet<(HostId, HostId)>,
+    /// From whom to whom the sender's own system sends nothing.
+    refused: BTreeSet<(HostId, HostId)>,
 }
 
 impl Links {
@@ -227,6 +229,7 @@ impl Links {
     /// Whether nothing is cut, and hardly anything lost.
     pub fn is_calm(&self) -> bool {
         self.cuts.is_empty()
+            && self.refused.is_empty()
             && self
                 .all()
                 .all(|link| link.loss <= CALM_LOSS && link.corrupt <= CALM_LOSS)
@@ -235,6 +238,7 @@ impl Links {
     /// Whether nothing is cut, lost or damaged at all.
     pub fn is_clean(&self) -> bool {
         self.cuts.is_empty()
+            && self.refused.is_empty()
             && self
                 .all()
                 .all(|link| link.loss == 0.0 && link.corrupt == 0.0 && link.mtu == usize::MAX)
@@ -277,9 +281,16 @@ impl Links {
         }
     }
 
-    /// Ends all cuts.
+    /// Lets the system of one host refuse to send anything to another, as where no route leads there or a firewall
+    /// forbids it. The other direction stays as it is, but for streams, which need both.
+    pub fn refuse(&mut self, from: HostId, to: HostId) {
+        self.refused.insert((from, to));
+    }
+
+    /// Ends all cuts and refusals.
     pub fn heal(&mut self) {
         self.cuts.clear();
+        self.refused.clear();
     }
 
     /// The link from one host to another. A host reaches itself without the network.
@@ -293,8 +304,12 @@ impl Links {
             .unwrap_or(self.usual)
     }
 
+    pub(super) fn is_refused(&self, from: HostId, to: HostId) -> bool {
+        self.refused.contains(&(from, to))
+    }
+
     pub(super) fn is_cut(&self, from: HostId, to: HostId) -> bool {
-        self.cuts.contains(&(from, to))
+        self.cuts.contains(&(from, to)) || self.is_refused(from, to)
     }
 
     /// Draws when the copies of a datagram arrive.

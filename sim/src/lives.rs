@@ -92,6 +92,7 @@ impl World {
         host.inbox.clear();
         host.sockets.clear();
         host.exchanges.clear();
+        host.refused_sends.clear();
         host.wake_at = None;
         // The system ends the streams whose reply was still to come.
         let replies = std::mem::take(&mut self.replies);

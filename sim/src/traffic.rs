@@ -230,6 +230,10 @@ impl World {
         let Some(&target) = self.by_addr.get(&to) else {
             return;
         };
+        if self.links.is_refused(from, target) {
+            self.hosts[from.0].refused_sends.push(to);
+            return;
+        }
         let source = self.links.source(from, self.hosts[from.0].addr());
         let copies = self.links.datagram(&mut self.rng, from, target, bytes.len());
         for latency in copies.into_iter().flatten() {
@@ -285,6 +289,16 @@ impl World {
         };
         // It has waited for too long to set out.
         if !self.hosts[from.0].exchanges.contains(&exchange) {
+            return;
+        }
+        if self.links.is_refused(from, target) {
+            let result = Err(format!("dial tcp {to}: connect: no route to host"));
+            let refused = Arrival::Replied {
+                life,
+                exchange,
+                result,
+            };
+            self.agenda.set(self.now, Happening::Arrive(from, refused));
             return;
         }
         // A connection needs both directions.

@@ -109,7 +109,7 @@ pub struct Driver {
     /// Datagrams that the operating system had no room for yet.
     unsent: VecDeque<(SocketAddr, Vec<u8>)>,
     /// Destinations that the operating system refused, still to be told to the node.
-    failed_sends: Vec<SocketAddr>,
+    failed_sends: Vec<(SocketAddr, String)>,
     /// Receive errors without a datagram between them.
     receive_errors_in_row: u32,
     /// When the socket may be read again after too many of those.
@@ -311,8 +311,9 @@ impl Driver {
     /// is refused again, waits for the next input, so that no loop comes of it.
     fn settle(&mut self) {
         self.perform_all();
-        for to in std::mem::take(&mut self.failed_sends) {
-            self.node.handle(self.now(), Input::SendFailed { to });
+        for (to, reason) in std::mem::take(&mut self.failed_sends) {
+            let reason = &reason;
+            self.node.handle(self.now(), Input::SendFailed { to, reason });
         }
         self.perform_all();
     }

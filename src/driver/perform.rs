@@ -120,7 +120,7 @@ impl Driver {
         self.ledger
             .peer_error(format_args!("Failed to send UDP packet to {to}: {reason}"));
         if self.failed_sends.len() < bounds::UNSENT_DATAGRAMS {
-            self.failed_sends.push(to);
+            self.failed_sends.push((to, reason.to_owned()));
         }
     }
 

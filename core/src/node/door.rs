@@ -122,6 +122,8 @@ pub enum Input<'a> {
     SendFailed {
         /// Where it should have gone.
         to: SocketAddr,
+        /// Why, as a user should read it (for example `network is unreachable`).
+        reason: &'a str,
     },
     /// The keyring was changed or listed, as [`Effect::Keyring`](crate::serf::Effect::Keyring) asked, or refused.
     Keyring {

@@ -23,6 +23,7 @@ mod profile_text;
 pub mod queue;
 mod state;
 mod suspicion;
+mod trouble;
 pub mod version;
 
 use std::collections::BTreeMap;
@@ -50,6 +51,7 @@ use crate::swim::probe::{Pauses, Probe, Relay};
 use crate::swim::profile::Profile;
 use crate::swim::queue::{GossipQueue, Token};
 use crate::swim::suspicion::Suspicion;
+use crate::swim::trouble::Trouble;
 use crate::time::Time;
 use crate::wire::message::{Message, StreamMessage};
 
@@ -120,6 +122,7 @@ pub struct Swim {
     probe_index: usize,
     probe_pending: bool,
     pauses: Pauses,
+    refused_sends: Trouble,
     relays: BTreeMap<u32, Relay>,
     exchanges: BTreeMap<ExchangeId, Exchange>,
     joins: BTreeMap<JoinId, Join>,
@@ -164,6 +167,7 @@ impl Swim {
             probe_index: 0,
             probe_pending: false,
             pauses: Pauses::default(),
+            refused_sends: Trouble::default(),
             relays: BTreeMap::new(),
             exchanges: BTreeMap::new(),
             joins: BTreeMap::new(),

@@ -41,13 +41,29 @@ pub(super) struct Probe {
     /// When the direct ping has failed, and indirect pings are sent.
     indirect_at: Time,
     indirect_sent: bool,
+    /// Whether the system of this host refused to send the direct ping.
+    unsent: bool,
     /// The end of the probe: without an ack until then the target becomes suspect.
     ends_at: Time,
+    /// Who was asked for an indirect ping.
+    asked: Vec<Arc<Facts>>,
     expected_nacks: u32,
     nacks: u32,
     stream_answered: bool,
     /// Whether this process stood still meanwhile, which the round trip would include.
     paused: bool,
+}
+
+impl Probe {
+    /// Whether that nothing has answered speaks against the target. If this host could not even send the ping,
+    /// others must have tried in vain; who owes no nack is taken to have done so. Where nobody else is there to be
+    /// asked, the silence of the target has to do.
+    fn is_evidence(&self, silence: bool) -> bool {
+        if self.asked.is_empty() {
+            return !self.unsent || silence;
+        }
+        !self.unsent || self.nacks > 0 || self.expected_nacks == 0
+    }
 }
 
 /// How often at most pauses of this process are logged.
@@ -125,7 +141,9 @@ impl Swim {
             sent: now,
             indirect_at,
             indirect_sent: false,
+            unsent: false,
             ends_at: now + interval,
+            asked: Vec::new(),
             expected_nacks: 0,
             nacks: 0,
             stream_answered: false,
@@ -210,7 +228,7 @@ impl Swim {
         });
         let source = self.config.facts.clone();
         let mut expected_nacks = 0;
-        for peer in peers {
+        for peer in &peers {
             let nack = peer.pmax() >= PMAX_NACK && self.config.profile.refinements.nacks;
             expected_nacks += u32::from(nack);
             let ping = IndirectPing {
@@ -227,6 +245,7 @@ impl Swim {
         }
         if let Some(probe) = self.probe.as_mut() {
             probe.expected_nacks = expected_nacks;
+            probe.asked = peers;
         }
         if facts.takes_stream_pings() && !self.config.profile.disable_tcp_pings {
             let plain = encoded(|out| source.ping(&facts.name, seq_no).encode(out));
@@ -241,10 +260,20 @@ impl Swim {
         }
     }
 
-    /// A datagram could not even be sent: there is no point in waiting for its answer.
-    pub fn handle_send_failed(&mut self, now: Time, to: SocketAddr, delegate: &mut impl Delegate) {
-        if let Some(probe) = self.probe.as_ref().filter(|probe| probe.facts.socket() == to) {
-            let seq_no = probe.seq_no;
+    /// A datagram could not even be sent: there is no point in waiting for its answer. Whether others reach the
+    /// target decides.
+    pub fn handle_send_failed(
+        &mut self,
+        now: Time,
+        to: SocketAddr,
+        reason: &str,
+        delegate: &mut impl Delegate,
+    ) {
+        let direct = |probe: &&mut Probe| probe.facts.socket() == to && !probe.indirect_sent;
+        if let Some(probe) = self.probe.as_mut().filter(direct) {
+            probe.unsent = true;
+            let (seq_no, name) = (probe.seq_no, Arc::clone(&probe.facts.name));
+            self.note_refused_send(now, &name, to, reason);
             self.ping_indirectly(now, seq_no, delegate);
         }
     }
@@ -335,6 +364,10 @@ impl Swim {
             } else {
                 1
             });
+            if !probe.is_evidence(self.is_long(now.since(self.heard))) {
+                debug!(target: "memberlist", "Nobody can say whether {name} is there: this host could not ask it");
+                return self.probe_ended(now, delegate);
+            }
             info!(target: "memberlist", "Suspect {name} has failed, no acks received");
             let known = self
                 .members

@@ -298,7 +298,7 @@ impl Swim {
     }
 
     /// In each probe interval a node hears one ack of its own probe, and one ping of others on average.
-    fn is_long(&self, silence: Duration) -> bool {
+    pub(super) fn is_long(&self, silence: Duration) -> bool {
         let profile = &self.config.profile;
         profile.refinements.minds_silence && silence > 2 * profile.probe_interval
     }

@@ -11,4 +11,5 @@ mod serf;
 mod silence;
 mod soak;
 mod stalls;
+mod trouble;
 mod weaknesses;
