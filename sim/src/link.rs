@@ -179,6 +179,8 @@ pub struct Links {
     translated: BTreeMap<HostId, SocketAddr>,
     special: BTreeMap<(HostId, HostId), Link>,
     cuts: BTreeSet<(HostId, HostId)>,
+    /// Between whom no streams are possible, whoever dials.
+    no_streams: BTreeSet<(HostId, HostId)>,
     /// From whom to whom the sender's own system sends nothing.
     refused: BTreeSet<(HostId, HostId)>,
 }
@@ -230,6 +232,7 @@ impl Links {
     pub fn is_calm(&self) -> bool {
         self.cuts.is_empty()
             && self.refused.is_empty()
+            && self.no_streams.is_empty()
             && self
                 .all()
                 .all(|link| link.loss <= CALM_LOSS && link.corrupt <= CALM_LOSS)
@@ -239,6 +242,7 @@ impl Links {
     pub fn is_clean(&self) -> bool {
         self.cuts.is_empty()
             && self.refused.is_empty()
+            && self.no_streams.is_empty()
             && self
                 .all()
                 .all(|link| link.loss == 0.0 && link.corrupt == 0.0 && link.mtu == usize::MAX)
@@ -287,10 +291,16 @@ impl Links {
         self.refused.insert((from, to));
     }
 
-    /// Ends all cuts and refusals.
+    /// Lets no streams through between two hosts, while datagrams go as before.
+    pub fn block_streams(&mut self, a: HostId, b: HostId) {
+        self.no_streams.extend([(a, b), (b, a)]);
+    }
+
+    /// Ends all cuts, blocks and refusals.
     pub fn heal(&mut self) {
         self.cuts.clear();
         self.refused.clear();
+        self.no_streams.clear();
     }
 
     /// The link from one host to another. A host reaches itself without the network.
@@ -302,6 +312,10 @@ impl Links {
         special
             .or_else(|| self.map.as_ref()?.between(from, to))
             .unwrap_or(self.usual)
+    }
+
+    pub(super) fn has_streams(&self, from: HostId, to: HostId) -> bool {
+        !self.no_streams.contains(&(from, to)) && !self.is_cut(from, to) && !self.is_cut(to, from)
     }
 
     pub(super) fn is_refused(&self, from: HostId, to: HostId) -> bool {

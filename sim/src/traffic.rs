@@ -302,7 +302,7 @@ impl World {
             return;
         }
         // A connection needs both directions.
-        if self.links.is_cut(from, target) || self.links.is_cut(target, from) {
+        if !self.links.has_streams(from, target) {
             return;
         }
         // The handshake takes one round trip before the request sets out.

@@ -133,6 +133,10 @@ impl Delegate for Serf {
         self.tell(Event::Isolation { isolated });
     }
 
+    fn pinged(&mut self, now: Time, by: &str, at: SocketAddr) {
+        self.note_pinger(now, by, at);
+    }
+
     fn ack_payload(&self) -> Vec<u8> {
         let mut payload = Vec::new();
         if !self.config.disable_coordinates {

@@ -60,6 +60,8 @@ pub trait Delegate {
     fn name_conflict(&mut self, now: Time, known: &Facts, addr: RawAddr, port: u16);
     /// This node seems to be cut off from all others, or is no more.
     fn isolation_changed(&mut self, now: Time, isolated: bool);
+    /// Somebody has pinged this node by its name: the pinger's name, and where it says it can be reached.
+    fn pinged(&mut self, now: Time, by: &str, at: SocketAddr);
     /// Bytes for the user payload of an ack.
     fn ack_payload(&self) -> Vec<u8>;
     /// A direct ping was answered within its time.
@@ -114,6 +116,7 @@ impl Delegate for Silent {
     fn isolation_changed(&mut self, _: Time, isolated: bool) {
         self.isolation.push(isolated);
     }
+    fn pinged(&mut self, _: Time, _: &str, _: SocketAddr) {}
     fn ack_payload(&self) -> Vec<u8> {
         Vec::new()
     }

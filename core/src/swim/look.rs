@@ -243,8 +243,8 @@ mod tests {
     fn after_the_look(swim: &mut Swim, delegate: &mut Silent, answers: bool) {
         let look = swim.looks.values().next().expect("a look");
         if answers {
-            let (seq_no, payload) = (look.seq_no, &[][..]);
-            swim.handle_ack(T, &Ack { seq_no, payload }, delegate);
+            let (seq_no, payload, look_from) = (look.seq_no, &[][..], look.asked.socket());
+            swim.handle_ack(T, look_from, &Ack { seq_no, payload }, delegate);
         }
         swim.timers = Default::default();
         let end = T + swim.config.profile.probe_timeout;

@@ -124,6 +124,8 @@ pub struct Swim {
     pauses: Pauses,
     refused_sends: Trouble,
     relays: BTreeMap<u32, Relay>,
+    /// Who has reached a member last that did not answer this node itself.
+    reached_by: BTreeMap<NodeId, NodeId>,
     exchanges: BTreeMap<ExchangeId, Exchange>,
     joins: BTreeMap<JoinId, Join>,
     last_exchange: u64,
@@ -169,6 +171,7 @@ impl Swim {
             pauses: Pauses::default(),
             refused_sends: Trouble::default(),
             relays: BTreeMap::new(),
+            reached_by: BTreeMap::new(),
             exchanges: BTreeMap::new(),
             joins: BTreeMap::new(),
             last_exchange: 0,
@@ -194,9 +197,9 @@ impl Swim {
     ) {
         self.hear(now, delegate);
         match message {
-            Message::Ping(ping) => self.handle_ping(from, ping, delegate),
+            Message::Ping(ping) => self.handle_ping(now, from, ping, delegate),
             Message::IndirectPing(ping) => self.handle_indirect_ping(now, from, ping, delegate),
-            Message::Ack(ack) => self.handle_ack(now, ack, delegate),
+            Message::Ack(ack) => self.handle_ack(now, from, ack, delegate),
             Message::Nack(nack) => self.handle_nack(nack.seq_no),
             Message::Suspect(suspect) => {
                 self.correct(now, suspect.node, suspect.incarnation, suspect.from, delegate);
@@ -223,7 +226,7 @@ impl Swim {
         self.hear(now, delegate);
         match message {
             StreamMessage::PushPull(remote) => self.accept_push_pull(now, from, stream, remote, delegate),
-            StreamMessage::Ping(ping) => self.accept_stream_ping(from, stream, ping, delegate),
+            StreamMessage::Ping(ping) => self.accept_stream_ping(now, from, stream, ping, delegate),
             StreamMessage::User(bytes) => delegate.user_message(now, bytes),
             StreamMessage::Ack(_) | StreamMessage::Err(_) => {
                 self.refuse(format_args!("an answer without a question from={from}"))

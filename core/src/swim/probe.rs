@@ -16,7 +16,7 @@ use tracing::{debug, error, info, warn};
 
 use super::delegate::{Delegate, StreamId};
 use super::exchange::Exchange;
-use super::members::{Facts, State};
+use super::members::{Facts, Record, State};
 use super::packet::PacketBuilder;
 use super::{Swim, Timer, reply_address};
 use crate::addr::RawAddr;
@@ -193,6 +193,9 @@ impl Swim {
         self.members.retain(|record| {
             !record.state.is_gone() || now.since(record.changed) <= keep || record.facts.name == me
         });
+        let members = &self.members;
+        self.reached_by
+            .retain(|target, _| members.get(*target).is_some_and(|record| !record.state.is_gone()));
         self.members.order_mut().shuffle(&mut self.rng);
         self.probe_index = 0;
     }
@@ -222,10 +225,7 @@ impl Swim {
         };
         probe.indirect_sent = true;
         let (facts, ends_at, target) = (Arc::clone(&probe.facts), probe.ends_at, probe.target);
-        let me = self.me;
-        let peers = self.pick_members(self.config.profile.indirect_checks, |id, record| {
-            id != target && id != me && record.state == State::Alive
-        });
+        let peers = self.pick_relays(target);
         let source = self.config.facts.clone();
         let mut expected_nacks = 0;
         for peer in &peers {
@@ -257,6 +257,31 @@ impl Swim {
                 timeout,
                 delegate,
             );
+        }
+    }
+
+    /// Whom to ask for an indirect ping: first whoever has reached the target last, for where sites are joined by
+    /// one host only, nobody else can; and others at random.
+    fn pick_relays(&mut self, target: NodeId) -> Vec<Arc<Facts>> {
+        let (count, me) = (self.config.profile.indirect_checks, self.me);
+        let fits = |id: NodeId, record: &Record| id != target && id != me && record.state == State::Alive;
+        let known = self.reached_by.get(&target).copied();
+        let first = known.and_then(|id| Some((id, self.members.get(id).filter(|record| fits(id, record))?)));
+        let Some((first, record)) = first.filter(|_| count > 0) else {
+            return self.pick_members(count, fits);
+        };
+        let mut relays = vec![Arc::clone(&record.facts)];
+        relays.extend(self.pick_members(count - 1, |id, record| id != first && fits(id, record)));
+        relays
+    }
+
+    /// Remembers who has reached the target of a probe, for as long as this node itself cannot.
+    fn note_way(&mut self, probe: &Probe, from: SocketAddr) {
+        let relay = probe.asked.iter().find(|peer| peer.socket() == from);
+        if let Some(relay) = relay.and_then(|peer| self.members.find(&peer.name)) {
+            self.reached_by.insert(probe.target, relay);
+        } else if from == probe.facts.socket() {
+            self.reached_by.remove(&probe.target);
         }
     }
 
@@ -317,7 +342,13 @@ impl Swim {
         }
     }
 
-    pub(super) fn handle_ack(&mut self, now: Time, ack: &Ack<'_>, delegate: &mut impl Delegate) {
+    pub(super) fn handle_ack(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        ack: &Ack<'_>,
+        delegate: &mut impl Delegate,
+    ) {
         if let Some(relay) = self.relays.remove(&ack.seq_no) {
             self.send_with_gossip(relay.reply_to, delegate, |out| {
                 Ack {
@@ -337,6 +368,7 @@ impl Swim {
         if now < probe.indirect_at && !probe.indirect_sent && !probe.paused {
             delegate.ping_answered(now, &probe.facts, now.since(probe.sent), ack.payload);
         }
+        self.note_way(&probe, from);
         self.change_awareness(-1);
         self.probe_ended(now, delegate);
     }
@@ -358,6 +390,7 @@ impl Swim {
             warn!(target: "memberlist", "Was able to connect to {name} over TCP but UDP probes failed, network may be misconfigured");
             self.change_awareness(-1);
         } else {
+            self.reached_by.remove(&probe.target);
             let missed = probe.expected_nacks.saturating_sub(probe.nacks);
             self.change_awareness(if probe.expected_nacks > 0 {
                 missed as i32
@@ -392,13 +425,20 @@ impl Swim {
         self.awareness = self.awareness.saturating_add_signed(delta).min(top);
     }
 
-    pub(super) fn handle_ping(&mut self, from: SocketAddr, ping: &Ping<'_>, delegate: &mut impl Delegate) {
+    pub(super) fn handle_ping(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        ping: &Ping<'_>,
+        delegate: &mut impl Delegate,
+    ) {
         if !ping.node.is_empty() && !self.is_me(ping.node) {
             self.refused += 1;
             warn!(target: "memberlist", "Got ping for unexpected node '{}' from={from}", ping.node);
             return;
         }
         let to = reply_address(ping.source_addr, ping.source_port, from);
+        self.note_pinger(now, to, ping, delegate);
         let payload = delegate.ack_payload();
         self.send_with_gossip(to, delegate, |out| {
             Ack {
@@ -409,8 +449,17 @@ impl Swim {
         });
     }
 
+    /// Whoever pings this node by its name lists it, and may be the one through whom it finds the others.
+    fn note_pinger(&self, now: Time, to: SocketAddr, ping: &Ping<'_>, delegate: &mut impl Delegate) {
+        let pinger = ping.source_node;
+        if self.is_me(ping.node) && !pinger.is_empty() && !self.is_me(pinger) {
+            delegate.pinged(now, pinger, to);
+        }
+    }
+
     pub(super) fn accept_stream_ping(
         &mut self,
+        now: Time,
         from: SocketAddr,
         stream: StreamId,
         ping: &Ping<'_>,
@@ -421,6 +470,8 @@ impl Swim {
             warn!(target: "memberlist", "Got ping for unexpected node {} from={from}", ping.node);
             return;
         }
+        let to = reply_address(ping.source_addr, ping.source_port, from);
+        self.note_pinger(now, to, ping, delegate);
         let plain = encoded(|out| {
             Ack {
                 seq_no: ping.seq_no,

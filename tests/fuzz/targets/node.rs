@@ -105,7 +105,10 @@ impl Bench {
             }
             3 => self.end_exchange(content),
             4 | 5 => self.wait(content),
-            6 if content.is_empty() => self.handle(Input::SendFailed { to: from, reason: "permission denied" }),
+            6 if content.is_empty() => self.handle(Input::SendFailed {
+                to: from,
+                reason: "permission denied",
+            }),
             6 => self.dial(content),
             _ => self.command(content),
         }
