@@ -20,3 +20,4 @@ mod snapshot_trouble;
 #[path = "../support/mod.rs"]
 mod support;
 mod telemetry;
+mod trouble;

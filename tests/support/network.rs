@@ -145,6 +145,18 @@ impl Routed {
         self.router.ip(&rules).expect("a rule of the router");
     }
 
+    /// Lets the system of one host refuse to send anything to another: `unreachable`, `prohibit` or `blackhole`.
+    pub fn refuse(&self, host: usize, to: usize, kind: &str) {
+        let rule = format!("route add {kind} {}", self.address(to));
+        self.hosts[host].ip(&rule).expect("a route of the host");
+    }
+
+    /// Ends that.
+    pub fn allow(&self, host: usize, to: usize) {
+        let rule = format!("route del {}", self.address(to));
+        self.hosts[host].ip(&rule).expect("a route of the host");
+    }
+
     /// Carries everything again.
     pub fn heal(&mut self) {
         let rules: Vec<String> = self
