@@ -14,7 +14,7 @@ use criterion::{Criterion, Throughput};
 use fyrd_core::node::{Input, Node, NodeConfig};
 use fyrd_core::swim::packet::PacketBuilder;
 use fyrd_core::swim::profile::Profile;
-use fyrd_core::swim::queue::{GossipQueue, Subject};
+use fyrd_core::swim::queue::{GossipQueue, Pace, Subject};
 use fyrd_core::time::Time;
 use fyrd_core::wire::{Alive, Message, decode_datagram, encode_tags, finish_datagram};
 use fyrd_keys::{HEADROOM, Key, Keyring, NONCE_LEN, OVERHEAD, TAG_LEN};
@@ -178,7 +178,7 @@ fn fill_and_seal(compress: bool) -> Batch {
         timed(|| {
             for _ in 0..PACKETS {
                 let mut packet = PacketBuilder::new(UDP_SIZE, OVERHEAD);
-                queue.fill(&mut packet, u32::MAX);
+                queue.fill(&mut packet, u32::MAX, Pace::Round);
                 let plain = finish_datagram(packet.finish(), compress, true);
                 out.clear();
                 out.resize(HEADROOM, 0);

@@ -202,6 +202,10 @@ pub const COMMANDS_IN_FLIGHT: usize = 4096;
 /// Lines about network errors that are logged in ten seconds.
 pub const NETWORK_LOG_LINES: u32 = 20;
 
+/// Time between two lines about another cluster's label: a host with a wrong address or label goes on for as long as
+/// nobody looks.
+pub const OTHER_CLUSTER_LOG_INTERVAL: Duration = Duration::from_secs(60);
+
 /// How long output waits for the disk to store the clocks that it shows: well below a probe's time-out, so
 /// that a slow disk does not make this node look failed.
 pub const HOLD_MAX: Duration = Duration::from_millis(250);
@@ -230,12 +234,20 @@ pub const EVENT_RING_BYTES_MAX: usize = 8 << 20;
 /// memory.
 pub const USER_EVENTS_HELD_BACK: usize = 4096;
 
-/// Events that wait for one event handler's script; what comes on top is dropped and counted. Some
-/// minutes of a script that takes a fraction of a second.
+/// Member and user events that wait for one event handler, and as many queries; what comes on top is dropped and
+/// counted. Some minutes of a script that takes a fraction of a second.
 pub const HANDLER_QUEUE: usize = 1024;
 
-/// Bytes of a script's output that are kept, the last ones; Serf's own figure.
+/// Bytes of a script's output that the log shows, the last ones; Serf's own figure. As the answer to a query, the
+/// output counts whole, up to [`STREAM_ANSWER_MAX`].
 pub const HANDLER_OUTPUT: usize = 8 * 1024;
+
+/// How long a script's output is waited for after its end, while something that it has left behind keeps it open.
+pub const HANDLER_OUTPUT_GRACE: Duration = Duration::from_millis(100);
+
+/// Outputs of what scripts have left behind that are read on and thrown away. Each takes a descriptor; when there
+/// are more, the next is closed.
+pub const HANDLER_OUTPUTS_OPEN: usize = 64;
 
 /// RPC clients at once. Serf knows no limit; this one keeps the usual 1,024 descriptors from running
 /// out for gossip, and with a request of at most a mebibyte each bounds their memory.

@@ -10,6 +10,7 @@
 
 mod assembly;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Range;
 
@@ -40,11 +41,36 @@ pub enum Unopened {
     #[error("{0}")]
     Malformed(#[from] DecodeError),
     /// It is of another cluster.
-    #[error("discarding packet with unacceptable label")]
-    Label,
+    #[error("discarding packet with {0}")]
+    Label(OtherLabel),
     /// No key opens it.
     #[error("Decrypt packet failed: {0}")]
     Sealed(#[from] OpenError),
+}
+
+/// A label met that is not this cluster's. Either is empty where there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherLabel {
+    /// The one met.
+    pub met: Vec<u8>,
+    /// This cluster's.
+    pub own: Vec<u8>,
+}
+
+impl fmt::Display for OtherLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |label| String::from_utf8_lossy(label).into_owned();
+        write!(
+            f,
+            "unacceptable label {:?}: members of this cluster have ",
+            shown(&self.met)
+        )?;
+        if self.own.is_empty() {
+            f.write_str("none (-label)")
+        } else {
+            write!(f, "{:?} (-label)", shown(&self.own))
+        }
+    }
 }
 
 /// A stream message without encryption, ready to be decoded.
@@ -129,7 +155,10 @@ impl Envelope {
     ) -> Result<&'b [u8], Unopened> {
         let (label, body) = wire::split_label(packet)?;
         if label != self.label {
-            return Err(Unopened::Label);
+            return Err(Unopened::Label(OtherLabel {
+                met: label.to_vec(),
+                own: self.label.clone(),
+            }));
         }
         let skip = packet.len() - body.len();
         let body = packet.get_mut(skip..).unwrap_or_default();

@@ -31,6 +31,7 @@ use crate::wire::WireCoordinate;
 pub use crate::serf::memory;
 pub use crate::serf::{CommandId, Effect, KeyringId};
 pub use crate::swim::delegate::{ExchangeId, StreamId};
+pub use crate::swim::failure::{Cause, Failure};
 pub use door::{Input, NodeConfig, StoreNews};
 
 /// The memberlist versions this node speaks: minimum, maximum, current.
@@ -382,6 +383,7 @@ impl Node {
                 }
             }
         }
+        self.swim.spread(now, &self.serf);
         if self.config.records {
             let (marks, announced) = (self.marks(), self.announced());
             self.hold.look(now, marks, announced);
@@ -441,6 +443,7 @@ fn check(config: &NodeConfig) -> Result<Facts, String> {
     limits::check_name(&config.name)?;
     limits::check_protocol(config.protocol.into())?;
     limits::check_user_event_size(config.user_event_size_limit)?;
+    config.profile.check_label(config.label_overhead)?;
     let serf = &config.profile.serf;
     for (interval, name) in [
         (serf.reap_interval, "reap_interval"),

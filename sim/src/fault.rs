@@ -214,8 +214,8 @@ impl World {
 
     /// One like the host's, to look into what the host has not received yet.
     fn envelope_of(&self, id: HostId) -> Envelope {
-        let keyring = self.hosts[id.0].envelope.keyring().cloned();
-        Envelope::new(keyring, self.config.label.clone(), false)
+        let envelope = &self.hosts[id.0].envelope;
+        Envelope::new(envelope.keyring().cloned(), envelope.label().to_vec(), false)
     }
 
     fn without_updates(&mut self, id: HostId, arrival: Arrival) -> Option<Arrival> {
@@ -250,7 +250,7 @@ impl World {
                 exchange,
                 result: {
                     let plain = strip_sealed(&envelope, None, bytes)?;
-                    envelope.close_reply(|| self.rng.random(), plain)
+                    Ok(envelope.close_reply(|| self.rng.random(), plain).ok()?)
                 },
             }),
             Arrival::Datagram { from, mut bytes } => {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::HostId;
-use fyrd_core::node::ExchangeId;
+use fyrd_core::node::{ExchangeId, Failure};
 
 /// Whether a host runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub(super) enum Arrival {
     Replied {
         life: u32,
         exchange: ExchangeId,
-        result: Result<Vec<u8>, String>,
+        result: Result<Vec<u8>, Failure>,
     },
     /// Not from the network: the dialler has waited for as long as it wanted to.
     TimedOut {

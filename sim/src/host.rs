@@ -1,7 +1,7 @@
 //! One simulated machine: a node, what it has told its listeners, and the packets that wait while it
 //! is frozen.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
@@ -61,7 +61,8 @@ pub struct Host {
     pub(super) life: u32,
     pub(super) inbox: VecDeque<Arrival>,
     pub(super) sockets: Sockets,
-    pub(super) exchanges: BTreeSet<ExchangeId>,
+    /// Those under way, each with whether its connection stands.
+    pub(super) exchanges: BTreeMap<ExchangeId, bool>,
     /// Where its system has refused to send datagrams, which the node is still to hear.
     pub(super) refused_sends: Vec<SocketAddr>,
     pub(super) wake_at: Option<Time>,
@@ -96,7 +97,7 @@ impl Host {
             life: 0,
             inbox: VecDeque::new(),
             sockets: Sockets::default(),
-            exchanges: BTreeSet::new(),
+            exchanges: BTreeMap::new(),
             refused_sends: Vec::new(),
             wake_at: None,
             clock_ahead: Duration::ZERO,

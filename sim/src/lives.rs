@@ -9,6 +9,7 @@ use rand::RngExt;
 
 use super::happening::Power;
 use super::host::Host;
+use super::traffic::closed;
 use super::{HostId, PORT, World};
 use fyrd_core::addr::RawAddr;
 use fyrd_core::node::{Input, Node, NodeConfig};
@@ -36,6 +37,14 @@ impl World {
         self.by_addr.insert(host.addr(), id);
         self.hosts.push(host);
         self.start(id);
+        id
+    }
+
+    /// Adds a host of another cluster than the world's, which has the same key and this label.
+    pub fn add_labelled(&mut self, name: &str, label: &[u8], change: impl FnOnce(&mut NodeConfig)) -> HostId {
+        let usual = std::mem::replace(&mut self.config.label, label.to_vec());
+        let id = self.add_with(name, change);
+        self.config.label = usual;
         id
     }
 
@@ -99,7 +108,7 @@ impl World {
         let (ended, others) = replies.into_iter().partition(|(_, reply)| reply.host == id);
         self.replies = others;
         for (_, reply) in ended {
-            self.send_reply(reply, Err("EOF".to_owned()));
+            self.send_reply(reply, Err(closed()));
         }
         self.trace.note(self.now, "crash", id.0, &[]);
     }

@@ -8,8 +8,8 @@ use rand::RngExt;
 use super::happening::{Arrival, Departure, Happening, Power};
 use super::sockets::INBOX_MAX;
 use super::{HostId, World};
-use fyrd_core::envelope::{Assembly, Envelope, Opened, Unreadable};
-use fyrd_core::node::{ExchangeId, Input, StreamId};
+use fyrd_core::envelope::{Assembly, Envelope, Opened};
+use fyrd_core::node::{Cause, ExchangeId, Failure, Input, StreamId};
 use fyrd_core::time::Time;
 use fyrd_core::wire::decode_datagram;
 
@@ -49,8 +49,24 @@ impl World {
         let Some(arrival) = self.bend_arrival(id, arrival) else {
             return;
         };
+        let power = self.hosts[id.0].power;
+        if let (
+            Arrival::Dial {
+                from, life, exchange, ..
+            },
+            Power::Up | Power::Frozen,
+        ) = (&arrival, power)
+        {
+            // The system takes the connection, whatever its process does.
+            let dialler = &mut self.hosts[from.0];
+            if dialler.life == *life
+                && let Some(connected) = dialler.exchanges.get_mut(exchange)
+            {
+                *connected = true;
+            }
+        }
         let host = &mut self.hosts[id.0];
-        match (host.power, arrival) {
+        match (power, arrival) {
             (Power::Up, arrival) => self.take_in(id, arrival),
             (Power::Frozen, arrival) => {
                 if host.inbox.len() < INBOX_MAX {
@@ -63,7 +79,8 @@ impl World {
                     from, life, exchange, ..
                 },
             ) => {
-                let refused = format!("dial tcp {}: connect: connection refused", host.addr());
+                let text = format!("dial tcp {}: connect: connection refused", host.addr());
+                let refused = Failure::new(Cause::Refused, text);
                 let path = ReplyPath {
                     host: id,
                     dialler: from,
@@ -92,7 +109,13 @@ impl World {
                 result,
             } => self.receive_reply(id, life, exchange, result),
             Arrival::TimedOut { life, exchange, to } => {
-                self.receive_reply(id, life, exchange, Err(format!("dial tcp {to}: i/o timeout")));
+                let connected = self.hosts[id.0].exchanges.get(&exchange) == Some(&true);
+                let (cause, what) = match connected {
+                    true => (Cause::Stalled, "read"),
+                    false => (Cause::Unanswered, "dial"),
+                };
+                let failure = Failure::new(cause, format!("{what} tcp {to}: i/o timeout"));
+                self.receive_reply(id, life, exchange, Err(failure));
             }
         }
     }
@@ -134,7 +157,7 @@ impl World {
         let message = opened.as_mut().and_then(|opened| opened.message().ok());
         let (Some(message), Some(node)) = (message, host.node.as_mut()) else {
             host.counters.unreadable += 1;
-            return self.send_reply(path, Err("EOF".to_owned()));
+            return self.send_reply(path, Err(closed()));
         };
         let input = Input::Stream {
             from: source,
@@ -150,13 +173,13 @@ impl World {
             .as_ref()
             .is_some_and(|node| node.holds_reply(stream));
         if !is_held && self.replies.remove(&stream).is_some() {
-            self.send_reply(path, Err("EOF".to_owned()));
+            self.send_reply(path, Err(closed()));
         }
     }
 
     /// Sends the end of an exchange back to the dialler, unless the way back is cut: then the
     /// dialler's own deadline ends it.
-    pub(super) fn send_reply(&mut self, path: ReplyPath, result: Result<Vec<u8>, String>) {
+    pub(super) fn send_reply(&mut self, path: ReplyPath, result: Result<Vec<u8>, Failure>) {
         let (from, to) = (path.host, path.dialler);
         if self.links.is_cut(from, to) {
             return;
@@ -175,22 +198,25 @@ impl World {
         id: HostId,
         life: u32,
         exchange: ExchangeId,
-        result: Result<Vec<u8>, String>,
+        result: Result<Vec<u8>, Failure>,
     ) {
         let now = self.local_time(id);
         let host = &mut self.hosts[id.0];
         // After its deadline, or from before a restart of this host.
-        if host.life != life || !host.exchanges.remove(&exchange) {
+        if host.life != life || host.exchanges.remove(&exchange).is_none() {
             return;
         }
         let noted: &[u8] = result
             .as_ref()
-            .map_or_else(|error| error.as_bytes(), Vec::as_slice);
+            .map_or_else(|failure| failure.text.as_bytes(), Vec::as_slice);
         self.trace.note(self.now, "reply", id.0, noted);
         let from = host.addr();
-        let mut opened = result.and_then(|reply| open_stream(&host.envelope, from, None, reply));
+        let mut opened = result
+            .and_then(|reply| open_stream(&host.envelope, from, None, reply).map_err(Failure::protocol));
         let result = match &mut opened {
-            Ok(opened) => opened.message().map_err(|error| error.to_string()),
+            Ok(opened) => opened
+                .message()
+                .map_err(|error| Failure::protocol(error.to_string())),
             Err(reason) => Err(reason.clone()),
         };
         if let Some(node) = host.node.as_mut() {
@@ -261,7 +287,7 @@ impl World {
             .expect("a node's state fits a stream");
         host.counters.streams_dialled += 1;
         host.counters.stream_bytes_sent += bytes.len() as u64;
-        host.exchanges.insert(exchange);
+        host.exchanges.insert(exchange, false);
         let life = host.life;
         self.note_tapped(from, to, false, kept, &bytes);
         let timed_out = Arrival::TimedOut { life, exchange, to };
@@ -288,11 +314,12 @@ impl World {
             return;
         };
         // It has waited for too long to set out.
-        if !self.hosts[from.0].exchanges.contains(&exchange) {
+        if !self.hosts[from.0].exchanges.contains_key(&exchange) {
             return;
         }
         if self.links.is_refused(from, target) {
-            let result = Err(format!("dial tcp {to}: connect: no route to host"));
+            let text = format!("dial tcp {to}: connect: no route to host");
+            let result = Err(Failure::new(Cause::Unreachable, text));
             let refused = Arrival::Replied {
                 life,
                 exchange,
@@ -354,6 +381,11 @@ impl World {
     }
 }
 
+/// The end of a stream that brought nothing.
+pub(super) fn closed() -> Failure {
+    Failure::new(Cause::Closed, "EOF")
+}
+
 /// Takes all layers off the one message of a stream; `label` is what must stand in front of it.
 pub(super) fn open_stream(
     envelope: &Envelope,
@@ -366,6 +398,6 @@ pub(super) fn open_stream(
     match assembly.advance() {
         Ok(Some(received)) => envelope.open_stream(from, received),
         Ok(None) => Err("unexpected EOF".to_owned()),
-        Err(Unreadable::Refused(reason) | Unreadable::Dropped(reason)) => Err(reason),
+        Err(reason) => Err(reason.to_string()),
     }
 }

@@ -43,6 +43,8 @@ pub struct Trial {
     pub profile: Profile,
     /// Where they stand.
     pub network: Network,
+    /// Their label, empty for none.
+    pub label: String,
     /// The share of datagrams that is lost, 0 to 1.
     pub loss: f64,
     /// How many of them crash, all at once.
@@ -214,6 +216,7 @@ impl<'a> Run<'a> {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(trial.seed);
         let mut config = WorldConfig::new(rng.random());
         config.profile = trial.profile.clone();
+        config.label = trial.label.clone().into_bytes();
         let mut bytes = [0; 32];
         rng.fill_bytes(&mut bytes);
         config.key = Key::from_wire(&bytes).ok();

@@ -1,6 +1,6 @@
 //! Which address to bind to and which to announce (docs/compatibility.md#addresses).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs, UdpSocket};
 
 use if_addrs::Interface;
 
@@ -92,11 +92,40 @@ fn look_up(host: &str, port: u16) -> Result<SocketAddr, String> {
         .ok_or_else(|| format!("lookup {host}: no such host"))
 }
 
+/// A name before a number, as Go has it.
 fn scope_id(zone: &str) -> Option<u32> {
-    zone.parse().ok().or_else(|| {
-        let interfaces = if_addrs::get_if_addrs().ok()?;
-        interfaces.iter().find(|interface| interface.name == zone)?.index
-    })
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let named = interfaces.iter().find(|interface| interface.name == zone);
+    let scope = named.and_then(|interface| interface.index);
+    scope
+        .or_else(|| zone.parse().ok())
+        .filter(|scope: &u32| *scope != 0)
+}
+
+/// A link-local address of this host with its scope, from the interface named or from the only one that has it. The
+/// system can use none without.
+pub fn with_scope(addr: SocketAddr, interface: &str) -> Result<SocketAddr, String> {
+    let SocketAddr::V6(mut v6) = addr else {
+        return Ok(addr);
+    };
+    if !v6.ip().is_unicast_link_local() || v6.scope_id() != 0 {
+        return Ok(addr);
+    }
+    let all = if_addrs::get_if_addrs().unwrap_or_default();
+    let its = all
+        .iter()
+        .filter(|one| one.ip() == addr.ip() && (interface.is_empty() || one.name == interface));
+    match its.filter_map(|one| one.index).collect::<Vec<u32>>()[..] {
+        [scope] => {
+            v6.set_scope_id(scope);
+            Ok(v6.into())
+        }
+        _ => Err(format!(
+            "address {}: which interface has it? Say so, as in [{}%eth0]",
+            v6.ip(),
+            v6.ip()
+        )),
+    }
 }
 
 /// The addresses of an interface; the error is a line for the user.
@@ -112,6 +141,16 @@ pub fn interface_addresses(name: &str) -> Result<Vec<IpAddr>, String> {
         true => Err("Invalid network interface: route ip+net: no such network interface".to_string()),
         false => Ok(addresses),
     }
+}
+
+/// A link-local address of an interface, with its scope.
+pub fn link_of(interface: &str) -> Option<SocketAddr> {
+    let all = if_addrs::get_if_addrs().unwrap_or_default();
+    let mut its = all.iter().filter(|one| one.name == interface);
+    its.find_map(|one| match one.ip() {
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => Some(SocketAddrV6::new(ip, 0, 0, one.index?).into()),
+        _ => None,
+    })
 }
 
 /// What `-iface` makes of the bind address: a wildcard becomes the interface's address, anything else
@@ -137,17 +176,38 @@ pub fn bind_to_interface(
     }
 }
 
-/// The address to announce when bound to `bound` and nothing else was said. Bound to all of IPv4, that is
-/// a private address of this host in the 16-byte form that Serf then uses, because peers compare bytes.
+/// The address to announce when bound to `bound` and nothing else was said. Bound to all addresses, that is
+/// a private one of this host, in the 16-byte form that Serf then uses, because peers compare bytes.
 pub fn announced(bound: IpAddr) -> Result<RawAddr, String> {
-    if bound != IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
+    if !bound.to_canonical().is_unspecified() {
         return Ok(RawAddr::from(bound));
     }
     let interfaces = if_addrs::get_if_addrs().map_err(|e| go::os_error(&e))?;
-    let addresses: Vec<IpAddr> = interfaces.iter().map(Interface::ip).collect();
+    let routed = source_of_the_default_route();
+    let is_routed = |name: &str| {
+        interfaces
+            .iter()
+            .any(|one| one.name == name && Some(one.ip()) == routed)
+    };
+    let addresses: Vec<(IpAddr, bool)> = interfaces
+        .iter()
+        .map(|one| (one.ip(), is_routed(&one.name)))
+        .collect();
     let private = pick_private(&addresses)
         .ok_or("No private IP address found, and explicit IP not provided; give -bind or -advertise")?;
     Ok(long_form(private))
+}
+
+/// The address from which this host would send to the world; nothing is sent.
+fn source_of_the_default_route() -> Option<IpAddr> {
+    // Addresses for documentation, of which no route but the default one knows.
+    let source = |own: &str, far: &str| {
+        let socket = UdpSocket::bind(own).ok()?;
+        socket.connect(far).ok()?;
+        socket.local_addr().ok()
+    };
+    let found = source("0.0.0.0:0", "192.0.2.1:9").or_else(|| source("[::]:0", "[2001:db8::1]:9"));
+    found.map(|addr| addr.ip())
 }
 
 /// 16 bytes, for IPv4 too.
@@ -158,18 +218,15 @@ fn long_form(ip: IpAddr) -> RawAddr {
     })
 }
 
-/// The first private IPv4 address, or else the first unique local IPv6 address.
-fn pick_private(addresses: &[IpAddr]) -> Option<IpAddr> {
-    let v4 = addresses.iter().find(|ip| match ip {
+/// The first private address, where those of the interface of the default route come before the bridges of containers,
+/// which have the same address on every host; and then IPv4 before IPv6.
+fn pick_private(addresses: &[(IpAddr, bool)]) -> Option<IpAddr> {
+    let private = addresses.iter().filter(|(ip, _)| match ip {
         IpAddr::V4(ip) => ip.is_private() || is_shared(*ip) || is_benchmarking(*ip),
-        IpAddr::V6(_) => false,
+        IpAddr::V6(ip) => ip.is_unique_local(),
     });
-    let v6 = || {
-        addresses
-            .iter()
-            .find(|ip| matches!(ip, IpAddr::V6(ip) if ip.is_unique_local()))
-    };
-    v4.or_else(v6).copied()
+    let best = private.min_by_key(|(ip, routed)| (!routed, ip.is_ipv6()));
+    best.map(|(ip, _)| *ip)
 }
 
 /// 100.64.0.0/10, behind a carrier's address translation; forwardable by RFC 6890.
@@ -203,6 +260,7 @@ mod tests {
             ("[::1]:1:2", Err("address [::1]:1:2: too many colons in address")),
             ("[::1]x", Err("address [::1]x: after ']' only a port may follow, as in [::1]:7946")),
             ("1.2.3.4:5:6", Err("address 1.2.3.4:5:6: too many colons in address")),
+            ("fe80::1%0", Err("address fe80::1%0: no network interface '0'")),
             ("fe80::1%nosuch", Err("address fe80::1%nosuch: no network interface 'nosuch'")),
         ];
         for (text, expected) in table {
@@ -229,23 +287,32 @@ mod tests {
             announced("10.0.0.1".parse().unwrap()),
             Ok(RawAddr::V4([10, 0, 0, 1]))
         );
-        assert_eq!(announced("::".parse().unwrap()), Ok(RawAddr::V16([0; 16])));
         let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 1];
         assert_eq!(long_form("10.0.0.1".parse().unwrap()), RawAddr::V16(mapped));
-        // Whether this host has a private address or not, the short form never appears.
-        assert!(!matches!(
-            announced("0.0.0.0".parse().unwrap()),
-            Ok(RawAddr::V4(_))
-        ));
+        // Whether this host has a private address or not, the short form never appears, and no wildcard does.
+        for wildcard in ["0.0.0.0", "::", "::ffff:0.0.0.0"] {
+            let announced = announced(wildcard.parse().unwrap());
+            assert!(!matches!(announced, Ok(RawAddr::V4(_))), "{wildcard}");
+            assert!(
+                !announced.is_ok_and(|addr| addr.ip().is_unspecified()),
+                "{wildcard}"
+            );
+        }
     }
 
     #[test]
     fn a_private_address_is_picked() {
-        let ips = |list: &[&str]| list.iter().map(|ip| ip.parse().unwrap()).collect::<Vec<IpAddr>>();
+        // An address of the default route's interface is marked.
+        let ips = |list: &[&str]| {
+            let marked = |text: &&str| (text.trim_end_matches('*').parse().unwrap(), text.ends_with('*'));
+            list.iter().map(marked).collect::<Vec<(IpAddr, bool)>>()
+        };
         #[rustfmt::skip]
         let table = [
             (vec!["127.0.0.1", "192.0.2.2", "fd00::2", "fe80::1"], Some("fd00::2")),
             (vec!["fd00::2", "8.8.8.8", "192.168.1.1", "10.0.0.1"], Some("192.168.1.1")),
+            (vec!["172.17.0.1", "10.0.0.1*"], Some("10.0.0.1")), (vec!["172.17.0.1", "fd00::2*"], Some("fd00::2")),
+            (vec!["172.17.0.1", "8.8.8.8*", "fe80::1*"], Some("172.17.0.1")),
             (vec!["100.64.0.1"], Some("100.64.0.1")), (vec!["100.128.0.1"], None),
             (vec!["172.16.0.1"], Some("172.16.0.1")), (vec!["172.32.0.1"], None),
             (vec!["169.254.0.1", "::1", "2001:4860::1"], None),

@@ -68,7 +68,10 @@ impl Agent {
     async fn look_up(&self, names: Vec<Arc<str>>) -> Vec<LookedUp> {
         let mut looked_up = Vec::new();
         for name in names {
-            let found = resolve(&name, self.0.bind_port).await;
+            let mut found = resolve(&name, self.0.bind_port).await;
+            for target in found.iter_mut().flatten() {
+                target.addr = self.0.home.enter(target.addr);
+            }
             looked_up.push(LookedUp { name, found });
         }
         looked_up

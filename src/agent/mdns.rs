@@ -163,6 +163,7 @@ async fn poll(
         tokio::select! {
             Some(reply) = heard.recv() => {
                 let (found, questions) = round.learn(reply);
+                let found = found.into_iter().map(|addr| agent.0.home.enter(addr)).collect();
                 // A node that is gone joins nobody.
                 let _ = agent.0.driver.tell(Input::Discovered(found)).await;
                 for question in questions {

@@ -35,7 +35,7 @@ use tracing::{error, info};
 
 pub use startup::{run, run_on};
 
-use crate::driver::{Handle, Stopped};
+use crate::driver::{Handle, HomeLink, Stopped};
 use crate::events::handlers::Handlers;
 use crate::events::hub::Hub;
 use fyrd_core::serf::{Answer, Command};
@@ -69,7 +69,11 @@ struct Shared {
     /// Held while tags change, for a change is made from what they were.
     tags_change: tokio::sync::Mutex<()>,
     encrypted: bool,
+    /// The cluster's label, empty for none.
+    label: String,
     bind_port: u16,
+    /// Where link-local addresses of members are.
+    home: HomeLink,
     /// Whether the leave is over.
     left: Cell<bool>,
     /// How the snapshot fares, if there is one.

@@ -155,6 +155,9 @@ options! {
     Secret encrypt_key: "Key that encrypts all traffic between members: base64 of 16, 24 or 32 bytes, as keygen
         makes it."
         { flag: "encrypt", env: "FYRD_ENCRYPT_KEY", value: "<key>" }
+    Text label: "Name of the cluster in front of all that members send. What carries another, or none, is discarded, so
+        clusters that share keys stay apart."
+        { flag: "label", value: "<name>", check: |o| limits::check_label(&o.label) }
     Text encrypt_key_file: "File that holds this key alone, so that other users of the host cannot see it."
         { flag: "encrypt-file", value: "<path>" }
     Text keyring_file: "File that holds the keys, and is kept up to date as they change."
@@ -165,6 +168,10 @@ options! {
         into words, of which the first is the program, and nothing is expanded: on Unix by the rules for quotes of
         a POSIX shell; on Windows the program ends at a blank or its closing quote, and gets the rest as it is."
         { flag: "handler-shell", default: Is("system"), reloads: true }
+    Text handler_order: "When handlers of member and user events run: sequential (one script after the other, in the
+        order of events and of -event-handler), or independent (each handler in a queue of its own, so that a slow one
+        delays no other; two that share a file then need a lock). Queries wait for neither."
+        { flag: "handler-order", default: Is("sequential"), reloads: true }
     List start_join: "Member to join at the start. Repeatable; one that answers is enough, else the agent ends."
         { flag: "join", value: "<address>" }
     List retry_join: "The same, but tried until it works."
@@ -294,6 +301,17 @@ impl Options {
         for entry in TABLE.iter().filter(|entry| entry.reloads) {
             entry.kind.swap(self, &mut new);
         }
+    }
+
+    /// The keys of what `new` says otherwise and a reload does not change. Both are without secrets.
+    pub fn only_at_a_start(&self, new: &Options) -> Vec<&'static str> {
+        let fixed = TABLE.iter().filter(|entry| !entry.reloads);
+        let differs = fixed.filter(|entry| {
+            let (mut changed, mut new) = (self.clone(), new.clone());
+            entry.kind.swap(&mut changed, &mut new);
+            changed != *self
+        });
+        differs.map(|entry| entry.key).collect()
     }
 
     /// The same, for those who need no secrets.
@@ -494,10 +512,10 @@ mod tests {
                 seen += 1;
             }
         }
-        // Besides encrypt_key_file, handler_shell and handler_timeout, which Serf has not, the document writes the
-        // key for IPv6 shorter, and leaves the two without function out.
+        // Besides encrypt_key_file, handler_shell, handler_order, handler_timeout and label, which Serf has not, the
+        // document writes the key for IPv6 shorter, and leaves the two without function out.
         let with_key = TABLE.iter().filter(|entry| !entry.key.is_empty()).count();
-        assert_eq!(with_key - seen, 6, "{seen} of {with_key}");
+        assert_eq!(with_key - seen, 8, "{seen} of {with_key}");
     }
 
     /// An option that is set by its flag's text alone, to something other than its default.
@@ -538,6 +556,7 @@ mod tests {
         let expected = [
             "event_handlers",
             "handler_shell",
+            "handler_order",
             "log_level",
             "role",
             "tags",

@@ -1,5 +1,5 @@
 //! Reload at SIGHUP (docs/compatibility.md#signals): the files are read again, and what can change while running does:
-//! log level, event handlers, tags, and what signals mean. All else is ignored until a restart.
+//! log level, event handlers, tags, and what signals mean. All else waits for a restart, and it is said what does.
 //!
 //! Of the tags, only those change that changed in the configuration since it was last loaded, so that
 //! tags set by command stay; Serf forgets them. A mistake leaves all as it was.
@@ -74,16 +74,23 @@ impl Reload {
         let mut options = files::read_options(&self.paths, &self.flags)?;
         setup::check(&mut options, console)?;
         let change = self.tag_change(agent, &options.tags).await?;
+        let options = options.without_secrets();
+        for key in self.in_force().only_at_a_start(&options) {
+            console.headline(&format!(
+                "Warning: '{key}' is another in the configuration now, which takes effect at the next start only"
+            ));
+        }
         let mut next = self.in_force().clone();
         next.reload(options);
         let handlers = setup::handlers(&next)?;
+        let order = setup::handler_order(&next)?;
 
         match Level::parse(&next.log_level) {
             Ok(level) => console.set_level(level),
             Err(line) => console.headline(&line),
         }
         let timeout = setup::handler_timeout(&next);
-        agent.0.handlers.replace(handlers, timeout);
+        agent.0.handlers.replace(handlers, order, timeout);
         let before = self.in_force.replace(next);
         info!(target: "agent", "Configuration reloaded");
         if change != TagChange::default()

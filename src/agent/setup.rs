@@ -13,7 +13,9 @@ use super::logging::{Console, Level};
 use super::options::{Options, bytes};
 use super::secret::Secret;
 use super::{mdns, syslog, telemetry};
+use crate::driver::HomeLink;
 use crate::events::filter::HandlerSpec;
+use crate::events::handlers::Order;
 use crate::events::shell::Shell;
 use fyrd_core::node::limits;
 use fyrd_core::serf::{RawAddr, Tags};
@@ -35,10 +37,14 @@ pub struct Setup {
     pub bind: SocketAddr,
     /// What to announce instead of the bound address and port.
     pub advertise: Option<SocketAddr>,
+    /// Where link-local addresses of members are.
+    pub home: HomeLink,
     /// The keys, if encryption is on.
     pub keyring: Option<Keyring>,
     /// Where the keys are kept, if anywhere.
     pub keyring_file: Option<PathBuf>,
+    /// The cluster's label, empty for none.
+    pub label: String,
     /// Timing, with what the options override.
     pub profile: Profile,
     /// The Serf protocol version.
@@ -69,6 +75,8 @@ pub struct Setup {
     pub rejoin_after_leave: bool,
     /// Which scripts run at which events.
     pub handlers: Vec<HandlerSpec>,
+    /// What decides when they run.
+    pub handler_order: Order,
     /// How long a script may take; `None` is no limit.
     pub handler_timeout: Option<Duration>,
     /// Discovery by mDNS, if wanted.
@@ -103,6 +111,8 @@ impl Setup {
             options.encrypt_key = files::read_secret(&options.encrypt_key_file)?;
         }
         let key = encryption_key(&options)?;
+        let bind = address::with_scope(bind, &options.interface)
+            .map_err(|e| format!("Invalid bind address: {e}"))?;
         let bind = bind_to_interface(bind, &options, console)?;
         let profile = profile(&options)?;
         console.headline("Starting Serf agent...");
@@ -129,6 +139,11 @@ impl Setup {
         Ok(Setup {
             tags,
             bind,
+            home: HomeLink::of(
+                std::iter::once(bind)
+                    .chain(advertise)
+                    .chain(address::link_of(&options.interface)),
+            ),
             advertise,
             keyring: stored.or_else(|| key.map(Keyring::new)),
             profile,
@@ -139,6 +154,7 @@ impl Setup {
             compress: options.enable_compression != Some(false),
             resolve_name_conflicts: !options.disable_name_resolution,
             handlers: handlers(&options)?,
+            handler_order: handler_order(&options)?,
             handler_timeout: handler_timeout(&options),
             discover: discovery(&options),
             user_event_size_limit: bytes(options.user_event_size_limit),
@@ -150,6 +166,7 @@ impl Setup {
             },
             snapshot: path(options.snapshot_path),
             keyring_file: path(options.keyring_file),
+            label: options.label,
             tags_file: Some(options.tags_file).filter(|path| !path.is_empty()),
             name: options.node_name,
             rpc_addr: options.rpc_addr,
@@ -179,6 +196,7 @@ pub(super) fn check(options: &mut Options, console: &Console) -> Result<(), Stri
         options.node_name = gethostname::gethostname().to_string_lossy().into_owned();
     }
     handlers(options)?;
+    handler_order(options)?;
     if !options.interface.is_empty() {
         address::interface_addresses(&options.interface)?;
     }
@@ -205,6 +223,11 @@ pub(super) fn handlers(options: &Options) -> Result<Vec<HandlerSpec>, String> {
     let shell = Shell::parse(&options.handler_shell)?;
     let texts = options.event_handlers.iter();
     texts.map(|text| HandlerSpec::parse(text, shell)).collect()
+}
+
+/// What decides when they run.
+pub(super) fn handler_order(options: &Options) -> Result<Order, String> {
+    Order::parse(&options.handler_order)
 }
 
 /// How long a script may take; `None` is no limit.
@@ -248,7 +271,7 @@ fn advertise(options: &Options) -> Result<Option<SocketAddr>, String> {
     }
     let invalid = |e: String| format!("Invalid advertise address: {e}");
     let addr = address::parse(&options.advertise, Some(DEFAULT_PORT)).map_err(invalid)?;
-    if addr.ip().is_unspecified() {
+    if addr.ip().to_canonical().is_unspecified() {
         let text = &options.advertise;
         return Err(invalid(format!(
             "address {text}: peers need the address of one host, such as 10.1.2.3"
@@ -445,6 +468,10 @@ mod tests {
             (r#"{"log_level":"foo"}"#, "Invalid log level: FOO. Valid log levels are: [TRACE DEBUG INFO WARN ERR]".to_string()),
             (r#"{"bind":"127.0.0.1:bar"}"#, "Invalid bind address: address tcp/bar: unknown port".to_string()),
             (r#"{"advertise":"1.2.3.4:x"}"#, "Invalid advertise address: address tcp/x: unknown port".to_string()),
+            (r#"{"advertise":"0.0.0.0"}"#, "Invalid advertise address: address 0.0.0.0: peers need the address of one host, such as 10.1.2.3".to_string()),
+            (r#"{"advertise":"[::]:99"}"#, "Invalid advertise address: address [::]:99: peers need the address of one host, such as 10.1.2.3".to_string()),
+            (r#"{"bind":"[fe80::1]"}"#, "Invalid bind address: address fe80::1: which interface has it? Say so, as in [fe80::1%eth0]".to_string()),
+            (r#"{"label":"a\nb"}"#, format!("{create}label \"a\\nb\" holds a control character, must be visible text")),
             (r#"{"advertise":":99"}"#, "Invalid advertise address: address :99: peers need the address of one host, such as 10.1.2.3".to_string()),
             (r#"{"encrypt_key":"abc"}"#, "Invalid encryption key: illegal base64 data at input byte 0".to_string()),
             (r#"{"encrypt_key":"YWJj"}"#, format!("{create}Failed to create memberlist: key size must be 16, 24 or 32 bytes")),

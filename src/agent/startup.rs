@@ -129,7 +129,8 @@ async fn create(setup: &mut Setup, past: Past) -> Result<Gossip, String> {
     setup.announced(setup.bind)?;
     let sockets = open_sockets(setup.bind)
         .await
-        .map_err(|e| format!("Failed to create memberlist: {e}"))?;
+        .map_err(|e| format!("Failed to create memberlist: {e}"))?
+        .at(setup.home);
     let bound = SocketAddr::new(setup.bind.ip(), sockets.local_addr().port());
     let (addr, port) = setup.announced(bound)?;
     let seed = SysRng.try_next_u64().map_err(|e| e.to_string())?;
@@ -154,7 +155,7 @@ async fn create(setup: &mut Setup, past: Past) -> Result<Gossip, String> {
         node,
         keyring: setup.keyring.take(),
         keyring_file: setup.keyring_file.take(),
-        label: Vec::new(),
+        label: setup.label.clone().into_bytes(),
         compress: setup.compress,
         recorder: past.recorder,
     };
@@ -169,7 +170,11 @@ async fn create(setup: &mut Setup, past: Past) -> Result<Gossip, String> {
 
 fn make_agent(setup: &mut Setup, gossip: &Gossip, watch: Option<Watch>, console: &Console) -> Agent {
     let handlers = Handlers::new(gossip.handle.clone(), setup.name.clone());
-    handlers.replace(std::mem::take(&mut setup.handlers), setup.handler_timeout);
+    handlers.replace(
+        std::mem::take(&mut setup.handlers),
+        setup.handler_order,
+        setup.handler_timeout,
+    );
     Agent(Rc::new(Shared {
         driver: gossip.handle.clone(),
         hub: Rc::default(),
@@ -182,7 +187,9 @@ fn make_agent(setup: &mut Setup, gossip: &Gossip, watch: Option<Watch>, console:
         tags_file: setup.tags_file.clone(),
         tags_change: tokio::sync::Mutex::new(()),
         encrypted: gossip.encrypted,
+        label: setup.label.clone(),
         bind_port: gossip.bound.port(),
+        home: setup.home,
         left: Cell::new(false),
         snapshot: watch,
     }))
@@ -269,6 +276,9 @@ fn banner(setup: &Setup, encrypted: bool, console: &Console) {
     }
     console.detail(&format!("                   RPC addr: '{}'", setup.rpc_addr));
     console.detail(&format!("                  Encrypted: {encrypted}"));
+    if !setup.label.is_empty() {
+        console.detail(&format!("                      Label: '{}'", setup.label));
+    }
     console.detail(&format!(
         "                   Snapshot: {}",
         setup.snapshot.is_some()

@@ -34,6 +34,11 @@ impl Agent {
         if !handlers.is_empty() {
             groups.insert("handlers".to_string(), handlers);
         }
+        let counters = self.0.driver.counters();
+        let others = [counters.datagrams_mislabelled, counters.streams_mislabelled];
+        if !self.0.label.is_empty() || others != [0, 0] {
+            groups.insert("label".to_string(), label(&self.0.label, others));
+        }
         if stats.isolated {
             let warning = "nobody is heard: this host may be cut off, and its list of members out of date";
             groups.insert(
@@ -46,6 +51,15 @@ impl Agent {
         }
         groups
     }
+}
+
+/// The cluster's label, and what came with another one.
+fn label(own: &str, [packets, streams]: [u64; 2]) -> BTreeMap<String, String> {
+    strings([
+        ("name", own.to_string()),
+        ("discarded_packets", packets.to_string()),
+        ("discarded_streams", streams.to_string()),
+    ])
 }
 
 /// How the snapshot fares.

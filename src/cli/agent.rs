@@ -17,11 +17,12 @@ pub(super) fn define() -> Command {
              files, lists are appended. The files are JSON; their keys can set all that flags can, and more. \
              The encryption key can also be given in the environment variable FYRD_ENCRYPT_KEY, where other \
              users of the host cannot see it.\n\nSIGHUP reads the files again. Log level, event handlers, \
-             their shell and time limit (key handler_timeout), tags, leave_on_terminate and skip_leave_on_interrupt take \
+             their shell, order and time limit (key handler_timeout), tags, leave_on_terminate and skip_leave_on_interrupt take \
              effect at once, all else after a restart. Of the tags, those change that changed in the files; \
-             tags set by the command tags stay. After a mistake in a file, all is as before.\n\nEach event \
-             handler runs its script once an event, one after the other; different handlers run at the same \
-             time.",
+             tags set by the command tags stay. After a mistake in a file, all is as before.\n\nEvent \
+             handlers run one script after the other: in the order of the events and, for one event, of the \
+             handlers (see -handler-order). A query waits for none of them; it goes through its handlers in their \
+             order, and the first output is the answer.",
         )
         .override_usage("agent [options]")
         .args(options::TABLE.iter().filter(|entry| !entry.flag.is_empty()).map(flag))
@@ -105,7 +106,7 @@ mod tests {
             "-node=n", "-role=r", "-tags-file=tf", "-bind=b", "-advertise=a", "-iface=i", "-discover=d", "-mdns-iface=mi",
             "-mdns-disable-ipv4", "-mdns-disable-ipv6", "-encrypt=e", "-encrypt-file=ef", "-keyring-file=k", "-log-level=l", "-profile=p",
             "-protocol=3", "-rpc-addr=ra", "-join=j1", "-join=j2", "-retry-join=rj", "-retry-interval=2s", "-retry-max=4",
-            "-replay", "-event-handler=eh", "-handler-shell=hs", "-snapshot=s", "-rejoin", "-syslog", "-broadcast-timeout=3s",
+            "-replay", "-event-handler=eh", "-handler-shell=hs", "-handler-order=ho", "-snapshot=s", "-rejoin", "-syslog", "-broadcast-timeout=3s",
             "-disable-compression", "-tag=x=1", "-tag=y=a=b", "-tag", "x=2",
         ]);
         let text = str::to_string;
@@ -135,6 +136,7 @@ mod tests {
             replay_on_join: true,
             event_handlers: vec![text("eh")],
             handler_shell: text("hs"),
+            handler_order: text("ho"),
             snapshot_path: text("s"),
             rejoin_after_leave: true,
             enable_syslog: true,

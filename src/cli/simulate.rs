@@ -11,6 +11,8 @@ use super::{Failure, Terminal, flags};
 use crate::agent::files::read_profile;
 use crate::go;
 use fyrd_core::bounds::SIMULATED_NODES_MAX;
+use fyrd_core::envelope::Envelope;
+use fyrd_core::node::limits;
 use fyrd_sim::quantiles::Quantiles;
 use fyrd_sim::trial::{Network, Progress, Report, Traffic, Trial};
 
@@ -47,6 +49,7 @@ pub(super) fn define() -> Command {
                 "Where the nodes stand: 'lan' (under a millisecond apart), 'wan' (20 to 60 ms) or 'regions' \
                  (three, 40 to 115 ms apart). Default: wan with the profile wan, lan otherwise.",
             ),
+            flags::string("label", "", "The nodes' label, as for the agent; it takes room in every packet."),
             flags::string("loss", "0", "The share of datagrams that is lost, from 0 to 0.9."),
             flags::integer("kill", "0", "How many nodes crash, all at once; at least one has to stay."),
             flags::integer("events", "0", "How many user events are sent, ten a second, up to 10,000."),
@@ -105,6 +108,10 @@ fn trial(flags: &flags::Flags) -> Result<Trial, String> {
             return Err(format!("Invalid -network={other}: must be lan, wan or regions"));
         }
     };
+    let label = flags.string("label").unwrap_or_default();
+    let overhead = Envelope::new(None, label.as_bytes().to_vec(), false).label_overhead();
+    let checked = limits::check_label(label).and_then(|()| profile.check_label(overhead));
+    checked.map_err(|reason| format!("Invalid -label={}: {reason}", go::quote(label)))?;
     let text = flags.string("loss").unwrap_or("0");
     let loss = text
         .parse::<f64>()
@@ -114,6 +121,7 @@ fn trial(flags: &flags::Flags) -> Result<Trial, String> {
         nodes: nodes as usize,
         profile,
         network,
+        label: label.to_owned(),
         loss: loss.ok_or_else(|| {
             format!(
                 "Invalid -loss={}: must be a share from 0 to {LOSS_MAX}, such as 0.02",
@@ -255,6 +263,10 @@ mod tests {
             (
                 &["-events=10001"],
                 "Invalid -events=10001: must be from 0 to 10000",
+            ),
+            (
+                &["-label=a\tb"],
+                "Invalid -label=\"a\\tb\": label \"a\\tb\" holds a control character, must be visible text",
             ),
             (
                 &["-seed=-1"],

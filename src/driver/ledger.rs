@@ -3,10 +3,13 @@
 //! Anyone can make us count, so nobody may make us fill the disk: at most a few lines in each
 //! interval, and then one that says how many were held back.
 
+use std::fmt::Display;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::pace::Pace;
 use fyrd_core::bounds;
 use fyrd_core::swim::measures::Tally;
 
@@ -38,8 +41,10 @@ counters! {
     datagrams_received,
     /// Datagrams handed to the operating system.
     datagrams_sent,
-    /// Datagrams that could not be read, or carried another label.
+    /// Datagrams that could not be read.
     datagrams_refused,
+    /// Datagrams of other clusters, as their label says.
+    datagrams_mislabelled,
     /// Datagrams that no key opened, plaintext among encrypted peers included.
     datagrams_undecryptable,
     /// Datagrams that could not be sent.
@@ -52,6 +57,8 @@ counters! {
     streams_over_cap,
     /// Inbound streams that brought nothing readable in time.
     streams_refused,
+    /// Inbound streams of other clusters, as their label says.
+    streams_mislabelled,
     /// Events that a slow subscriber lost.
     events_dropped,
     /// Query updates that a slow subscriber lost.
@@ -63,6 +70,8 @@ counters! {
 pub(super) struct Ledger {
     pub(super) counters: Counters,
     limiter: Mutex<Limiter>,
+    /// When another cluster may be spoken of.
+    other_clusters: Mutex<Pace>,
     traffic: Mutex<Traffic>,
 }
 
@@ -86,6 +95,7 @@ impl Ledger {
         Ledger {
             counters: Counters::default(),
             limiter: Mutex::new(Limiter::new(Instant::now())),
+            other_clusters: Mutex::new(Pace::new(bounds::OTHER_CLUSTER_LOG_INTERVAL)),
             traffic: Mutex::default(),
         }
     }
@@ -94,6 +104,15 @@ impl Ledger {
     pub(super) fn peer_error(&self, text: std::fmt::Arguments<'_>) {
         if self.allowed() {
             tracing::error!(target: "memberlist", "{text}");
+        }
+    }
+
+    /// Logs that another cluster's label was met. It goes on for as long as somebody has the wrong address or label,
+    /// so it must not take the place of other errors.
+    pub(super) fn other_cluster(&self, error: impl Display, from: SocketAddr) {
+        let pace = self.other_clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        if pace.allows(Instant::now()) {
+            tracing::error!(target: "memberlist", "{error} from={from}");
         }
     }
 

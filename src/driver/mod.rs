@@ -51,7 +51,7 @@ use fyrd_core::wire;
 pub use fyrd_core::node::Node;
 pub use handle::{Handle, Stopped};
 pub use ledger::{DriverCounters, Traffic};
-pub use sockets::{BindError, Sockets};
+pub use sockets::{BindError, HomeLink, Sockets};
 
 use gate::{Gate, Limits};
 use handle::Request;
@@ -96,6 +96,7 @@ pub struct Driver {
     start: Instant,
     udp: UdpSocket,
     udp_is_v6: bool,
+    home: HomeLink,
     /// Taken by the accepting task when the loop starts.
     listener: Option<TcpListener>,
     envelope: Envelope,
@@ -182,6 +183,7 @@ impl Driver {
             dials: Arc::new(Semaphore::new(bounds::DIALS_MAX)),
             label: envelope.label().into(),
             encrypted: envelope.keyring().is_some(),
+            home: sockets.home,
             timeout: node.profile.tcp_timeout,
         };
         let epoch = unix_time();
@@ -190,6 +192,7 @@ impl Driver {
             epoch,
             start: Instant::now(),
             udp_is_v6: sockets.local_addr().is_ipv6(),
+            home: sockets.home,
             udp: sockets.udp,
             listener: Some(sockets.tcp),
             envelope,
@@ -334,7 +337,7 @@ impl Driver {
                 Ok((len, from)) => {
                     self.receive_errors_in_row = 0;
                     self.ledger.traffic().udp_received.add(len as f64);
-                    self.datagram(len, sockets::plain(from));
+                    self.datagram(len, self.home.enter(sockets::plain(from)));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Fullness::Drained,
                 Err(error) => {
@@ -381,13 +384,15 @@ impl Driver {
         let plain = match self.envelope.open_datagram(from, packet) {
             Ok(plain) => plain,
             Err(error) => {
-                let sealed = matches!(error, Unopened::Sealed(_));
-                count(if sealed {
-                    &counters.datagrams_undecryptable
-                } else {
-                    &counters.datagrams_refused
+                count(match error {
+                    Unopened::Sealed(_) => &counters.datagrams_undecryptable,
+                    Unopened::Label(_) => &counters.datagrams_mislabelled,
+                    Unopened::Malformed(_) => &counters.datagrams_refused,
                 });
-                return self.ledger.peer_error(format_args!("{error} from={from}"));
+                return match error {
+                    Unopened::Label(_) => self.ledger.other_cluster(error, from),
+                    _ => self.ledger.peer_error(format_args!("{error} from={from}")),
+                };
             }
         };
         let datagram = match wire::decode_datagram(plain, &mut self.scratch) {

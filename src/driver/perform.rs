@@ -20,7 +20,7 @@ use crate::go;
 use crate::queue;
 use fyrd_core::bounds;
 use fyrd_core::envelope::{Nonce, Received};
-use fyrd_core::node::{CommandId, Effect, ExchangeId, Input, StreamId};
+use fyrd_core::node::{Cause, CommandId, Effect, ExchangeId, Failure, Input, StreamId};
 use fyrd_core::serf::{Answer, Command, Event, QueryUpdate};
 use fyrd_core::wire::{Fault, StreamMessage};
 
@@ -80,7 +80,7 @@ impl Driver {
             let packet = packet.to_vec();
             return self.postpone(target, packet);
         }
-        match self.udp.try_send_to(packet, target) {
+        match self.udp.try_send_to(packet, self.home.leave(target)) {
             Ok(len) => self.ledger.sent(len),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let packet = packet.to_vec();
@@ -106,7 +106,7 @@ impl Driver {
     pub(super) fn send_waiting(&mut self) {
         while let Some((to, packet)) = self.unsent.front() {
             let to = *to;
-            match self.udp.try_send_to(packet, to) {
+            match self.udp.try_send_to(packet, self.home.leave(to)) {
                 Ok(len) => self.ledger.sent(len),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => self.send_failed(plain(to), &go::os_error(&error)),
@@ -117,8 +117,10 @@ impl Driver {
 
     fn send_failed(&mut self, to: SocketAddr, reason: &str) {
         count(&self.ledger.counters.datagrams_unsent);
-        self.ledger
-            .peer_error(format_args!("Failed to send UDP packet to {to}: {reason}"));
+        let advice = self.home.advice(to);
+        self.ledger.peer_error(format_args!(
+            "Failed to send UDP packet to {to}: {reason}{advice}"
+        ));
         if self.failed_sends.len() < bounds::UNSENT_DATAGRAMS {
             self.failed_sends.push((to, reason.to_owned()));
         }
@@ -156,7 +158,7 @@ impl Driver {
                         .send(StreamEvent::Exchanged {
                             id,
                             to,
-                            result: Err(reason),
+                            result: Err(Failure::new(Cause::Local, reason)),
                             pass: None,
                         })
                         .await;
@@ -246,31 +248,27 @@ impl Driver {
         }
     }
 
-    fn exchanged(&mut self, id: ExchangeId, to: SocketAddr, result: Result<Option<Received>, String>) {
+    fn exchanged(&mut self, id: ExchangeId, to: SocketAddr, result: Result<Option<Received>, Failure>) {
         let mut opened = match result {
             Ok(Some(received)) => match self.envelope.open_stream(to, received) {
                 Ok(opened) => opened,
                 Err(reason) => {
-                    return self.feed(Input::Exchange {
-                        id,
-                        result: Err(reason),
-                    });
+                    let result = Err(Failure::protocol(reason));
+                    return self.feed(Input::Exchange { id, result });
                 }
             },
             Ok(None) => return self.feed(Input::Exchange { id, result: Ok(None) }),
-            Err(reason) => {
-                return self.feed(Input::Exchange {
-                    id,
-                    result: Err(reason),
-                });
+            Err(failure) => {
+                let result = Err(failure);
+                return self.feed(Input::Exchange { id, result });
             }
         };
         let message = match opened.message() {
-            Ok(StreamMessage::Err(text)) => Err(format!("remote error: {text}")),
+            Ok(StreamMessage::Err(text)) => Err(Failure::protocol(format!("remote error: {text}"))),
             Ok(message) => Ok(message),
-            Err(error) => Err(format!("{error} from={to}")),
+            Err(error) => Err(Failure::protocol(format!("{error} from={to}"))),
         };
-        let result = message.as_ref().map(Some).map_err(String::clone);
+        let result = message.as_ref().map(Some).map_err(Failure::clone);
         self.feed(Input::Exchange { id, result });
     }
 

@@ -5,7 +5,7 @@
 //! everything behind it sees plain IPv4 addresses.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UdpSocket};
@@ -18,7 +18,54 @@ use fyrd_core::bounds;
 pub struct Sockets {
     pub(super) udp: UdpSocket,
     pub(super) tcp: TcpListener,
+    pub(super) home: HomeLink,
     addr: SocketAddr,
+}
+
+/// The link that link-local addresses of members are on. A message has no room for a scope, so those of this link
+/// have none behind this file, and get it where the system is handed an address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HomeLink(u32);
+
+impl HomeLink {
+    /// The link of the first of these that names one.
+    pub fn of(addrs: impl IntoIterator<Item = SocketAddr>) -> HomeLink {
+        let scopes = addrs.into_iter().map(|addr| match addr {
+            SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => v6.scope_id(),
+            _ => 0,
+        });
+        HomeLink(scopes.into_iter().find(|scope| *scope != 0).unwrap_or_default())
+    }
+
+    /// An address as members know it.
+    pub fn enter(self, addr: SocketAddr) -> SocketAddr {
+        match addr {
+            SocketAddr::V6(v6) if !v6.ip().is_unicast_link_local() || v6.scope_id() == self.0 => {
+                SocketAddr::new(IpAddr::V6(*v6.ip()), v6.port())
+            }
+            _ => addr,
+        }
+    }
+
+    /// An address as the system needs it.
+    pub(super) fn leave(self, addr: SocketAddr) -> SocketAddr {
+        match addr {
+            SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
+                SocketAddrV6::new(*v6.ip(), v6.port(), 0, self.0).into()
+            }
+            _ => addr,
+        }
+    }
+
+    /// What to add to the system's error about an address that it was handed.
+    pub(super) fn advice(self, addr: SocketAddr) -> &'static str {
+        match self.leave(addr) {
+            SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
+                ": on which link is it? Give -bind with a scope, as in [fe80::1%eth0], or -iface"
+            }
+            _ => "",
+        }
+    }
 }
 
 /// Why the sockets could not be had, in Serf's words.
@@ -55,6 +102,11 @@ impl Sockets {
         }
     }
 
+    /// Has link-local addresses of members be on this link.
+    pub fn at(self, home: HomeLink) -> Sockets {
+        Sockets { home, ..self }
+    }
+
     /// The bound address, with the real port.
     pub fn local_addr(&self) -> SocketAddr {
         self.addr
@@ -65,11 +117,14 @@ impl Sockets {
         let local = tcp
             .local_addr()
             .map_err(|error| BindError::new("tcp", addr, "bind", &error))?;
-        let addr = SocketAddr::new(addr.ip(), local.port());
+        // With its scope, if it has one.
+        let mut addr = addr;
+        addr.set_port(local.port());
         let udp = bind_udp(addr)?;
         Ok(Sockets {
             udp,
             tcp,
+            home: HomeLink::of([addr]),
             addr: local,
         })
     }
@@ -197,6 +252,31 @@ mod tests {
         assert!(error.contains(&format!(
             "listen udp 127.0.0.1:{port}: bind: address already in use"
         )));
+    }
+
+    #[test]
+    fn the_scope_of_the_own_link_stays_outside() {
+        let addr = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let home = HomeLink::of([
+            addr("[2001:db8::1]:5"),
+            addr("[fe80::1%3]:5"),
+            addr("[fe80::1%4]:5"),
+        ]);
+        for (outside, inside) in [
+            ("[fe80::2%3]:5", "[fe80::2]:5"),
+            ("[fe80::2%4]:5", "[fe80::2%4]:5"),
+            ("[2001:db8::2]:5", "[2001:db8::2]:5"),
+            ("10.0.0.1:5", "10.0.0.1:5"),
+        ] {
+            assert_eq!(home.enter(addr(outside)), addr(inside));
+            assert_eq!(home.leave(addr(inside)), addr(outside));
+            assert_eq!(home.advice(addr(inside)), "");
+        }
+        let nowhere = HomeLink::default();
+        assert_eq!(nowhere.enter(addr("[2001:db8::2%3]:5")), addr("[2001:db8::2]:5"));
+        assert_eq!(nowhere.leave(addr("[fe80::2]:5")), addr("[fe80::2]:5"));
+        assert!(!nowhere.advice(addr("[fe80::2]:5")).is_empty());
+        assert_eq!(nowhere.advice(addr("[fe80::2%3]:5")), "");
     }
 
     #[test]

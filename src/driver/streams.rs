@@ -18,11 +18,11 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::gate::{Gate, Pass};
 use super::ledger::{Ledger, count};
-use super::sockets::plain;
+use super::sockets::{HomeLink, plain};
 use crate::go;
 use fyrd_core::bounds;
 use fyrd_core::envelope::{Assembly, Received, Unreadable};
-use fyrd_core::node::ExchangeId;
+use fyrd_core::node::{Cause, ExchangeId, Failure};
 
 /// What a stream's task tells the driver.
 pub(super) enum StreamEvent {
@@ -41,7 +41,7 @@ pub(super) enum StreamEvent {
     Exchanged {
         id: ExchangeId,
         to: SocketAddr,
-        result: Result<Option<Received>, String>,
+        result: Result<Option<Received>, Failure>,
         pass: Option<Pass>,
     },
 }
@@ -55,6 +55,7 @@ pub(super) struct Shared {
     pub dials: Arc<Semaphore>,
     pub label: Arc<[u8]>,
     pub encrypted: bool,
+    pub home: HomeLink,
     pub timeout: Duration,
 }
 
@@ -74,7 +75,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Shared) {
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {
-                let from = plain(from);
+                let from = shared.home.enter(plain(from));
                 let Some(pass) = shared.gate.admit(from) else {
                     count(&shared.ledger.counters.streams_over_cap);
                     shared
@@ -129,25 +130,33 @@ async fn converse(
     deadline: Instant,
     pass: &mut Pass,
     shared: &Shared,
-) -> Result<Option<Received>, String> {
+) -> Result<Option<Received>, Failure> {
     let dial = async {
         let permit = shared
             .dials
             .acquire()
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
-        Ok::<_, io::Error>((permit, TcpStream::connect(to).await?))
+        Ok::<_, io::Error>((permit, TcpStream::connect(shared.home.leave(to)).await?))
     };
     let (_permit, mut stream) = timeout_at(deadline, dial)
         .await
-        .map_err(|_| go::dial_timeout(to))?
-        .map_err(|error| go::dial_error(to, &error))?;
+        .map_err(|_| Failure::new(Cause::Unanswered, go::dial_timeout(to)))?
+        .map_err(|error| {
+            let text = go::dial_error(to, &error) + shared.home.advice(to);
+            Failure::new(cause_of(&error, Cause::Unanswered), text)
+        })?;
     shared.ledger.traffic().tcp_connected += 1;
     let ends = (stream.local_addr().map_or(to, plain), to);
+    let stalled = |what| Failure::new(Cause::Stalled, go::transfer_timeout(what, ends));
+    let broken = |what, error: &io::Error| {
+        let text = go::transfer_error(what, ends, error);
+        Failure::new(cause_of(error, Cause::Stalled), text)
+    };
     timeout_at(deadline, stream.write_all(bytes))
         .await
-        .map_err(|_| go::transfer_timeout("write", ends))?
-        .map_err(|error| go::transfer_error("write", ends, &error))?;
+        .map_err(|_| stalled("write"))?
+        .map_err(|error| broken("write", &error))?;
     shared.ledger.traffic().tcp_sent.add(bytes.len() as f64);
     if !expect_reply {
         // All is written; a peer that is gone meanwhile would not have told us anyway.
@@ -157,13 +166,36 @@ async fn converse(
     // The answering side sends no label, though its encryption covers ours.
     let reading = read_message(&mut stream, None, shared.encrypted, pass);
     match timeout_at(deadline, reading).await {
-        Err(_) => Err(go::transfer_timeout("read", ends)),
+        Err(_) => Err(stalled("read")),
         Ok(Ok(reply)) => Ok(Some(reply)),
-        Ok(Err(Unread::Io(error))) => Err(go::transfer_error("read", ends, &error)),
-        Ok(Err(Unread::Nothing)) => Err("EOF".to_owned()),
-        Ok(Err(Unread::Unreadable(Unreadable::Refused(reason)))) => Err(reason),
-        Ok(Err(Unread::Unreadable(Unreadable::Dropped(reason)))) => Err(format!("{reason} from={to}")),
+        Ok(Err(Unread::Io(error))) => Err(broken("read", &error)),
+        Ok(Err(Unread::Nothing)) => Err(Failure::new(Cause::Closed, hung_up(&shared.label))),
+        Ok(Err(Unread::Unreadable(Unreadable::Refused(reason)))) => Err(Failure::protocol(reason)),
+        Ok(Err(Unread::Unreadable(reason))) => Err(Failure::protocol(format!("{reason} from={to}"))),
     }
+}
+
+/// What an error of the operating system says about a stream. `slow` is what a time-out of its own means: it has
+/// one while dialling, and one for what is not acknowledged.
+fn cause_of(error: &io::Error, slow: Cause) -> Cause {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Cause::Refused,
+        io::ErrorKind::TimedOut => slow,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Cause::Unreachable,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
+            Cause::Reset
+        }
+        _ => Cause::Local,
+    }
+}
+
+/// What it means that a peer closed without an answer. One of another label does so.
+fn hung_up(label: &[u8]) -> String {
+    if label.is_empty() {
+        return "EOF".to_owned();
+    }
+    let label = String::from_utf8_lossy(label);
+    format!("EOF, as from a peer whose -label is not {label:?}")
 }
 
 /// Serves one inbound stream within its deadline.
@@ -182,6 +214,10 @@ async fn serve(mut stream: TcpStream, from: SocketAddr, mut pass: Pass, shared: 
         // A port check connects and goes.
         Ok(Err(Unread::Nothing)) => return,
         Ok(Err(Unread::Unreadable(Unreadable::Dropped(reason)))) => return refuse(ledger, from, &reason),
+        Ok(Err(Unread::Unreadable(error @ Unreadable::OtherLabel(_)))) => {
+            count(&ledger.counters.streams_mislabelled);
+            return ledger.other_cluster(error, from);
+        }
         Ok(Err(Unread::Io(error))) => return refuse(ledger, from, &go::os_error(&error)),
         Err(_) => return refuse(ledger, from, "i/o timeout"),
     };
@@ -256,6 +292,111 @@ async fn read_message(
         }
         if let Some(message) = assembly.advance().map_err(Unread::Unreadable)? {
             return Ok(message);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::gate::Limits;
+    use super::*;
+
+    fn shared() -> Shared {
+        let (events, _) = mpsc::channel(1);
+        Shared {
+            gate: Gate::new(Limits::default()),
+            ledger: Arc::new(Ledger::new()),
+            events,
+            dials: Arc::new(Semaphore::new(1)),
+            label: Arc::default(),
+            encrypted: false,
+            home: HomeLink::default(),
+            timeout: Duration::from_secs(10),
+        }
+    }
+
+    /// What becomes of an exchange with this address.
+    async fn cause(to: SocketAddr) -> Cause {
+        let shared = shared();
+        let deadline = Instant::now() + Duration::from_millis(500);
+        let mut pass = shared.gate.dialled();
+        let result = converse(to, b"hello", true, deadline, &mut pass, &shared).await;
+        let failure = result.map(|_| ()).expect_err("nobody answers as a member does");
+        failure.cause
+    }
+
+    #[tokio::test]
+    async fn a_failed_exchange_has_a_cause() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let odd_peer = tokio::spawn(async move {
+            for said in [None, Some(&b"\x63"[..]), Some(&b""[..])] {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                match said {
+                    // Closed over what was not read: the system resets the connection.
+                    None => stream.readable().await.unwrap(),
+                    Some(said) => {
+                        assert_eq!(stream.read(&mut [0; 100]).await.unwrap(), 5);
+                        stream.write_all(said).await.unwrap();
+                    }
+                }
+            }
+            let silent = listener.accept().await.unwrap();
+            (silent, listener)
+        });
+        for expected in [Cause::Reset, Cause::Protocol, Cause::Closed, Cause::Stalled] {
+            assert_eq!(cause(at).await, expected);
+        }
+        drop(odd_peer.await.unwrap());
+        assert_eq!(cause(at).await, Cause::Refused);
+    }
+
+    /// Where a listener takes no more, the system drops what would open a connection.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_dial_that_nobody_answers_is_no_refusal() {
+        use socket2::{Domain, Socket, Type};
+
+        let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        full.listen(0).unwrap();
+        let at = full.local_addr().unwrap().as_socket().unwrap();
+        let _queued = TcpStream::connect(at).await.unwrap();
+        assert_eq!(cause(at).await, Cause::Unanswered);
+    }
+
+    #[test]
+    fn errors_of_the_system_have_a_cause() {
+        use io::ErrorKind as Kind;
+
+        for (kind, expected) in [
+            (Kind::ConnectionRefused, Cause::Refused),
+            (Kind::TimedOut, Cause::Unanswered),
+            (Kind::HostUnreachable, Cause::Unreachable),
+            (Kind::NetworkUnreachable, Cause::Unreachable),
+            (Kind::ConnectionReset, Cause::Reset),
+            (Kind::BrokenPipe, Cause::Reset),
+            (Kind::PermissionDenied, Cause::Local),
+            (Kind::AddrNotAvailable, Cause::Local),
+            (Kind::InvalidInput, Cause::Local),
+        ] {
+            assert_eq!(cause_of(&kind.into(), Cause::Unanswered), expected, "{kind:?}");
+        }
+        #[cfg(target_os = "linux")]
+        let codes = [111, 110, 113, 101, 104, 24];
+        #[cfg(windows)]
+        let codes = [10061, 10060, 10065, 10051, 10054, 10024];
+        #[cfg(any(windows, target_os = "linux"))]
+        for (code, expected) in codes.into_iter().zip([
+            Cause::Refused,
+            Cause::Stalled,
+            Cause::Unreachable,
+            Cause::Unreachable,
+            Cause::Reset,
+            Cause::Local,
+        ]) {
+            let error = io::Error::from_raw_os_error(code);
+            assert_eq!(cause_of(&error, Cause::Stalled), expected, "{code}");
         }
     }
 }

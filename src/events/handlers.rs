@@ -1,7 +1,14 @@
-//! Event handlers: each runs its script once an event, in order, from a queue of its own.
+//! Event handlers: scripts, and when each of them runs.
 //!
-//! A slow script delays neither gossip nor another handler: its events wait, up to a bound, and more of them
-//! are dropped, counted and logged.
+//! Member and user events run one script after the other: in the order of the events and, for one event, of the
+//! configuration, as with Serf, because scripts that share a file rely on it. Who wants it otherwise has a line
+//! for each handler ([`Order::Independent`]).
+//!
+//! A query waits for no event. It goes through the handlers that want it in the order of the configuration, and the
+//! first output is the answer. Different queries run side by side, but each handler takes one query at a time.
+//!
+//! A slow script delays neither gossip nor streams: events wait, up to a bound for each handler, and more of them are
+//! dropped, counted and logged.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -9,29 +16,65 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, error, warn};
 
 use super::environment;
 use super::filter::{HandlerSpec, kind};
-use super::script::{self, Failure, Script};
+use super::script::{self, Failure, Keep, Outcome, Script};
 use crate::driver::Handle;
 use crate::pace::Pace;
-use crate::queue::{self, Offered};
-use fyrd_core::bounds::HANDLER_QUEUE;
+use fyrd_core::bounds::{HANDLER_OUTPUT, HANDLER_QUEUE, STREAM_ANSWER_MAX};
 use fyrd_core::serf::{Answer, Command, Event, Member, MemberEventKind, Tags};
 
 /// How often at most one handler's drops are logged.
 const DROP_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
+/// What decides when the script of a member or user event runs (`handler_order`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// All scripts, of all handlers, one after the other.
+    #[default]
+    Sequential,
+    /// One after the other for each handler alone.
+    Independent,
+}
+
+impl Order {
+    /// Reads the setting. The error is a line for the user.
+    pub fn parse(text: &str) -> Result<Order, String> {
+        match text {
+            "" | "sequential" => Ok(Order::Sequential),
+            "independent" => Ok(Order::Independent),
+            _ => Err(format!(
+                "Invalid handler order: '{text}'. It must be sequential (one script after the other, in the order of \
+                 events) or independent (each handler in a queue of its own)"
+            )),
+        }
+    }
+}
+
 /// All handlers of an agent.
 #[derive(Debug)]
 pub struct Handlers {
     surroundings: Rc<Surroundings>,
-    active: RefCell<Vec<Handler>>,
+    active: RefCell<Active>,
+    /// What runs scripts: a task for each line, and one for each query.
     workers: RefCell<JoinSet<()>>,
 }
+
+/// The handlers of the present configuration, in its order.
+#[derive(Debug, Default)]
+struct Active {
+    order: Order,
+    /// The line of all handlers, if there is one. It stays over reloads, so that the order does.
+    common: Option<Line>,
+    handlers: Vec<(Rc<Handler>, Line)>,
+}
+
+/// Where events go in that run one after the other. What waits is bounded by each handler's counts.
+type Line = mpsc::UnboundedSender<(Rc<Handler>, Arc<Event>)>;
 
 /// What scripts share.
 #[derive(Debug)]
@@ -45,29 +88,21 @@ struct Surroundings {
     stop: watch::Sender<bool>,
 }
 
-/// One handler, for the agent: its queue, and what it has done.
+/// One handler, and what it has done.
 #[derive(Debug)]
 struct Handler {
-    spec: Rc<HandlerSpec>,
-    queue: queue::Sender<Arc<Event>>,
-    figures: Rc<Figures>,
-    drops_told: Pace,
-}
-
-#[derive(Debug, Default)]
-struct Figures {
-    running: Cell<bool>,
+    spec: HandlerSpec,
+    /// Held while it runs for a query.
+    query_turn: Mutex<()>,
+    events_waiting: Cell<usize>,
+    queries_waiting: Cell<usize>,
+    running: Cell<u64>,
     done: Cell<u64>,
     failed: Cell<u64>,
     ended: Cell<u64>,
-}
-
-/// One handler's task, which runs the script.
-struct Worker {
-    surroundings: Rc<Surroundings>,
-    spec: Rc<HandlerSpec>,
-    queue: queue::Receiver<Arc<Event>>,
-    figures: Rc<Figures>,
+    dropped: Cell<u64>,
+    unsent: Cell<u64>,
+    drops_told: Pace,
 }
 
 impl Handlers {
@@ -87,24 +122,51 @@ impl Handlers {
     }
 
     /// Makes these the handlers, from the next event on; to be called within a `LocalSet`. One that was
-    /// there before goes on, with its queue; one that is gone still handles what it was given.
-    pub fn replace(&self, specs: Vec<HandlerSpec>, time_limit: Option<Duration>) {
+    /// there before goes on, with what waits for it; one that is gone still handles what it was given.
+    pub fn replace(&self, specs: Vec<HandlerSpec>, order: Order, time_limit: Option<Duration>) {
         self.surroundings.time_limit.set(time_limit);
+        let mut old = self.active.take();
+        let keeps_lines = old.order == order;
+        let common = match order {
+            Order::Sequential => Some(old.common.take().unwrap_or_else(|| self.open_line())),
+            Order::Independent => None,
+        };
+        let mut handlers = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let place = old.handlers.iter().position(|(handler, _)| handler.spec == spec);
+            let (handler, line) = match place.map(|place| old.handlers.remove(place)) {
+                Some((handler, line)) => (handler, keeps_lines.then_some(line)),
+                None => (Rc::new(Handler::new(spec)), None),
+            };
+            let line = line
+                .or_else(|| common.clone())
+                .unwrap_or_else(|| self.open_line());
+            handlers.push((handler, line));
+        }
+        self.active.replace(Active {
+            order,
+            common,
+            handlers,
+        });
+    }
+
+    /// A line, which is worked off until all its senders are gone.
+    fn open_line(&self) -> Line {
+        let (line, mut waiting) = mpsc::unbounded_channel::<(Rc<Handler>, Arc<Event>)>();
+        let surroundings = Rc::clone(&self.surroundings);
+        self.spawn(async move {
+            while let Some((handler, event)) = waiting.recv().await {
+                handler.events_waiting.update(|waiting| waiting - 1);
+                handler.run(&surroundings, &event).await;
+            }
+        });
+        line
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         let mut workers = self.workers.borrow_mut();
         while workers.try_join_next().is_some() {}
-        let mut old = self.active.take();
-        let mut new = Vec::with_capacity(specs.len());
-        for spec in specs {
-            new.push(match old.iter().position(|handler| *handler.spec == spec) {
-                Some(place) => old.swap_remove(place),
-                None => {
-                    let (handler, worker) = Handler::new(spec, &self.surroundings);
-                    workers.spawn_local(worker.run());
-                    handler
-                }
-            });
-        }
-        self.active.replace(new);
+        workers.spawn_local(task);
     }
 
     /// Takes this node's own tags from what is told of members: scripts that start from now on see these.
@@ -119,26 +181,52 @@ impl Handlers {
 
     /// Gives an event to every handler that wants it.
     pub fn handle(&self, event: &Arc<Event>) {
-        for handler in self.active.borrow().iter() {
-            for filter in &handler.spec.filters {
-                if filter.matches(event) {
-                    handler.push(event);
-                }
+        let active = self.active.borrow();
+        // A handler of which two filters match runs twice.
+        let wanting = active.handlers.iter().flat_map(|(handler, line)| {
+            let matching = handler.spec.filters.iter().filter(|filter| filter.matches(event));
+            matching.map(move |_| (handler, line))
+        });
+        if matches!(**event, Event::Query { .. }) {
+            let chain = wanting.filter(|(handler, _)| handler.has_room_for(&handler.queries_waiting));
+            self.handle_query(chain.map(|(handler, _)| Rc::clone(handler)).collect(), event);
+            return;
+        }
+        for (handler, line) in wanting {
+            if handler.has_room_for(&handler.events_waiting) {
+                // The line's worker is there as long as the line is.
+                let _ = line.send((Rc::clone(handler), Arc::clone(event)));
             }
         }
+    }
+
+    fn handle_query(&self, chain: Vec<Rc<Handler>>, query: &Arc<Event>) {
+        if chain.is_empty() {
+            return;
+        }
+        let (surroundings, query) = (Rc::clone(&self.surroundings), Arc::clone(query));
+        self.spawn(async move {
+            for handler in chain {
+                let _turn = handler.query_turn.lock().await;
+                handler.queries_waiting.update(|waiting| waiting - 1);
+                handler.run(&surroundings, &query).await;
+            }
+        });
     }
 
     /// Takes no more events, and waits until all have been handled or `patience` is over; what runs
     /// then is ended, and what waits is dropped.
     pub async fn finish(&self, patience: impl Future<Output = ()>) {
-        self.active.take();
+        let waiting: Vec<Rc<Handler>> = self.active.take().handlers.into_iter().map(|(h, _)| h).collect();
         let mut workers = self.workers.take();
         let done = async { while workers.join_next().await.is_some() {} };
         tokio::select! {
             () = done => return,
             () = patience => {}
         }
-        warn!(target: "agent", "Ending {} event handlers that still run", workers.len());
+        let sum = |count: fn(&Handler) -> u64| waiting.iter().map(|handler| count(handler)).sum::<u64>();
+        let (running, dropped) = (sum(|h| h.running.get()), sum(Handler::waiting));
+        warn!(target: "agent", "Ending {running} event handlers that still run; {dropped} events that wait for them are dropped");
         self.surroundings.stop.send_replace(true);
         while workers.join_next().await.is_some() {}
     }
@@ -146,7 +234,7 @@ impl Handlers {
     /// Filters and scripts, as clients know them (docs/compatibility.md#commands).
     pub fn scripts(&self) -> BTreeMap<String, String> {
         let mut scripts = BTreeMap::new();
-        for handler in self.active.borrow().iter() {
+        for (handler, _) in &self.active.borrow().handlers {
             for filter in &handler.spec.filters {
                 scripts.insert(
                     format!("{}:{}", filter.event, filter.name),
@@ -160,7 +248,7 @@ impl Handlers {
     /// What each handler has done; empty without handlers.
     pub fn figures(&self) -> BTreeMap<String, String> {
         let mut figures = BTreeMap::new();
-        for handler in self.active.borrow().iter() {
+        for (handler, _) in &self.active.borrow().handlers {
             let mut key = handler.spec.text.clone();
             while figures.contains_key(&key) {
                 key.push_str(" (again)");
@@ -172,122 +260,159 @@ impl Handlers {
 }
 
 impl Handler {
-    fn new(spec: HandlerSpec, surroundings: &Rc<Surroundings>) -> (Handler, Worker) {
-        let (sender, queue) = queue::bounded(HANDLER_QUEUE);
-        let (spec, figures) = (Rc::new(spec), Rc::new(Figures::default()));
-        let worker = Worker {
-            surroundings: Rc::clone(surroundings),
-            spec: Rc::clone(&spec),
-            queue,
-            figures: Rc::clone(&figures),
-        };
-        let handler = Handler {
+    fn new(spec: HandlerSpec) -> Handler {
+        Handler {
             spec,
-            queue: sender,
-            figures,
+            query_turn: Mutex::default(),
+            events_waiting: Cell::default(),
+            queries_waiting: Cell::default(),
+            running: Cell::default(),
+            done: Cell::default(),
+            failed: Cell::default(),
+            ended: Cell::default(),
+            dropped: Cell::default(),
+            unsent: Cell::default(),
             drops_told: Pace::new(DROP_LOG_INTERVAL),
-        };
-        (handler, worker)
+        }
     }
 
-    fn push(&self, event: &Arc<Event>) {
-        let offered = self.queue.offer(Arc::clone(event));
-        if offered == Offered::Lost && self.drops_told.allows(Instant::now()) {
+    /// Lets one more wait, if there is room.
+    fn has_room_for(&self, waiting: &Cell<usize>) -> bool {
+        if waiting.get() < HANDLER_QUEUE {
+            waiting.update(|waiting| waiting + 1);
+            return true;
+        }
+        count(&self.dropped);
+        if self.drops_told.allows(Instant::now()) {
             warn!(
                 target: "agent",
-                "Script '{}' is too slow: {HANDLER_QUEUE} events wait for it, {} were dropped so far",
-                self.spec.script, self.queue.lost()
+                "Script '{}' lags behind: {HANDLER_QUEUE} events wait for it, {} were dropped so far",
+                self.spec.script, self.dropped.get()
             );
         }
+        false
+    }
+
+    fn waiting(&self) -> u64 {
+        (self.events_waiting.get() + self.queries_waiting.get()) as u64
     }
 
     fn figures(&self) -> String {
-        let Figures {
-            running,
-            done,
-            failed,
-            ended,
-        } = &*self.figures;
         format!(
-            "queued={} running={} done={} failed={} ended={} dropped={}",
-            self.queue.waiting(),
-            u8::from(running.get()),
-            done.get(),
-            failed.get(),
-            ended.get(),
-            self.queue.lost()
+            "queued={} running={} done={} failed={} ended={} dropped={} unsent={}",
+            self.waiting(),
+            self.running.get(),
+            self.done.get(),
+            self.failed.get(),
+            self.ended.get(),
+            self.dropped.get(),
+            self.unsent.get()
         )
     }
-}
 
-impl Worker {
-    async fn run(mut self) {
-        while let Some(event) = self.queue.recv().await {
-            if *self.surroundings.stop.borrow() {
-                return;
-            }
-            self.figures.running.set(true);
-            self.invoke(&event).await;
-            self.figures.running.set(false);
+    async fn run(&self, surroundings: &Surroundings, event: &Event) {
+        if *surroundings.stop.borrow() {
+            return;
         }
+        self.running.update(|running| running + 1);
+        self.invoke(surroundings, event).await;
+        self.running.update(|running| running - 1);
     }
 
-    async fn invoke(&self, event: &Event) {
-        let Surroundings {
-            node,
-            name,
-            tags,
-            time_limit,
-            stop,
-        } = &*self.surroundings;
+    async fn invoke(&self, surroundings: &Surroundings, event: &Event) {
         let command = self.spec.script.as_str();
         let script = Script {
             command,
             shell: self.spec.shell,
             // The tags may have changed while the event waited.
-            variables: environment::variables(event, name, &tags.borrow()),
+            variables: environment::variables(event, &surroundings.name, &surroundings.tags.borrow()),
             input: environment::input(event),
-            time_limit: time_limit.get(),
+            time_limit: surroundings.time_limit.get(),
+            keep: match event {
+                Event::Query { .. } => Keep::Whole(STREAM_ANSWER_MAX),
+                _ => Keep::Last(HANDLER_OUTPUT),
+            },
         };
-        let mut stop = stop.subscribe();
+        let mut stop = surroundings.stop.subscribe();
         let stopped = async move {
-            // The sender lives as long as this worker.
+            // The sender lives as long as the agent's handlers.
             let _ = stop.wait_for(|stop| *stop).await;
         };
         let outcome = script::run(&script, stopped).await;
-        let output = String::from_utf8_lossy(&outcome.output);
-        debug!(target: "agent", "Event '{}' script output: {output}", kind(event));
-        match outcome.result {
+        self.log_output(event, &outcome);
+        match &outcome.result {
             Ok(()) => {
-                count(&self.figures.done);
-                respond(node, event, outcome.output).await;
+                count(&self.done);
+                self.respond(&surroundings.node, event, outcome).await;
             }
             Err(failure) => {
                 count(match failure {
-                    Failure::TimeLimit(_) | Failure::Stopped => &self.figures.ended,
-                    _ => &self.figures.failed,
+                    Failure::TimeLimit(_) | Failure::Stopped => &self.ended,
+                    _ => &self.failed,
                 });
                 error!(target: "agent", "Error invoking script '{command}': {failure}");
             }
         }
     }
-}
 
-/// Answers a query with what the script put out, if anything.
-async fn respond(node: &Handle, event: &Event, payload: Vec<u8>) {
-    let Event::Query { ltime, id, name, .. } = event else {
-        return;
-    };
-    if payload.is_empty() {
-        return;
+    fn log_output(&self, event: &Event, outcome: &Outcome) {
+        let start = outcome.output.len().saturating_sub(HANDLER_OUTPUT);
+        let shown = String::from_utf8_lossy(outcome.output.get(start..).unwrap_or_default());
+        debug!(target: "agent", "Event '{}' script output: {shown}", kind(event));
+        // The output of a query is its answer, of which nothing is cut.
+        if !matches!(event, Event::Query { .. }) && outcome.written > HANDLER_OUTPUT as u64 {
+            warn!(
+                target: "agent",
+                "Script '{}' generated {} bytes of output, truncated to {HANDLER_OUTPUT}",
+                self.spec.script, outcome.written
+            );
+        }
     }
-    let (ltime, id) = (*ltime, *id);
-    let answer = node.command(Command::Respond { ltime, id, payload }).await;
-    if let Ok(Answer::Failed(reason)) = answer {
-        warn!(target: "agent", "Failed to respond to query 'query: {name}': {reason}");
+
+    /// Answers a query with what the script put out, if anything.
+    async fn respond(&self, node: &Handle, event: &Event, outcome: Outcome) {
+        let Event::Query { ltime, id, name, .. } = event else {
+            return;
+        };
+        if outcome.written == 0 {
+            return;
+        }
+        let refused = if outcome.written > STREAM_ANSWER_MAX as u64 {
+            Some(format!(
+                "script '{}' generated {} bytes of output, an answer is limited to {STREAM_ANSWER_MAX}",
+                self.spec.script, outcome.written
+            ))
+        } else {
+            let (ltime, id, payload) = (*ltime, *id, outcome.output);
+            match node.command(Command::Respond { ltime, id, payload }).await {
+                Ok(Answer::Failed(reason)) => Some(reason),
+                _ => None,
+            }
+        };
+        if let Some(reason) = refused {
+            count(&self.unsent);
+            warn!(target: "agent", "Failed to respond to query 'query: {name}': {reason}");
+        }
     }
 }
 
 fn count(counter: &Cell<u64>) {
-    counter.set(counter.get() + 1);
+    counter.update(|count| count + 1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders() {
+        assert_eq!(Order::parse(""), Ok(Order::Sequential));
+        assert_eq!(Order::parse("sequential"), Ok(Order::Sequential));
+        assert_eq!(Order::parse("independent"), Ok(Order::Independent));
+        let error = Order::parse("Independent").unwrap_err();
+        assert!(
+            error.contains("'Independent'") && error.contains("or independent"),
+            "{error}"
+        );
+    }
 }

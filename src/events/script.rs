@@ -1,9 +1,11 @@
 //! Runs one script: the system's shell, or the program itself, with input, environment, and one pipe for all
 //! output.
 //!
-//! A script is over when nobody holds its output open any more and its process has ended. The process is reaped
-//! last: until then no other process group can get its number, so ending the group ends nobody else. On
-//! Windows a job object takes the place of the group.
+//! A script is over when its process has ended. What it leaves behind, such as a daemon, may keep the output open,
+//! and holds up nobody: its output is read on, and thrown away.
+//!
+//! The process is reaped last: until then no other process group can get its number, so ending the group ends
+//! nobody else. On Windows a job object takes the place of the group.
 
 #[cfg(unix)]
 #[path = "script/unix.rs"]
@@ -12,6 +14,7 @@ mod system;
 #[path = "script/windows.rs"]
 mod system;
 
+use std::cell::Cell;
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -22,7 +25,7 @@ use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use super::shell::Shell;
-use fyrd_core::bounds::HANDLER_OUTPUT;
+use fyrd_core::bounds::{HANDLER_OUTPUT_GRACE, HANDLER_OUTPUTS_OPEN};
 use system::{Child, Output, as_text, command, signal_name, signal_of};
 
 /// A script that takes longer is worth a line in the log.
@@ -44,13 +47,26 @@ pub(super) struct Script<'a> {
     pub input: Vec<u8>,
     /// How long it may take.
     pub time_limit: Option<Duration>,
+    /// What is kept of its output.
+    pub keep: Keep,
+}
+
+/// What is kept of an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// All of it, or nothing if it is more than so many bytes.
+    Whole(usize),
+    /// The last bytes.
+    Last(usize),
 }
 
 /// What came of a script.
 #[derive(Debug)]
 pub(super) struct Outcome {
-    /// The last bytes of standard output and standard error, mixed as they came.
+    /// What was kept of standard output and standard error, mixed as they came.
     pub output: Vec<u8>,
+    /// How many bytes both had.
+    pub written: u64,
     /// Whether it succeeded.
     pub result: Result<(), Failure>,
 }
@@ -78,6 +94,7 @@ pub(super) async fn run(script: &Script<'_>, stop: impl Future<Output = ()>) -> 
         Err(error) => {
             return Outcome {
                 output: Vec::new(),
+                written: 0,
                 result: Err(Failure::NotStarted(error.to_string())),
             };
         }
@@ -100,10 +117,36 @@ pub(super) async fn run(script: &Script<'_>, stop: impl Future<Output = ()>) -> 
     if matches!(result, Err(Failure::TimeLimit(_) | Failure::Stopped)) {
         process.end().await;
     }
+    let Kept { bytes, written, .. } = process.output.take_kept();
+    if !process.output.over {
+        read_on(process.output);
+    }
     Outcome {
-        output: as_text(process.output.tail.into_last()),
+        output: as_text(bytes),
+        written,
         result,
     }
+}
+
+/// Reads what somebody still writes whom a script has left behind: without a reader, writing would end him. Of very
+/// many, the output is closed.
+fn read_on(mut output: Output) {
+    thread_local! {
+        static OPEN: Cell<usize> = const { Cell::new(0) };
+    }
+    if OPEN.get() >= HANDLER_OUTPUTS_OPEN {
+        warn!(
+            target: "agent",
+            "Closing the output of what a script left running: {HANDLER_OUTPUTS_OPEN} others are open"
+        );
+        return;
+    }
+    OPEN.set(OPEN.get() + 1);
+    tokio::spawn(async move {
+        // It is over, or cannot be read any more.
+        let _ = output.read_to_end().await;
+        OPEN.set(OPEN.get() - 1);
+    });
 }
 
 /// Never comes back.
@@ -143,7 +186,7 @@ impl Process {
         Ok(Process {
             child,
             stdin,
-            output: Output::new(output)?,
+            output: Output::new(output, script.keep)?,
         })
     }
 
@@ -156,14 +199,20 @@ impl Process {
             }
             std::future::pending::<()>().await
         };
-        let end = async {
-            self.output.read_to_end().await?;
-            self.child.wait().await
+        let read = async {
+            // An output that cannot be read is no reason to give up the script.
+            let _ = self.output.read_to_end().await;
+            std::future::pending::<()>().await
         };
-        tokio::select! {
-            status = end => status,
+        let status = tokio::select! {
+            status = self.child.wait() => status,
             () = feed => Err(io::ErrorKind::Other.into()),
-        }
+            () = read => Err(io::ErrorKind::Other.into()),
+        };
+        // What it has written by its end is there already; a filter behind it, such as bash's `exec > >(tee log)`,
+        // may need a moment more.
+        let _ = timeout(HANDLER_OUTPUT_GRACE, self.output.read_to_end()).await;
+        status
     }
 
     /// Asks the group to end, and then sees to it.
@@ -176,26 +225,55 @@ impl Process {
     }
 }
 
-/// The last bytes of what was written.
-#[derive(Debug, Default)]
-struct Tail(Vec<u8>);
+impl Output {
+    /// What was read so far; from now on nothing is kept.
+    fn take_kept(&mut self) -> Kept {
+        std::mem::replace(&mut self.kept, Kept::new(Keep::Last(0))).finished()
+    }
+}
 
-impl Tail {
-    fn push(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
-        if self.0.len() > 2 * HANDLER_OUTPUT {
-            self.shorten();
+/// What was read of an output, as far as it is kept.
+#[derive(Debug)]
+struct Kept {
+    keep: Keep,
+    bytes: Vec<u8>,
+    written: u64,
+}
+
+impl Kept {
+    fn new(keep: Keep) -> Kept {
+        Kept {
+            keep,
+            bytes: Vec::new(),
+            written: 0,
         }
     }
 
-    fn shorten(&mut self) {
-        let surplus = self.0.len().saturating_sub(HANDLER_OUTPUT);
-        self.0.drain(..surplus);
+    fn push(&mut self, bytes: &[u8]) {
+        self.written = self.written.saturating_add(bytes.len() as u64);
+        match self.keep {
+            Keep::Whole(max) if self.written > max as u64 => self.bytes = Vec::new(),
+            Keep::Whole(_) => self.bytes.extend_from_slice(bytes),
+            Keep::Last(max) => {
+                self.bytes.extend_from_slice(bytes);
+                // Not at each piece, for it moves all that is kept.
+                if self.bytes.len() > 2 * max {
+                    self.shorten(max);
+                }
+            }
+        }
     }
 
-    fn into_last(mut self) -> Vec<u8> {
-        self.shorten();
-        self.0
+    fn shorten(&mut self, max: usize) {
+        let surplus = self.bytes.len().saturating_sub(max);
+        self.bytes.drain(..surplus);
+    }
+
+    fn finished(mut self) -> Kept {
+        if let Keep::Last(max) = self.keep {
+            self.shorten(max);
+        }
+        self
     }
 }
 
@@ -264,6 +342,8 @@ mod tests {
 
     use super::*;
 
+    const KEPT: usize = 8 * 1024;
+
     async fn run_for(command: &str, input: &[u8], time_limit: Option<Duration>) -> Outcome {
         let script = Script {
             command,
@@ -271,6 +351,7 @@ mod tests {
             variables: vec![("SERF_EVENT".to_string(), "user".to_string())],
             input: input.to_vec(),
             time_limit,
+            keep: Keep::Last(KEPT),
         };
         run(&script, std::future::pending()).await
     }
@@ -287,7 +368,7 @@ mod tests {
             ("exec /nonexistent/command 2>/dev/null", "", Err(Failure::Status(127))),
             ("kill -9 $$", "", Err(Failure::Signal(9))),
             // What was started in the background counts as long as it holds the output.
-            ("(sleep 0.2; echo late) & echo early", "early\nlate\n", Ok(())),
+            ("(sleep 5; echo late) & echo early", "early\n", Ok(())),
             // One that closes its output has still to end.
             ("exec >/dev/null 2>&1; sleep 0.2; exit 4", "", Err(Failure::Status(4))),
         ];
@@ -307,6 +388,7 @@ mod tests {
                 variables: vec![("SERF_EVENT".to_string(), "user".to_string())],
                 input: b"in\n".to_vec(),
                 time_limit: None,
+                keep: Keep::Last(KEPT),
             };
             run(&script, std::future::pending()).await
         };
@@ -331,7 +413,8 @@ mod tests {
         // Far more than pipes hold, both ways: neither side may wait for the other.
         let input = vec![b'x'; 1 << 20];
         let outcome = run_for("seq 200000; cat >/dev/null; echo end", &input, None).await;
-        assert_eq!((outcome.output.len(), outcome.result), (HANDLER_OUTPUT, Ok(())));
+        assert_eq!((outcome.output.len(), outcome.written), (KEPT, 1_288_899));
+        assert_eq!(outcome.result, Ok(()));
         assert!(outcome.output.ends_with(b"199999\n200000\nend\n"));
         let outcome = run_for("exec <&-; sleep 0.1; echo unread", &input, None).await;
         assert_eq!(
@@ -348,6 +431,7 @@ mod tests {
             variables: vec![("SERF_USER_EVENT".to_string(), "a\0b".to_string())],
             input: Vec::new(),
             time_limit: None,
+            keep: Keep::Last(KEPT),
         };
         let outcome = run(&script, std::future::pending()).await;
         assert!(
@@ -365,11 +449,10 @@ mod tests {
     async fn the_time_limit_ends_the_whole_group() {
         let limit = Duration::from_millis(300);
         // Each shows a process that lives on unless it is ended too: one in the background, one that
-        // ignores SIGTERM, one whose shell is gone already.
+        // ignores SIGTERM.
         let table = [
             "sleep 60 & echo $!; wait",
             "trap '' TERM; sleep 60 & echo $!; wait; wait",
-            "sleep 60 & echo $!",
         ];
         for command in table {
             let start = Instant::now();
@@ -383,6 +466,47 @@ mod tests {
                 assert!(Instant::now() < deadline, "{command}: {pid} still runs");
                 tokio::task::yield_now().await;
             }
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_script_is_over_with_its_process_and_what_it_leaves_behind_lives_on() {
+        // The daemon keeps the output open, and writes to it more than a pipe holds.
+        let daemon = "{ while ! test -e \"$D/go\"; do sleep 0.01; done; seq 100000; echo >\"$D/lived\"; exec sleep 60; } &";
+        let folder = tempfile::tempdir().unwrap();
+        let command = format!("D={}; {daemon} echo $!; echo 'at once'", folder.path().display());
+        let outcome = run_for(&command, b"", Some(Duration::from_secs(30))).await;
+        assert_eq!(outcome.result, Ok(()), "the time limit would have ended it");
+        let text = String::from_utf8(outcome.output).unwrap();
+        let (pid, rest) = text.split_once('\n').unwrap();
+        assert_eq!(rest, "at once\n");
+        std::fs::write(folder.path().join("go"), "").unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !folder.path().join("lived").exists() {
+            assert!(
+                is_running(pid) && Instant::now() < deadline,
+                "writing has ended it"
+            );
+            sleep(Duration::from_millis(5)).await;
+        }
+        let ended = std::process::Command::new("kill").args(["-KILL", pid]).status();
+        assert!(ended.unwrap().success());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn an_output_is_kept_whole_or_not_at_all() {
+        for (bytes, kept) in [(1_000, 1_000), (1_001, 0)] {
+            let command = format!("head -c {bytes} /dev/zero");
+            let script = Script {
+                command: &command,
+                shell: Shell::System,
+                variables: Vec::new(),
+                input: Vec::new(),
+                time_limit: None,
+                keep: Keep::Whole(1_000),
+            };
+            let outcome = run(&script, std::future::pending()).await;
+            assert_eq!((outcome.output.len(), outcome.written), (kept, bytes));
         }
     }
 

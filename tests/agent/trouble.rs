@@ -16,12 +16,15 @@ fn told(agent: &Agent, kind: &str, name: &str) -> usize {
 }
 
 /// Writes what comes and goes into the file `told`.
-const TELL: &str = "-event-handler=member-join,member-failed=while read name rest; do echo $SERF_EVENT $name; done >>told";
+const TELL: &str =
+    "-event-handler=member-join,member-failed=while read name rest; do echo $SERF_EVENT $name; done >>told";
 
 #[test]
 fn a_seed_that_is_killed_and_starts_empty_is_joined_by_those_who_ping_it() {
     let mut seed = plan("seed").start();
-    let others: Vec<Agent> = (0..2).map(|i| plan(&format!("n{i}")).join(&seed).start()).collect();
+    let others: Vec<Agent> = (0..2)
+        .map(|i| plan(&format!("n{i}")).join(&seed).start())
+        .collect();
     let all: Vec<&Agent> = others.iter().chain([&seed]).collect();
     all_alive(&all);
     seed.kill();
@@ -29,7 +32,11 @@ fn a_seed_that_is_killed_and_starts_empty_is_joined_by_those_who_ping_it() {
     let joined = Duration::from_secs(15);
     eventually("the seed sees the others", joined, || {
         let statuses = seed.statuses()?;
-        if statuses.len() == 3 { Ok(()) } else { Err(format!("{statuses:?}")) }
+        if statuses.len() == 3 {
+            Ok(())
+        } else {
+            Err(format!("{statuses:?}"))
+        }
     });
     seed.says("Seeing nobody, but pinged by n");
     all_alive(&others.iter().chain([&seed]).collect::<Vec<_>>());
@@ -41,7 +48,9 @@ push_pull_interval = \"2s\"
 ";
 
 fn talkative(plan: Plan) -> Plan {
-    plan.with_file("talkative.toml", TALKATIVE).arg("-profile=talkative.toml").arg(TELL)
+    plan.with_file("talkative.toml", TALKATIVE)
+        .arg("-profile=talkative.toml")
+        .arg(TELL)
 }
 
 #[test]
@@ -51,17 +60,28 @@ fn a_host_that_nobody_reaches_is_told_so_and_comes_and_goes_for_no_handler() {
     let other = plan("n1").join(&seed).start();
     all_alive(&[&seed, &other]);
     // Nobody is at the address that it announces.
-    let closed = plan("closed").arg("-advertise=127.99.99.99:9").join(&seed).start();
+    let closed = plan("closed")
+        .arg("-advertise=127.99.99.99:9")
+        .join(&seed)
+        .start();
     eventually("its own operator is told", 2 * PATIENCE, || {
         let info = closed.info();
         info.get("accused").map(|_| ()).ok_or(format!("{info:?}"))
     });
     closed.says("Other members get no answers from this host at 127.99.99.99:9");
     for agent in [&seed, &other] {
-        eventually("it was failed and refuted that again and again", 2 * PATIENCE, || {
-            let refuted = agent.times_said("waiting for an answer of it");
-            if refuted >= 3 { Ok(()) } else { Err(refuted.to_string()) }
-        });
+        eventually(
+            "it was failed and refuted that again and again",
+            2 * PATIENCE,
+            || {
+                let refuted = agent.times_said("waiting for an answer of it");
+                if refuted >= 3 {
+                    Ok(())
+                } else {
+                    Err(refuted.to_string())
+                }
+            },
+        );
         assert_eq!(told(agent, "member-join", "closed"), 1);
         assert_eq!(told(agent, "member-failed", "closed"), 1);
         assert!(agent.info().get("accused").is_none());
@@ -88,7 +108,10 @@ fn an_agent_without_routes_declares_nobody_failed_and_learns_who_has_died() {
     for (kind, to) in [("unreachable", 1), ("prohibit", 2)] {
         network.refuse(0, to, kind);
     }
-    all_see(&[&agents[1], &agents[2]], &[("n0", "failed"), ("n1", "alive"), ("n2", "alive")]);
+    all_see(
+        &[&agents[1], &agents[2]],
+        &[("n0", "failed"), ("n1", "alive"), ("n2", "alive")],
+    );
     agents[0].says("This host cannot send to n");
     agents[0].says("look at this host's routes and firewall");
     // With three members a suspicion takes four seconds.
@@ -96,10 +119,19 @@ fn an_agent_without_routes_declares_nobody_failed_and_learns_who_has_died() {
     for other in ["n1", "n2"] {
         assert_eq!(told(&agents[0], "member-failed", other), 0);
     }
-    all_see(&[&agents[0]], &[("n0", "alive"), ("n1", "alive"), ("n2", "alive")]);
+    all_see(
+        &[&agents[0]],
+        &[("n0", "alive"), ("n1", "alive"), ("n2", "alive")],
+    );
     // One way is lost for good, and nothing answers behind it.
     network.allow(0, 2);
-    all_see(&[&agents[1], &agents[2]], &[("n0", "alive"), ("n1", "alive"), ("n2", "alive")]);
+    all_see(
+        &[&agents[1], &agents[2]],
+        &[("n0", "alive"), ("n1", "alive"), ("n2", "alive")],
+    );
     agents[1].kill();
-    all_see(&[&agents[0], &agents[2]], &[("n0", "alive"), ("n1", "failed"), ("n2", "alive")]);
+    all_see(
+        &[&agents[0], &agents[2]],
+        &[("n0", "alive"), ("n1", "failed"), ("n2", "alive")],
+    );
 }

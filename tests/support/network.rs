@@ -168,6 +168,67 @@ impl Routed {
     }
 }
 
+/// Some hosts on one wire, so that they reach each other by multicast and by link-local addresses.
+#[derive(Debug)]
+pub struct Switched {
+    hosts: Vec<Network>,
+    switch: Network,
+}
+
+/// Carries what comes from one host to all others.
+const SWITCH: &str = "set -e
+ip link add wire type bridge mcast_snooping 0
+ip link set wire up
+echo ready
+exec cat";
+
+impl Switched {
+    /// Makes so many hosts, or says why this machine does not allow it.
+    pub fn new(count: usize) -> Result<Switched, String> {
+        let switch = Network::set_up(SWITCH)?;
+        let mut hosts = Vec::new();
+        for number in 1..=count {
+            let host = switch.inner()?;
+            let pid = host.keeper.id();
+            switch.ip(&format!(
+                "link add to{number} type veth peer name eth0 netns {pid}
+                link set to{number} addrgenmode none master wire up"
+            ))?;
+            // The system's own link-local address could be used only a second later.
+            host.ip(&format!(
+                "link set eth0 addrgenmode none up
+                addr add 10.79.0.{number}/24 dev eth0
+                addr add fe80::{number}/64 dev eth0 nodad
+                route add default via 10.79.0.254"
+            ))?;
+            hosts.push(host);
+        }
+        Ok(Switched { hosts, switch })
+    }
+
+    /// The IPv4 address of a host, counted from 0.
+    pub fn address(&self, host: usize) -> String {
+        format!("10.79.0.{}", host + 1)
+    }
+
+    /// Its link-local address, at eth0.
+    pub fn link_local(&self, host: usize) -> String {
+        format!("fe80::{}", host + 1)
+    }
+
+    /// What to put before a command line so that it runs on that host.
+    pub fn launcher(&self, host: usize) -> Vec<String> {
+        self.hosts[host].launcher()
+    }
+
+    /// Takes a host off the wire, or puts it back.
+    pub fn connect(&self, host: usize, connected: bool) {
+        let master = if connected { "master wire" } else { "nomaster" };
+        let link = format!("link set to{} {master}", host + 1);
+        self.switch.ip(&link).expect("a link of the switch");
+    }
+}
+
 impl Network {
     /// Another network, owned by the same user.
     fn inner(&self) -> Result<Network, String> {

@@ -1,6 +1,8 @@
 //! A stream's message while it arrives.
 
-use super::{REMOTE_IS_ENCRYPTED, REMOTE_IS_PLAIN};
+use std::fmt;
+
+use super::{OtherLabel, REMOTE_IS_ENCRYPTED, REMOTE_IS_PLAIN};
 use crate::msgpack;
 use crate::wire::{DecodeError, Fault, StreamDecoder, StreamPrefix};
 
@@ -25,6 +27,17 @@ pub enum Unreadable {
     Refused(String),
     /// The stream is to be closed without a word.
     Dropped(String),
+    /// The same, for it is of another cluster.
+    OtherLabel(OtherLabel),
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unreadable::Refused(reason) | Unreadable::Dropped(reason) => f.write_str(reason),
+            Unreadable::OtherLabel(other) => write!(f, "discarding stream with {other}"),
+        }
+    }
 }
 
 /// The bytes of a message that is still arriving.
@@ -60,7 +73,10 @@ impl<'a> Assembly<'a> {
         }
         match StreamPrefix::parse(&self.bytes).map_err(refusal)? {
             StreamPrefix::NeedMore => Ok(None),
-            StreamPrefix::Label { .. } => Err(unacceptable_label()),
+            StreamPrefix::Label { .. } => {
+                let reason = "discarding stream with a label where there must be none";
+                Err(Unreadable::Dropped(reason.to_owned()))
+            }
             StreamPrefix::Encrypted { .. } if !self.encrypted => {
                 Err(Unreadable::Refused(REMOTE_IS_ENCRYPTED.to_owned()))
             }
@@ -87,8 +103,8 @@ impl<'a> Assembly<'a> {
         match StreamPrefix::parse(&self.bytes).map_err(refusal)? {
             StreamPrefix::NeedMore => return Ok(false),
             StreamPrefix::Label { label, len } if label == expected => drop(self.bytes.drain(..len)),
-            StreamPrefix::Label { .. } => return Err(unacceptable_label()),
-            _ if !expected.is_empty() => return Err(unacceptable_label()),
+            StreamPrefix::Label { label, .. } => return Err(other_label(label, expected)),
+            _ if !expected.is_empty() => return Err(other_label(b"", expected)),
             _ => {}
         }
         self.label = None;
@@ -112,8 +128,11 @@ impl<'a> Assembly<'a> {
     }
 }
 
-fn unacceptable_label() -> Unreadable {
-    Unreadable::Dropped("discarding stream with unacceptable label".to_owned())
+fn other_label(met: &[u8], own: &[u8]) -> Unreadable {
+    Unreadable::OtherLabel(OtherLabel {
+        met: met.to_vec(),
+        own: own.to_vec(),
+    })
 }
 
 /// A frame beyond the limit is answered as Serf does.

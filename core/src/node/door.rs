@@ -8,6 +8,7 @@ use crate::serf::keyring::KeyringResult;
 use crate::serf::memory::Memory;
 use crate::serf::{Command, CommandId, KeyringId, LookedUp, Seeds, Tags};
 use crate::swim::delegate::{ExchangeId, StreamId};
+use crate::swim::failure::Failure;
 use crate::swim::profile::Profile;
 use crate::wire::message::{Message, StreamMessage};
 
@@ -114,9 +115,8 @@ pub enum Input<'a> {
     Exchange {
         /// Which.
         id: ExchangeId,
-        /// The reply, or why there is none, as a user should read it (for example
-        /// `dial tcp 127.0.0.1:1: connect: connection refused`).
-        result: Result<Option<&'a StreamMessage<'a>>, String>,
+        /// The reply, or why there is none.
+        result: Result<Option<&'a StreamMessage<'a>>, Failure>,
     },
     /// The operating system refused to send a datagram to this address.
     SendFailed {

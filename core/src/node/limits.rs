@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::bounds::{NAME_MAX, USER_EVENT_HARD_LIMIT};
+use crate::bounds::{LABEL_MAX, NAME_MAX, USER_EVENT_HARD_LIMIT};
 
 /// The Serf protocol versions a node can speak; the highest unless told otherwise.
 pub const SERF_PROTOCOLS: RangeInclusive<u8> = 2..=5;
@@ -23,6 +23,19 @@ pub fn check_name(name: &str) -> Result<(), String> {
         1..=NAME_MAX => Ok(()),
         len => Err(format!(
             "node name is {len} bytes long, must be at most {NAME_MAX}: {name}"
+        )),
+    }
+}
+
+/// A longer label has no header, and one with control characters nobody writes on purpose. The empty one is none.
+pub fn check_label(label: &str) -> Result<(), String> {
+    match label.len() {
+        0..=LABEL_MAX if label.contains(char::is_control) => Err(format!(
+            "label {label:?} holds a control character, must be visible text"
+        )),
+        0..=LABEL_MAX => Ok(()),
+        len => Err(format!(
+            "label is {len} bytes long, must be at most {LABEL_MAX}: {label}"
         )),
     }
 }

@@ -10,12 +10,14 @@ use super::coordinate;
 use super::effect::Effect;
 use super::members::Entry;
 use super::types::{Event, MemberEventKind, MemberStatus};
-use super::{Serf, verbatim};
+use super::{Serf, event_retransmit_limit, verbatim};
 use crate::addr::RawAddr;
 use crate::serf::members::MemberId;
 use crate::swim::delegate::{Delegate, ExchangeId, JoinId, StreamId};
+use crate::swim::failure::Failure;
 use crate::swim::members::Facts;
 use crate::swim::packet::PacketBuilder;
+use crate::swim::queue::Pace;
 use crate::time::Time;
 use crate::wire::{SerfMessage, WireCoordinate};
 
@@ -45,7 +47,7 @@ impl Delegate for Serf {
         self.effects.push_back(Effect::Reply { id, plain });
     }
 
-    fn join_ended(&mut self, now: Time, id: JoinId, contacted: usize, errors: Vec<(SocketAddr, String)>) {
+    fn join_ended(&mut self, now: Time, id: JoinId, contacted: usize, errors: Vec<(SocketAddr, Failure)>) {
         self.end_join(now, id, contacted, errors);
     }
 
@@ -200,8 +202,16 @@ impl Delegate for Serf {
         queues.intents.is_empty() && queues.queries.is_empty() && queues.events.is_empty()
     }
 
-    fn fill(&mut self, packet: &mut PacketBuilder) {
-        self.fill_packet(packet);
+    fn has_due(&self, pace: Pace) -> bool {
+        let queues = &self.queues;
+        let limit = self.retransmit_limit();
+        queues.intents.has_due(pace, limit)
+            || queues.queries.has_due(pace, limit)
+            || queues.events.has_due(pace, event_retransmit_limit(limit))
+    }
+
+    fn fill(&mut self, packet: &mut PacketBuilder, pace: Pace) -> bool {
+        self.fill_packet(packet, pace)
     }
 
     fn local_state(&self) -> Vec<u8> {

@@ -24,7 +24,7 @@ use super::targets::{Dial, ENOUGH, Known, Step, Targets, Who};
 use super::types::{LookedUp, MemberStatus, Seeds};
 use super::{Phase, Serf, Timer};
 use crate::swim::delegate::Contact;
-use crate::swim::exchange::nobody_listens;
+use crate::swim::failure::{Cause, Failure};
 use crate::time::Time;
 use seeds::{SeedStep, SeedWatch};
 
@@ -240,7 +240,7 @@ impl Serf {
         // Whoever joins nobody but itself has not joined.
         let others: Vec<Contact> = addrs.filter(|addr| *addr != me).map(anybody).collect();
         if others.is_empty() {
-            let itself = [(me, "that is this node itself".to_owned())];
+            let itself = [(me, Failure::new(Cause::Local, "that is this node itself"))];
             self.end_retry(now, &looked_up, 0, &itself);
         } else {
             let ignore_old = self.ignores_old(!self.config.replay);
@@ -254,7 +254,7 @@ impl Serf {
         now: Time,
         looked_up: &[LookedUp],
         contacted: usize,
-        errors: &[(SocketAddr, String)],
+        errors: &[(SocketAddr, Failure)],
     ) {
         if self.phase == Phase::Leaving {
             return;
@@ -350,7 +350,7 @@ impl Serf {
         now: Time,
         dial: &Dial,
         contacted: usize,
-        errors: &[(SocketAddr, String)],
+        errors: &[(SocketAddr, Failure)],
     ) {
         if self.phase == Phase::Leaving {
             return;
@@ -387,8 +387,8 @@ impl Serf {
             Dial::Discovered(_) => self.end_discovered(now, contacted, errors),
         }
         // Somebody else at the address of a seed is tried less and less, silence at each look.
-        let counts = |reason: &str| !matches!(dial, Dial::Seed { .. }) || nobody_listens(reason);
-        let failed = errors.iter().filter(|(_, reason)| counts(reason));
+        let counts = |failure: &Failure| !matches!(dial, Dial::Seed { .. }) || failure.reached_nobody();
+        let failed = errors.iter().filter(|(_, failure)| counts(failure));
         let failed: Vec<SocketAddr> = failed.map(|(addr, _)| *addr).collect();
         self.dialer.targets.ended(now, dial, &failed);
         if matches!(dial, Dial::Peer { .. }) && contacted == 0 {
@@ -397,7 +397,7 @@ impl Serf {
         self.dial(now);
     }
 
-    fn end_discovered(&mut self, now: Time, contacted: usize, errors: &[(SocketAddr, String)]) {
+    fn end_discovered(&mut self, now: Time, contacted: usize, errors: &[(SocketAddr, Failure)]) {
         if contacted > 0 {
             info!(target: "agent", "joined: {contacted} nodes");
             info!(target: "agent.mdns", "Joined {contacted} hosts");

@@ -7,6 +7,7 @@ use super::targets::Dial;
 use super::types::{Answer, JoinTarget, LookedUp};
 use super::{Ask, Serf};
 use crate::swim::delegate::{Contact, JoinId};
+use crate::swim::failure::Failure;
 use crate::time::Time;
 
 /// What a join under way is for.
@@ -53,7 +54,7 @@ impl Serf {
         now: Time,
         id: JoinId,
         contacted: usize,
-        errors: Vec<(SocketAddr, String)>,
+        errors: Vec<(SocketAddr, Failure)>,
     ) {
         if contacted > 0 {
             self.end_catching_up();
@@ -63,6 +64,10 @@ impl Serf {
                 if contacted > 0 {
                     self.note_joined(now);
                 }
+                let errors = errors
+                    .into_iter()
+                    .map(|(addr, failure)| (addr, failure.text))
+                    .collect();
                 self.answer(id, Answer::Joined { contacted, errors });
             }
             Some(Purpose::Dial(dial)) => self.end_dial(now, &dial, contacted, &errors),

@@ -64,7 +64,7 @@ use crate::swim::formulas::retransmit_limit;
 use crate::swim::members::Facts;
 use crate::swim::packet::PacketBuilder;
 use crate::swim::profile::Profile;
-use crate::swim::queue::{GossipQueue, Token};
+use crate::swim::queue::{GossipQueue, Pace, Token};
 use crate::time::Time;
 use crate::wire::{SerfMessage, WireCoordinate};
 
@@ -397,10 +397,10 @@ impl Serf {
 
     /// Fills a packet with what is queued here: intents, then queries, then events. When many of the
     /// first two wait, another queue comes first now and then, so that it is not kept waiting. Its turn
-    /// lasts for several packets, because this layer comes first only in some of them.
-    fn fill_packet(&mut self, packet: &mut PacketBuilder) {
-        let limit =
-            retransmit_limit(self.config.profile.retransmit_mult, self.members.len()).max(FEWEST_SENDS);
+    /// lasts for several packets, because this layer comes first only in some of them. Says whether something
+    /// did not fit.
+    fn fill_packet(&mut self, packet: &mut PacketBuilder, pace: Pace) -> bool {
+        let limit = self.retransmit_limit();
         let others = packet.lengths().len();
         self.packets = self.packets.wrapping_add(1);
         let crowded = self.queues.intents.len() + self.queues.queries.len() > CROWD;
@@ -416,13 +416,19 @@ impl Serf {
             (&mut self.queues.events, event_retransmit_limit(limit)),
         ];
         queues.rotate_left(first);
+        let mut is_short = false;
         for (queue, limit) in queues {
-            queue.fill(packet, limit);
+            is_short |= queue.fill(packet, limit, pace);
         }
         for length in packet.lengths().iter().skip(others) {
             // The type byte is not Serf's.
             self.measures.sent.add(f64::from(length.saturating_sub(1)));
         }
+        is_short
+    }
+
+    fn retransmit_limit(&self) -> u32 {
+        retransmit_limit(self.config.profile.retransmit_mult, self.members.len()).max(FEWEST_SENDS)
     }
 
     /// Tells the listeners.

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::addr::RawAddr;
+use crate::swim::failure::Failure;
 use crate::swim::members::Facts;
 use crate::swim::packet::PacketBuilder;
+use crate::swim::queue::Pace;
 use crate::time::Time;
 
 /// Names an exchange over a stream that this node asked for, until its result comes back.
@@ -49,7 +51,7 @@ pub trait Delegate {
     /// Answer an inbound stream with one encoded message.
     fn reply(&mut self, stream: StreamId, plain: Vec<u8>);
     /// All targets of a join have answered or failed: how many have, and why the others have not.
-    fn join_ended(&mut self, now: Time, id: JoinId, contacted: usize, errors: Vec<(SocketAddr, String)>);
+    fn join_ended(&mut self, now: Time, id: JoinId, contacted: usize, errors: Vec<(SocketAddr, Failure)>);
     /// A node is there that was not, or was dead or left.
     fn member_joined(&mut self, now: Time, facts: &Arc<Facts>);
     /// A node was declared dead, or left.
@@ -70,8 +72,10 @@ pub trait Delegate {
     fn user_message(&mut self, now: Time, bytes: &[u8]);
     /// Whether no broadcast is queued.
     fn is_quiet(&self) -> bool;
-    /// Fill the rest of a packet with queued broadcasts.
-    fn fill(&mut self, packet: &mut PacketBuilder);
+    /// Whether a broadcast is queued that may be sent at this pace.
+    fn has_due(&self, pace: Pace) -> bool;
+    /// Fill the rest of a packet with queued broadcasts. Says whether something did not fit.
+    fn fill(&mut self, packet: &mut PacketBuilder, pace: Pace) -> bool;
     /// The layer's own part of a push/pull.
     fn local_state(&self) -> Vec<u8>;
     /// The peer's part of a push/pull. `ignore_old`: this exchange is a join of ours that does not
@@ -100,7 +104,7 @@ impl Delegate for Silent {
     }
     fn exchange(&mut self, _: ExchangeId, _: SocketAddr, _: Vec<u8>, _: bool, _: Duration) {}
     fn reply(&mut self, _: StreamId, _: Vec<u8>) {}
-    fn join_ended(&mut self, _: Time, _: JoinId, _: usize, _: Vec<(SocketAddr, String)>) {}
+    fn join_ended(&mut self, _: Time, _: JoinId, _: usize, _: Vec<(SocketAddr, Failure)>) {}
     fn member_joined(&mut self, _: Time, facts: &Arc<Facts>) {
         self.joined.push(facts.name.to_string());
     }
@@ -125,7 +129,12 @@ impl Delegate for Silent {
     fn is_quiet(&self) -> bool {
         true
     }
-    fn fill(&mut self, _: &mut PacketBuilder) {}
+    fn has_due(&self, _: Pace) -> bool {
+        false
+    }
+    fn fill(&mut self, _: &mut PacketBuilder, _: Pace) -> bool {
+        false
+    }
     fn local_state(&self) -> Vec<u8> {
         Vec::new()
     }

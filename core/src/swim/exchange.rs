@@ -10,17 +10,13 @@ use tracing::{debug, error, warn};
 
 use super::Swim;
 use super::delegate::{Contact, Delegate, ExchangeId, JoinId, StreamId};
+use super::failure::{Cause, Failure};
 use super::members::{Facts, State};
 use super::version::{self, Speaker};
 use crate::bounds::MAX_PARALLEL_JOINS;
 use crate::swim::state::encoded;
 use crate::time::Time;
 use crate::wire::message::{Alive, PushNodeState, PushPull, RefusedNodes, StreamMessage};
-
-/// Whether an exchange failed because no stream could be opened; all such reasons begin as Go words them.
-pub fn nobody_listens(reason: &str) -> bool {
-    reason.starts_with("dial ")
-}
 
 /// What an exchange under way is for.
 #[derive(Debug)]
@@ -72,7 +68,7 @@ pub(super) struct Join {
     running: usize,
     ignore_old: bool,
     contacted: usize,
-    errors: Vec<(SocketAddr, String)>,
+    errors: Vec<(SocketAddr, Failure)>,
 }
 
 impl Swim {
@@ -137,7 +133,7 @@ impl Swim {
         now: Time,
         id: JoinId,
         to: SocketAddr,
-        outcome: Result<(), String>,
+        outcome: Result<(), Failure>,
         delegate: &mut impl Delegate,
     ) {
         if let Err(reason) = &outcome {
@@ -195,7 +191,7 @@ impl Swim {
         &mut self,
         now: Time,
         id: ExchangeId,
-        result: Result<Option<&StreamMessage<'_>>, String>,
+        result: Result<Option<&StreamMessage<'_>>, Failure>,
         delegate: &mut impl Delegate,
     ) {
         if let Ok(Some(_)) = result {
@@ -219,13 +215,13 @@ impl Swim {
                 Ok(Some(StreamMessage::Ack(ack))) if ack.seq_no == seq_no => {
                     self.start_join(id, to, delegate);
                 }
-                Err(reason) if nobody_listens(&reason) => {
+                Err(reason) if reason.reached_nobody() => {
                     self.end_target(now, id, to, Err(reason), delegate);
                 }
                 _ => {
                     warn!(target: "memberlist", "Whoever is at {to} does not answer to the name {name}; not joining it");
                     let reason = format!("whoever is there does not answer to the name {name}");
-                    self.end_target(now, id, to, Err(reason), delegate);
+                    self.end_target(now, id, to, Err(Failure::protocol(reason)), delegate);
                 }
             },
             Some(Exchange::Join { id, to }) => {
@@ -245,15 +241,22 @@ impl Swim {
     fn merge_reply(
         &mut self,
         now: Time,
-        result: Result<Option<&StreamMessage<'_>>, String>,
+        result: Result<Option<&StreamMessage<'_>>, Failure>,
         ignore_old: bool,
         delegate: &mut impl Delegate,
-    ) -> Result<(), String> {
+    ) -> Result<(), Failure> {
         match result? {
-            Some(StreamMessage::PushPull(remote)) => self.merge(now, remote, ignore_old, delegate),
-            Some(StreamMessage::Err(text)) => Err(format!("remote error: {text}")),
-            Some(_) => Err("the peer answered a push/pull with something else".to_owned()),
-            None => Err("the peer closed the stream without an answer".to_owned()),
+            Some(StreamMessage::PushPull(remote)) => self
+                .merge(now, remote, ignore_old, delegate)
+                .map_err(Failure::protocol),
+            Some(StreamMessage::Err(text)) => Err(Failure::protocol(format!("remote error: {text}"))),
+            Some(_) => Err(Failure::protocol(
+                "the peer answered a push/pull with something else",
+            )),
+            None => Err(Failure::new(
+                Cause::Closed,
+                "the peer closed the stream without an answer",
+            )),
         }
     }
 

@@ -12,15 +12,14 @@ use super::delegate::Delegate;
 use super::members::{Facts, Record, State};
 use super::packet::PacketBuilder;
 use super::probe::PMAX_CRC;
+use super::queue::Pace;
 use super::{Swim, Timer};
-use crate::swim::formulas::{push_pull_interval, retransmit_limit};
+use crate::swim::formulas::push_pull_interval;
 use crate::swim::members::NodeId;
 use crate::time::Time;
 
-/// A packet with less room than this counts as full: hardly any message is shorter.
-const FULL_PACKET_ROOM: usize = 64;
-
-/// While all packets of a round are full, the next follows after this fraction of the gossip interval.
+/// While the packets of a round cannot hold all that waits, the next follows after this fraction of the gossip
+/// interval.
 const HURRY: u32 = 4;
 
 /// In one packet of so many, the delegate's broadcasts come first.
@@ -76,12 +75,11 @@ impl Swim {
         };
         // A packet is filled only for a target that exists: what is put into it counts as sent, and the
         // alive message of a node that is still alone must wait for its first peer.
-        let mut full = !told.is_empty();
+        let mut is_short = !told.is_empty();
         let mut first = Vec::new();
         for target in told {
             let mut packet = PacketBuilder::new(self.config.profile.udp_buffer_size, self.config.overhead);
-            self.fill(&mut packet, delegate);
-            full &= packet.remaining() < FULL_PACKET_ROOM;
+            is_short &= self.fill(&mut packet, Pace::Round, delegate);
             if packet.is_empty() {
                 break;
             }
@@ -97,7 +95,7 @@ impl Swim {
             }
         }
         let interval = self.config.profile.gossip_interval;
-        let pause = if full { interval / HURRY } else { interval };
+        let pause = if is_short { interval / HURRY } else { interval };
         self.timers.set(now + pause, Timer::Gossip);
     }
 
@@ -106,16 +104,22 @@ impl Swim {
     }
 
     /// Fills a packet: membership first, then what the delegate has. In one packet of four it is
-    /// the other way round, so that a storm of membership does not keep everything else waiting.
-    pub(super) fn fill(&mut self, packet: &mut PacketBuilder, delegate: &mut impl Delegate) {
-        let limit = retransmit_limit(self.config.profile.retransmit_mult, self.members.len());
+    /// the other way round, so that a storm of membership does not keep everything else waiting. Says whether
+    /// something did not fit.
+    pub(super) fn fill(
+        &mut self,
+        packet: &mut PacketBuilder,
+        pace: Pace,
+        delegate: &mut impl Delegate,
+    ) -> bool {
+        let limit = self.retransmit_limit();
         self.packets = self.packets.wrapping_add(1);
         if self.packets.is_multiple_of(DELEGATE_FIRST_EVERY) {
-            delegate.fill(packet);
-            self.queue.fill(packet, limit);
+            let is_short = delegate.fill(packet, pace);
+            self.queue.fill(packet, limit, pace) | is_short
         } else {
-            self.queue.fill(packet, limit);
-            delegate.fill(packet);
+            let is_short = self.queue.fill(packet, limit, pace);
+            delegate.fill(packet, pace) | is_short
         }
     }
 
@@ -172,7 +176,7 @@ impl Swim {
     }
 }
 
-fn gossip_to(target: &Facts, plain: Vec<u8>, delegate: &mut impl Delegate) {
+pub(super) fn gossip_to(target: &Facts, plain: Vec<u8>, delegate: &mut impl Delegate) {
     delegate.send(target.socket(), plain, target.pmax() >= PMAX_CRC);
 }
 

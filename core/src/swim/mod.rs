@@ -2,12 +2,14 @@
 //!
 //! This is SWIM with Lifeguard's extensions, wire compatible with memberlist. [`Swim`] holds the
 //! state; its transitions stand in files of their own: [`mod@self`] receives, `state` says what alive,
-//! suspect and dead messages do, `probe` detects failures, `gossip` disseminates, `exchange` merges
-//! whole states. Everything that swim wants sent, and everything that it has to tell, goes through
+//! suspect and dead messages do, `probe` detects failures, `gossip` disseminates, `eager` what is
+//! new at once, `exchange` merges whole states. Everything that swim wants sent, and everything that it has to tell, goes through
 //! [`delegate::Delegate`].
 
 pub mod delegate;
+mod eager;
 pub mod exchange;
+pub mod failure;
 pub mod formulas;
 mod gossip;
 mod isolation;
@@ -39,6 +41,7 @@ use crate::addr::RawAddr;
 use crate::bounds::MAX_MEMBERS;
 use crate::deadline::Deadlines;
 use crate::swim::delegate::{Delegate, ExchangeId, JoinId, StreamId};
+use crate::swim::eager::Eager;
 use crate::swim::exchange::{Exchange, Join};
 use crate::swim::isolation::Isolation;
 use crate::swim::look::Look;
@@ -49,7 +52,7 @@ use crate::swim::packet::PacketBuilder;
 use crate::swim::pool::FactsPool;
 use crate::swim::probe::{Pauses, Probe, Relay};
 use crate::swim::profile::Profile;
-use crate::swim::queue::{GossipQueue, Token};
+use crate::swim::queue::{GossipQueue, Pace, Token};
 use crate::swim::suspicion::Suspicion;
 use crate::swim::trouble::Trouble;
 use crate::time::Time;
@@ -93,6 +96,8 @@ enum Timer {
     Look(NodeId),
     /// Gossip.
     Gossip,
+    /// Send news ahead of the next round.
+    Eager,
     /// Compare states with a random node.
     PushPull,
 }
@@ -108,6 +113,7 @@ pub struct Swim {
     rng: Xoshiro256PlusPlus,
     timers: Deadlines<Timer>,
     queue: GossipQueue,
+    eager: Eager,
     suspicions: BTreeMap<NodeId, Suspicion>,
     looks: BTreeMap<NodeId, Look>,
     /// Who has been let in at another address, and when.
@@ -158,6 +164,7 @@ impl Swim {
             rng: Xoshiro256PlusPlus::seed_from_u64(config.seed),
             timers: Deadlines::default(),
             queue: GossipQueue::new(config.seed),
+            eager: Eager::default(),
             suspicions: BTreeMap::new(),
             looks: BTreeMap::new(),
             moved: BTreeMap::new(),
@@ -250,6 +257,7 @@ impl Swim {
                 Timer::Suspicion(id) => self.end_suspicion(now, id, delegate),
                 Timer::Look(id) => self.tick_look(now, id, delegate),
                 Timer::Gossip => self.tick_gossip(now, delegate),
+                Timer::Eager => self.tick_eager(now, delegate),
                 Timer::PushPull => self.tick_push_pull(now, delegate),
             }
         }
@@ -356,7 +364,7 @@ impl Swim {
     ) {
         let mut packet = PacketBuilder::new(self.config.profile.udp_buffer_size, self.config.overhead);
         packet.push_base(write);
-        self.fill(&mut packet, delegate);
+        self.fill(&mut packet, Pace::Round, delegate);
         delegate.send(to, packet.finish(), false);
     }
 

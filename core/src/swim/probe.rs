@@ -16,6 +16,7 @@ use tracing::{debug, error, info, warn};
 
 use super::delegate::{Delegate, StreamId};
 use super::exchange::Exchange;
+use super::failure::Failure;
 use super::members::{Facts, Record, State};
 use super::packet::PacketBuilder;
 use super::{Swim, Timer, reply_address};
@@ -330,7 +331,7 @@ impl Swim {
     pub(super) fn stream_ping_answered(
         &mut self,
         seq_no: u32,
-        result: &Result<Option<&StreamMessage<'_>>, String>,
+        result: &Result<Option<&StreamMessage<'_>>, Failure>,
     ) {
         let Some(probe) = self.probe.as_mut().filter(|probe| probe.seq_no == seq_no) else {
             return;
@@ -366,7 +367,9 @@ impl Swim {
             return;
         };
         if now < probe.indirect_at && !probe.indirect_sent && !probe.paused {
-            delegate.ping_answered(now, &probe.facts, now.since(probe.sent), ack.payload);
+            let round_trip = now.since(probe.sent);
+            self.eager.note_round_trip(round_trip);
+            delegate.ping_answered(now, &probe.facts, round_trip, ack.payload);
         }
         self.note_way(&probe, from);
         self.change_awareness(-1);

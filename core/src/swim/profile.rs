@@ -113,6 +113,16 @@ profile! {
         gossip_interval: Time(MILLISECOND),
         /// How many nodes a gossip round reaches.
         gossip_nodes: Count(1, 1000),
+        /// How long news is gathered before its first sends.
+        eager_delay: Time(ZERO),
+        /// Least pause between two waves of eager gossip.
+        eager_pause: Time(MILLISECOND),
+        /// Share of a message's sends that leave so, in percent; zero turns eager gossip off.
+        eager_share: Count(0, 100),
+        /// Packets a second that leave so in the long run.
+        eager_rate: Count(1, 1_000_000),
+        /// Packets that leave so at once after some quiet.
+        eager_burst: Count(1, 1_000_000),
         /// How long a dead node is still gossiped to, and then kept in the list.
         gossip_to_the_dead_time: Time(ZERO),
         /// Largest datagram this node builds, in bytes.
@@ -159,6 +169,20 @@ profile! {
         max_queue_depth: Count(1, 10_000_000),
         /// When not zero, the bound is the larger of this and twice the member count instead.
         min_queue_depth: Count(0, 10_000_000),
+    }
+}
+
+impl Profile {
+    /// Whether a label that takes so many bytes leaves each datagram the room it needs.
+    pub fn check_label(&self, label_overhead: usize) -> Result<(), String> {
+        let least = SMALLEST_UDP_BUFFER + label_overhead;
+        if label_overhead > 0 && self.udp_buffer_size < least {
+            return Err(format!(
+                "udp_buffer_size = {} of profile '{}' leaves too little beside the label, must be at least {least}",
+                self.udp_buffer_size, self.name
+            ));
+        }
+        Ok(())
     }
 }
 

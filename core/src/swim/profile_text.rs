@@ -231,6 +231,8 @@ mod tests {
                 (p.udp_buffer_size, p.dead_node_reclaim_time, p.disable_tcp_pings),
                 (1400, ZERO, false)
             );
+            assert_eq!((p.eager_share, p.eager_rate, p.eager_burst), (75, 100, 200));
+            assert_eq!((p.eager_delay, p.eager_pause), (ms(1), ms(5)));
             let expected = SerfProfile {
                 coalesce_period: ms(3_000),
                 quiescent_period: ms(1_000),

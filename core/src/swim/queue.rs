@@ -29,6 +29,38 @@ pub enum Subject {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Token(pub u64);
 
+/// Which of the messages that wait may be sent now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// In a gossip round, or with a packet that leaves anyway: all.
+    Round,
+    /// Ahead of the rounds: those which have most of their sends still before them.
+    Early {
+        /// The share of a message's sends that may leave so.
+        percent: u32,
+        /// At most this many of them.
+        most: u32,
+    },
+}
+
+impl Pace {
+    /// Whether anything can be sent at this pace.
+    pub fn sends_any(self) -> bool {
+        self.sends(u32::MAX) > 0
+    }
+
+    /// How many of a message's `limit` sends may leave at this pace.
+    fn sends(self, limit: u32) -> u32 {
+        match self {
+            Pace::Round => u32::MAX,
+            Pace::Early { percent, most } => {
+                let share = (u64::from(limit) * u64::from(percent)).div_ceil(100);
+                most.min(u32::try_from(share).unwrap_or(u32::MAX))
+            }
+        }
+    }
+}
+
 /// A message's place in the order of sending; the smallest goes first.
 ///
 /// From the highest bits down: how often it was sent, then the complements of its length and of its
@@ -121,9 +153,17 @@ impl GossipQueue {
         }
     }
 
-    /// Fills `packet` with what fits; a message sent `limit` times is retired.
-    pub fn fill(&mut self, packet: &mut PacketBuilder, limit: u32) {
-        for (place, slot) in self.pack(packet) {
+    /// Whether a message waits that may be sent at this pace.
+    pub fn has_due(&self, pace: Pace, limit: u32) -> bool {
+        let first = self.order.first_key_value();
+        first.is_some_and(|(place, _)| place.transmits() < pace.sends(limit))
+    }
+
+    /// Fills `packet` with what fits of the messages that may be sent now; one sent `limit` times is retired.
+    /// Says whether something did not fit.
+    pub fn fill(&mut self, packet: &mut PacketBuilder, limit: u32, pace: Pace) -> bool {
+        let (packed, is_short) = self.pack(packet, pace.sends(limit));
+        for (place, slot) in packed {
             self.order.remove(&place);
             let place = place.after_sending();
             if place.transmits() >= limit {
@@ -134,6 +174,7 @@ impl GossipQueue {
             }
         }
         self.release();
+        is_short
     }
 
     /// Gives memory back once a long queue is empty.
@@ -164,9 +205,10 @@ impl GossipQueue {
         std::mem::take(&mut self.finished)
     }
 
-    /// Adds to `packet` what fits, in order, and returns the places and slots of what was added.
-    fn pack(&self, packet: &mut PacketBuilder) -> Vec<(Place, u32)> {
-        let mut packed = Vec::new();
+    /// Adds to `packet` what fits of the messages sent less often than `most`, in order. Returns the places and
+    /// slots of what was added, and whether something did not fit.
+    fn pack(&self, packet: &mut PacketBuilder, most: u32) -> (Vec<(Place, u32)>, bool) {
+        let (mut packed, mut is_short) = (Vec::new(), false);
         let mut from = Place::fitting(0, packet.remaining());
         // Each new range begins after a message that was too long. There is at most one for each message
         // packed, and one for each number of transmissions, which the limit keeps small.
@@ -175,13 +217,17 @@ impl GossipQueue {
                 let Some(item) = &self.slots[slot as usize] else {
                     continue;
                 };
+                if place.transmits() >= most {
+                    break;
+                }
                 if !packet.push(&item.bytes) {
+                    is_short = true;
                     from = Place::fitting(place.transmits(), packet.remaining());
                     continue 'ranges;
                 }
                 packed.push((place, slot));
             }
-            return packed;
+            return (packed, is_short);
         }
     }
 
@@ -242,7 +288,7 @@ mod tests {
 
     fn sent(queue: &mut GossipQueue, size: usize, limit: u32) -> Vec<u8> {
         let mut packet = PacketBuilder::new(size, 0);
-        queue.fill(&mut packet, limit);
+        queue.fill(&mut packet, limit, Pace::Round);
         packet.finish()
     }
 
@@ -375,7 +421,7 @@ mod tests {
                     }
                     Op::Fill(size, limit) => {
                         let mut packets = [PacketBuilder::new(size, 0), PacketBuilder::new(size, 0)];
-                        queue.fill(&mut packets[0], limit);
+                        queue.fill(&mut packets[0], limit, Pace::Round);
                         model.fill(&mut packets[1], limit);
                         let [real, expected] = packets.map(PacketBuilder::finish);
                         prop_assert_eq!(real, expected);

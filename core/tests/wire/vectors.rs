@@ -21,16 +21,30 @@ const SIGNED: [&str; 5] = [
     "tcp_label_enc_pushpull_response",
 ];
 
-struct Vector {
-    name: String,
-    udp: bool,
+/// One captured packet.
+pub struct Vector {
+    /// What it is called.
+    pub name: String,
+    /// Whether it is a datagram.
+    pub udp: bool,
     key: Option<Vec<u8>>,
-    label: String,
-    bytes: Vec<u8>,
+    /// Its cluster's label, empty for none.
+    pub label: String,
+    /// All of it.
+    pub bytes: Vec<u8>,
     decoded: Value,
 }
 
-fn vectors() -> Vec<Vector> {
+impl Vector {
+    /// The key that seals it, as text.
+    pub fn key_text(&self) -> Option<String> {
+        let encode = |key| base64::engine::general_purpose::STANDARD.encode(key);
+        self.key.as_ref().map(encode)
+    }
+}
+
+/// All of them.
+pub fn vectors() -> Vec<Vector> {
     let all: Value = serde_json::from_str(include_str!("vectors.json")).expect("JSON");
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     all.as_array()

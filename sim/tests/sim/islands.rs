@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fyrd_core::serf::{Command, RetryJoin, Seeds};
+use fyrd_keys::Key;
 use fyrd_sim::{HostId, World, WorldConfig};
 
 const SEEDS: std::ops::Range<u64> = 1..11;
@@ -134,6 +135,61 @@ fn strangers_at_an_old_address_are_not_joined() {
         }
         for &host in &theirs {
             assert_eq!(world.host(host).status_of("n1"), None, "seed {seed}");
+        }
+    }
+}
+
+/// Two clusters share a key, and everybody is told of the others: by join, as a seed, and by discovery.
+#[test]
+fn clusters_of_one_key_and_two_labels_never_merge() {
+    let key: Key = "AAECAwQFBgcICQoLDA0ODw==".parse().expect("a key");
+    for (ours, theirs) in [(&b"blue"[..], &b"green"[..]), (b"blue", b""), (b"", b"green")] {
+        for key in [None, Some(key.clone())] {
+            let mut world = World::new(WorldConfig {
+                key,
+                ..WorldConfig::new(1)
+            });
+            let mut clusters = Vec::new();
+            for (name, label) in [("a", ours), ("b", theirs)] {
+                let add = |i| world.add_labelled(&format!("{name}{i}"), label, |_| {});
+                let hosts: Vec<HostId> = (0..3).map(add).collect();
+                for &host in &hosts[1..] {
+                    world.join(host, hosts[0]);
+                }
+                clusters.push(hosts);
+            }
+            world.run_for(secs(10));
+            for (own, others) in [(0, 1), (1, 0)] {
+                let others = clusters[others].clone();
+                for &host in &clusters[own] {
+                    world.join(host, others[0]);
+                    world.discover(host, &others);
+                    let seed = world.host(others[1]).name().to_owned();
+                    let joined = vec![seed];
+                    world.seeds(host, Seeds { joined, retry: None });
+                }
+            }
+            world.run_for(secs(100));
+            // To a member that has just died the others go on to gossip, and no stream comes before that.
+            let dead = clusters[0].remove(2);
+            let address = world.host(dead).addr();
+            world.crash(dead);
+            world.move_away(dead);
+            let heir = world.add_labelled("heir", theirs, |config| config.addr = address.ip().into());
+            world.join(heir, clusters[1][0]);
+            clusters[1].push(heir);
+            world.run_for(secs(200));
+            for (own, others) in [(0, 1), (1, 0)] {
+                let (own, others) = (&clusters[own], &clusters[others]);
+                assert!(world.all_alive(own), "{ours:?} and {theirs:?}: one is not whole");
+                for &host in own {
+                    for &other in others {
+                        let seen = world.host(host).status_of(world.host(other).name());
+                        assert_eq!(seen, None, "{ours:?} and {theirs:?} have met");
+                    }
+                }
+            }
+            assert!(world.host(heir).counters.unreadable > 10);
         }
     }
 }

@@ -10,6 +10,7 @@ mod moves;
 mod serf;
 mod silence;
 mod soak;
+mod spread;
 mod stalls;
 mod trouble;
 mod weaknesses;

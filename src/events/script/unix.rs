@@ -11,31 +11,35 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::{ChildStdin, Command};
 
-use super::Tail;
+use super::{Keep, Kept};
 use crate::events::shell::{Shell, split};
 
 /// The reading end of a script's output, and what was read.
 pub struct Output {
     pipe: Receiver,
-    pub tail: Tail,
+    pub kept: Kept,
+    pub over: bool,
 }
 
 impl Output {
-    pub fn new(pipe: io::PipeReader) -> io::Result<Output> {
+    pub fn new(pipe: io::PipeReader, keep: Keep) -> io::Result<Output> {
         Ok(Output {
             pipe: Receiver::from_owned_fd(OwnedFd::from(pipe))?,
-            tail: Tail::default(),
+            kept: Kept::new(keep),
+            over: false,
         })
     }
 
+    /// Nothing that was read is lost if this is dropped half-way.
     pub async fn read_to_end(&mut self) -> io::Result<()> {
         let mut buffer = [0; 4096];
-        loop {
+        while !self.over {
             match self.pipe.read(&mut buffer).await? {
-                0 => return Ok(()),
-                len => self.tail.push(buffer.get(..len).unwrap_or_default()),
+                0 => self.over = true,
+                len => self.kept.push(buffer.get(..len).unwrap_or_default()),
             }
         }
+        Ok(())
     }
 }
 

@@ -8,18 +8,19 @@ use tokio::process::{ChildStdin, Command};
 use tokio::sync::mpsc;
 use windows::Win32::System::Threading::CREATE_NEW_PROCESS_GROUP;
 
-use super::Tail;
+use super::{Keep, Kept};
 use crate::events::shell::{Shell, split};
 
 /// What a thread reads from a script's output.
 pub struct Output {
     chunks: mpsc::Receiver<io::Result<Vec<u8>>>,
-    pub tail: Tail,
+    pub kept: Kept,
+    pub over: bool,
 }
 
 impl Output {
     /// The pipe cannot be waited for, so a thread reads it; it ends with the last writer.
-    pub fn new(mut pipe: io::PipeReader) -> io::Result<Output> {
+    pub fn new(mut pipe: io::PipeReader, keep: Keep) -> io::Result<Output> {
         let (sender, chunks) = mpsc::channel(1);
         let read = move || {
             let mut buffer = [0; 4096];
@@ -40,14 +41,17 @@ impl Output {
             .spawn(read)?;
         Ok(Output {
             chunks,
-            tail: Tail::default(),
+            kept: Kept::new(keep),
+            over: false,
         })
     }
 
+    /// Nothing that was read is lost if this is dropped half-way.
     pub async fn read_to_end(&mut self) -> io::Result<()> {
         while let Some(chunk) = self.chunks.recv().await {
-            self.tail.push(&chunk?);
+            self.kept.push(&chunk?);
         }
+        self.over = true;
         Ok(())
     }
 }

@@ -6,7 +6,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fyrd_core::bounds::{MAX_MEMBERS, STREAM_MESSAGE_MAX};
-use fyrd_core::node::{CommandId, Effect, ExchangeId, Input, Node, NodeConfig, StoreNews, StreamId};
+use fyrd_core::node::{
+    Cause, CommandId, Effect, ExchangeId, Failure, Input, Node, NodeConfig, StoreNews, StreamId,
+};
 use fyrd_core::serf::keyring::{self, KeyBytes, KeyOp};
 use fyrd_core::serf::memory::{Keeper, Marks};
 use fyrd_core::serf::{Command, JoinTarget, LookedUp, QueryParams, RetryJoin, Seeds};
@@ -21,6 +23,20 @@ const EFFECTS_MAX: usize = 4096;
 
 /// How far the clock of the node may be moved by one step.
 const LONGEST_STEP: Duration = Duration::from_secs(3600);
+
+/// Why an exchange failed: a single byte names the cause, what is longer was an answer.
+fn cause_of(content: &[u8]) -> Cause {
+    match content {
+        [0] => Cause::Refused,
+        [1] => Cause::Unanswered,
+        [2] => Cause::Unreachable,
+        [3] => Cause::Stalled,
+        [4] => Cause::Reset,
+        [5] => Cause::Closed,
+        [6] => Cause::Local,
+        _ => Cause::Protocol,
+    }
+}
 
 /// The configuration of a node with this profile.
 pub(super) fn config_of(profile: Profile, seed: u64) -> NodeConfig {
@@ -124,7 +140,7 @@ impl Bench {
         let result = match &message {
             Ok(message) => Ok(Some(message)),
             Err(_) if content.is_empty() => Ok(None),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(Failure::new(cause_of(content), error.to_string())),
         };
         self.handle(Input::Exchange { id, result });
     }

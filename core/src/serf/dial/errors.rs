@@ -1,12 +1,13 @@
 //! What went wrong with a join, as a user reads it.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 
 use crate::serf::types::LookedUp;
 
 /// What went wrong, in the order in which the user named its targets; empty if nothing did.
-pub fn join_errors(looked_up: &[LookedUp], failures: &[(SocketAddr, String)]) -> Vec<String> {
-    let mut unclaimed: Vec<&(SocketAddr, String)> = failures.iter().collect();
+pub fn join_errors<E: Display>(looked_up: &[LookedUp], failures: &[(SocketAddr, E)]) -> Vec<String> {
+    let mut unclaimed: Vec<&(SocketAddr, E)> = failures.iter().collect();
     let mut errors = Vec::new();
     for LookedUp { name, found } in looked_up {
         match found {

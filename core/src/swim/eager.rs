@@ -1,0 +1,259 @@
+//! Eager gossip: the first sends of news leave in waves of their own, and do not wait for the gossip round
+//! (docs/design.md#eager-gossip).
+//!
+//! Only the time of sending differs from memberlist: a message is sent no more often, to as many members a
+//! wave as a round reaches, and a share of its sends is left to the rounds. What the bucket does not allow now
+//! waits, for the next wave or the next round, whichever comes first.
+
+use std::time::Duration;
+
+use super::Swim;
+use super::Timer;
+use super::delegate::Delegate;
+use super::gossip::gossip_to;
+use super::members::State;
+use super::packet::PacketBuilder;
+use super::profile::Profile;
+use super::queue::Pace;
+use crate::swim::formulas::retransmit_limit;
+use crate::time::Time;
+
+/// A new round trip counts as one of so many in the average.
+const ROUND_TRIPS: u32 = 8;
+
+/// How much longer than the least pause one grows, in news that does not end and does not fill packets either.
+const LONGEST_PAUSE: u32 = 4;
+
+/// When the next wave may leave.
+#[derive(Debug, Default)]
+pub(super) struct Eager {
+    /// Whether a timer is set for it.
+    waits: bool,
+    /// No wave leaves before.
+    next: Time,
+    /// The pause before that.
+    pause: Duration,
+    bucket: Bucket,
+    /// The usual round trip, as the probes measure it.
+    round_trip: Option<Duration>,
+}
+
+/// Packets that may leave at once, refilled at a steady rate.
+#[derive(Debug, Default)]
+struct Bucket {
+    /// When it is full again.
+    full_at: Time,
+}
+
+impl Bucket {
+    /// Since when there are this many packets in it.
+    fn has(&self, packets: usize, profile: &Profile) -> Time {
+        let packets = packets.min(profile.eager_burst);
+        self.full_at - refill_time(profile.eager_burst - packets, profile)
+    }
+
+    fn take(&mut self, now: Time, packets: usize, profile: &Profile) {
+        self.full_at = self.full_at.max(now) + refill_time(packets, profile);
+    }
+}
+
+fn refill_time(packets: usize, profile: &Profile) -> Duration {
+    let nanos = packets as u64 * 1_000_000_000 / profile.eager_rate.max(1) as u64;
+    Duration::from_nanos(nanos)
+}
+
+impl Eager {
+    pub fn note_round_trip(&mut self, measured: Duration) {
+        self.round_trip = Some(match self.round_trip {
+            None => measured,
+            Some(usual) => (usual * (ROUND_TRIPS - 1) + measured) / ROUND_TRIPS,
+        });
+    }
+
+    /// Ends a wave, whose packets could not hold all that was due if it `is_short`.
+    ///
+    /// Between two waves passes a round trip, so that the second is not lost to the same jam, but not more than a
+    /// gossip interval, when a round is due anyway; and not less than the profile says. While one wave follows the
+    /// other in packets that are not full, the pause grows, so that news that trickles in shares them.
+    fn end_wave(&mut self, now: Time, is_short: bool, profile: &Profile) {
+        let goes_on = now < self.next + self.pause;
+        self.pause = match self.pause * 2 {
+            longer if goes_on && !is_short => longer.min(profile.eager_pause * LONGEST_PAUSE),
+            _ => profile.eager_pause,
+        };
+        let round_trip = self.round_trip.unwrap_or_default().min(profile.gossip_interval);
+        self.next = now + self.pause.max(round_trip);
+    }
+}
+
+impl Swim {
+    /// Has news sent soon. To be called whenever there may be some.
+    pub fn spread(&mut self, now: Time, delegate: &impl Delegate) {
+        if self.eager.waits || !self.has_early(delegate) {
+            return;
+        }
+        let at = (now + self.config.profile.eager_delay).max(self.eager.next);
+        self.eager.waits = true;
+        self.timers.set(at, Timer::Eager);
+    }
+
+    fn has_early(&self, delegate: &impl Delegate) -> bool {
+        let pace = self.early();
+        pace.sends_any() && (self.queue.has_due(pace, self.retransmit_limit()) || delegate.has_due(pace))
+    }
+
+    /// How much of what waits may leave now: a few members cannot be told more often than there are of them.
+    fn early(&self) -> Pace {
+        Pace::Early {
+            percent: self.config.profile.eager_share as u32,
+            most: u32::try_from(self.members.len() - 1).unwrap_or(u32::MAX),
+        }
+    }
+
+    pub(super) fn retransmit_limit(&self) -> u32 {
+        retransmit_limit(self.config.profile.retransmit_mult, self.members.len())
+    }
+
+    pub(super) fn tick_eager(&mut self, now: Time, delegate: &mut impl Delegate) {
+        self.eager.waits = false;
+        if !self.has_early(delegate) {
+            return;
+        }
+        let fanout = self.config.profile.gossip_nodes;
+        let paid = self.eager.bucket.has(fanout, &self.config.profile);
+        if paid > now {
+            self.eager.next = paid;
+            return;
+        }
+        let me = self.me;
+        let targets = self.pick_members(fanout, |id, record| {
+            id != me && matches!(record.state, State::Alive | State::Suspect)
+        });
+        if targets.is_empty() {
+            // All others are gone. Whether that is still so, the next round is early enough to ask.
+            self.eager.next = now + self.config.profile.gossip_interval;
+            return;
+        }
+        let (mut sent, mut is_short) = (0, true);
+        for target in targets {
+            let mut packet = PacketBuilder::new(self.config.profile.udp_buffer_size, self.config.overhead);
+            is_short &= self.fill(&mut packet, self.early(), delegate);
+            if packet.is_empty() {
+                break;
+            }
+            sent += 1;
+            gossip_to(&target, packet.finish(), delegate);
+        }
+        self.eager.bucket.take(now, sent, &self.config.profile);
+        self.eager.end_wave(now, is_short, &self.config.profile);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::swim::Swim;
+    use crate::swim::delegate::Silent;
+    use crate::swim::testing::{alive, start};
+
+    const T: Time = Time::ZERO;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// A node that knows so many others, and has nothing to say.
+    fn at_rest(others: u8) -> (Swim, Silent) {
+        let (mut swim, mut delegate) = start(1);
+        for i in 1..=others {
+            swim.handle_alive(T, &alive(&format!("n{i}"), i, 1), &mut delegate);
+        }
+        while !swim.queue.is_empty() {
+            swim.tick_gossip(T, &mut delegate);
+        }
+        swim.timers = Default::default();
+        delegate.sent.clear();
+        (swim, delegate)
+    }
+
+    /// Lets all waves leave; says when, and how many packets.
+    fn waves(swim: &mut Swim, delegate: &mut Silent, until: Time) -> Vec<(Duration, usize)> {
+        let mut waves = Vec::new();
+        swim.spread(T, delegate);
+        while let Some(at) = swim.next_deadline().filter(|at| *at <= until) {
+            let before = delegate.sent.len();
+            swim.handle_tick(at, delegate);
+            swim.spread(at, delegate);
+            waves.push((at.since(T), delegate.sent.len() - before));
+        }
+        waves
+    }
+
+    #[test]
+    fn most_sends_leave_in_waves_and_the_rest_with_the_rounds() {
+        let (mut swim, mut delegate) = at_rest(20);
+        swim.handle_alive(T, &alive("n7", 7, 2), &mut delegate);
+        let early = waves(&mut swim, &mut delegate, T + ms(100));
+        assert_eq!(early, [(ms(1), 3), (ms(6), 3)]);
+        assert_eq!(swim.queue.len(), 1);
+        // The limit is 8.
+        swim.tick_gossip(T + ms(150), &mut delegate);
+        assert_eq!((delegate.sent.len(), swim.queue.len()), (8, 0));
+    }
+
+    #[test]
+    fn waves_are_a_round_trip_apart() {
+        let (mut swim, mut delegate) = at_rest(20);
+        swim.eager.note_round_trip(ms(80));
+        swim.handle_alive(T, &alive("n7", 7, 2), &mut delegate);
+        let early = waves(&mut swim, &mut delegate, T + ms(150));
+        assert_eq!(early, [(ms(1), 3), (ms(81), 3)]);
+    }
+
+    #[test]
+    fn few_members_are_told_once_each_and_nothing_leaves_early_when_that_is_off() {
+        let (mut swim, mut delegate) = at_rest(2);
+        swim.handle_alive(T, &alive("n1", 1, 2), &mut delegate);
+        assert_eq!(waves(&mut swim, &mut delegate, T + ms(100)), [(ms(1), 2)]);
+        let (mut swim, mut delegate) = at_rest(20);
+        swim.config.profile.eager_share = 0;
+        swim.handle_alive(T, &alive("n7", 7, 2), &mut delegate);
+        assert_eq!(waves(&mut swim, &mut delegate, T + ms(100)), []);
+    }
+
+    #[test]
+    fn where_all_are_gone_nothing_is_tried_before_the_next_round() {
+        let (mut swim, mut delegate) = at_rest(3);
+        for name in ["n1", "n2", "n3"] {
+            swim.dead(T, name, 1, "me", &mut delegate);
+        }
+        assert_eq!(
+            waves(&mut swim, &mut delegate, T + ms(400)),
+            [(ms(1), 0), (ms(201), 0)]
+        );
+    }
+
+    #[test]
+    fn news_that_trickles_in_shares_packets_and_a_flood_is_held_to_the_rate() {
+        let (mut swim, mut delegate) = at_rest(20);
+        let mut early = Vec::new();
+        for at in (0..20_000).map(|i| T + ms(i)) {
+            let number = at.since(T).as_millis() as u32;
+            let name = format!("n{}", number % 20 + 1);
+            let host = (number % 20 + 1) as u8;
+            swim.handle_alive(at, &alive(&name, host, 2 + number), &mut delegate);
+            swim.spread(at, &delegate);
+            let before = delegate.sent.len();
+            swim.handle_tick(at, &mut delegate);
+            early.extend((delegate.sent.len() > before).then_some(at));
+        }
+        assert_eq!(early[..4], [1, 6, 16, 36].map(|at| T + ms(at)));
+        let profile = &swim.config.profile;
+        let allowed = profile.eager_burst + 20 * profile.eager_rate;
+        assert!(
+            (allowed - 10..=allowed).contains(&delegate.sent.len()),
+            "{}",
+            delegate.sent.len()
+        );
+    }
+}
