@@ -97,6 +97,9 @@ pub const MAX_LOOKS: usize = 64;
 /// Exchanges of one join that run at the same time.
 pub const MAX_PARALLEL_JOINS: usize = 8;
 
+/// Accusations of this node that are remembered, to tell its operator. Three are enough for that.
+pub const MAX_ACCUSATIONS: usize = 64;
+
 /// Failed members that wait to be tried again, or are; each try may last as long as a stream's deadline.
 pub const MAX_RECONNECTS: usize = 8;
 

@@ -238,6 +238,7 @@ impl Node {
         Stats {
             health_score: self.swim.health_score(),
             isolated: self.swim.is_isolated(),
+            accused: self.swim.accused(),
             refused_messages: stats.refused_messages + self.swim.refused(),
             ..stats
         }

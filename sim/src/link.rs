@@ -181,6 +181,8 @@ pub struct Links {
     cuts: BTreeSet<(HostId, HostId)>,
     /// Between whom no streams are possible, whoever dials.
     no_streams: BTreeSet<(HostId, HostId)>,
+    /// Who is reached by nobody, but for answers over the streams that it dials itself.
+    closed: BTreeSet<HostId>,
     /// From whom to whom the sender's own system sends nothing.
     refused: BTreeSet<(HostId, HostId)>,
 }
@@ -233,6 +235,7 @@ impl Links {
         self.cuts.is_empty()
             && self.refused.is_empty()
             && self.no_streams.is_empty()
+            && self.closed.is_empty()
             && self
                 .all()
                 .all(|link| link.loss <= CALM_LOSS && link.corrupt <= CALM_LOSS)
@@ -243,6 +246,7 @@ impl Links {
         self.cuts.is_empty()
             && self.refused.is_empty()
             && self.no_streams.is_empty()
+            && self.closed.is_empty()
             && self
                 .all()
                 .all(|link| link.loss == 0.0 && link.corrupt == 0.0 && link.mtu == usize::MAX)
@@ -296,11 +300,18 @@ impl Links {
         self.no_streams.extend([(a, b), (b, a)]);
     }
 
+    /// Lets nothing in to a host but the answers over streams that it dials itself: as behind an address translator
+    /// that forwards nothing, or where it announces an address that is not its own.
+    pub fn close(&mut self, host: HostId) {
+        self.closed.insert(host);
+    }
+
     /// Ends all cuts, blocks and refusals.
     pub fn heal(&mut self) {
         self.cuts.clear();
         self.refused.clear();
         self.no_streams.clear();
+        self.closed.clear();
     }
 
     /// The link from one host to another. A host reaches itself without the network.
@@ -314,8 +325,16 @@ impl Links {
             .unwrap_or(self.usual)
     }
 
+    /// Whether nothing that `from` sends without having been asked gets in at `to`.
+    fn is_closed(&self, from: HostId, to: HostId) -> bool {
+        from != to && self.closed.contains(&to)
+    }
+
     pub(super) fn has_streams(&self, from: HostId, to: HostId) -> bool {
-        !self.no_streams.contains(&(from, to)) && !self.is_cut(from, to) && !self.is_cut(to, from)
+        !self.is_closed(from, to)
+            && !self.no_streams.contains(&(from, to))
+            && !self.is_cut(from, to)
+            && !self.is_cut(to, from)
     }
 
     pub(super) fn is_refused(&self, from: HostId, to: HostId) -> bool {
@@ -334,7 +353,7 @@ impl Links {
         to: HostId,
         len: usize,
     ) -> [Option<Duration>; 2] {
-        if self.is_cut(from, to) {
+        if self.is_cut(from, to) || self.is_closed(from, to) {
             return [None, None];
         }
         let link = self.between(from, to);

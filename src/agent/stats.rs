@@ -46,6 +46,14 @@ impl Agent {
                 strings([("warning", warning.to_string())]),
             );
         }
+        if stats.accused > 0 {
+            let warning = format!(
+                "other members get no answers from this host ({} times in the last 3 minutes): they may be unable \
+                 to reach its address, or it is overloaded",
+                stats.accused
+            );
+            groups.insert("accused".to_string(), strings([("warning", warning)]));
+        }
         if let Some(watch) = &self.0.snapshot {
             groups.insert("snapshot".to_string(), snapshot(&watch.status()));
         }

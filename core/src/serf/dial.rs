@@ -339,7 +339,7 @@ impl Serf {
                 addrs.iter().copied().map(anybody).collect()
             }
         };
-        let as_the_user = matches!(dial, Dial::Discovered(_) | Dial::Pinger(_)) && !self.config.replay;
+        let as_the_user = matches!(dial, Dial::Discovered(_)) && !self.config.replay;
         let ignore_old = self.ignores_old(as_the_user);
         self.ask_for_join(Purpose::Dial(dial), contacts, ignore_old);
     }

@@ -36,7 +36,7 @@ pub use keyring::KeyReport;
 pub use queries::PAST_DEADLINE;
 pub use types::*;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -184,6 +184,8 @@ pub struct Serf {
     members: Members,
     /// Since when members that left or failed are gone: apart from the others, of whom there are many more.
     gone_since: BTreeMap<MemberId, Time>,
+    /// Members that were failed and are back by their word alone, of which listeners are not told yet.
+    unannounced: BTreeSet<MemberId>,
     intents: BTreeMap<Box<str>, RecentIntent>,
     events: Vec<Option<EventSlot>>,
     event_bytes: usize,
@@ -238,6 +240,7 @@ impl Serf {
             query_clock: LamportClock::default(),
             members: Members::new(rng.random()),
             gone_since: BTreeMap::new(),
+            unannounced: BTreeSet::new(),
             intents: BTreeMap::new(),
             events: vec![None; serf.event_buffer.max(1)],
             event_bytes: 0,
@@ -355,7 +358,7 @@ impl Serf {
         self.coordinates.of(name).copied()
     }
 
-    /// Figures for operators. The health score and isolation are swim's to fill in.
+    /// Figures for operators. The health score, isolation and accusations are swim's to fill in.
     pub fn stats(&self) -> Stats {
         Stats {
             members: self.members.len(),
@@ -363,6 +366,7 @@ impl Serf {
             left: count(&self.members, MemberStatus::Left),
             health_score: 0,
             isolated: false,
+            accused: 0,
             member_time: self.clock.time(),
             event_time: self.event_clock.time(),
             query_time: self.query_clock.time(),

@@ -449,7 +449,7 @@ pub(super) mod tests {
         };
         assert!(!serf.handle_join_intent(NOW, &join));
         for (name, status) in [("here", MemberStatus::Alive), ("going", MemberStatus::Leaving)] {
-            serf.member_joined(NOW, &Arc::new(facts(name)));
+            let _ = serf.member_joined(NOW, &Arc::new(facts(name)));
             assert_eq!(serf.status_of(name), Some(status));
         }
     }

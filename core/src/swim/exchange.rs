@@ -207,7 +207,11 @@ impl Swim {
                 }
             }
             Some(Exchange::PushPull { peer }) => {
-                if let Err(reason) = self.merge_reply(now, result, false, delegate) {
+                let merged = self.merge_reply(now, result, false, delegate);
+                if merged.is_ok() {
+                    self.answered_at(now, peer.socket(), delegate);
+                }
+                if let Err(reason) = merged {
                     error!(target: "memberlist", "Push/Pull with {} failed: {reason}", peer.name);
                 }
             }
@@ -227,6 +231,9 @@ impl Swim {
             Some(Exchange::Join { id, to }) => {
                 let ignore_old = self.joins.get(&id).is_some_and(|join| join.ignore_old);
                 let merged = self.merge_reply(now, result, ignore_old, delegate);
+                if merged.is_ok() {
+                    self.answered_at(now, to, delegate);
+                }
                 self.end_target(now, id, to, merged, delegate);
             }
             Some(Exchange::UserMessage { to }) => {

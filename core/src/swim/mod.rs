@@ -23,6 +23,7 @@ mod probe;
 pub mod profile;
 mod profile_text;
 pub mod queue;
+mod returns;
 mod state;
 mod suspicion;
 mod trouble;
@@ -33,8 +34,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
 use tracing::warn;
 
 use crate::addr::RawAddr;
@@ -53,8 +54,9 @@ use crate::swim::pool::FactsPool;
 use crate::swim::probe::{Pauses, Probe, Relay};
 use crate::swim::profile::Profile;
 use crate::swim::queue::{GossipQueue, Pace, Token};
+use crate::swim::returns::Return;
 use crate::swim::suspicion::Suspicion;
-use crate::swim::trouble::Trouble;
+use crate::swim::trouble::{Accusations, Trouble};
 use crate::time::Time;
 use crate::wire::message::{Message, StreamMessage};
 
@@ -94,6 +96,8 @@ enum Timer {
     Suspicion(NodeId),
     /// A look at the address of this node goes on.
     Look(NodeId),
+    /// This member has returned, and shall answer.
+    Return(NodeId),
     /// Gossip.
     Gossip,
     /// Send news ahead of the next round.
@@ -118,6 +122,8 @@ pub struct Swim {
     looks: BTreeMap<NodeId, Look>,
     /// Who has been let in at another address, and when.
     moved: BTreeMap<NodeId, Time>,
+    returns: BTreeMap<NodeId, Return>,
+    accusations: Accusations,
     /// When anything was heard from anybody.
     heard: Time,
     isolation: Isolation,
@@ -168,6 +174,8 @@ impl Swim {
             suspicions: BTreeMap::new(),
             looks: BTreeMap::new(),
             moved: BTreeMap::new(),
+            returns: BTreeMap::new(),
+            accusations: Accusations::default(),
             heard: now,
             isolation: Isolation::default(),
             awareness: 0,
@@ -256,6 +264,7 @@ impl Swim {
                 Timer::Relay(seq_no) => self.end_relay(seq_no, delegate),
                 Timer::Suspicion(id) => self.end_suspicion(now, id, delegate),
                 Timer::Look(id) => self.tick_look(now, id, delegate),
+                Timer::Return(id) => self.tick_return(now, id, delegate),
                 Timer::Gossip => self.tick_gossip(now, delegate),
                 Timer::Eager => self.tick_eager(now, delegate),
                 Timer::PushPull => self.tick_push_pull(now, delegate),
@@ -347,6 +356,11 @@ impl Swim {
 
     fn is_me(&self, name: &str) -> bool {
         *self.config.facts.name == *name
+    }
+
+    /// A number from 0 to 1.
+    fn random(&mut self) -> f64 {
+        self.rng.random()
     }
 
     fn next_seq_no(&mut self) -> u32 {

@@ -360,7 +360,7 @@ impl Swim {
             });
             return;
         }
-        if self.look_answered(now, ack.seq_no, delegate) {
+        if self.look_answered(now, ack.seq_no, delegate) || self.return_answered(now, ack.seq_no, delegate) {
             return;
         }
         let Some(probe) = self.probe.take_if(|probe| probe.seq_no == ack.seq_no) else {
@@ -372,6 +372,7 @@ impl Swim {
             delegate.ping_answered(now, &probe.facts, round_trip, ack.payload);
         }
         self.note_way(&probe, from);
+        self.answered(now, probe.target, delegate);
         self.change_awareness(-1);
         self.probe_ended(now, delegate);
     }
@@ -391,6 +392,7 @@ impl Swim {
         let name = Arc::clone(&probe.facts.name);
         if probe.stream_answered {
             warn!(target: "memberlist", "Was able to connect to {name} over TCP but UDP probes failed, network may be misconfigured");
+            self.answered(now, probe.target, delegate);
             self.change_awareness(-1);
         } else {
             self.reached_by.remove(&probe.target);

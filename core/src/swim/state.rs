@@ -72,14 +72,16 @@ impl Swim {
             return;
         }
         let facts = self.config.pool.share(claim.to_facts());
-        self.list_alive(now, &facts, incarnation);
+        let id = self.list_alive(now, &facts, incarnation);
         self.measures.alive += 1;
         self.broadcast_alive(&facts, incarnation, Subject::Node(Arc::clone(&facts.name)), None);
-        delegate.member_joined(now, &facts);
+        if delegate.member_joined(now, &facts) {
+            self.await_answer(now, id);
+        }
     }
 
     /// Adds a record at a random place of the probe order.
-    pub(super) fn list_alive(&mut self, now: Time, facts: &Arc<Facts>, incarnation: u32) {
+    pub(super) fn list_alive(&mut self, now: Time, facts: &Arc<Facts>, incarnation: u32) -> NodeId {
         let place = self.rng.random_range(0..=self.members.len());
         let record = Record {
             facts: Arc::clone(facts),
@@ -87,7 +89,7 @@ impl Swim {
             state: State::Alive,
             changed: now,
         };
-        self.members.insert(record, place);
+        self.members.insert(record, place)
     }
 
     fn alive_known(&mut self, now: Time, id: NodeId, claim: &Claim<'_>, delegate: &mut impl Delegate) {
@@ -159,7 +161,9 @@ impl Swim {
         self.measures.alive += 1;
         self.broadcast_alive(&facts, incarnation, Subject::Node(Arc::clone(&facts.name)), None);
         if state.is_gone() {
-            delegate.member_joined(now, &facts);
+            if delegate.member_joined(now, &facts) {
+                self.await_answer(now, id);
+            }
         } else if updated {
             delegate.member_updated(now, &facts);
         }
@@ -183,7 +187,7 @@ impl Swim {
     }
 
     /// Who is accused, and the state it is in; `None` if the accusation is old, or could not be refuted.
-    fn accused(&mut self, node: &str, incarnation: u32) -> Option<(NodeId, State)> {
+    fn read_accusation(&mut self, node: &str, incarnation: u32) -> Option<(NodeId, State)> {
         let id = self.members.find(node)?;
         let record = self.members.get(id)?;
         let (current, state) = (record.incarnation, record.state);
@@ -198,7 +202,7 @@ impl Swim {
     }
 
     pub(super) fn suspect(&mut self, now: Time, node: &str, incarnation: u32, from: &str) {
-        let Some((id, state)) = self.accused(node, incarnation) else {
+        let Some((id, state)) = self.read_accusation(node, incarnation) else {
             return;
         };
         if let Some(suspicion) = self.suspicions.get_mut(&id) {
@@ -217,6 +221,7 @@ impl Swim {
         if id == self.me {
             if !self.leaving {
                 warn!(target: "memberlist", "Refuting a suspect message (from: {from})");
+                self.note_accusation(now, from);
                 self.refute(incarnation);
             }
             return;
@@ -311,17 +316,19 @@ impl Swim {
         from: &str,
         delegate: &mut impl Delegate,
     ) {
-        let Some((id, state)) = self.accused(node, incarnation) else {
+        let Some((id, state)) = self.read_accusation(node, incarnation) else {
             return;
         };
         if id == self.me {
             if !self.leaving {
                 warn!(target: "memberlist", "Refuting a dead message (from: {from})");
+                self.note_accusation(now, from);
                 self.refute(incarnation);
             }
             return;
         }
         self.suspicions.remove(&id);
+        self.returns.remove(&id);
         if state.is_gone() {
             // The node is gone already, but the incarnation of this death keeps an older alive message
             // from bringing it back.

@@ -184,3 +184,44 @@ fn sites_joined_by_one_host_alone_see_each_other() {
     // A tenth of the time if those who are asked for an indirect ping are drawn at random alone.
     assert!(runs.iter().sum::<f64>() / (runs.len() as f64) < 0.005, "{runs:?}");
 }
+
+/// How often the members of a host that nobody can reach for four minutes are told that it is there, and that it is
+/// failed.
+#[test]
+fn the_coming_and_going_of_a_host_that_nobody_reaches_is_told_to_nobody_but_itself() {
+    for seed in SEEDS {
+        let mut world = world(seed);
+        let hosts = world.cluster(4);
+        world.run_for(secs(5));
+        let (closed, others) = (hosts[3], &hosts[..3]);
+        world.links.close(closed);
+        let told = |world: &World, kind| -> Vec<usize> {
+            let events = others
+                .iter()
+                .map(|&host| world.host(host).member_events(kind, "n3"));
+            events.map(|times| times.len()).collect()
+        };
+        let (mut changes, mut accused) = (0, 0);
+        let mut seen = world.all_see(others, closed, MemberStatus::Alive);
+        for _ in 0..240 {
+            world.run_for(secs(1));
+            let sees = world.all_see(others, closed, MemberStatus::Alive);
+            changes += u32::from(sees != seen);
+            seen = sees;
+            accused = accused.max(world.node(closed).stats().accused);
+        }
+        assert!(
+            changes > 4,
+            "seed {seed}: the list follows what it says: {changes}"
+        );
+        assert_eq!(told(&world, MemberEventKind::Join), [1; 3], "seed {seed}");
+        assert_eq!(told(&world, MemberEventKind::Failed), [1; 3], "seed {seed}");
+        assert!(accused >= 3, "seed {seed}: its operator is told: {accused}");
+        world.links.heal();
+        let healed = world.run_until(secs(90), |world| told(world, MemberEventKind::Join) == [2; 3]);
+        assert!(healed, "seed {seed}: {:?}", told(&world, MemberEventKind::Join));
+        world.run_for(secs(200));
+        assert_eq!(world.node(closed).stats().accused, 0);
+        assert_eq!(told(&world, MemberEventKind::Failed), [1; 3], "seed {seed}");
+    }
+}
