@@ -252,9 +252,24 @@ pub const HANDLER_OUTPUT_GRACE: Duration = Duration::from_millis(100);
 /// are more, the next is closed.
 pub const HANDLER_OUTPUTS_OPEN: usize = 64;
 
-/// RPC clients at once. Serf knows no limit; this one keeps the usual 1,024 descriptors from running
-/// out for gossip, and with a request of at most a mebibyte each bounds their memory.
-pub const RPC_CLIENTS_MAX: usize = 512;
+/// RPC clients at once, unless configured otherwise (`rpc_max_clients`). Serf knows no limit; with a request of at most
+/// a mebibyte each, this one bounds their memory.
+pub const RPC_CLIENTS_MAX: usize = 4096;
+
+/// Descriptors that are left to gossip, files and scripts, however many RPC clients are allowed: as many as
+/// [`STREAMS_MAX`] and [`DIALS_MAX`] together.
+pub const DESCRIPTORS_FOR_GOSSIP: usize = STREAMS_MAX + DIALS_MAX;
+
+/// Descriptors that the agent asks the system for, if it may have more than it was given.
+pub const DESCRIPTORS_WANTED: u64 = 16_384;
+
+/// How long an RPC client without a subscription must have been idle to give its place to another, when all are taken:
+/// time enough between two requests of a program.
+pub const RPC_YIELD_AFTER: Duration = Duration::from_secs(1);
+
+/// How long an RPC client waits for a place that nobody gives up, before it is refused: less than the 10 s after which
+/// a command takes the agent for dead.
+pub const RPC_PLACE_WAIT: Duration = Duration::from_secs(5);
 
 /// How long an RPC client may take to introduce itself (handshake, and token where one is needed), so
 /// that strangers cannot hold all places. Afterwards it may idle for as long as it likes.
@@ -280,7 +295,8 @@ pub const RPC_RECORDS_WAITING: usize = 512;
 /// come in bursts, and none of them comes twice.
 pub const RPC_QUERY_ANSWERS_WAITING: usize = 4096;
 
-/// Event streams and running queries of one RPC client together, since each has a queue.
+/// Event streams and running queries of one RPC client together, since each has a queue, unless configured otherwise
+/// (`rpc_max_subscriptions`).
 pub const RPC_SUBSCRIPTIONS_MAX: usize = 128;
 
 /// How often a client that does not read is looked at for what it has lost.

@@ -9,7 +9,7 @@ use super::logging::Level;
 use super::{Agent, STOPPED, files};
 use crate::driver::Stopped;
 use crate::events::hub::Subscription;
-use crate::rpc::server::{Backend, LogTap, QueryAnswers, RespondError};
+use crate::rpc::server::{Backend, Limits, LogTap, QueryAnswers, RespondError};
 use fyrd_core::serf::keyring::{KeyBytes, KeyOp};
 use fyrd_core::serf::{Answer, Command, KeyReport, Member, PAST_DEADLINE, QueryKey, QueryParams, Tags};
 use fyrd_core::swim::measures::Tally;
@@ -119,6 +119,10 @@ impl Backend for Agent {
             Ok(Answer::Failed(reason)) => Err(reason),
             Ok(_) | Err(Stopped) => Err(STOPPED.to_string()),
         }
+    }
+
+    fn limits(&self) -> Limits {
+        self.0.rpc_limits
     }
 
     fn note_client(&self) {

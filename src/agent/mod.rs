@@ -7,6 +7,7 @@ pub mod address;
 mod backend;
 mod carrier;
 mod decode;
+mod descriptors;
 #[cfg(windows)]
 pub mod event_log;
 mod event_loop;
@@ -38,6 +39,7 @@ pub use startup::{run, run_on};
 use crate::driver::{Handle, HomeLink, Stopped};
 use crate::events::handlers::Handlers;
 use crate::events::hub::Hub;
+use crate::rpc::server::Limits;
 use fyrd_core::serf::{Answer, Command};
 use logging::Console;
 use query_router::QueryRouter;
@@ -65,6 +67,7 @@ struct Shared {
     telemetry: telemetry::Metrics,
     name: String,
     rpc_auth: Secret,
+    rpc_limits: Limits,
     tags_file: Option<String>,
     /// Held while tags change, for a change is made from what they were.
     tags_change: tokio::sync::Mutex<()>,

@@ -206,6 +206,10 @@ options! {
         { flag: "role", value: "<role>", reloads: true }
     Text rpc_addr: "Where to listen for commands."
         { flag: "rpc-addr", default: Is("127.0.0.1:7373") }
+    Count rpc_max_clients: "Clients of -rpc-addr at once, as far as the system allows so many open files."
+        { default: Is("4096") }
+    Count rpc_max_subscriptions: "Event streams and queries at once of one of them."
+        { default: Is("128") }
     Secret rpc_auth: "Token that clients of -rpc-addr must know." {}
     Tags tags: "Tag of this node, for members and handlers to see. Repeatable."
         { flag: "tag", value: "<key>=<value>", reloads: true }
@@ -512,10 +516,10 @@ mod tests {
                 seen += 1;
             }
         }
-        // Besides encrypt_key_file, handler_shell, handler_order, handler_timeout and label, which Serf has not, the
-        // document writes the key for IPv6 shorter, and leaves the two without function out.
+        // Besides encrypt_key_file, label, three keys for handlers and two for RPC, which Serf has not, the document
+        // writes the key for IPv6 shorter, and leaves the two without function out.
         let with_key = TABLE.iter().filter(|entry| !entry.key.is_empty()).count();
-        assert_eq!(with_key - seen, 8, "{seen} of {with_key}");
+        assert_eq!(with_key - seen, 10, "{seen} of {with_key}");
     }
 
     /// An option that is set by its flag's text alone, to something other than its default.

@@ -17,6 +17,7 @@ use crate::driver::HomeLink;
 use crate::events::filter::HandlerSpec;
 use crate::events::handlers::Order;
 use crate::events::shell::Shell;
+use crate::rpc::server::Limits;
 use fyrd_core::node::limits;
 use fyrd_core::serf::{RawAddr, Tags};
 use fyrd_core::swim::profile::Profile;
@@ -53,6 +54,8 @@ pub struct Setup {
     pub rpc_addr: String,
     /// What RPC clients have to know.
     pub rpc_auth: Secret,
+    /// How much RPC clients may take.
+    pub rpc_limits: Limits,
     /// Whom to join; failure ends the agent.
     pub start_join: Vec<String>,
     /// Whom to join, again and again until it works.
@@ -171,6 +174,10 @@ impl Setup {
             name: options.node_name,
             rpc_addr: options.rpc_addr,
             rpc_auth: options.rpc_auth,
+            rpc_limits: Limits {
+                clients: bytes(options.rpc_max_clients),
+                subscriptions: bytes(options.rpc_max_subscriptions),
+            },
             start_join: options.start_join,
             retry_join: options.retry_join,
             retry_interval: options.retry_interval,

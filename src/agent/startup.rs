@@ -20,7 +20,7 @@ use super::reload::Reload;
 use super::setup::{self, Setup};
 use super::shutdown::{self, FAILED, Running};
 use super::signals::{Signal, Signals, Source};
-use super::{Agent, Shared, address, event_loop, files, query_router, telemetry};
+use super::{Agent, Shared, address, descriptors, event_loop, files, query_router, telemetry};
 use crate::driver::{BindError, Driver, DriverConfig, Handle, Sockets};
 use crate::events::handlers::Handlers;
 use crate::go;
@@ -184,6 +184,7 @@ fn make_agent(setup: &mut Setup, gossip: &Gossip, watch: Option<Watch>, console:
         telemetry: telemetry::Metrics::new(&setup.telemetry),
         name: setup.name.clone(),
         rpc_auth: setup.rpc_auth.clone(),
+        rpc_limits: descriptors::share(setup.rpc_limits),
         tags_file: setup.tags_file.clone(),
         tags_change: tokio::sync::Mutex::new(()),
         encrypted: gossip.encrypted,

@@ -367,7 +367,7 @@ mod tests {
             ("echo x; exit 3", "x\n", Err(Failure::Status(3))),
             ("exec /nonexistent/command 2>/dev/null", "", Err(Failure::Status(127))),
             ("kill -9 $$", "", Err(Failure::Signal(9))),
-            // What was started in the background counts as long as it holds the output.
+            // What was started in the background is no part of it.
             ("(sleep 5; echo late) & echo early", "early\n", Ok(())),
             // One that closes its output has still to end.
             ("exec >/dev/null 2>&1; sleep 0.2; exit 4", "", Err(Failure::Status(4))),

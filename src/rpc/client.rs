@@ -299,6 +299,10 @@ impl Client {
                 self.header = None;
                 return Ok(header.error);
             }
+            if header.seq == 0 && !header.error.is_empty() {
+                // The agent says why it ends the connection.
+                return Err(ClientError::Refused(header.error));
+            }
             self.receive_record(header.seq).await?;
             if self.kept.len() > MAX_KEPT_RECORDS {
                 return Err(ClientError::Flooded);

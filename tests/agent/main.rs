@@ -11,6 +11,7 @@ mod lifecycle;
 mod links;
 mod moves;
 mod reload;
+mod rpc_clients;
 mod rpc_stream;
 mod simulate;
 mod snapshot_cli;

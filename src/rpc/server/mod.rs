@@ -19,6 +19,7 @@ mod members;
 mod monitor;
 mod outbox;
 mod pending;
+mod places;
 mod query;
 mod stream;
 #[cfg(test)]
@@ -47,6 +48,7 @@ pub use query::{QueryAnswers, RespondError};
 
 use client::Client;
 use loss::Loss;
+use places::Places;
 
 /// What the server asks of the agent.
 #[expect(
@@ -84,10 +86,32 @@ pub trait Backend: Clone + 'static {
     async fn respond(&self, query: QueryKey, payload: Vec<u8>) -> Result<(), RespondError>;
     /// Has all members do this with that key, empty for a listing. A report of failures is no error.
     async fn keys(&self, op: KeyOp, key: KeyBytes) -> Result<KeyReport, String>;
+    /// How much clients may take.
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
     /// A client has connected.
     fn note_client(&self) {}
     /// A client has sent a request.
     fn note_request(&self) {}
+}
+
+/// How much clients may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Clients at once.
+    pub clients: usize,
+    /// Event streams and queries of one client at once.
+    pub subscriptions: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            clients: bounds::RPC_CLIENTS_MAX,
+            subscriptions: bounds::RPC_SUBSCRIPTIONS_MAX,
+        }
+    }
 }
 
 /// Serves clients until one of them has made the agent leave and has been told so. To end earlier,
@@ -108,22 +132,32 @@ pub async fn serve<B: Backend>(listener: impl Into<Listener>, backend: B) {
 
 async fn accept<B: Backend>(listener: Listener, backend: B, left: Rc<Notify>) {
     let mut clients = JoinSet::new();
-    let max = bounds::RPC_CLIENTS_MAX;
-    let refused = Loss::new(format!("Refused client: {max} clients are connected already"));
+    let places = Places::new(backend.limits().clients);
+    let max = places.max();
+    let refused = Loss::new(format!(
+        "Refused client: all {max} places (rpc_max_clients) are taken and in use"
+    ));
+    let yielded = Rc::new(Loss::new(format!(
+        "Closed the client that was idle for longest: all {max} places (rpc_max_clients) are taken"
+    )));
     loop {
         let accepted = listener.accept().await;
         while clients.try_join_next().is_some() {}
         match accepted {
-            Ok(connection) if clients.len() < max => {
-                info!(target: "agent.ipc", "Accepted client: {}", connection.peer);
-                backend.note_client();
-                clients.spawn_local(Client::run(connection, backend.clone(), left.clone()));
-            }
-            Ok(_) => {
-                refused.add(1);
-                // A client that tries again at once shall not spin us.
-                sleep(bounds::ACCEPT_PAUSE).await;
-            }
+            Ok(connection) => match places.take().await {
+                Some(place) => {
+                    info!(target: "agent.ipc", "Accepted client: {}", connection.peer);
+                    backend.note_client();
+                    let client = Client::new(connection, backend.clone(), place, yielded.clone());
+                    clients.spawn_local(client.run(left.clone()));
+                }
+                None => {
+                    refused.add(1);
+                    clients.spawn_local(client::refuse(connection, max));
+                    // A client that tries again at once shall not spin us.
+                    sleep(bounds::ACCEPT_PAUSE).await;
+                }
+            },
             Err(error) => {
                 error!(target: "agent.ipc", "Failed to accept client: {error}");
                 sleep(bounds::ACCEPT_PAUSE).await;

@@ -52,7 +52,17 @@ fn member(name: &str, addr: RawAddr, status: MemberStatus, tags: &[(&str, &str)]
     })
 }
 
+/// How many clients the server of a test takes.
+const CLIENTS: usize = 8;
+
 impl Backend for Fake {
+    fn limits(&self) -> Limits {
+        Limits {
+            clients: CLIENTS,
+            ..Limits::default()
+        }
+    }
+
     fn rpc_auth(&self) -> Option<&str> {
         self.token.as_deref()
     }
@@ -736,28 +746,54 @@ async fn a_client_that_never_reads_is_given_up() {
 }
 
 #[tokio::test]
-async fn clients_over_the_cap_are_refused_and_the_others_served() {
+async fn when_all_places_are_taken_the_longest_idle_gives_way_and_hears_why() {
     with_server(None, async |server: Server| {
-        let mut first = greet(server.addr).await;
+        // One has a subscription, one a request under way; neither is idle.
+        let mut subscribed = greet(server.addr).await;
+        exchange(
+            &mut subscribed,
+            &request("stream", 1, b"\x81\xa4Type\xa1*"),
+            &response("", 1, b""),
+        )
+        .await;
         let mut idle = Vec::new();
-        for _ in 1..bounds::RPC_CLIENTS_MAX {
-            idle.push(TcpStream::connect(server.addr).await.unwrap());
+        for _ in 1..CLIENTS {
+            idle.push(greet(server.addr).await);
         }
-        expect_end(&mut TcpStream::connect(server.addr).await.unwrap()).await;
+        let mut last = greet(server.addr).await;
         let stats = response("", 3, b"\x82\xa5agent\x81\xa4name\xa2n1\xa4tags\x80");
-        exchange(&mut first, &request("stats", 3, b""), &stats).await;
-        drop(idle);
-        // Places are free once the server has noticed.
-        let mut stream = loop {
-            let mut stream = TcpStream::connect(server.addr).await.unwrap();
-            stream.write_all(&hex(GREETING)).await.unwrap();
-            if stream.read_u8().await.is_ok() {
-                break stream;
-            }
-        };
-        assert_eq!(stream.read_u8().await.unwrap(), 0xa5);
+        exchange(&mut last, &request("stats", 3, b""), &stats).await;
+        let reason = "Closed for being idle: all places for RPC clients (rpc_max_clients) are taken";
+        exchange(&mut idle[0], b"", &response(reason, 0, b"")).await;
+        expect_end(&mut idle[0]).await;
+        for stays in [&mut subscribed, &mut idle[1]] {
+            exchange(stays, &request("stats", 3, b""), &stats).await;
+        }
     })
     .await;
+}
+
+#[tokio::test]
+async fn who_finds_no_place_is_told_in_answer_to_the_first_request() {
+    let (theirs, ours) = tokio::io::duplex(1024);
+    let (reader, writer) = tokio::io::split(ours);
+    let connection = super::connection::Connection {
+        reader: Box::new(reader),
+        writer: Box::new(writer),
+        peer: "p".to_owned(),
+    };
+    let asking = async {
+        let (mut reader, mut writer) = tokio::io::split(theirs);
+        writer
+            .write_all(&request("handshake", 9, b"\x81\xa7Version\x01"))
+            .await
+            .unwrap();
+        let mut answer = Vec::new();
+        reader.read_to_end(&mut answer).await.unwrap();
+        let reason = "Too many RPC clients: all 7 places (rpc_max_clients) are taken and in use";
+        assert_eq!(answer, response(reason, 9, b""));
+    };
+    tokio::join!(super::client::refuse(connection, 7), asking);
 }
 
 async fn real_serf(addr: SocketAddr, args: &[&str]) -> Option<(Option<i32>, String)> {
