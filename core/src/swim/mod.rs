@@ -138,6 +138,8 @@ pub struct Swim {
     relays: BTreeMap<u32, Relay>,
     /// Who has reached a member last that did not answer this node itself.
     reached_by: BTreeMap<NodeId, NodeId>,
+    /// The newest of them.
+    last_relay: Option<NodeId>,
     exchanges: BTreeMap<ExchangeId, Exchange>,
     joins: BTreeMap<JoinId, Join>,
     last_exchange: u64,
@@ -187,6 +189,7 @@ impl Swim {
             refused_sends: Trouble::default(),
             relays: BTreeMap::new(),
             reached_by: BTreeMap::new(),
+            last_relay: None,
             exchanges: BTreeMap::new(),
             joins: BTreeMap::new(),
             last_exchange: 0,

@@ -195,8 +195,7 @@ impl Swim {
             !record.state.is_gone() || now.since(record.changed) <= keep || record.facts.name == me
         });
         let members = &self.members;
-        self.reached_by
-            .retain(|target, _| members.get(*target).is_some_and(|record| !record.state.is_gone()));
+        self.reached_by.retain(|target, _| members.get(*target).is_some());
         self.members.order_mut().shuffle(&mut self.rng);
         self.probe_index = 0;
     }
@@ -261,12 +260,12 @@ impl Swim {
         }
     }
 
-    /// Whom to ask for an indirect ping: first whoever has reached the target last, for where sites are joined by
-    /// one host only, nobody else can; and others at random.
+    /// Whom to ask for an indirect ping: first whoever has reached the target last, or else anybody whom this node
+    /// does not reach itself, for where sites are joined by one host only, nobody else can; and others at random.
     fn pick_relays(&mut self, target: NodeId) -> Vec<Arc<Facts>> {
         let (count, me) = (self.config.profile.indirect_checks, self.me);
         let fits = |id: NodeId, record: &Record| id != target && id != me && record.state == State::Alive;
-        let known = self.reached_by.get(&target).copied();
+        let known = self.reached_by.get(&target).copied().or(self.last_relay);
         let first = known.and_then(|id| Some((id, self.members.get(id).filter(|record| fits(id, record))?)));
         let Some((first, record)) = first.filter(|_| count > 0) else {
             return self.pick_members(count, fits);
@@ -281,6 +280,7 @@ impl Swim {
         let relay = probe.asked.iter().find(|peer| peer.socket() == from);
         if let Some(relay) = relay.and_then(|peer| self.members.find(&peer.name)) {
             self.reached_by.insert(probe.target, relay);
+            self.last_relay = Some(relay);
         } else if from == probe.facts.socket() {
             self.reached_by.remove(&probe.target);
         }
@@ -395,7 +395,6 @@ impl Swim {
             self.answered(now, probe.target, delegate);
             self.change_awareness(-1);
         } else {
-            self.reached_by.remove(&probe.target);
             let missed = probe.expected_nacks.saturating_sub(probe.nacks);
             self.change_awareness(if probe.expected_nacks > 0 {
                 missed as i32
