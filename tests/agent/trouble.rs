@@ -47,6 +47,7 @@ fn push_pulls(plan: Plan, every: &str) -> Plan {
     let profile = format!("base = \"lan\"\npush_pull_interval = \"{every}\"\n");
     plan.with_file("profile.toml", &profile)
         .arg("-profile=profile.toml")
+        .arg("-log-level=debug")
         .arg(TELL)
 }
 

@@ -13,6 +13,7 @@ use super::delegate::Delegate;
 use super::members::{NodeId, State};
 use super::{Swim, Timer};
 use crate::swim::formulas::suspicion_bounds;
+use crate::swim::state::encoded;
 use crate::time::Time;
 
 /// Pings of this node, a probe interval apart; later answers come from its probes alone.
@@ -34,7 +35,9 @@ impl Swim {
     /// A failed member says that it lives.
     pub(super) fn await_answer(&mut self, now: Time, id: NodeId) {
         let members = u32::try_from(self.members.len()).unwrap_or(u32::MAX);
-        let first = now + SPACING.saturating_mul(members).mul_f64(self.random());
+        // Not at once: its acks would carry its return to those alone who know of it.
+        let spread = SPACING.saturating_mul(members).mul_f64(self.random());
+        let first = now + self.config.profile.probe_interval + spread;
         let seq_no = self.next_seq_no();
         let (since, pings) = (now, 0);
         self.returns.insert(id, Return { since, seq_no, pings });
@@ -68,8 +71,9 @@ impl Swim {
             returned.seq_no,
             self.config.facts.clone(),
         );
-        let ping = source.ping(&facts.name, seq_no);
-        self.send_with_gossip(facts.socket(), delegate, |out| ping.encode(out));
+        // Without gossip: the sends of what all have to hear would go to the one who knows it already.
+        let plain = encoded(|out| source.ping(&facts.name, seq_no).encode(out));
+        delegate.send(facts.socket(), plain, false);
     }
 
     /// This member has answered.
@@ -138,7 +142,7 @@ mod tests {
     #[test]
     fn a_return_is_told_when_the_member_answers() {
         let (mut swim, mut delegate, _) = returned();
-        run(&mut swim, &mut delegate, 1);
+        run(&mut swim, &mut delegate, 2);
         assert!(!delegate.sent.is_empty() && delegate.sent.len() <= PINGS as usize);
         assert_eq!(delegate.answered.len(), 0);
         let seq_no = swim.returns.values().next().expect("it is awaited").seq_no;
