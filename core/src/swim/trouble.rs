@@ -110,7 +110,8 @@ mod tests {
     #[test]
     fn accusations_count_when_several_make_them_or_nobody_else_could() {
         // How many others there are, when somebody accuses, and how many count after 100 s.
-        let table: [(usize, &[(u64, &str)], usize); 7] = [
+        type Said = &'static [(u64, &'static str)];
+        let table: [(usize, Said, usize); 7] = [
             (5, &[(1, "a"), (2, "b")], 0),
             (5, &[(1, "a"), (2, "b"), (3, "a")], 3),
             (5, &[(1, "a"), (2, "a"), (3, "a"), (4, "a")], 0),
