@@ -184,7 +184,8 @@ pub struct Links {
     /// Who is reached by nobody, but for answers over the streams that it dials itself.
     closed: BTreeSet<HostId>,
     /// From whom to whom the sender's own system sends nothing.
-    refused: BTreeSet<(HostId, HostId)>,
+    forbidden: BTreeSet<(HostId, HostId)>,
+    refusals: BTreeSet<(HostId, HostId)>,
 }
 
 impl Links {
@@ -233,7 +234,8 @@ impl Links {
     /// Whether nothing is cut, and hardly anything lost.
     pub fn is_calm(&self) -> bool {
         self.cuts.is_empty()
-            && self.refused.is_empty()
+            && self.forbidden.is_empty()
+            && self.refusals.is_empty()
             && self.no_streams.is_empty()
             && self.closed.is_empty()
             && self
@@ -244,7 +246,8 @@ impl Links {
     /// Whether nothing is cut, lost or damaged at all.
     pub fn is_clean(&self) -> bool {
         self.cuts.is_empty()
-            && self.refused.is_empty()
+            && self.forbidden.is_empty()
+            && self.refusals.is_empty()
             && self.no_streams.is_empty()
             && self.closed.is_empty()
             && self
@@ -289,10 +292,10 @@ impl Links {
         }
     }
 
-    /// Lets the system of one host refuse to send anything to another, as where no route leads there or a firewall
-    /// forbids it. The other direction stays as it is, but for streams, which need both.
-    pub fn refuse(&mut self, from: HostId, to: HostId) {
-        self.refused.insert((from, to));
+    /// Lets the system of one host send nothing to another, as where no route leads there or a firewall forbids it. The
+    /// other direction stays as it is, but for streams, which need both.
+    pub fn forbid(&mut self, from: HostId, to: HostId) {
+        self.forbidden.insert((from, to));
     }
 
     /// Lets no streams through between two hosts, while datagrams go as before.
@@ -306,10 +309,21 @@ impl Links {
         self.closed.insert(host);
     }
 
-    /// Ends all cuts, blocks and refusals.
+    /// Lets something on the way, a firewall or a box that resets what it cannot pass on, refuse each connection that
+    /// one host opens to another. Datagrams pass as ever, and go nowhere if that direction is cut as well.
+    pub fn refuse(&mut self, from: HostId, to: HostId) {
+        self.refusals.insert((from, to));
+    }
+
+    pub(super) fn refuses(&self, from: HostId, to: HostId) -> bool {
+        self.refusals.contains(&(from, to))
+    }
+
+    /// Ends all of this.
     pub fn heal(&mut self) {
         self.cuts.clear();
-        self.refused.clear();
+        self.forbidden.clear();
+        self.refusals.clear();
         self.no_streams.clear();
         self.closed.clear();
     }
@@ -337,12 +351,12 @@ impl Links {
             && !self.is_cut(to, from)
     }
 
-    pub(super) fn is_refused(&self, from: HostId, to: HostId) -> bool {
-        self.refused.contains(&(from, to))
+    pub(super) fn is_forbidden(&self, from: HostId, to: HostId) -> bool {
+        self.forbidden.contains(&(from, to))
     }
 
     pub(super) fn is_cut(&self, from: HostId, to: HostId) -> bool {
-        self.cuts.contains(&(from, to)) || self.is_refused(from, to)
+        self.cuts.contains(&(from, to)) || self.is_forbidden(from, to)
     }
 
     /// Draws when the copies of a datagram arrive.

@@ -79,15 +79,15 @@ impl World {
                     from, life, exchange, ..
                 },
             ) => {
-                let text = format!("dial tcp {}: connect: connection refused", host.addr());
-                let refused = Failure::new(Cause::Refused, text);
-                let path = ReplyPath {
-                    host: id,
-                    dialler: from,
-                    life,
-                    exchange,
-                };
-                self.send_reply(path, Err(refused));
+                if !host.is_silent {
+                    let path = ReplyPath {
+                        host: id,
+                        dialler: from,
+                        life,
+                        exchange,
+                    };
+                    self.send_reply(path, Err(refused(self.host(id).addr())));
+                }
             }
             (Power::Down, _) => {}
         }
@@ -256,7 +256,7 @@ impl World {
         let Some(&target) = self.by_addr.get(&to) else {
             return;
         };
-        if self.links.is_refused(from, target) {
+        if self.links.is_forbidden(from, target) {
             self.hosts[from.0].refused_sends.push(to);
             return;
         }
@@ -317,16 +317,27 @@ impl World {
         if !self.hosts[from.0].exchanges.contains_key(&exchange) {
             return;
         }
-        if self.links.is_refused(from, target) {
+        if self.links.is_forbidden(from, target) {
             let text = format!("dial tcp {to}: connect: no route to host");
             let result = Err(Failure::new(Cause::Unreachable, text));
-            let refused = Arrival::Replied {
+            let reply = Arrival::Replied {
                 life,
                 exchange,
                 result,
             };
-            self.agenda.set(self.now, Happening::Arrive(from, refused));
-            return;
+            return self.agenda.set(self.now, Happening::Arrive(from, reply));
+        }
+        if self.links.refuses(from, target) {
+            // Whatever refuses stands somewhere on the way.
+            let latency = self.links.between(from, target).latency(&mut self.rng);
+            let reply = Arrival::Replied {
+                life,
+                exchange,
+                result: Err(refused(to)),
+            };
+            return self
+                .agenda
+                .set(self.now + latency * 2, Happening::Arrive(from, reply));
         }
         // A connection needs both directions.
         if !self.links.has_streams(from, target) {
@@ -379,6 +390,14 @@ impl World {
             });
         }
     }
+}
+
+/// A dial that was refused.
+fn refused(to: SocketAddr) -> Failure {
+    Failure::new(
+        Cause::Refused,
+        format!("dial tcp {to}: connect: connection refused"),
+    )
 }
 
 /// The end of a stream that brought nothing.

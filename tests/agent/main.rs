@@ -5,6 +5,7 @@
 mod cli_bad_input;
 mod crash;
 mod handlers;
+mod http;
 mod isolation;
 mod labels;
 mod lifecycle;
@@ -13,7 +14,9 @@ mod moves;
 mod reload;
 mod rpc_clients;
 mod rpc_stream;
+mod service_manager;
 mod simulate;
+mod snapshot_campaign;
 mod snapshot_cli;
 mod snapshot_crash;
 mod snapshot_disk;
@@ -23,4 +26,5 @@ mod snapshot_trouble;
 #[path = "../support/mod.rs"]
 mod support;
 mod telemetry;
+mod templates;
 mod trouble;

@@ -105,7 +105,7 @@ fn an_agent_without_routes_declares_nobody_failed_and_learns_who_has_died() {
     all_alive(&agents.iter().collect::<Vec<_>>());
     // Each way in which a system can refuse to send: no such host, forbidden, invalid.
     for (kind, to) in [("unreachable", 1), ("prohibit", 2)] {
-        network.refuse(0, to, kind);
+        network.forbid(0, to, kind);
     }
     all_see(
         &[&agents[1], &agents[2]],

@@ -244,11 +244,12 @@ impl Serf {
         let slot = slot.get_or_insert_with(|| EventSlot {
             ltime: event.ltime,
             events: Vec::new(),
+            digest: 0,
         });
         if slot.events.len() >= MAX_EVENTS_PER_LTIME || self.event_bytes + added > EVENT_RING_BYTES_MAX {
             return true;
         }
-        slot.events.push((event.name.clone(), event.payload.clone()));
+        slot.push(event.name.clone(), event.payload.clone());
         self.event_bytes += added;
         true
     }
@@ -449,7 +450,7 @@ pub(super) mod tests {
         };
         assert!(!serf.handle_join_intent(NOW, &join));
         for (name, status) in [("here", MemberStatus::Alive), ("going", MemberStatus::Leaving)] {
-            let _ = serf.member_joined(NOW, &Arc::new(facts(name)));
+            serf.member_joined(NOW, &Arc::new(facts(name)));
             assert_eq!(serf.status_of(name), Some(status));
         }
     }

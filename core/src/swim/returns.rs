@@ -147,8 +147,11 @@ mod tests {
         assert_eq!(delegate.answered.len(), 0);
         let seq_no = swim.returns.values().next().expect("it is awaited").seq_no;
         let from = "10.0.0.2:7946".parse().expect("an address");
-        let payload = &[][..];
-        swim.handle_ack(T, from, &Ack { seq_no, payload }, &mut delegate);
+        let ack = Ack {
+            seq_no,
+            ..Ack::default()
+        };
+        swim.handle_ack(T, from, &ack, &mut delegate);
         swim.answered_at(T, from, &mut delegate);
         assert_eq!(delegate.answered, ["b"]);
     }

@@ -15,13 +15,13 @@ const TELL_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A trouble that may come again and again, told now and then.
 #[derive(Debug, Default)]
-pub(super) struct Trouble {
+pub(super) struct Reminder {
     told: Option<Time>,
     /// How often it came since then.
     untold: u32,
 }
 
-impl Trouble {
+impl Reminder {
     /// It has come again: whether to tell it, and how often it came since it was told last.
     pub fn came(&mut self, now: Time) -> Option<u32> {
         if self.told.is_some_and(|at| now.since(at) < TELL_INTERVAL) {
@@ -44,7 +44,7 @@ const ENOUGH: usize = 3;
 pub(super) struct Accusations {
     /// When, and who; nobody stands for a push/pull, which does not say whose word it repeats.
     heard: VecDeque<(Time, Option<Box<str>>)>,
-    trouble: Trouble,
+    trouble: Reminder,
 }
 
 impl Accusations {
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_trouble_that_lasts_is_told_once_a_minute_with_a_count() {
-        let mut trouble = Trouble::default();
+        let mut trouble = Reminder::default();
         let told: Vec<(u64, u32)> = (0..130)
             .filter_map(|second| {
                 let now = Time::ZERO + Duration::from_secs(second);

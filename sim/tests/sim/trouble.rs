@@ -38,7 +38,7 @@ fn a_host_that_may_send_nothing_declares_nobody_failed_whom_it_hears() {
             let (mute, others) = (hosts[0], &hosts[1..]);
             world.run_for(secs(5));
             for &other in others {
-                world.links.refuse(mute, other);
+                world.links.forbid(mute, other);
             }
             world.run_for(secs(300));
             assert_eq!(failures(&world, mute, others), 0, "seed {seed}, {count} hosts");
@@ -56,7 +56,7 @@ fn a_route_lost_to_a_living_member_makes_no_suspect_of_it_while_others_reach_it(
     for seed in SEEDS {
         let mut world = world(seed);
         let hosts = world.cluster(5);
-        world.links.refuse(hosts[0], hosts[4]);
+        world.links.forbid(hosts[0], hosts[4]);
         world.run_for(secs(120));
         assert_eq!(
             world.node(hosts[4]).incarnation(),
@@ -74,7 +74,7 @@ fn noticed(seed: u64, count: usize, refused: bool) -> Option<Duration> {
     world.run_for(secs(5));
     let (first, dead) = (hosts[0], hosts[count - 1]);
     if refused {
-        world.links.refuse(first, dead);
+        world.links.forbid(first, dead);
     }
     world.crash(dead);
     let began = world.now();
