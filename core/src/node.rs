@@ -217,12 +217,12 @@ impl Node {
         &self.config.tags
     }
 
-    /// All members, by name.
+    /// All members, by name, as listeners know them: who was failed and has not answered yet is listed as failed.
     pub fn members(&self) -> Vec<Arc<Member>> {
         self.serf.members()
     }
 
-    /// How this node sees a member; `None` if it does not know it.
+    /// How a member stands among the members, whether listeners know it already or not; `None` if it is not known.
     pub fn status_of(&self, name: &str) -> Option<MemberStatus> {
         self.serf.status_of(name)
     }

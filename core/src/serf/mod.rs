@@ -54,8 +54,7 @@ use crate::serf::joins::Purpose;
 use crate::serf::keyring::KeyOp;
 use crate::serf::lamport::LamportClock;
 use crate::serf::measures::SerfMeasures;
-use crate::serf::members::MemberId;
-use crate::serf::members::{Members, count};
+use crate::serf::members::{Entry, MemberId, Members, count};
 use crate::serf::memory::{Marks, MemberRecord, Memory};
 use crate::serf::queries::{OpenQuery, OwnQuery};
 use crate::serf::user_events::EventSlot;
@@ -321,15 +320,32 @@ impl Serf {
             .collect()
     }
 
-    /// All members, by name.
+    /// All members, by name, as listeners know them: who was failed and has not answered yet is listed as failed.
     pub fn members(&self) -> Vec<Arc<Member>> {
+        let unannounced: BTreeSet<&str> = self.unannounced().map(|entry| &*entry.facts.name).collect();
+        let shown = |entry: &Entry| {
+            let member = entry.snapshot();
+            match unannounced.contains(&*member.name) {
+                true => Member {
+                    status: MemberStatus::Failed,
+                    ..member
+                },
+                false => member,
+            }
+        };
         let mut members: Vec<_> = self
             .members
             .values()
-            .map(|entry| Arc::new(entry.snapshot()))
+            .map(|entry| Arc::new(shown(entry)))
             .collect();
         members.sort_by(|a, b| a.name.cmp(&b.name));
         members
+    }
+
+    /// Members that are back by their word alone.
+    fn unannounced(&self) -> impl Iterator<Item = &Entry> {
+        let entries = self.unannounced.iter().filter_map(|id| self.members.get(*id));
+        entries.filter(|entry| entry.status == MemberStatus::Alive)
     }
 
     /// Makes room for this many more members, and no more than that.
@@ -342,7 +358,7 @@ impl Serf {
         self.members.len()
     }
 
-    /// How a member stands; `None` if it is not known.
+    /// How a member stands among the members, whether listeners know it already or not; `None` if it is not known.
     pub fn status_of(&self, name: &str) -> Option<MemberStatus> {
         self.members.by_name(name).map(|entry| entry.status)
     }
@@ -362,7 +378,7 @@ impl Serf {
     pub fn stats(&self) -> Stats {
         Stats {
             members: self.members.len(),
-            failed: count(&self.members, MemberStatus::Failed),
+            failed: count(&self.members, MemberStatus::Failed) + self.unannounced().count(),
             left: count(&self.members, MemberStatus::Left),
             health_score: 0,
             isolated: false,

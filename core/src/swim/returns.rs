@@ -1,9 +1,9 @@
 //! Members that were failed and say that they live: whether they can be reached as well.
 //!
 //! A host behind an address translator, or one that announces an address that it has no more, speaks to all and is
-//! reached by nobody: it is declared failed, refutes that, and is declared failed again, for as long as it runs. The
-//! list of members follows, for all members hold the same. Listeners are told of a return once the member has answered:
-//! a ping of this node soon after the return, any probe, or a stream that was dialled to it.
+//! reached by nobody: it is declared failed, refutes that, and is declared failed again, for as long as it runs. What
+//! members tell each other follows, for all hold the same. Users and listeners see a return once the member has
+//! answered: a ping of this node soon after the return, any probe, or a stream that was dialled to it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -117,6 +117,8 @@ fn those_who_ping_are_dialled_one_at_a_time_and_after_pauses() {
         let mut world = world(seed);
         let hosts = world.cluster(10);
         let (blind, others) = (hosts[0], &hosts[1..]);
+        // Nobody speaks of how the cluster came about any more.
+        world.run_for(secs(20));
         world.crash(blind);
         world.start(blind);
         for &other in others {
@@ -209,6 +211,18 @@ fn the_coming_and_going_of_a_host_that_nobody_reaches_is_told_to_nobody_but_itse
             changes += u32::from(sees != seen);
             seen = sees;
             accused = accused.max(world.node(closed).stats().accused);
+            for &other in others {
+                let failed = failures(&world, other, &[closed]) > 0;
+                let listed = world.node(other).members();
+                let listed = listed.iter().find(|member| &*member.name == "n3");
+                let listed = listed.map(|member| member.status);
+                let expected = if failed {
+                    MemberStatus::Failed
+                } else {
+                    MemberStatus::Alive
+                };
+                assert_eq!(listed, Some(expected), "seed {seed}");
+            }
         }
         assert!(
             changes > 4,
