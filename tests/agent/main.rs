@@ -13,6 +13,7 @@ mod moves;
 mod reload;
 mod rpc_clients;
 mod rpc_stream;
+mod secrets;
 mod simulate;
 mod snapshot_cli;
 mod snapshot_crash;

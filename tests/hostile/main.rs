@@ -5,3 +5,4 @@ mod process;
 mod rpc;
 #[path = "../support/mod.rs"]
 mod support;
+mod trust;

@@ -7,6 +7,7 @@ mod islands;
 mod membership;
 mod memory;
 mod moves;
+mod replay;
 mod serf;
 mod silence;
 mod soak;
