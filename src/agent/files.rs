@@ -71,7 +71,11 @@ fn read_one(path: &str) -> Result<Options, String> {
         fs::read(path).map_err(|e| format!("Error reading '{path}': {}", go::open_error(path, &e)))?;
     // The file may hold the encryption key.
     let content = Zeroizing::new(content);
-    Options::decode(&content).map_err(|e| format!("Error decoding '{path}': {e}"))
+    let options = Options::decode(&content).map_err(|e| format!("Error decoding '{path}': {e}"))?;
+    if options.has_secrets() {
+        warn_if_exposed(path);
+    }
+    Ok(options)
 }
 
 /// The profile of this name, or in this file.
@@ -119,11 +123,32 @@ fn read_alone(path: &str, what: &str, right: &str) -> Result<Zeroizing<String>, 
     let text = text::of_file(&content).map_err(|e| format!("Error reading {what} file '{path}': {e}"))?;
     let start = what[..1].to_uppercase() + &what[1..];
     match std::str::from_utf8(text).map(str::trim) {
-        Ok(text) if !text.is_empty() => Ok(Zeroizing::new(text.to_string())),
+        Ok(text) if !text.is_empty() => {
+            warn_if_exposed(path);
+            Ok(Zeroizing::new(text.to_string()))
+        }
         Ok(_) => Err(format!("{start} file '{path}' is empty, it must hold {right}")),
         Err(_) => Err(format!("{start} file '{path}' is not text, it must hold {right}")),
     }
 }
+
+/// Says when everybody on this host can read a file that holds a key or a token. A group that can is somebody's
+/// decision: files of root are often made readable for the service's group.
+#[cfg(unix)]
+pub fn warn_if_exposed(path: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    const OTHERS_READ: u32 = 0o004;
+    if fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & OTHERS_READ != 0) {
+        tracing::warn!(
+            target: "agent",
+            "{path} holds secrets and every user of this host can read it: chmod 600 {path}"
+        );
+    }
+}
+
+/// Access lists of this system are not looked at.
+#[cfg(not(unix))]
+pub fn warn_if_exposed(_path: &str) {}
 
 /// Reads a tags file; one that is not there has no tags.
 pub fn read_tags(path: &str) -> Result<Option<Tags>, String> {

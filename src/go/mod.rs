@@ -3,6 +3,7 @@
 mod error;
 mod json;
 mod number;
+pub mod printable;
 mod quote;
 mod time;
 mod value;

@@ -14,6 +14,7 @@ mod moves;
 mod reload;
 mod rpc_clients;
 mod rpc_stream;
+mod secrets;
 mod service_manager;
 mod simulate;
 mod snapshot_campaign;

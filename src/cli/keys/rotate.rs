@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use super::super::{Failure, Terminal, table};
 use super::survey::{Survey, name};
+use crate::go::printable::word;
 use crate::rpc::client::{Client, ClientError, KeyOperation};
 use choice::Choice;
 pub(super) use choice::Wishes;
@@ -146,7 +147,7 @@ impl Rotation<'_, '_> {
         if print {
             let mut line = Zeroizing::new(String::from("    "));
             line.push_str(&choice.new.to_text());
-            self.terminal.line(line.as_bytes());
+            self.terminal.line(line.as_str());
         } else {
             let program = self.terminal.program().to_owned();
             self.terminal
@@ -270,7 +271,7 @@ impl Rotation<'_, '_> {
         let absent: Vec<String> = survey
             .absent
             .iter()
-            .map(|(name, status)| format!("{name} ({status})"))
+            .map(|(name, status)| format!("{} ({status})", word(name)))
             .collect();
         let told = match absent.is_empty() {
             true => "members that do not answer".to_owned(),

@@ -1,6 +1,8 @@
 //! What each request does, except for subscriptions and keys.
 
 use subtle::ConstantTimeEq;
+use tokio::time::sleep;
+use tracing::warn;
 
 use super::Backend;
 use super::client::{Client, Next};
@@ -77,10 +79,17 @@ impl<B: Backend> Client<B> {
 
     /// An agent without a token compares with the empty one, as Serf does.
     async fn auth(&mut self, body: &AuthRequest) -> Result<(), String> {
+        let pause = self.guesses.pause(&self.source);
+        if !pause.is_zero() {
+            sleep(pause).await;
+        }
         let expected = self.backend.rpc_auth().unwrap_or_default();
         if !bool::from(expected.as_bytes().ct_eq(body.auth_key.as_bytes())) {
+            let (source, count) = (&self.source, self.guesses.note_wrong(&self.source));
+            warn!(target: "agent.ipc", "Wrong token from {source} (count: {count})");
             return self.refuse("Invalid authentication token").await;
         }
+        self.guesses.forgive(&self.source);
         self.authenticated = true;
         self.acknowledge(Ok(())).await
     }

@@ -12,6 +12,7 @@
 mod client;
 mod commands;
 mod connection;
+mod guesses;
 mod keys;
 mod listener;
 mod loss;
@@ -48,6 +49,7 @@ pub use monitor::LogTap;
 pub use query::{QueryAnswers, RespondError};
 
 use client::Client;
+use guesses::Guesses;
 use loss::Loss;
 use places::Places;
 
@@ -133,6 +135,7 @@ pub async fn serve<B: Backend>(listener: impl Into<Listener>, backend: B) {
 
 async fn accept<B: Backend>(listener: Listener, backend: B, left: Rc<Notify>) {
     let mut clients = JoinSet::new();
+    let guesses = Guesses::default();
     let places = Places::new(backend.limits().clients);
     let max = places.max();
     let refused = Loss::new(format!(
@@ -149,7 +152,13 @@ async fn accept<B: Backend>(listener: Listener, backend: B, left: Rc<Notify>) {
                 Some(place) => {
                     info!(target: "agent.ipc", "Accepted client: {}", connection.peer);
                     backend.note_client();
-                    let client = Client::new(connection, backend.clone(), place, yielded.clone());
+                    let client = Client::new(
+                        connection,
+                        backend.clone(),
+                        place,
+                        yielded.clone(),
+                        guesses.clone(),
+                    );
                     clients.spawn_local(client.run(left.clone()));
                 }
                 None => {
