@@ -95,6 +95,10 @@ pub const MAX_RELAYS: usize = 512;
 /// them hears of enough others.
 pub const MAX_WITNESSES: usize = 3;
 
+/// Bytes of an answer about a name that two claim, which goes to an address without a known member: one member with
+/// its tags.
+pub const CONFLICT_ANSWER: usize = 1024;
+
 /// Addresses without a member whose bytes are counted at a time, lest answers to them be longer.
 pub const MAX_STRANGERS: usize = 4096;
 

@@ -11,11 +11,11 @@ pub fn word(text: &str) -> Cow<'_, str> {
 }
 
 /// A text of a log. It keeps its tabs, and the ends of lines after which nothing comes that could pass for a line
-/// of the log: a tab, as before each of several errors, another end of line, or nothing.
+/// of the log: a tab or a star, as before each of several errors, another end of line, or nothing.
 pub fn entry(text: &str) -> Cow<'_, str> {
     escape(text, |character, next| match character {
         '\t' => true,
-        '\n' => matches!(next, None | Some('\n' | '\t')),
+        '\n' => matches!(next, None | Some('\n' | '\t' | '*')),
         _ => false,
     })
 }
@@ -75,6 +75,8 @@ mod tests {
     fn a_text_of_the_log_cannot_begin_a_line_of_its_own() {
         let errors = "2 errors occurred:\n\t* one\n\t* two\n\n";
         assert_eq!(entry(errors), errors);
+        let mistakes = "2 error(s) decoding:\n\n* one\n* two";
+        assert_eq!(entry(mistakes), mistakes);
         assert_eq!(
             entry("n\n    2026/11/20 17:47:07 [INFO] agent: fine"),
             "n\\n    2026/11/20 17:47:07 [INFO] agent: fine"

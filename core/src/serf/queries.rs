@@ -15,9 +15,11 @@ use super::types::{Answer, Event, MemberStatus, QueryKey, QueryParams, QueryUpda
 use super::{Ask, Serf, Timer, tags, user_message, verbatim};
 use crate::addr::RawAddr;
 use crate::bounds::{
-    MAX_OPEN_QUERIES, MAX_OWN_QUERIES, MAX_QUERIES_PER_LTIME, QUERY_TIMEOUT_MAX, STREAM_ANSWER_MAX,
+    CONFLICT_ANSWER, MAX_OPEN_QUERIES, MAX_OWN_QUERIES, MAX_QUERIES_PER_LTIME, QUERY_TIMEOUT_MAX,
+    STREAM_ANSWER_MAX,
 };
 use crate::re2::{Budget, Filters, Refusal};
+use crate::serf::conflict::CONFLICT_QUERY;
 use crate::serf::memory::Record;
 use crate::swim::members::Facts;
 use crate::time::Time;
@@ -69,7 +71,8 @@ pub(super) struct OpenQuery {
     addr: RawAddr,
     port: u16,
     source: Box<str>,
-    /// About as many bytes as it had itself.
+    /// So long may an answer be to an address at which the asker is no known member: about as many bytes as the query
+    /// had itself. Whoever asks about a conflict over its own name is known elsewhere, and waits for the answers.
     len: usize,
     relay_factor: u8,
     /// Whether the asker takes large answers by stream.
@@ -241,7 +244,11 @@ impl Serf {
             addr,
             port: query.port,
             source: query.source_node.into(),
-            len: length(query),
+            len: length(query).max(if query.name == CONFLICT_QUERY {
+                CONFLICT_ANSWER
+            } else {
+                0
+            }),
             relay_factor: query.relay_factor,
             takes_streams: query.flags & FLAG_STREAM_ANSWERS != 0,
             answered: false,
