@@ -329,8 +329,12 @@ impl Node {
         }
         match tags::write(&new, self.config.protocol) {
             Ok(meta) => {
-                let token = self.token();
                 self.config.tags = new;
+                // A change that changes nothing is nobody's business.
+                if self.swim.facts().is_some_and(|facts| *facts.meta == *meta) {
+                    return self.answer(id, Answer::Done);
+                }
+                let token = self.token();
                 self.swim.set_meta(now, meta, token, &mut self.serf);
                 let heard = self.swim.has_peers();
                 self.wait(now, id, heard.then_some(token), timed_out);

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Local};
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Subscriber, warn};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::carrier::Carrier;
@@ -36,9 +36,6 @@ const TIME: &str = "%Y/%m/%d %H:%M:%S";
 
 /// How many lines wait for the start to succeed; more than a start writes unless it loops.
 const GATED_LINES: usize = 4096;
-
-/// The status of a program that writes into a closed pipe, as a shell shows it: 128 and SIGPIPE.
-const STATUS_CLOSED_PIPE: i32 = 141;
 
 /// How long the end of the agent waits until what it said has gone out.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -128,7 +125,7 @@ struct State {
 /// Where lines are printed.
 enum Out {
     /// By those who say them.
-    Here(Box<dyn Write + Send>),
+    Here(Printer<Box<dyn Write + Send>>),
     /// By a thread.
     There(Carrier<String>),
 }
@@ -148,18 +145,21 @@ pub fn sink(deliver: impl FnMut(LogLine) + Send + 'static) -> Result<Sink, Strin
 }
 
 impl Console {
-    /// The process's standard output. When nobody reads it any more, the process ends as one does that
-    /// is killed by SIGPIPE.
+    /// The process's standard output. When nobody reads it any more, lines are lost and counted, and the agent goes on.
     pub fn stdout() -> Console {
         let carrier = own_stdout().and_then(|out| {
-            let mut out = PipeOrDie(out);
-            Carrier::start("log", WAITING_MAX, String::len, move |line| {
-                print(&mut out, &line)
+            let mut out = Printer::new(out);
+            Carrier::start("log", WAITING_MAX, String::len, move |line: String| {
+                if let Some(error) = out.print(&line) {
+                    // Monitors and the system's log have it, if nobody else.
+                    let reason = go::os_error(&error);
+                    warn!(target: "agent", "Lines of the log cannot be written, and are lost: {reason}");
+                }
             })
         });
         Console::on(match carrier {
             Ok(carrier) => Out::There(carrier),
-            Err(_) => Out::Here(Box::new(PipeOrDie(io::stdout()))),
+            Err(_) => Out::Here(Printer::new(Box::new(io::stdout()))),
         })
     }
 
@@ -167,7 +167,7 @@ impl Console {
     pub fn finish(&self) {
         let (out, sinks) = {
             let mut state = self.lock();
-            let nowhere = Out::Here(Box::new(io::sink()));
+            let nowhere = Out::Here(Printer::new(Box::new(io::sink())));
             let out = std::mem::replace(&mut state.out, nowhere);
             (out, std::mem::take(&mut state.sinks))
         };
@@ -186,7 +186,7 @@ impl Console {
 
     /// A console on another output.
     pub fn new(out: Box<dyn Write + Send>) -> Console {
-        Console::on(Out::Here(out))
+        Console::on(Out::Here(Printer::new(out)))
     }
 
     fn on(out: Out) -> Console {
@@ -309,7 +309,8 @@ impl State {
     fn print(&mut self, prefix: &str, text: &str) {
         let line = format!("{prefix}{text}\n");
         match &mut self.out {
-            Out::Here(out) => print(out, &line),
+            // There is nobody to tell of an error.
+            Out::Here(out) => drop(out.print(&line)),
             Out::There(carrier) => carrier.give(line, |lost| {
                 let time = Local::now().format(TIME);
                 format!("    {time} [WARN] agent: {lost} lines were not shown, nobody was reading\n")
@@ -318,10 +319,39 @@ impl State {
     }
 }
 
-/// A line that cannot be written is lost; there is nowhere to say so.
-fn print(out: &mut impl Write, line: &str) {
-    let _ = out.write_all(line.as_bytes());
-    let _ = out.flush();
+/// Writes lines. One that cannot be written (nobody reads the pipe any more, the disk is full) is lost and counted;
+/// the count is written once that works again.
+struct Printer<W> {
+    out: W,
+    lost: u64,
+}
+
+impl<W: Write> Printer<W> {
+    fn new(out: W) -> Printer<W> {
+        Printer { out, lost: 0 }
+    }
+
+    /// The error, if this is the first line that is lost.
+    fn print(&mut self, line: &str) -> Option<io::Error> {
+        if self.lost > 0 {
+            let time = Local::now().format(TIME);
+            let notice = format!(
+                "    {time} [WARN] agent: {} lines were not shown, they could not be written\n",
+                self.lost
+            );
+            if self.write(&notice).is_ok() {
+                self.lost = 0;
+            }
+        }
+        let error = self.write(line).err()?;
+        self.lost += 1;
+        (self.lost == 1).then_some(error)
+    }
+
+    fn write(&mut self, line: &str) -> io::Result<()> {
+        self.out.write_all(line.as_bytes())?;
+        self.out.flush()
+    }
 }
 
 /// Standard output without the lock that the whole process shares, which a thread that waits for a reader
@@ -336,26 +366,6 @@ fn own_stdout() -> io::Result<std::fs::File> {
 #[cfg(not(unix))]
 fn own_stdout() -> io::Result<io::Stdout> {
     Ok(io::stdout())
-}
-
-/// An output that ends the process when it is a closed pipe.
-struct PipeOrDie<W>(W);
-
-impl<W: Write> Write for PipeOrDie<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        or_die(self.0.write(bytes))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        or_die(self.0.flush())
-    }
-}
-
-fn or_die<T>(result: io::Result<T>) -> io::Result<T> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(STATUS_CLOSED_PIPE),
-        result => result,
-    }
 }
 
 /// Turns events of our components into lines.
@@ -400,7 +410,7 @@ impl Visit for Text<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tracing::{debug, info, warn};
+    use tracing::{debug, info};
 
     #[derive(Clone, Default)]
     struct Buffer(Arc<Mutex<Vec<u8>>>);

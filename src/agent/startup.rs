@@ -303,7 +303,8 @@ async fn first_join(setup: &Setup, running: &mut Running, console: &Console) -> 
     loop {
         tokio::select! {
             joined = &mut joining => match joined {
-                Ok(contacted) => {
+                Ok(joined) => {
+                    let contacted = joined.contacted;
                     console.detail(&format!("Join completed. Synced with {contacted} initial agents"));
                     return None;
                 }

@@ -22,7 +22,7 @@ use super::codec::{self, Checkpoint, Sum};
 use super::error::os_text;
 use super::pending::Batch;
 use super::{SCHEMA, home};
-use fyrd_core::bounds::{MAX_LTIME, MAX_MEMBERS, NAME_MAX, SNAPSHOT_CACHE, SNAPSHOT_ENTRIES_MAX};
+use fyrd_core::bounds::{MAX_LTIME, MAX_MEMBERS, PEER_NAME_MAX, SNAPSHOT_CACHE, SNAPSHOT_ENTRIES_MAX};
 use fyrd_core::node::memory::Memory;
 use fyrd_core::time::Time;
 use fyrd_keys::replace::sync_directory;
@@ -368,7 +368,7 @@ const LINGER_STEP: Duration = Duration::from_millis(5);
 
 fn member_changes(batch: &Batch) -> Vec<Change> {
     // A name that would not be read again is not written.
-    let is_name = |name: &&Arc<str>| !name.is_empty() && name.len() <= NAME_MAX;
+    let is_name = |name: &&Arc<str>| !name.is_empty() && name.len() <= PEER_NAME_MAX;
     let members = batch.members.iter().filter(|(name, _)| is_name(name));
     let changes = members.map(|(name, member)| {
         let value = member.as_ref().map(codec::encode_member);

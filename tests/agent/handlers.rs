@@ -297,6 +297,24 @@ fn events_run_their_handlers_one_after_the_other() {
 }
 
 #[test]
+#[ignore = "needs the real Serf (tests/run)"]
+fn a_change_of_tags_that_changes_nothing_is_no_event() {
+    side_by_side(&[Kind::Fyrd, Kind::Serf], |&kind| {
+        let agent = plan(kind, "n1")
+            .args(["-tag=a=1", "-event-handler=member-update=cat >>updates"])
+            .start();
+        for change in ["-set=a=1", "-delete=nosuch", "-set=a=2"] {
+            agent.cli(&["tags", change]).success();
+        }
+        until("the last change is told", || {
+            agent.read("updates").contains("a=2")
+        });
+        assert_eq!(agent.times_said("EventMemberUpdate: n1"), 1, "{kind:?}");
+        assert_eq!(agent.lines("updates").len(), 1, "{kind:?}");
+    });
+}
+
+#[test]
 fn handlers_that_are_independent_wait_for_none_but_themselves() {
     let agent = plan(Kind::Fyrd, "n1")
         .args([

@@ -118,19 +118,25 @@ fn has_its_tags(member: &Member) -> bool {
     member.tags == tag_pairs(&member.name).into_iter().collect()
 }
 
-/// Serf 0.9.4 does not limit names. A member that Fyrd cannot hold must keep neither Fyrd nor anybody
-/// else out, whether Fyrd hears of it or from it.
+/// Serf 0.9.4 does not limit names. Those that a datagram carries are members like all others; one that Fyrd cannot
+/// hold must keep neither Fyrd nor anybody else out, whether Fyrd hears of it or from it.
 #[test]
 #[ignore = "needs the real Serf (tests/run)"]
 fn a_member_with_an_overlong_name_keeps_nobody_away() {
     const HANDLER: &str = "-event-handler=query:ask=printf heard";
-    let long = "n".repeat(200);
+    let (long, listed) = ("n".repeat(1500), "l".repeat(1300));
     let plain = Plan::new(Kind::Serf, "plain").start();
+    let _listed = Plan::new(Kind::Serf, &listed).arg(HANDLER).join(&plain).start();
     let odd = Plan::new(Kind::Serf, &long).join(&plain).start();
     let far = Plan::new(Kind::Fyrd, "far").arg(HANDLER).join(&plain).start();
     let near = Plan::new(Kind::Fyrd, "near").arg(HANDLER).join(&odd).start();
 
-    let held = [("plain", "alive"), ("far", "alive"), ("near", "alive")];
+    let held = [
+        ("plain", "alive"),
+        (listed.as_str(), "alive"),
+        ("far", "alive"),
+        ("near", "alive"),
+    ];
     all_see(&[&far, &near], &held);
     let everybody = [&held[..], &[(long.as_str(), "alive")]].concat();
     all_see(&[&plain, &odd], &everybody);
@@ -145,4 +151,16 @@ fn a_member_with_an_overlong_name_keeps_nobody_away() {
     for agent in [&far, &near] {
         assert_eq!(answered["Responses"][agent.name()], "heard", "{answered}");
     }
+    let answered = far.cli(&[
+        "query",
+        "-timeout=5s",
+        "-format=json",
+        &format!("-node={listed}"),
+        "ask",
+    ]);
+    let answered: serde_json::Value = serde_json::from_str(&answered.success()).expect("JSON");
+    assert!(
+        answered["Acks"].as_array().is_some_and(|acks| acks.len() == 1),
+        "{answered}"
+    );
 }

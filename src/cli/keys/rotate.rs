@@ -510,7 +510,7 @@ mod tests {
             ..wishes(Some(K2), &[])
         };
         let rotating = async {
-            let mut client = Client::over(Box::new(ours)).await.unwrap();
+            let mut client = Client::over(Box::new(ours), None).await.unwrap();
             rotate(&mut terminal, &mut client, &wishes).await
         };
         let (result, ()) = tokio::join!(rotating, model.serve(theirs));
