@@ -305,9 +305,9 @@ pub const RPC_LOSS_CHECK: Duration = Duration::from_secs(1);
 /// Shortest time between two log lines about what one client loses.
 pub const RPC_LOSS_REPORT: Duration = Duration::from_secs(10);
 
-/// Largest text snapshot of Serf that is read. Serf compacts its own at 256 bytes a member, which for
-/// [`MAX_MEMBERS`] of them is half of it.
-pub const SERF_SNAPSHOT_MAX: u64 = 64 << 20;
+/// Longest line of a text snapshot of Serf that is read; what is longer is skipped with a warning. A name of the
+/// greatest length and an address are far shorter.
+pub const SERF_SNAPSHOT_LINE: usize = 4 * 1024;
 
 /// Warnings about lines of a text snapshot that are kept; a file of another kind has nothing but such lines.
 pub const SNAPSHOT_WARNINGS: usize = 20;
@@ -358,3 +358,37 @@ pub const SNAPSHOT_ENTRIES_MAX: usize = 1 << 20;
 /// Most nodes of `fyrd simulate`: every node holds a list of all, so memory grows with their square, to some
 /// gigabytes here.
 pub const SIMULATED_NODES_MAX: usize = 10_000;
+
+/// How long the lock of a snapshot is waited for. The agent that is started again may meet the one before while
+/// that one ends, or a handler that was being started when it was killed: such a child has all that its parent
+/// held, until it becomes the program that it is to run.
+pub const SNAPSHOT_LOCK: Duration = Duration::from_secs(2);
+
+/// How often the files of a snapshot are looked after while nothing is to be written: whoever removes them is to
+/// be told soon, and a look costs three calls of the system.
+pub const SNAPSHOT_LOOK: Duration = Duration::from_secs(10);
+
+/// Stores that could not be read and are kept inside the snapshot for whoever looks for the reason: more than one,
+/// for the first is the most telling, and few, for a disk that damages files would be filled by them.
+pub const SNAPSHOT_ASIDE: usize = 4;
+
+/// Bytes of changes in a frame of the essence, or one change more: what a damage of one byte costs at most.
+pub const ESSENCE_FRAME: usize = 16 * 1024;
+
+/// Longest frame of the essence that is read: the changes, and a last one of the greatest length.
+pub const ESSENCE_FRAME_MAX: usize = 2 * ESSENCE_FRAME;
+
+/// Beginnings of a frame in a copy of the essence that may turn out to be none: enough for any damage of a disk,
+/// and few enough that a file made of nothing else is given up at once.
+pub const ESSENCE_FALSE_STARTS: usize = 10_000;
+
+/// Most bytes of a copy of the essence that are read: [`MAX_MEMBERS`] of the greatest size, the windows, and
+/// [`ESSENCE_GROWTH`] times as much of what has changed.
+pub const ESSENCE_FILE_MAX: u64 = 512 << 20;
+
+/// A copy of the essence is written anew when it has more bytes than this, and more than [`ESSENCE_GROWTH`] times
+/// those of what it holds: with a hundred members, once in some thousand flushes.
+pub const ESSENCE_SMALL: u64 = 512 * 1024;
+
+/// See [`ESSENCE_SMALL`].
+pub const ESSENCE_GROWTH: u64 = 3;

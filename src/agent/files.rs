@@ -1,7 +1,7 @@
 //! Reads the files that configure an agent: configuration files and directories, profiles, the tags file.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
@@ -13,7 +13,7 @@ use super::text;
 use crate::go;
 use fyrd_core::serf::Tags;
 use fyrd_core::swim::profile::Profile;
-use fyrd_keys::replace::{Access, replace};
+use fyrd_keys::replace::{Access, replace_bytes};
 
 /// What all sources say together, the later over the earlier: the defaults, the environment, the
 /// configuration files and directories in this order, the flags. The error is a line for the user, or several
@@ -143,10 +143,7 @@ pub fn read_tags(path: &str) -> Result<Option<Tags>, String> {
 pub fn write_tags(path: &str, tags: &Tags) -> Result<(), String> {
     let failed = |error: &io::Error| format!("Failed to write tags file: {}", go::open_error(path, error));
     let text = go::json(tags).map_err(|error| failed(&error.into()))?;
-    replace(Path::new(path), Access::Kept, |file| {
-        file.write_all(text.as_bytes())
-    })
-    .map_err(|error| failed(&error.source))
+    replace_bytes(Path::new(path), Access::Kept, text.as_bytes()).map_err(|error| failed(&error.source))
 }
 
 fn mismatch(value: &Value, wanted: &str) -> String {

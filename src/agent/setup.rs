@@ -339,6 +339,7 @@ fn starting_tags(options: &Options) -> Result<Tags, String> {
     if !options.tags.is_empty() {
         return Err(TAGS_AND_TAGS_FILE.to_string());
     }
+    fyrd_keys::replace::sweep(Path::new(&options.tags_file));
     let Some(tags) = files::read_tags(&options.tags_file)? else {
         return Ok(Tags::new());
     };
@@ -353,6 +354,14 @@ fn stored_keyring(options: &Options, has_key: bool) -> Result<Option<Keyring>, S
     }
     if has_key {
         return Err("Encryption key not allowed while using a keyring".to_string());
+    }
+    match fyrd_keys::file::tidy(Path::new(path)) {
+        Ok(true) => tracing::warn!(
+            target: "agent",
+            "The keyring {path} could not be read after a crash, and was restored from the file beside it that was to become it"
+        ),
+        Ok(false) => {}
+        Err(error) => tracing::warn!(target: "agent", "The keyring {path} could not be restored: {error}"),
     }
     let ring = fyrd_keys::file::load(Path::new(path)).map_err(|e| e.to_string())?;
     tracing::info!(target: "agent", "Restored keyring with {} keys from {path}", ring.len());

@@ -152,6 +152,8 @@ struct Snapshot {
 /// What a store of ours tells of itself.
 #[derive(Debug, Serialize)]
 struct Store {
+    /// Made at the node's first start.
+    identity: String,
     schema: u32,
     /// On the disk.
     bytes: u64,
@@ -177,11 +179,15 @@ impl Snapshot {
             node: Some(contents.node),
             left: contents.left,
             memory: contents.memory,
-            warnings: match contents.unreadable {
-                0 => Vec::new(),
-                unreadable => vec![format!("{unreadable} entries could not be read")],
+            warnings: {
+                let mut warnings = contents.warnings;
+                if contents.unreadable > 0 {
+                    warnings.push(format!("{} entries could not be read", contents.unreadable));
+                }
+                warnings
             },
             store: Some(Store {
+                identity: format!("{:032x}", contents.identity),
                 schema: contents.schema,
                 bytes: contents.bytes,
                 written: contents.written.map(|at| utc(at.into())),
@@ -233,8 +239,8 @@ fn text(snapshot: &Snapshot) -> String {
     }
     if let Some(store) = &snapshot.store {
         text.push_str(&format!(
-            "\tbytes = {}\n\tschema = {}\n",
-            store.bytes, store.schema
+            "\tbytes = {}\n\tidentity = {}\n\tschema = {}\n",
+            store.bytes, store.identity, store.schema
         ));
         let written = store.written.as_ref().map(|at| format!("\twritten = {at}\n"));
         text.push_str(&written.unwrap_or_default());

@@ -346,7 +346,7 @@ mod tests {
     #[test]
     fn what_fits_no_packet_hurries_nobody() {
         let mut queue = GossipQueue::default();
-        let mut is_short = |queue: &mut GossipQueue| {
+        let is_short = |queue: &mut GossipQueue| {
             let mut packet = PacketBuilder::new(100, 0);
             queue.fill(&mut packet, 9, Pace::Round)
         };
