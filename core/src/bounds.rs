@@ -94,6 +94,10 @@ pub const MAX_RECENT_INTENTS: usize = 1 << 14;
 /// Most pings relayed for peers at a time; each lasts one probe timeout, so this is a rate limit too.
 pub const MAX_RELAYS: usize = 512;
 
+/// Most members whose word is kept that a suspect has refused them too: one more than are asked for, so that each of
+/// them hears of enough others.
+pub const MAX_WITNESSES: usize = 3;
+
 /// Most names whose address is looked into at a time. Each costs a few pings, and takes a probe timeout.
 pub const MAX_LOOKS: usize = 64;
 
@@ -205,6 +209,9 @@ pub const COMMANDS_IN_FLIGHT: usize = 4096;
 /// Lines about network errors that are logged in ten seconds.
 pub const NETWORK_LOG_LINES: u32 = 20;
 
+/// What peers do again and again is remembered for so many names, to be said ever less often.
+pub const REPEATS_MAX: usize = 1024;
+
 /// Time between two lines about another cluster's label: a host with a wrong address or label goes on for as long as
 /// nobody looks.
 pub const OTHER_CLUSTER_LOG_INTERVAL: Duration = Duration::from_secs(60);
@@ -304,6 +311,46 @@ pub const RPC_LOSS_CHECK: Duration = Duration::from_secs(1);
 
 /// Shortest time between two log lines about what one client loses.
 pub const RPC_LOSS_REPORT: Duration = Duration::from_secs(10);
+
+/// Steps of a template's program: some seconds of work, which a template of 100,000 members stays below.
+pub const TEMPLATE_STEPS: u64 = 50_000_000;
+
+/// Bytes that a template may put out.
+pub const TEMPLATE_OUTPUT_MAX: usize = 16 * 1024 * 1024;
+
+/// HTTP connections at once. Each costs some 20 KiB of buffers; scrapers and balancers need a handful.
+pub const HTTP_CONNECTIONS_MAX: usize = 128;
+
+/// HTTP clients that wait for events or for a change of the list of members. The other connections stay free for
+/// those who only ask.
+pub const HTTP_WAITING_MAX: usize = 64;
+
+/// How long an HTTP client may take for the head of a request, and stay idle between two requests.
+pub const HTTP_HEADERS_TIME: Duration = Duration::from_secs(5);
+
+/// Header lines of an HTTP request; browsers send about 20.
+pub const HTTP_HEADERS_MAX: usize = 64;
+
+/// Bytes of the head of an HTTP request.
+pub const HTTP_HEAD_BYTES: usize = 16 * 1024;
+
+/// How long an HTTP client may take no bytes.
+pub const HTTP_WRITE: Duration = Duration::from_secs(10);
+
+/// How long an HTTP client may wait for a change of the list of members.
+pub const HTTP_WAIT: Duration = Duration::from_secs(300);
+
+/// How often a quiet stream of events shows that it is alive; proxies close what is silent for a minute.
+pub const HTTP_KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// Events that are kept for HTTP clients that come back, by number and by bytes.
+pub const HTTP_FEED_EVENTS: usize = 1024;
+/// See [`HTTP_FEED_EVENTS`].
+pub const HTTP_FEED_BYTES: usize = 1024 * 1024;
+
+/// Largest text snapshot of Serf that is read. Serf compacts its own at 256 bytes a member, which for
+/// [`MAX_MEMBERS`] of them is half of it.
+pub const SERF_SNAPSHOT_MAX: u64 = 64 << 20;
 
 /// Longest line of a text snapshot of Serf that is read; what is longer is skipped with a warning. A name of the
 /// greatest length and an address are far shorter.

@@ -358,7 +358,12 @@ mod tests {
             std::fs::write(dir.path().join(name), "x").unwrap();
         }
         fs::create_dir(dir.path().join(".keyring-folder")).unwrap();
-        assert_eq!(leftovers(&path), [dir.path().join(".keyring-aB3dEf")]);
+        // Windows may write the way there in another form.
+        let found: Vec<_> = leftovers(&path)
+            .iter()
+            .filter_map(|path| path.file_name().map(OsStr::to_owned))
+            .collect();
+        assert_eq!(found, [".keyring-aB3dEf"]);
         sweep(&path);
         assert!(leftovers(&path).is_empty());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), names.len() + 1);

@@ -202,7 +202,7 @@ impl World {
             let mut plain = Vec::new();
             let ack = Ack {
                 seq_no: ping.seq_no,
-                payload: &[],
+                ..Ack::default()
             };
             ack.encode(&mut plain);
             let bytes = sealer.close_datagram(|| self.rng.random(), plain, false).to_vec();

@@ -57,6 +57,8 @@ pub struct Host {
     pub(super) node: Option<Node>,
     pub(super) envelope: Envelope,
     pub(super) power: Power,
+    /// Whether its machine is gone with it, so that nothing refuses connections either.
+    pub(super) is_silent: bool,
     /// Grows with each start, so that what was under way before a restart is told apart.
     pub(super) life: u32,
     pub(super) inbox: VecDeque<Arrival>,
@@ -92,6 +94,7 @@ impl Host {
             node: None,
             envelope,
             power: Power::Down,
+            is_silent: false,
             life: 0,
             inbox: VecDeque::new(),
             sockets: Sockets::default(),

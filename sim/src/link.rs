@@ -179,6 +179,7 @@ pub struct Links {
     translated: BTreeMap<HostId, SocketAddr>,
     special: BTreeMap<(HostId, HostId), Link>,
     cuts: BTreeSet<(HostId, HostId)>,
+    refusals: BTreeSet<(HostId, HostId)>,
 }
 
 impl Links {
@@ -227,6 +228,7 @@ impl Links {
     /// Whether nothing is cut, and hardly anything lost.
     pub fn is_calm(&self) -> bool {
         self.cuts.is_empty()
+            && self.refusals.is_empty()
             && self
                 .all()
                 .all(|link| link.loss <= CALM_LOSS && link.corrupt <= CALM_LOSS)
@@ -235,6 +237,7 @@ impl Links {
     /// Whether nothing is cut, lost or damaged at all.
     pub fn is_clean(&self) -> bool {
         self.cuts.is_empty()
+            && self.refusals.is_empty()
             && self
                 .all()
                 .all(|link| link.loss == 0.0 && link.corrupt == 0.0 && link.mtu == usize::MAX)
@@ -277,9 +280,20 @@ impl Links {
         }
     }
 
-    /// Ends all cuts.
+    /// Lets something on the way, a firewall or a box that resets what it cannot pass on, refuse each connection that
+    /// one host opens to another. Datagrams pass as ever, and go nowhere if that direction is cut as well.
+    pub fn refuse(&mut self, from: HostId, to: HostId) {
+        self.refusals.insert((from, to));
+    }
+
+    pub(super) fn refuses(&self, from: HostId, to: HostId) -> bool {
+        self.refusals.contains(&(from, to))
+    }
+
+    /// Ends all cuts and refusals.
     pub fn heal(&mut self) {
         self.cuts.clear();
+        self.refusals.clear();
     }
 
     /// The link from one host to another. A host reaches itself without the network.

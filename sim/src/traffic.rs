@@ -79,15 +79,15 @@ impl World {
                     from, life, exchange, ..
                 },
             ) => {
-                let text = format!("dial tcp {}: connect: connection refused", host.addr());
-                let refused = Failure::new(Cause::Refused, text);
-                let path = ReplyPath {
-                    host: id,
-                    dialler: from,
-                    life,
-                    exchange,
-                };
-                self.send_reply(path, Err(refused));
+                if !host.is_silent {
+                    let path = ReplyPath {
+                        host: id,
+                        dialler: from,
+                        life,
+                        exchange,
+                    };
+                    self.send_reply(path, Err(refused(self.host(id).addr())));
+                }
             }
             (Power::Down, _) => {}
         }
@@ -313,6 +313,18 @@ impl World {
         if !self.hosts[from.0].exchanges.contains_key(&exchange) {
             return;
         }
+        if self.links.refuses(from, target) {
+            // Whatever refuses stands somewhere on the way.
+            let latency = self.links.between(from, target).latency(&mut self.rng);
+            let reply = Arrival::Replied {
+                life,
+                exchange,
+                result: Err(refused(to)),
+            };
+            return self
+                .agenda
+                .set(self.now + latency * 2, Happening::Arrive(from, reply));
+        }
         // A connection needs both directions.
         if self.links.is_cut(from, target) || self.links.is_cut(target, from) {
             return;
@@ -364,6 +376,14 @@ impl World {
             });
         }
     }
+}
+
+/// A dial that was refused.
+fn refused(to: SocketAddr) -> Failure {
+    Failure::new(
+        Cause::Refused,
+        format!("dial tcp {to}: connect: connection refused"),
+    )
 }
 
 /// The end of a stream that brought nothing.

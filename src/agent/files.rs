@@ -95,22 +95,33 @@ pub fn read_profile(name: &str) -> Result<Profile, String> {
 /// Reads the encryption key that stands alone in a file, where neither the list of processes nor the
 /// configuration shows it.
 pub fn read_secret(path: &str) -> Result<Secret, String> {
-    let content = fs::read(path).map(Zeroizing::new).map_err(|e| {
-        format!(
-            "Error reading encryption key file '{path}': {}",
-            go::open_error(path, &e)
-        )
-    })?;
-    let text =
-        text::of_file(&content).map_err(|e| format!("Error reading encryption key file '{path}': {e}"))?;
+    read_alone(path, "encryption key", "one key as keygen prints it")
+        .map(|text| Secret::new(text.to_string()))
+}
+
+/// Reads the token that HTTP clients have to show. It stands alone in a file too.
+#[cfg(feature = "http")]
+pub fn read_token(path: &str) -> Result<Zeroizing<String>, String> {
+    let token = read_alone(path, "HTTP token", "one word of printable ASCII")?;
+    if token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(token);
+    }
+    Err(format!(
+        "HTTP token file '{path}' holds more than one word of printable ASCII, as a header can carry it"
+    ))
+}
+
+/// The only text of a file, which has to be there.
+fn read_alone(path: &str, what: &str, right: &str) -> Result<Zeroizing<String>, String> {
+    let content = fs::read(path)
+        .map(Zeroizing::new)
+        .map_err(|e| format!("Error reading {what} file '{path}': {}", go::open_error(path, &e)))?;
+    let text = text::of_file(&content).map_err(|e| format!("Error reading {what} file '{path}': {e}"))?;
+    let start = what[..1].to_uppercase() + &what[1..];
     match std::str::from_utf8(text).map(str::trim) {
-        Ok(text) if !text.is_empty() => Ok(Secret::new(text.to_string())),
-        Ok(_) => Err(format!(
-            "Encryption key file '{path}' is empty, it must hold one key as keygen prints it"
-        )),
-        Err(_) => Err(format!(
-            "Encryption key file '{path}' is not text, it must hold one key as keygen prints it"
-        )),
+        Ok(text) if !text.is_empty() => Ok(Zeroizing::new(text.to_string())),
+        Ok(_) => Err(format!("{start} file '{path}' is empty, it must hold {right}")),
+        Err(_) => Err(format!("{start} file '{path}' is not text, it must hold {right}")),
     }
 }
 

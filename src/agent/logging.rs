@@ -41,7 +41,14 @@ const GATED_LINES: usize = 4096;
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The components whose events are ours; libraries are not let through.
-const COMPONENTS: [&str; 5] = ["agent", "agent.ipc", "agent.mdns", "serf", "memberlist"];
+const COMPONENTS: [&str; 6] = [
+    "agent",
+    "agent.http",
+    "agent.ipc",
+    "agent.mdns",
+    "serf",
+    "memberlist",
+];
 
 /// How important a log line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

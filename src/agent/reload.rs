@@ -12,6 +12,7 @@ use tracing::info;
 
 use super::logging::{Console, Level};
 use super::options::Options;
+use super::service_manager::{self, News};
 use super::{Agent, files, setup};
 use crate::rpc::server::Backend;
 use fyrd_core::serf::{Tags, tags};
@@ -61,11 +62,17 @@ impl Reload {
     pub async fn serve(self: Rc<Self>, agent: Agent, console: Console) {
         loop {
             self.wanted.notified().await;
+            service_manager::tell(News::Reloading);
             console.headline("Reloading configuration...");
-            if let Err(line) = self.reload(&agent, &console).await {
-                console.headline(&line);
+            let reloaded = self.reload(&agent, &console).await;
+            if let Err(line) = &reloaded {
+                console.headline(line);
                 console.headline("Failed to reload configs");
             }
+            service_manager::tell(News::Ready(match reloaded {
+                Ok(()) => "Serving",
+                Err(_) => "Serving, as configured before: the reload failed",
+            }));
         }
     }
 
@@ -84,6 +91,8 @@ impl Reload {
         next.reload(options);
         let handlers = setup::handlers(&next)?;
         let order = setup::handler_order(&next)?;
+        #[cfg(feature = "templates")]
+        let templates = setup::templates(&next)?;
 
         match Level::parse(&next.log_level) {
             Ok(level) => console.set_level(level),
@@ -91,6 +100,8 @@ impl Reload {
         }
         let timeout = setup::handler_timeout(&next);
         agent.0.handlers.replace(handlers, order, timeout);
+        #[cfg(feature = "templates")]
+        agent.0.templates.replace(templates, agent);
         let before = self.in_force.replace(next);
         info!(target: "agent", "Configuration reloaded");
         if change != TagChange::default()

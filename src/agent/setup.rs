@@ -8,6 +8,8 @@ use std::time::Duration;
 use fyrd_keys::{Key, KeyError, Keyring};
 
 use super::address::{self, DEFAULT_PORT};
+#[cfg(feature = "http")]
+use super::exposure::Exposure;
 use super::files;
 use super::logging::{Console, Level};
 use super::options::{Options, bytes};
@@ -18,6 +20,8 @@ use crate::events::filter::HandlerSpec;
 use crate::events::handlers::Order;
 use crate::events::shell::Shell;
 use crate::rpc::server::Limits;
+#[cfg(feature = "templates")]
+use crate::templates::Spec;
 use fyrd_core::node::limits;
 use fyrd_core::serf::{RawAddr, Tags};
 use fyrd_core::swim::profile::Profile;
@@ -82,8 +86,14 @@ pub struct Setup {
     pub handler_order: Order,
     /// How long a script may take; `None` is no limit.
     pub handler_timeout: Option<Duration>,
+    /// Which files follow the cluster.
+    #[cfg(feature = "templates")]
+    pub templates: Vec<Spec>,
     /// Discovery by mDNS, if wanted.
     pub discover: Option<mdns::Settings>,
+    /// Where and to whom HTTP is spoken, if anywhere.
+    #[cfg(feature = "http")]
+    pub exposure: Option<Exposure>,
     /// Where metrics go.
     pub telemetry: telemetry::Sinks,
     /// Limit of an encoded user event.
@@ -114,6 +124,14 @@ impl Setup {
             options.encrypt_key = files::read_secret(&options.encrypt_key_file)?;
         }
         let key = encryption_key(&options)?;
+        #[cfg(not(feature = "templates"))]
+        if !options.templates.is_empty() {
+            return Err("this program was built without templates, so it cannot take -template".to_string());
+        }
+        #[cfg(not(feature = "http"))]
+        if !options.http_addr.is_empty() {
+            return Err("this program was built without HTTP, so it cannot take -http-addr".to_string());
+        }
         let bind = address::with_scope(bind, &options.interface)
             .map_err(|e| format!("Invalid bind address: {e}"))?;
         let bind = bind_to_interface(bind, &options, console)?;
@@ -159,10 +177,14 @@ impl Setup {
             handlers: handlers(&options)?,
             handler_order: handler_order(&options)?,
             handler_timeout: handler_timeout(&options),
+            #[cfg(feature = "templates")]
+            templates: templates(&options)?,
             discover: discovery(&options),
             user_event_size_limit: bytes(options.user_event_size_limit),
             query_size_limit: bytes(options.query_size_limit),
             query_response_size_limit: bytes(options.query_response_size_limit),
+            #[cfg(feature = "http")]
+            exposure: Exposure::of(&options)?,
             telemetry: telemetry::Sinks {
                 statsd: options.statsd_addr,
                 statsite: options.statsite_addr,
@@ -235,6 +257,23 @@ pub(super) fn handlers(options: &Options) -> Result<Vec<HandlerSpec>, String> {
 /// What decides when they run.
 pub(super) fn handler_order(options: &Options) -> Result<Order, String> {
     Order::parse(&options.handler_order)
+}
+
+/// Which files follow the cluster. No two templates may keep one file.
+#[cfg(feature = "templates")]
+pub(super) fn templates(options: &Options) -> Result<Vec<Spec>, String> {
+    let mut specs: Vec<Spec> = Vec::new();
+    for text in &options.templates {
+        let spec = Spec::parse(text)?;
+        if specs.iter().any(|other| other.dst == spec.dst) {
+            return Err(format!(
+                "Invalid template '{text}': another one keeps {} already",
+                spec.name()
+            ));
+        }
+        specs.push(spec);
+    }
+    Ok(specs)
 }
 
 /// How long a script may take; `None` is no limit.

@@ -11,12 +11,16 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tracing::info;
 
+use super::beginning::Beginning;
 use super::event_loop::EventLoop;
+#[cfg(feature = "http")]
+use super::exposure::Exposed;
 use super::logging::Console;
 use super::mdns::Discovery;
 use super::options::Options;
 use super::past::Past;
 use super::reload::Reload;
+use super::service_manager::{self, News};
 use super::setup::{self, Setup};
 use super::shutdown::{self, FAILED, Running};
 use super::signals::{Signal, Signals, Source};
@@ -32,6 +36,9 @@ use fyrd_core::serf::{RetryJoin, Seeds};
 
 /// How long work on other threads may go on when all else has ended.
 const THREAD_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the service manager shows.
+const SERVING: &str = "Serving";
 
 /// Runs an agent: the files at `paths`, overlaid by what `flags` say. Comes back with the exit code.
 pub fn run(paths: &[String], flags: Options) -> u8 {
@@ -75,6 +82,7 @@ async fn serve(mut setup: Setup, reload: Reload, signals: Source, console: &Cons
     info!(target: "agent", "Serf agent starting");
     let past = Past::load(&setup)?;
     let watch = past.watch.clone();
+    let remembers = past.remembers_living();
     let gossip = create(&mut setup, past)
         .await
         .map_err(|e| format!("Failed to start the Serf agent: Error creating Serf: {e}"))?;
@@ -83,15 +91,32 @@ async fn serve(mut setup: Setup, reload: Reload, signals: Source, console: &Cons
     let rpc = listen_for_rpc(&setup.rpc_addr)
         .await
         .map_err(|e| format!("Error starting RPC listener: {e}"))?;
-    let agent = make_agent(&mut setup, &gossip, watch, console);
+    #[cfg(feature = "http")]
+    let exposed = listen_for_http(&mut setup, console).await?;
+    let agent = make_agent(&mut setup, &gossip, watch, remembers, console);
     let (events, finish_events) = start_listeners(&agent, &setup).await?;
     let driver = spawn_local(gossip.driver.run());
     console.headline("Starting Serf agent RPC...");
     let rpc = spawn_local(server::serve(rpc, agent.clone()));
+    #[cfg(feature = "http")]
+    if let Some(exposed) = exposed {
+        exposed.serve(&agent);
+    }
     if let Some(discovery) = discovery {
         spawn_local(discovery.run(agent.clone()));
     }
     banner(&setup, agent.0.encrypted, console);
+    let joining = format!("Serving; joining {}", setup.start_join.join(", "));
+    service_manager::tell(News::Ready(match setup.start_join.len() {
+        0 => SERVING,
+        _ => &joining,
+    }));
+    #[cfg(feature = "templates")]
+    agent
+        .0
+        .templates
+        .replace(std::mem::take(&mut setup.templates), &agent);
+    service_manager::feed_watchdog(agent.0.driver.clone());
     let mut running = Running {
         agent,
         driver,
@@ -108,6 +133,7 @@ async fn serve(mut setup: Setup, reload: Reload, signals: Source, console: &Cons
     console.plain("");
     console.headline("Log data will now stream in as it occurs:\n");
     console.open_gate();
+    service_manager::tell(News::Status(SERVING));
     // Without a node, the end is near.
     let _ = running.agent.0.driver.tell(Input::Seeds(seeds(&setup))).await;
     spawn_local(Rc::clone(&running.reload).serve(running.agent.clone(), console.clone()));
@@ -168,7 +194,15 @@ async fn create(setup: &mut Setup, past: Past) -> Result<Gossip, String> {
     })
 }
 
-fn make_agent(setup: &mut Setup, gossip: &Gossip, watch: Option<Watch>, console: &Console) -> Agent {
+fn make_agent(
+    setup: &mut Setup,
+    gossip: &Gossip,
+    watch: Option<Watch>,
+    remembers: bool,
+    console: &Console,
+) -> Agent {
+    let named = !setup.start_join.is_empty() || !setup.retry_join.is_empty();
+    let seeks = named || setup.discover.is_some() || remembers;
     let handlers = Handlers::new(gossip.handle.clone(), setup.name.clone());
     handlers.replace(
         std::mem::take(&mut setup.handlers),
@@ -184,6 +218,9 @@ fn make_agent(setup: &mut Setup, gossip: &Gossip, watch: Option<Watch>, console:
         telemetry: telemetry::Metrics::new(&setup.telemetry),
         name: setup.name.clone(),
         rpc_auth: setup.rpc_auth.clone(),
+        beginning: Beginning::now(seeks, setup.profile.name.clone()),
+        #[cfg(feature = "templates")]
+        templates: Default::default(),
         rpc_limits: descriptors::share(setup.rpc_limits),
         tags_file: setup.tags_file.clone(),
         tags_change: tokio::sync::Mutex::new(()),
@@ -266,6 +303,20 @@ async fn listen_for_rpc(text: &str) -> Result<Listener, String> {
     }
     let addr = address::parse(text, None).map_err(|e| format!("listen tcp: {e}"))?;
     Listener::tcp(addr).await
+}
+
+#[cfg(feature = "http")]
+async fn listen_for_http(setup: &mut Setup, console: &Console) -> Result<Option<Exposed>, String> {
+    let Some(exposure) = setup.exposure.take() else {
+        return Ok(None);
+    };
+    if let Some(warning) = exposure.warning() {
+        console.headline(&warning);
+    }
+    let listening = exposure.listen().await;
+    listening
+        .map(Some)
+        .map_err(|e| format!("Error starting HTTP listener: {e}"))
 }
 
 fn banner(setup: &Setup, encrypted: bool, console: &Console) {

@@ -32,12 +32,21 @@ impl Agent {
         // Serf has no such group, so it is only there when it says something.
         let handlers = self.0.handlers.figures();
         if !handlers.is_empty() {
-            groups.insert("handlers".to_string(), handlers);
+            let texts = handlers.into_iter().map(|(name, done)| (name, done.to_string()));
+            groups.insert("handlers".to_string(), texts.collect());
         }
         let counters = self.0.driver.counters();
         let others = [counters.datagrams_mislabelled, counters.streams_mislabelled];
         if !self.0.label.is_empty() || others != [0, 0] {
             groups.insert("label".to_string(), label(&self.0.label, others));
+        }
+        #[cfg(feature = "templates")]
+        {
+            let reports = self.0.templates.reports().into_iter();
+            let texts: BTreeMap<String, String> = reports.map(|(name, r)| (name, r.to_string())).collect();
+            if !texts.is_empty() {
+                groups.insert("templates".to_string(), texts);
+            }
         }
         if stats.isolated {
             let warning = "nobody is heard: this host may be cut off, and its list of members out of date";

@@ -33,7 +33,7 @@ fn flag(entry: &'static Entry) -> Arg {
     match entry.kind {
         Kind::Switch(_) | Kind::Choice(_) => flags::boolean(name, help),
         Kind::Number(_) | Kind::Count(_) | Kind::Bytes(_) => flags::integer(name, value, help),
-        Kind::List(_) | Kind::Tags(_) | Kind::Source => flags::list(name, value, help),
+        Kind::List(_) | Kind::Definitions(_) | Kind::Tags(_) | Kind::Source => flags::list(name, value, help),
         Kind::Text(_) | Kind::Secret(_) | Kind::Time(_) | Kind::Ignored => flags::string(name, value, help),
     }
 }

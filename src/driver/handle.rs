@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fyrd_keys::{Cipher, Fingerprint};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Node;
@@ -26,8 +27,20 @@ pub(super) enum Request {
     SubscribeQueries(queue::Sender<QueryUpdate>),
     SubscribeLookUps(mpsc::Sender<Vec<Arc<str>>>),
     Tell(Input<'static>),
+    Keys(oneshot::Sender<Option<KeySummary>>),
     TakeMeasures(oneshot::Sender<(SwimMeasures, SerfMeasures)>),
     Stop,
+}
+
+/// What can be told of the keys.
+#[derive(Clone, Copy, Debug)]
+pub struct KeySummary {
+    /// How many there are.
+    pub count: usize,
+    /// Stands for the primary key, which seals.
+    pub fingerprint: Fingerprint,
+    /// What it seals with.
+    pub cipher: Cipher,
 }
 
 /// Talks to a running driver; clones talk to the same one.
@@ -94,6 +107,13 @@ impl Handle {
     /// Tells the node what has happened outside of the driver.
     pub async fn tell(&self, input: Input<'static>) -> Result<(), Stopped> {
         self.send(Request::Tell(input)).await
+    }
+
+    /// What can be told of the keys; nothing without encryption.
+    pub async fn keys(&self) -> Result<Option<KeySummary>, Stopped> {
+        let (summary, told) = oneshot::channel();
+        self.send(Request::Keys(summary)).await?;
+        told.await.map_err(|_| Stopped)
     }
 
     /// Ends the driver without a leave; comes back when its sockets are closed.

@@ -90,6 +90,17 @@ pub struct Traffic {
     pub tcp_connected: u64,
 }
 
+impl Traffic {
+    /// Adds what went over the network later.
+    pub fn merge(&mut self, later: &Traffic) {
+        self.udp_sent.merge(&later.udp_sent);
+        self.udp_received.merge(&later.udp_received);
+        self.tcp_sent.merge(&later.tcp_sent);
+        self.tcp_accepted += later.tcp_accepted;
+        self.tcp_connected += later.tcp_connected;
+    }
+}
+
 impl Ledger {
     pub(super) fn new() -> Ledger {
         Ledger {

@@ -49,7 +49,7 @@ use fyrd_core::time::Time;
 use fyrd_core::wire;
 
 pub use fyrd_core::node::Node;
-pub use handle::{Handle, Stopped};
+pub use handle::{Handle, KeySummary, Stopped};
 pub use ledger::{DriverCounters, Traffic};
 pub use sockets::{BindError, HomeLink, Sockets};
 

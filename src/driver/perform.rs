@@ -280,6 +280,7 @@ impl Driver {
             Request::SubscribeLookUps(look_ups) => self.look_ups = Some(look_ups),
             Request::Tell(input) => self.feed(input),
             Request::SubscribeQueries(subscriber) => self.query_subscribers.push(subscriber),
+            Request::Keys(asker) => drop(asker.send(self.key_summary())),
             Request::TakeMeasures(taker) => drop(taker.send(self.node.take_measures())),
             Request::Stop => self.ended = Some(Ended::Stopped),
         }

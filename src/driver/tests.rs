@@ -446,7 +446,7 @@ async fn a_stream_that_arrives_byte_by_byte_is_read() {
         decoder.message(),
         Ok(StreamMessage::Ack(Ack {
             seq_no: 3,
-            payload: b""
+            ..Ack::default()
         }))
     );
 }
@@ -507,11 +507,12 @@ async fn streams_over_the_cap_are_closed_at_once_and_harm_nobody() {
     agent
         .until("four are in", |counters| counters.streams_accepted == 4)
         .await;
-    for _ in 0..500 {
+    // No more than fit into the time that the held ones may stay silent, also on a slow machine.
+    for _ in 0..50 {
         let mut refused = TcpStream::connect(agent.addr).await.unwrap();
         assert_eq!(read_to_end(&mut refused).await, b"");
     }
-    assert_eq!(agent.handle.counters().streams_over_cap, 500);
+    assert_eq!(agent.handle.counters().streams_over_cap, 50);
     assert_eq!(agent.handle.counters().streams_accepted, 4);
     assert_eq!(agent.handle.read(Node::known).await, Ok(1));
     drop(held);

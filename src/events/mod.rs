@@ -6,7 +6,7 @@ pub mod environment;
 pub mod filter;
 pub mod handlers;
 pub mod hub;
-mod script;
+pub(crate) mod script;
 pub mod shell;
 pub mod user_coalesce;
 mod window;

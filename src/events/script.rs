@@ -36,7 +36,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A script and all it is given.
 #[derive(Debug)]
-pub(super) struct Script<'a> {
+pub(crate) struct Script<'a> {
     /// The command line.
     pub command: &'a str,
     /// What runs it.
@@ -53,7 +53,7 @@ pub(super) struct Script<'a> {
 
 /// What is kept of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Keep {
+pub(crate) enum Keep {
     /// All of it, or nothing if it is more than so many bytes.
     Whole(usize),
     /// The last bytes.
@@ -62,7 +62,7 @@ pub(super) enum Keep {
 
 /// What came of a script.
 #[derive(Debug)]
-pub(super) struct Outcome {
+pub(crate) struct Outcome {
     /// What was kept of standard output and standard error, mixed as they came.
     pub output: Vec<u8>,
     /// How many bytes both had.
@@ -73,7 +73,7 @@ pub(super) struct Outcome {
 
 /// Why a script did not succeed. The texts are those that Go has, where it has any.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     #[error("{0}")]
     NotStarted(String),
     #[error("exit status {0}")]
@@ -88,7 +88,7 @@ pub(super) enum Failure {
 
 /// Runs a script to its end, or until its time is up or `stop` is over; then it is ended, together with
 /// all processes of its group.
-pub(super) async fn run(script: &Script<'_>, stop: impl Future<Output = ()>) -> Outcome {
+pub(crate) async fn run(script: &Script<'_>, stop: impl Future<Output = ()>) -> Outcome {
     let mut process = match Process::start(script) {
         Ok(process) => process,
         Err(error) => {

@@ -72,7 +72,9 @@ impl Disk {
     }
 
     /// Writes a batch, whole or not at all. It is not yet on the disk then.
-    pub fn apply(&mut self, batch: &Batch, now: Time) -> Result<(), Trouble> {
+    pub fn apply(&mut self, home: &Home, batch: &Batch, now: Time) -> Result<(), Trouble> {
+        // sled writes some of it at once, which would hide that somebody has cut its file.
+        self.look(home)?;
         let changes = self.store.changes(batch)?;
         self.store.apply(&changes, batch, now)?;
         self.essence.note(&changes);
@@ -100,6 +102,11 @@ impl Disk {
     /// Writes anew what has grown of the essence. Nothing may have been applied since the last flush.
     pub fn shrink_essence(&mut self) -> Result<(), Trouble> {
         self.essence.shrink(&self.store)
+    }
+
+    /// Closes the files of the essence, for another is to take their place. Nothing can be flushed after that.
+    pub fn release_essence(&mut self) {
+        self.essence.release();
     }
 
     /// Looks whether all files are as this process has left them.

@@ -37,8 +37,9 @@ pub(super) struct Found {
 impl Found {
     /// Takes the clocks, and raises them above all that was stamped, which changes nothing in what is whole.
     pub fn take_marks(&mut self, marks: Marks) {
-        let above = |mark: &mut u64, seen: Option<u64>| {
-            if let Some(seen) = seen.filter(|seen| *seen <= MAX_LTIME) {
+        // A time that nothing can have is damage, and says nothing of the others.
+        let above = |mark: &mut u64, seen: &mut dyn Iterator<Item = u64>| {
+            if let Some(seen) = seen.filter(|seen| *seen <= MAX_LTIME).max() {
                 *mark = (*mark).max(seen + 1);
             }
         };
@@ -51,10 +52,10 @@ impl Found {
         *held = marks;
         above(
             &mut held.member,
-            members.iter().map(|member| member.status_ltime).max(),
+            &mut members.iter().map(|member| member.status_ltime),
         );
-        above(&mut held.event, events.iter().map(|event| event.ltime).max());
-        above(&mut held.query, queries.iter().map(|query| query.0).max());
+        above(&mut held.event, &mut events.iter().map(|event| event.ltime));
+        above(&mut held.query, &mut queries.iter().map(|query| query.0));
     }
 
     /// Some of what was handled is not known any more. Handling it again would be worse than missing what came
@@ -164,5 +165,22 @@ impl Reading<'_> {
             }
         }
         sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_are_raised_above_all_times_that_there_can_be() {
+        let mut found = Found::default();
+        found.memory.queries = vec![(7, 1), (MAX_LTIME + 1, 1), (u64::MAX, 1), (3, 2)];
+        found.take_marks(Marks {
+            event: 5,
+            ..Marks::default()
+        });
+        let marks = found.memory.marks;
+        assert_eq!((marks.member, marks.event, marks.query), (0, 5, 8));
     }
 }

@@ -199,7 +199,10 @@ fn begin_life(
     }
     home.clear_except(Some(store.0));
     let mut disk = Disk::resume(home, owner, store, &gathered.recall)?;
-    match disk.apply(first, worker::now()).and_then(|()| disk.flush(home)) {
+    match disk
+        .apply(home, first, worker::now())
+        .and_then(|()| disk.flush(home))
+    {
         Ok(()) => Ok(disk),
         Err(trouble) => {
             disk.close();

@@ -253,8 +253,8 @@ impl Worker {
         self.busy(true);
         if parcel.whole {
             self.begin_anew(&parcel);
-        } else if let State::Works(disk) = &mut self.state {
-            match disk.apply(&parcel.batch, now()) {
+        } else if let (State::Works(disk), Some(home)) = (&mut self.state, &self.home) {
+            match disk.apply(home, &parcel.batch, now()) {
                 Ok(()) => self.applied = Some((parcel.number, parcel.batch.marks)),
                 Err(trouble) => self.fail(&trouble),
             }
@@ -292,7 +292,8 @@ impl Worker {
             return;
         }
         let mut result = Ok(());
-        if self.last_look.elapsed() >= SNAPSHOT_LOOK {
+        // What is appended to a file that somebody has cut would hide the cut.
+        if disk.has_leisure() || self.last_look.elapsed() >= SNAPSHOT_LOOK {
             self.last_look = Instant::now();
             result = disk.look(home);
         }
@@ -344,8 +345,9 @@ impl Worker {
     /// Replaces the store by one of this parcel alone.
     fn begin_anew(&mut self, parcel: &Parcel) {
         let Some(home) = &self.home else { return };
-        if let State::Works(disk) = &self.state {
+        if let State::Works(disk) = &mut self.state {
             self.serial = disk.serial();
+            disk.release_essence();
         }
         self.serial += 1;
         match Disk::begin(home, &self.owner, &parcel.batch, self.serial, now()) {
@@ -672,6 +674,25 @@ mod tests {
         assert!(failed.is_err());
         assert_eq!((home.current(), bench.generations()), (before, 1));
         assert!(!home.path().join("current.new").exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_copy_that_was_cut_is_not_gone_on_with_at_leisure() {
+        let mut bench = Bench::new();
+        bench.worker.take(parcel(1, 1, false));
+        bench.worker.flush();
+        // The first flush writes the first copy, so that the second one is behind.
+        let copy = fs::File::options()
+            .write(true)
+            .open(bench.folder.path().join("essence-2"));
+        copy.unwrap().set_len(10).unwrap();
+        bench.worker.use_leisure();
+        let trouble = bench.progress().trouble.map(|(_, reason)| reason);
+        assert!(
+            trouble.is_some_and(|reason| reason.contains("essence")),
+            "it is not noticed"
+        );
     }
 
     #[test]

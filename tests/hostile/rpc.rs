@@ -174,10 +174,7 @@ fn a_thousand_idle_or_half_open_clients_harm_nobody() {
         }
     });
     let refusals = count(&agent, "Refused client:");
-    assert!(
-        (1..=20).contains(&refusals),
-        "{refusals} lines about refused clients"
-    );
+    assert!(refusals <= 20, "{refusals} lines about refused clients");
     agent.assert_running();
     assert_small_growth(&agent, before);
 }

@@ -164,3 +164,32 @@ fn a_member_with_an_overlong_name_keeps_nobody_away() {
         "{answered}"
     );
 }
+
+/// An ack of ours has a field that Serf does not know. Serf takes the rest of it, the coordinate, as ever.
+#[test]
+#[ignore = "needs the real Serf (tests/run)"]
+fn serf_learns_from_acks_that_carry_a_digest_and_says_nothing_of_it() {
+    let plan = |kind, name: &str| {
+        Plan::new(kind, name)
+            .arg("-profile=local")
+            .key(Some(support::KEY_32))
+    };
+    let serf = plan(Kind::Serf, "serf").arg("-log-level=trace").start();
+    let fyrd = plan(Kind::Fyrd, "fyrd").join(&serf).start();
+    all_alive(&[&serf, &fyrd]);
+    eventually("Serf knows how far Fyrd is", support::PATIENCE, || {
+        let rtt = serf.cli_of(Kind::Serf, &["rtt", "fyrd"]);
+        if rtt.stdout.contains("Estimated fyrd <-> serf rtt")
+            || rtt.stdout.contains("Estimated serf <-> fyrd rtt")
+        {
+            Ok(())
+        } else {
+            Err(format!("{rtt:?}"))
+        }
+    });
+    // The log of both is quiet, that of Serf at its lowest level.
+    for complaint in ["[ERR]", "[WARN]", "decode"] {
+        assert!(!serf.log().contains(complaint), "{}", serf.log());
+        assert!(!fyrd.log().contains(complaint), "{}", fyrd.log());
+    }
+}

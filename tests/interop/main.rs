@@ -8,10 +8,13 @@ mod cli_against_serf;
 mod cluster;
 mod driver;
 mod events;
+mod evidence;
 mod faults;
 mod key_rotation;
 mod lifecycle;
 mod mdns;
+mod packages;
+mod prometheus;
 mod rpc;
 mod scenario_examples;
 mod scenario_handlers;
@@ -21,3 +24,4 @@ mod stalls;
 #[path = "../support/mod.rs"]
 mod support;
 mod syslog;
+mod templates;

@@ -15,7 +15,7 @@ use crate::addr::RawAddr;
 use crate::serf::members::MemberId;
 use crate::swim::delegate::{Delegate, ExchangeId, JoinId, StreamId};
 use crate::swim::failure::Failure;
-use crate::swim::members::Facts;
+use crate::swim::members::{Facts, State};
 use crate::swim::packet::PacketBuilder;
 use crate::swim::queue::Pace;
 use crate::time::Time;
@@ -82,20 +82,25 @@ impl Delegate for Serf {
         self.note_company(now);
     }
 
-    fn member_gone(&mut self, now: Time, facts: &Arc<Facts>) {
+    /// Serf lists a member as failed whose leave intent it has missed. Here its last word counts as well.
+    fn member_gone(&mut self, now: Time, facts: &Arc<Facts>, gone: State) {
         let Some(id) = self.members.find(&facts.name) else {
             return;
         };
         let Some(entry) = self.members.get_mut(id) else {
             return;
         };
-        let (status, kind) = match entry.status {
-            MemberStatus::Leaving => (MemberStatus::Left, MemberEventKind::Leave),
-            MemberStatus::Alive => (MemberStatus::Failed, MemberEventKind::Failed),
-            MemberStatus::Left | MemberStatus::Failed => return,
+        let (status, kind) = match (entry.status, gone) {
+            (MemberStatus::Leaving, _) | (MemberStatus::Alive | MemberStatus::Failed, State::Left) => {
+                (MemberStatus::Left, MemberEventKind::Leave)
+            }
+            (MemberStatus::Alive, _) => (MemberStatus::Failed, MemberEventKind::Failed),
+            (MemberStatus::Left | MemberStatus::Failed, _) => return,
         };
+        if !entry.is_gone() {
+            self.gone_since.insert(id, now);
+        }
         entry.status = status;
-        self.gone_since.insert(id, now);
         match kind {
             MemberEventKind::Leave => {
                 info!(target: "serf", "EventMemberLeave: {} {}", facts.name, facts.addr)
@@ -143,6 +148,14 @@ impl Delegate for Serf {
         payload
     }
 
+    fn write_digest(&self, out: &mut Vec<u8>) {
+        self.write_event_digest(out);
+    }
+
+    fn agrees(&self, digest: &[u8]) -> bool {
+        self.knows_events_of(digest)
+    }
+
     fn ping_answered(&mut self, _now: Time, facts: &Facts, rtt: Duration, payload: &[u8]) {
         if self.config.disable_coordinates {
             return;
@@ -152,6 +165,11 @@ impl Delegate for Serf {
             Ok(None) => {}
             Err(error) => self.refuse(format_args!("the coordinate of {}: {error}", facts.name)),
         }
+    }
+
+    fn round_trip(&self, node: &str) -> Option<Duration> {
+        let (own, other) = (self.coordinates.own(), self.coordinates.of(node)?);
+        Duration::try_from_secs_f64(coordinate::distance(own, other)).ok()
     }
 
     fn user_message(&mut self, now: Time, bytes: &[u8]) {
@@ -224,6 +242,7 @@ impl Serf {
     fn observe(&mut self, name: &Arc<str>, other: &WireCoordinate, rtt: Duration) {
         let (before, rejected) = (*self.coordinates.own(), self.coordinates.rejected());
         self.coordinates.observe(name, other, rtt);
+        self.measures.round_trips.add(rtt);
         self.measures.zero_round_trips += u64::from(rtt.is_zero());
         if self.coordinates.rejected() > rejected {
             self.measures.rejected_coordinates += 1;
@@ -238,5 +257,54 @@ impl Serf {
             let members = vec![Arc::new(entry.snapshot())];
             self.tell(Event::Member { kind, members });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serf::memory::Memory;
+    use crate::serf::restart::tests::restarted;
+    use crate::swim::testing::{alive, start};
+    use crate::wire::message::{Dead, Message};
+
+    /// What becomes of a member of whom these say that it is gone, and how often that is an event.
+    fn after(sayers: &[&str]) -> (Option<MemberStatus>, Vec<MemberEventKind>) {
+        let mut serf = restarted(&Memory::default());
+        let (now, source) = (Time::ZERO, "10.0.0.9:7946".parse().expect("an address"));
+        let (mut swim, _) = start(1);
+        let mut hear = |message: &Message<'_>| swim.handle_message(now, source, message, &mut serf);
+        hear(&Message::Alive(alive("b", 2, 1)));
+        for from in sayers {
+            let incarnation = 1;
+            hear(&Message::Dead(Dead {
+                incarnation,
+                node: "b",
+                from,
+            }));
+        }
+        let status = serf.members.by_name("b").map(|entry| entry.status);
+        let effects = std::iter::from_fn(|| serf.poll_effect());
+        let kinds = effects.filter_map(|effect| match effect {
+            Effect::Event(event) => match &*event {
+                Event::Member { kind, .. } => Some(*kind),
+                _ => None,
+            },
+            _ => None,
+        });
+        (status, kinds.collect())
+    }
+
+    #[test]
+    fn the_last_word_of_a_member_is_a_leave_whatever_else_was_missed_or_heard() {
+        use MemberEventKind::{Failed, Join, Leave};
+        assert_eq!(after(&["c"]), (Some(MemberStatus::Failed), vec![Join, Failed]));
+        assert_eq!(after(&["b"]), (Some(MemberStatus::Left), vec![Join, Leave]));
+        assert_eq!(
+            after(&["b", "c", "b"]),
+            (Some(MemberStatus::Left), vec![Join, Leave])
+        );
+        let late = (Some(MemberStatus::Left), vec![Join, Failed, Leave]);
+        assert_eq!(after(&["c", "b", "b"]), late);
     }
 }

@@ -89,8 +89,9 @@ impl Serf {
     /// Discovery has found agents at these addresses.
     pub fn handle_discovered(&mut self, now: Time, addrs: &[SocketAddr]) {
         let me = self.config.facts.socket();
-        for addr in addrs.iter().filter(|addr| **addr != me) {
-            self.dialer.targets.discover(now, *addr);
+        for &addr in addrs.iter().filter(|addr| **addr != me) {
+            let is_member = self.member_at(addr).is_some();
+            self.dialer.targets.discover(now, addr, is_member);
         }
         self.dial(now);
     }
@@ -280,11 +281,7 @@ impl Serf {
             .map(|target| target.addr)
             .filter(|addr| *addr != me)
         {
-            let mut members = self.members.values();
-            // The failed are tried again until they are forgotten. Who has left may come back without a word.
-            let member = members
-                .find(|entry| entry.facts.socket() == addr && entry.status != MemberStatus::Left)
-                .map(|entry| Arc::clone(&entry.facts.name));
+            let member = self.member_at(addr);
             missing |= member.is_none();
             // A name means whoever is behind it now, an address the member that was there.
             let is_address = name.parse::<SocketAddr>().is_ok() || name.parse::<IpAddr>().is_ok();
@@ -293,6 +290,14 @@ impl Serf {
                 .look_at_seed(now, &name, addr, member, is_address);
         }
         missing
+    }
+
+    /// Who is at an address, of those that need not be looked for there: the failed are tried again until they are
+    /// forgotten. Who has left may come back without a word.
+    fn member_at(&self, addr: SocketAddr) -> Option<Arc<str>> {
+        let mut members = self.members.values();
+        let member = members.find(|entry| entry.facts.socket() == addr && entry.status != MemberStatus::Left);
+        member.map(|entry| Arc::clone(&entry.facts.name))
     }
 
     fn start_dial(&mut self, dial: Dial) {

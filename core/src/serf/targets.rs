@@ -41,8 +41,8 @@ const PEER_PACE: Pace = Pace {
     longest: Duration::from_secs(30),
 };
 
-/// Pauses of addresses that were discovered. They are heard of again each minute, and dialled only then; the
-/// first pause ends before that at any jitter.
+/// Pauses of addresses that were discovered and are no members. They are heard of again each minute, and dialled only
+/// then; the first pause ends before that at any jitter.
 const DISCOVERED_PACE: Pace = Pace {
     first: Duration::from_secs(45),
     longest: Duration::from_secs(64 * 60),
@@ -169,8 +169,6 @@ enum State {
     Dialling,
     /// Is dialled again when it is heard of at this time or later.
     Resting(Time),
-    /// Has answered, and is never dialled again.
-    Met,
 }
 
 /// Its place in the order of turns: when it is due, then when it was heard of.
@@ -317,8 +315,16 @@ impl Targets {
             .retain(|who, _| !matches!(who, Who::Seed(addr) if !addrs.contains(addr)));
     }
 
-    /// Discovery has found an agent there.
-    pub fn discover(&mut self, now: Time, addr: SocketAddr) {
+    /// Discovery has found an agent there, which is a member or not.
+    pub fn discover(&mut self, now: Time, addr: SocketAddr, is_member: bool) {
+        if is_member && let Some(target) = self.targets.get_mut(&Who::Discovered(addr)) {
+            if let State::Resting(_) = target.state {
+                // Its pauses begin anew when it is missed again.
+                target.failures = 0;
+                target.state = State::Resting(now);
+            }
+            return;
+        }
         if !self.is_wanted(now, addr) || self.gathered.addrs.len() >= DISCOVERED_AT_ONCE {
             return;
         }
@@ -397,7 +403,7 @@ impl Targets {
             Dial::Discovered(addrs) => {
                 self.gathered.joining = false;
                 for addr in addrs {
-                    self.end_discovered(now, *addr, failed.contains(addr));
+                    self.end_discovered(now, *addr);
                 }
             }
         }
@@ -484,7 +490,7 @@ impl Targets {
         }
     }
 
-    fn end_discovered(&mut self, now: Time, addr: SocketAddr, failed: bool) {
+    fn end_discovered(&mut self, now: Time, addr: SocketAddr) {
         let who = Who::Discovered(addr);
         if !self.targets.contains_key(&who) {
             let discovered = |who: &&Who| matches!(who, Who::Discovered(_));
@@ -493,12 +499,8 @@ impl Targets {
             }
             self.targets.insert(who.clone(), Target::new(now, now));
         }
-        if failed {
-            self.rest(now, &who, DISCOVERED_PACE);
-        } else if let Some(target) = self.targets.get_mut(&who) {
-            // Looking after members is the gossip's work.
-            target.state = State::Met;
-        }
+        // Looking after members is the gossip's work. Who answers and is none costs a push/pull each time.
+        self.rest(now, &who, DISCOVERED_PACE);
     }
 
     /// A quarter more or less.
@@ -784,15 +786,19 @@ mod tests {
 
     /// Discovery hears of all agents once a minute.
     #[test]
-    fn the_joined_are_left_alone_and_the_failed_tried_less_and_less() {
+    fn members_are_left_alone_and_others_tried_less_and_less() {
         let mut targets = targets(Vec::new(), 7);
         let nobody = |_: &Who, _| false;
-        let (fails, answers) = (addr(1), addr(2));
-        let mut dials = BTreeMap::from([(fails, Vec::new()), (answers, Vec::new())]);
+        let (fails, answers, member) = (addr(1), addr(2), addr(3));
+        let mut dials = BTreeMap::from([fails, answers, member].map(|addr| (addr, Vec::new())));
         for round in 0..300 {
             let now = Time::ZERO + secs(60 * round);
-            targets.discover(now, fails);
-            targets.discover(now, answers);
+            targets.discover(now, fails, false);
+            // One that answers, and announces another address than discovery has found.
+            targets.discover(now, answers, false);
+            // One is found before it is a member, and is forgotten for two minutes.
+            let is_member = round > 0 && !(200..202).contains(&round);
+            targets.discover(now, member, is_member);
             let now = now + GATHER_TIME;
             while let Step::Dial(dial) = targets.poll(now, nobody) {
                 let Dial::Discovered(addrs) = &dial else {
@@ -804,14 +810,16 @@ mod tests {
                 targets.ended(now, &dial, &[fails]);
             }
         }
-        assert_eq!(dials[&answers], [0]);
-        let rounds = &dials[&fails];
-        assert_eq!(rounds[..2], [0, 1]);
-        let pauses: Vec<u64> = rounds.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        for (pause, longest) in pauses.iter().zip([1, 2, 4, 8, 15, 30, 60, 80, 80]) {
-            assert!(*pause <= longest && *pause >= longest / 2, "{rounds:?}");
+        assert_eq!(dials[&member], [0, 200, 201]);
+        for addr in [fails, answers] {
+            let rounds = &dials[&addr];
+            assert_eq!(rounds[..2], [0, 1]);
+            let pauses: Vec<u64> = rounds.windows(2).map(|pair| pair[1] - pair[0]).collect();
+            for (pause, longest) in pauses.iter().zip([1, 2, 4, 8, 15, 30, 60, 80, 80]) {
+                assert!(*pause <= longest && *pause >= longest / 2, "{rounds:?}");
+            }
+            assert!(rounds.len() <= 13, "{rounds:?}");
         }
-        assert!(rounds.len() <= 13, "{rounds:?}");
     }
 
     #[test]
@@ -821,14 +829,14 @@ mod tests {
         let start = Time::ZERO + secs(1);
         let ms = |ms| start + Duration::from_millis(ms);
         for i in 0..3 {
-            targets.discover(ms(50 * i), addr(i as u16));
+            targets.discover(ms(50 * i), addr(i as u16), false);
         }
         assert_eq!(targets.poll(ms(150), nobody), Step::Wait(Some(ms(200))));
         let dial = Dial::Discovered((0..3).map(addr).collect());
         assert_eq!(targets.poll(ms(200), nobody), Step::Dial(dial.clone()));
         // Heard of again, together with another one, before the join is over.
-        targets.discover(ms(210), addr(1));
-        targets.discover(ms(210), addr(9));
+        targets.discover(ms(210), addr(1), false);
+        targets.discover(ms(210), addr(9), false);
         assert_eq!(targets.poll(ms(900), nobody), Step::Wait(None));
         targets.ended(ms(900), &dial, &[]);
         let later = Dial::Discovered(vec![addr(9)]);
@@ -836,7 +844,7 @@ mod tests {
         targets.ended(ms(901), &later, &[]);
         // Those that keep answering do not put the others off for ever, nor are there more than may be.
         for i in 0..2000 {
-            targets.discover(ms(1000 + i), addr(100 + i as u16));
+            targets.discover(ms(1000 + i), addr(100 + i as u16), false);
         }
         let Step::Dial(Dial::Discovered(addrs)) = targets.poll(ms(2000), nobody) else {
             panic!("they are not joined")

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::addr::RawAddr;
 use crate::swim::failure::Failure;
-use crate::swim::members::Facts;
+use crate::swim::members::{Facts, State};
 use crate::swim::packet::PacketBuilder;
 use crate::swim::queue::Pace;
 use crate::time::Time;
@@ -54,8 +54,8 @@ pub trait Delegate {
     fn join_ended(&mut self, now: Time, id: JoinId, contacted: usize, errors: Vec<(SocketAddr, Failure)>);
     /// A node is there that was not, or was dead or left.
     fn member_joined(&mut self, now: Time, facts: &Arc<Facts>);
-    /// A node was declared dead, or left.
-    fn member_gone(&mut self, now: Time, facts: &Arc<Facts>);
+    /// A node was declared dead, or left; one that was declared dead may be found to have left.
+    fn member_gone(&mut self, now: Time, facts: &Arc<Facts>, gone: State);
     /// A node that is there changed its metadata.
     fn member_updated(&mut self, now: Time, facts: &Arc<Facts>);
     /// Somebody claims the name of `known` at another address.
@@ -64,8 +64,14 @@ pub trait Delegate {
     fn isolation_changed(&mut self, now: Time, isolated: bool);
     /// Bytes for the user payload of an ack.
     fn ack_payload(&self) -> Vec<u8>;
+    /// Appends what this layer knows to the digest of an ack.
+    fn write_digest(&self, out: &mut Vec<u8>);
+    /// Whether a peer with this digest knows what this node knows, as far as that can be told.
+    fn agrees(&self, digest: &[u8]) -> bool;
     /// A direct ping was answered within its time.
     fn ping_answered(&mut self, now: Time, facts: &Facts, rtt: Duration, payload: &[u8]);
+    /// How long a round trip to a node should take, if that is known.
+    fn round_trip(&self, node: &str) -> Option<Duration>;
     /// A user message came.
     fn user_message(&mut self, now: Time, bytes: &[u8]);
     /// Whether no broadcast is queued.
@@ -91,6 +97,8 @@ pub(crate) struct Silent {
     pub conflicts: Vec<String>,
     /// Where datagrams went.
     pub sent: Vec<SocketAddr>,
+    /// How long every round trip should take.
+    pub round_trip: Option<Duration>,
     /// What was said of isolation.
     pub isolation: Vec<bool>,
 }
@@ -106,7 +114,7 @@ impl Delegate for Silent {
     fn member_joined(&mut self, _: Time, facts: &Arc<Facts>) {
         self.joined.push(facts.name.to_string());
     }
-    fn member_gone(&mut self, _: Time, facts: &Arc<Facts>) {
+    fn member_gone(&mut self, _: Time, facts: &Arc<Facts>, _: State) {
         self.gone.push(facts.name.to_string());
     }
     fn member_updated(&mut self, _: Time, facts: &Arc<Facts>) {
@@ -121,7 +129,14 @@ impl Delegate for Silent {
     fn ack_payload(&self) -> Vec<u8> {
         Vec::new()
     }
+    fn write_digest(&self, _: &mut Vec<u8>) {}
+    fn agrees(&self, _: &[u8]) -> bool {
+        true
+    }
     fn ping_answered(&mut self, _: Time, _: &Facts, _: Duration, _: &[u8]) {}
+    fn round_trip(&self, _: &str) -> Option<Duration> {
+        self.round_trip
+    }
     fn user_message(&mut self, _: Time, _: &[u8]) {}
     fn is_quiet(&self) -> bool {
         true

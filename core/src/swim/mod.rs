@@ -3,11 +3,13 @@
 //! This is SWIM with Lifeguard's extensions, wire compatible with memberlist. [`Swim`] holds the
 //! state; its transitions stand in files of their own: [`mod@self`] receives, `state` says what alive,
 //! suspect and dead messages do, `probe` detects failures, `gossip` disseminates, `eager` what is
-//! new at once, `exchange` merges whole states. Everything that swim wants sent, and everything that it has to tell, goes through
+//! new at once, `exchange` merges whole states,
+//! `repair` finds out when that is needed. Everything that swim wants sent, and everything that it has to tell, goes through
 //! [`delegate::Delegate`].
 
 pub mod delegate;
 mod eager;
+mod evidence;
 pub mod exchange;
 pub mod failure;
 pub mod formulas;
@@ -23,6 +25,7 @@ mod probe;
 pub mod profile;
 mod profile_text;
 pub mod queue;
+pub mod repair;
 mod state;
 mod suspicion;
 pub mod version;
@@ -39,6 +42,7 @@ use tracing::warn;
 use crate::addr::RawAddr;
 use crate::bounds::MAX_MEMBERS;
 use crate::deadline::Deadlines;
+use crate::repeats::Repeats;
 use crate::swim::delegate::{Delegate, ExchangeId, JoinId, StreamId};
 use crate::swim::eager::Eager;
 use crate::swim::exchange::{Exchange, Join};
@@ -52,6 +56,7 @@ use crate::swim::pool::FactsPool;
 use crate::swim::probe::{Pauses, Probe, Relay};
 use crate::swim::profile::Profile;
 use crate::swim::queue::{GossipQueue, Pace, Token};
+use crate::swim::repair::Repair;
 use crate::swim::suspicion::Suspicion;
 use crate::time::Time;
 use crate::wire::message::{Message, StreamMessage};
@@ -90,6 +95,10 @@ enum Timer {
     Relay(u32),
     /// A suspicion of this node may have run out.
     Suspicion(NodeId),
+    /// The ack of the ping of this sequence number is late.
+    LateAck(u32),
+    /// The next step of a look at this suspect.
+    Evidence(NodeId),
     /// A look at the address of this node goes on.
     Look(NodeId),
     /// Gossip.
@@ -98,6 +107,27 @@ enum Timer {
     Eager,
     /// Compare states with a random node.
     PushPull,
+}
+
+/// What a peer's state can make this node find again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Trouble {
+    /// A member announces an address that cannot be its own.
+    Address,
+    /// A member is there for streams and not for datagrams.
+    Datagrams,
+    /// A ping for that name comes here.
+    Ping,
+    /// A ping is wanted of a member that is not known at that address.
+    Relay,
+    /// The state of that member, or of whoever is at that address, cannot be had or merged.
+    PushPull,
+    /// Somebody else is where that member was.
+    Stranger,
+    /// A member is claimed to be at another address.
+    Claim,
+    /// Two nodes have that name.
+    Conflict,
 }
 
 /// The membership state machine.
@@ -112,10 +142,11 @@ pub struct Swim {
     timers: Deadlines<Timer>,
     queue: GossipQueue,
     eager: Eager,
+    repair: Repair,
     suspicions: BTreeMap<NodeId, Suspicion>,
     looks: BTreeMap<NodeId, Look>,
-    /// Who has been let in at another address, and when.
-    moved: BTreeMap<NodeId, Time>,
+    /// Who has been let in at another address, when, and which one was left behind.
+    moved: BTreeMap<NodeId, (Time, SocketAddr)>,
     /// When anything was heard from anybody.
     heard: Time,
     isolation: Isolation,
@@ -135,6 +166,7 @@ pub struct Swim {
     refused: u64,
     /// Push/pulls with nodes that cannot be held here.
     unheld: u64,
+    repeats: Repeats<Trouble>,
     measures: SwimMeasures,
 }
 
@@ -160,6 +192,7 @@ impl Swim {
             timers: Deadlines::default(),
             queue: GossipQueue::new(config.seed),
             eager: Eager::default(),
+            repair: Repair::new(now),
             suspicions: BTreeMap::new(),
             looks: BTreeMap::new(),
             moved: BTreeMap::new(),
@@ -178,6 +211,7 @@ impl Swim {
             packets: 0,
             refused: 0,
             unheld: 0,
+            repeats: Repeats::default(),
             measures: SwimMeasures::default(),
             config,
         };
@@ -203,7 +237,7 @@ impl Swim {
             Message::Nack(nack) => self.handle_nack(nack.seq_no),
             Message::Suspect(suspect) => {
                 self.correct(now, suspect.node, suspect.incarnation, suspect.from, delegate);
-                self.suspect(now, suspect.node, suspect.incarnation, suspect.from);
+                self.hear_accusation(now, from, suspect, delegate);
             }
             Message::Alive(alive) => self.handle_alive(now, alive, delegate),
             Message::Dead(dead) => {
@@ -248,6 +282,8 @@ impl Swim {
                 Timer::ProbeDeadline(seq_no) => self.end_probe(now, seq_no, delegate),
                 Timer::Relay(seq_no) => self.end_relay(seq_no, delegate),
                 Timer::Suspicion(id) => self.end_suspicion(now, id, delegate),
+                Timer::LateAck(seq_no) => self.try_stream(now, seq_no, delegate),
+                Timer::Evidence(id) => self.tick_evidence(now, id, delegate),
                 Timer::Look(id) => self.tick_look(now, id, delegate),
                 Timer::Gossip => self.tick_gossip(now, delegate),
                 Timer::Eager => self.tick_eager(now, delegate),
@@ -361,6 +397,13 @@ impl Swim {
         delegate.send(to, packet.finish(), false);
     }
 
+    /// Whether this trouble with a name that a peer gives is worth a line once more. Names of no members count as one,
+    /// for a peer can invent them.
+    fn is_news(&mut self, trouble: Trouble, name: &str) -> bool {
+        let known = self.members.find(name).is_some();
+        self.repeats.again(trouble, if known { name } else { "" })
+    }
+
     /// Counts a message that made no sense. The peer's mistake is ours to survive, not to answer.
     fn refuse(&mut self, what: std::fmt::Arguments<'_>) {
         self.refused += 1;
@@ -392,7 +435,7 @@ fn reply_address(addr: &[u8], port: u16, from: SocketAddr) -> SocketAddr {
 
 /// A node to try things on.
 #[cfg(test)]
-mod testing {
+pub(crate) mod testing {
     use super::delegate::Silent;
     use super::*;
     use crate::wire::message::Alive;

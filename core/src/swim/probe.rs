@@ -16,10 +16,9 @@ use tracing::{debug, error, info, warn};
 
 use super::delegate::{Delegate, StreamId};
 use super::exchange::Exchange;
-use super::failure::Failure;
+use super::failure::{Cause, Failure};
 use super::members::{Facts, State};
-use super::packet::PacketBuilder;
-use super::{Swim, Timer, reply_address};
+use super::{Swim, Timer, Trouble, reply_address};
 use crate::addr::RawAddr;
 use crate::bounds::MAX_RELAYS;
 use crate::swim::members::NodeId;
@@ -46,9 +45,20 @@ pub(super) struct Probe {
     ends_at: Time,
     expected_nacks: u32,
     nacks: u32,
-    stream_answered: bool,
+    stream: StreamPing,
+    /// When the target's host refused a connection.
+    refused: Option<Time>,
     /// Whether this process stood still meanwhile, which the round trip would include.
     paused: bool,
+}
+
+/// The ping of a probe over a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StreamPing {
+    /// Not sent, or failed.
+    Idle,
+    UnderWay,
+    Answered,
 }
 
 /// How often at most pauses of this process are logged.
@@ -129,29 +139,38 @@ impl Swim {
             ends_at: now + interval,
             expected_nacks: 0,
             nacks: 0,
-            stream_answered: false,
+            stream: StreamPing::Idle,
+            refused: None,
             paused: false,
         });
-        let own = Arc::clone(&self.config.facts.name);
+        if let Some(late) = self.lateness(&facts, delegate) {
+            self.timers.set(now + late, Timer::LateAck(seq_no));
+        }
         let source = self.config.facts.clone();
         let ping = source.ping(&facts.name, seq_no);
         if state == State::Alive || !self.config.profile.refinements.buddy {
             self.send_with_gossip(facts.socket(), delegate, |out| ping.encode(out));
             return;
         }
-        // A suspect hears of the suspicion in the same packet, so that it can refute at once.
-        let mut packet = PacketBuilder::new(self.config.profile.udp_buffer_size, self.config.overhead);
-        packet.push_base(|out| ping.encode(out));
-        packet.push_base(|out| {
-            Suspect {
-                incarnation,
-                node: &facts.name,
-                from: &own,
-            }
-            .encode(out)
-        });
-        let crc = facts.pmax() >= PMAX_CRC;
-        delegate.send(facts.socket(), packet.finish(), crc);
+        self.ping_suspect(&facts, incarnation, seq_no, delegate);
+    }
+
+    /// Pings the target of a probe over a stream, unless that is under way or done: when the ack of the direct ping is
+    /// late, and when it has had its time.
+    pub(super) fn try_stream(&mut self, now: Time, seq_no: u32, delegate: &mut impl Delegate) {
+        let Some(probe) = self.probe.as_mut().filter(|probe| {
+            let is_open = probe.stream == StreamPing::Idle && probe.refused.is_none();
+            probe.seq_no == seq_no && is_open && probe.facts.takes_stream_pings()
+        }) else {
+            return;
+        };
+        if self.config.profile.disable_tcp_pings {
+            return;
+        }
+        probe.stream = StreamPing::UnderWay;
+        let facts = Arc::clone(&probe.facts);
+        let timeout = probe.ends_at.since(now).max(Duration::from_millis(1));
+        self.ping_over_stream(Exchange::StreamPing { seq_no }, &facts, seq_no, timeout, delegate);
     }
 
     /// The next node in the probe order that is not gone. At the end of each round the order is
@@ -183,13 +202,11 @@ impl Swim {
     /// The direct ping has had its time.
     pub(super) fn end_direct_ping(&mut self, now: Time, seq_no: u32, delegate: &mut impl Delegate) {
         let late = |probe: &Probe| probe.seq_no == seq_no && probe.indirect_at <= now;
-        if let Some(target) = self
-            .probe
-            .as_ref()
-            .filter(|probe| late(probe))
-            .map(|probe| probe.target)
-        {
-            self.note_silence(now, target, delegate);
+        if let Some(probe) = self.probe.as_ref().filter(|probe| late(probe)) {
+            // Over a stream it may have answered already.
+            if probe.stream != StreamPing::Answered {
+                self.note_silence(now, probe.target, delegate);
+            }
             self.ping_indirectly(now, seq_no, delegate);
         }
     }
@@ -204,7 +221,7 @@ impl Swim {
             return;
         };
         probe.indirect_sent = true;
-        let (facts, ends_at, target) = (Arc::clone(&probe.facts), probe.ends_at, probe.target);
+        let (facts, target) = (Arc::clone(&probe.facts), probe.target);
         let me = self.me;
         let peers = self.pick_members(self.config.profile.indirect_checks, |id, record| {
             id != target && id != me && record.state == State::Alive
@@ -229,17 +246,7 @@ impl Swim {
         if let Some(probe) = self.probe.as_mut() {
             probe.expected_nacks = expected_nacks;
         }
-        if facts.takes_stream_pings() && !self.config.profile.disable_tcp_pings {
-            let plain = encoded(|out| source.ping(&facts.name, seq_no).encode(out));
-            let timeout = ends_at.since(now).max(Duration::from_millis(1));
-            self.start_exchange(
-                Exchange::StreamPing { seq_no },
-                facts.socket(),
-                plain,
-                timeout,
-                delegate,
-            );
-        }
+        self.try_stream(now, seq_no, delegate);
     }
 
     /// A datagram could not even be sent: there is no point in waiting for its answer.
@@ -276,16 +283,39 @@ impl Swim {
 
     pub(super) fn stream_ping_answered(
         &mut self,
+        now: Time,
         seq_no: u32,
         result: &Result<Option<&StreamMessage<'_>>, Failure>,
+        delegate: &mut impl Delegate,
     ) {
         let Some(probe) = self.probe.as_mut().filter(|probe| probe.seq_no == seq_no) else {
             return;
         };
+        probe.stream = StreamPing::Idle;
         match result {
-            Ok(Some(StreamMessage::Ack(ack))) if ack.seq_no == seq_no => probe.stream_answered = true,
+            Ok(Some(StreamMessage::Ack(ack))) if ack.seq_no == seq_no => probe.stream = StreamPing::Answered,
             Ok(_) => debug!(target: "memberlist", "Fallback ping of {} got no ack", probe.facts.name),
-            Err(reason) => debug!(target: "memberlist", "Failed fallback ping: {reason}"),
+            Err(failure) => {
+                debug!(target: "memberlist", "Failed fallback ping: {failure}");
+                if failure.cause == Cause::Refused && self.minds_evidence() {
+                    self.note_refused_probe(now, delegate);
+                }
+            }
+        }
+    }
+
+    /// The target's host refuses connections. Others are asked at once, and the probe ends as soon as their acks
+    /// would be late as well.
+    fn note_refused_probe(&mut self, now: Time, delegate: &mut impl Delegate) {
+        let Some(probe) = self.probe.as_mut() else { return };
+        probe.refused = Some(now);
+        let (facts, seq_no) = (Arc::clone(&probe.facts), probe.seq_no);
+        self.ping_indirectly(now, seq_no, delegate);
+        let late = self.lateness(&facts, delegate);
+        let late = late.unwrap_or(self.config.profile.probe_timeout);
+        if let Some(probe) = self.probe.as_mut() {
+            probe.ends_at = probe.ends_at.min(now + late * 2);
+            self.timers.set(probe.ends_at, Timer::ProbeDeadline(seq_no));
         }
     }
 
@@ -294,13 +324,13 @@ impl Swim {
             self.send_with_gossip(relay.reply_to, delegate, |out| {
                 Ack {
                     seq_no: relay.seq_no,
-                    payload: &[],
+                    ..Ack::default()
                 }
                 .encode(out)
             });
             return;
         }
-        if self.look_answered(now, ack.seq_no, delegate) {
+        if self.look_answered(now, ack.seq_no, delegate) || self.glance_answered(ack.seq_no) {
             return;
         }
         let Some(probe) = self.probe.take_if(|probe| probe.seq_no == ack.seq_no) else {
@@ -311,6 +341,11 @@ impl Swim {
             self.eager.note_round_trip(round_trip);
             delegate.ping_answered(now, &probe.facts, round_trip, ack.payload);
         }
+        // The ack of a relay comes from somebody else, and says nothing of what the target knows.
+        if !probe.indirect_sent {
+            self.compare(now, &probe.facts, ack.digest, delegate);
+        }
+        self.repeats.over(Trouble::Datagrams, &probe.facts.name);
         self.change_awareness(-1);
         self.probe_ended(now, delegate);
     }
@@ -328,16 +363,21 @@ impl Swim {
             return;
         };
         let name = Arc::clone(&probe.facts.name);
-        if probe.stream_answered {
-            warn!(target: "memberlist", "Was able to connect to {name} over TCP but UDP probes failed, network may be misconfigured");
+        if probe.stream == StreamPing::Answered {
+            if self.repeats.again(Trouble::Datagrams, &name) {
+                warn!(target: "memberlist", "Was able to connect to {name} over TCP but UDP probes failed, network may be misconfigured");
+            }
             self.change_awareness(-1);
         } else {
-            let missed = probe.expected_nacks.saturating_sub(probe.nacks);
-            self.change_awareness(if probe.expected_nacks > 0 {
-                missed as i32
-            } else {
-                1
-            });
+            // A refusal says whose fault it is, and does not wait for the nacks.
+            if probe.refused.is_none() {
+                let missed = probe.expected_nacks.saturating_sub(probe.nacks);
+                self.change_awareness(if probe.expected_nacks > 0 {
+                    missed as i32
+                } else {
+                    1
+                });
+            }
             info!(target: "memberlist", "Suspect {name} has failed, no acks received");
             let known = self
                 .members
@@ -345,7 +385,19 @@ impl Swim {
                 .filter(|record| record.facts.name == name && record.facts.socket() == probe.facts.socket());
             if let Some(incarnation) = known.map(|record| record.incarnation) {
                 let me = Arc::clone(&self.config.facts.name);
-                self.suspect(now, &name, incarnation, &me);
+                let refused = probe.refused.is_some();
+                self.accuse(
+                    now,
+                    &Suspect {
+                        from: &me,
+                        incarnation,
+                        node: &name,
+                        refused,
+                    },
+                );
+                if let Some(at) = probe.refused {
+                    self.note_refusal(now, probe.target, at, delegate);
+                }
             }
         }
         self.probe_ended(now, delegate);
@@ -365,15 +417,19 @@ impl Swim {
     pub(super) fn handle_ping(&mut self, from: SocketAddr, ping: &Ping<'_>, delegate: &mut impl Delegate) {
         if !ping.node.is_empty() && !self.is_me(ping.node) {
             self.refused += 1;
-            warn!(target: "memberlist", "Got ping for unexpected node '{}' from={from}", ping.node);
+            if self.is_news(Trouble::Ping, ping.node) {
+                warn!(target: "memberlist", "Got ping for unexpected node '{}' from={from}", ping.node);
+            }
             return;
         }
+        self.note_life_of(ping.source_node);
         let to = reply_address(ping.source_addr, ping.source_port, from);
-        let payload = delegate.ack_payload();
+        let (payload, digest) = (delegate.ack_payload(), self.digest(delegate));
         self.send_with_gossip(to, delegate, |out| {
             Ack {
                 seq_no: ping.seq_no,
                 payload: &payload,
+                digest: &digest,
             }
             .encode(out)
         });
@@ -388,13 +444,15 @@ impl Swim {
     ) {
         if !ping.node.is_empty() && !self.is_me(ping.node) {
             self.refused += 1;
-            warn!(target: "memberlist", "Got ping for unexpected node {} from={from}", ping.node);
+            if self.is_news(Trouble::Ping, ping.node) {
+                warn!(target: "memberlist", "Got ping for unexpected node {} from={from}", ping.node);
+            }
             return;
         }
         let plain = encoded(|out| {
             Ack {
                 seq_no: ping.seq_no,
-                payload: &[],
+                ..Ack::default()
             }
             .encode(out)
         });
@@ -446,7 +504,7 @@ impl Swim {
             self.send_with_gossip(facts.socket(), delegate, |out| {
                 source.ping(ping.node, seq_no).encode(out)
             });
-        } else {
+        } else if self.is_news(Trouble::Relay, ping.node) {
             error!(target: "memberlist", "Did not ping '{}' for {from}: no such member at that address", ping.node);
         }
     }

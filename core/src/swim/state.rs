@@ -8,13 +8,12 @@ use std::time::Duration;
 use rand::RngExt;
 use tracing::{debug, info, warn};
 
-use super::Swim;
-use super::Timer;
 use super::delegate::Delegate;
 use super::members::{Facts, Record, State};
 use super::queue::{Subject, Token};
 use super::suspicion::Suspicion;
 use super::version;
+use super::{Swim, Timer, Trouble};
 use crate::addr::RawAddr;
 use crate::bounds::{MAX_INCARNATION, MAX_INCARNATION_STEP, MAX_MEMBERS};
 use crate::swim::formulas::{expected_confirmations, suspicion_bounds};
@@ -72,14 +71,36 @@ impl Swim {
             return;
         }
         let facts = self.config.pool.share(claim.to_facts());
+        self.judge_address(&facts);
         self.list_alive(now, &facts, incarnation);
         self.measures.alive += 1;
         self.broadcast_alive(&facts, incarnation, Subject::Node(Arc::clone(&facts.name)), None);
         delegate.member_joined(now, &facts);
     }
 
+    /// Says, once for each member, that nobody can reach it. The bridge of a container engine has the same address on
+    /// every host.
+    fn judge_address(&mut self, facts: &Facts) {
+        let Facts { name, addr, port, .. } = facts;
+        let is_mine = facts.socket() == self.config.facts.socket();
+        if !is_mine && !addr.ip().is_unspecified() {
+            return self.repeats.over(Trouble::Address, name);
+        }
+        if !self.repeats.first(Trouble::Address, name) {
+            return;
+        }
+        if is_mine {
+            warn!(target: "memberlist", "{name} announces my own address {addr}:{port}; if it is on another host, one of us needs -bind or -advertise");
+        } else {
+            warn!(target: "memberlist", "{name} announces {addr}:{port}, where nobody can reach it; it needs an address, by -bind or -advertise");
+        }
+    }
+
     /// Adds a record at a random place of the probe order.
     pub(super) fn list_alive(&mut self, now: Time, facts: &Arc<Facts>, incarnation: u32) {
+        self.repair.note_change(now);
+        self.eager
+            .note_growth(now, self.members.len(), &self.config.profile);
         let place = self.rng.random_range(0..=self.members.len());
         let record = Record {
             facts: Arc::clone(facts),
@@ -146,6 +167,8 @@ impl Swim {
         delegate: &mut impl Delegate,
     ) {
         self.suspicions.remove(&id);
+        self.repair.note_change(now);
+        self.judge_address(&facts);
         let Some(record) = self.members.get_mut(id) else {
             return;
         };
@@ -198,8 +221,27 @@ impl Swim {
     }
 
     pub(super) fn suspect(&mut self, now: Time, node: &str, incarnation: u32, from: &str) {
+        self.accuse(
+            now,
+            &Suspect {
+                from,
+                incarnation,
+                node,
+                refused: false,
+            },
+        );
+    }
+
+    /// Takes an accusation; says whether it is passed on.
+    pub(super) fn accuse(&mut self, now: Time, suspect: &Suspect<'_>) -> bool {
+        let &Suspect {
+            from,
+            incarnation,
+            node,
+            ..
+        } = suspect;
         let Some((id, state)) = self.accused(node, incarnation) else {
-            return;
+            return false;
         };
         if let Some(suspicion) = self.suspicions.get_mut(&id) {
             if suspicion.confirm(from) {
@@ -207,23 +249,25 @@ impl Swim {
                 // this process.
                 let deadline = suspicion.deadline().max(now);
                 self.timers.set(deadline, Timer::Suspicion(id));
-                self.broadcast_suspect(node, incarnation, from);
+                self.broadcast_suspect(suspect);
+                return true;
             }
-            return;
+            return false;
         }
         if state != State::Alive {
-            return;
+            return false;
         }
         if id == self.me {
             if !self.leaving {
                 warn!(target: "memberlist", "Refuting a suspect message (from: {from})");
                 self.refute(incarnation);
             }
-            return;
+            return false;
         }
         self.measures.suspect += 1;
-        self.broadcast_suspect(node, incarnation, from);
+        self.broadcast_suspect(suspect);
         self.start_suspicion(now, id, incarnation, from);
+        true
     }
 
     fn start_suspicion(&mut self, now: Time, id: NodeId, incarnation: u32, from: &str) {
@@ -255,7 +299,8 @@ impl Swim {
             return;
         };
         let patience_ends = suspicion.deadline() + suspicion.patience();
-        if now < patience_ends && self.is_deaf(now) {
+        let is_refused = suspicion.evidence.is_first_hand() && self.is_refused_by_several();
+        if now < patience_ends && self.is_deaf(now) && !is_refused {
             let look_again = now + self.config.profile.probe_interval;
             self.timers
                 .set(look_again.min(patience_ends), Timer::Suspicion(id));
@@ -322,7 +367,10 @@ impl Swim {
             return;
         }
         self.suspicions.remove(&id);
-        if state.is_gone() {
+        let gone = if node == from { State::Left } else { State::Dead };
+        // Whoever was declared dead and says itself that it left is believed.
+        let is_late = (state, gone) == (State::Dead, State::Left);
+        if state.is_gone() && !is_late {
             // The node is gone already, but the incarnation of this death keeps an older alive message
             // from bringing it back.
             if let Some(record) = self.members.get_mut(id) {
@@ -331,6 +379,7 @@ impl Swim {
             return;
         }
         self.measures.dead += 1;
+        self.repair.note_change(now);
         let message = Dead {
             incarnation,
             node,
@@ -345,10 +394,12 @@ impl Swim {
             return;
         };
         record.incarnation = incarnation;
-        record.state = if node == from { State::Left } else { State::Dead };
-        record.changed = now;
+        record.state = gone;
+        if !is_late {
+            record.changed = now;
+        }
         let facts = Arc::clone(&record.facts);
-        delegate.member_gone(now, &facts);
+        delegate.member_gone(now, &facts, gone);
     }
 
     /// The last word about ourselves when leaving. It carries the current incarnation.
@@ -370,7 +421,7 @@ impl Swim {
             encoded(|out| message.encode(out)),
             Some(token),
         );
-        delegate.member_gone(now, &facts);
+        delegate.member_gone(now, &facts, State::Left);
     }
 
     /// Refutes a suspect or dead message about this node by a higher incarnation. That somebody missed our
@@ -410,15 +461,10 @@ impl Swim {
             .push(Some(subject), encoded(|out| message.encode(out)), token);
     }
 
-    fn broadcast_suspect(&mut self, node: &str, incarnation: u32, from: &str) {
-        let message = Suspect {
-            incarnation,
-            node,
-            from,
-        };
+    pub(super) fn broadcast_suspect(&mut self, suspect: &Suspect<'_>) {
         self.queue.push(
-            Some(Subject::Node(node.into())),
-            encoded(|out| message.encode(out)),
+            Some(Subject::Node(suspect.node.into())),
+            encoded(|out| suspect.encode(out)),
             None,
         );
     }

@@ -220,7 +220,7 @@ mod tests {
             }),
             StreamMessage::Ack(Ack {
                 seq_no: 4,
-                payload: b"",
+                ..Ack::default()
             }),
             StreamMessage::Err("no"),
         ]

@@ -99,6 +99,7 @@ fn no_incarnation_evicts_a_node_or_makes_it_unheard() {
                 vsn: &VSN,
             });
             let suspect = Message::Suspect(Suspect {
+                refused: false,
                 incarnation,
                 node: "n2",
                 from: "n4",

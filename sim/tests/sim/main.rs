@@ -2,11 +2,13 @@
 
 mod campaign;
 mod checkers;
+mod evidence;
 mod hostile;
 mod islands;
 mod membership;
 mod memory;
 mod moves;
+mod repair;
 mod serf;
 mod silence;
 mod soak;

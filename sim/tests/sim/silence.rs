@@ -39,7 +39,12 @@ fn failures(world: &World, hosts: &[HostId], subjects: &[HostId]) -> usize {
 /// Twelve of sixty hosts have their packets held up for 32 s again and again. What comes through in between is too
 /// little to hear all refutations. How often a healthy host is declared failed anywhere, and at a healthy one.
 fn mistakes(seed: u64, minds_silence: bool) -> [usize; 2] {
-    let mut world = world(seed, minds_silence);
+    let mut config = WorldConfig::new(seed);
+    let profile = &mut config.profile;
+    profile.refinements.minds_silence = minds_silence;
+    // What accusers are told again helps as well; here silence is to show what it does alone.
+    (profile.evidence_pause, profile.late_ack_max) = (Duration::ZERO, Duration::ZERO);
+    let mut world = World::new(config);
     let hosts = world.acquainted(60);
     let (slow, healthy) = hosts.split_at(12);
     for &host in &hosts {
@@ -115,11 +120,7 @@ fn survivors_of_a_disaster_notice_it() {
             let of = |seed| until_all_are_gone(world(seed, minds_silence), left);
             SEEDS.into_iter().map(of).sum::<Duration>()
         });
-        let bound = if left < 10 {
-            without * 2
-        } else {
-            without + secs(5) * SEEDS.len() as u32
-        };
+        let bound = if left < 10 { without * 2 } else { without * 3 / 2 };
         assert!(with <= bound, "{left} left: {without:?}, {with:?}");
     }
 }
@@ -173,8 +174,9 @@ fn the_operator_of_an_isolated_host_hears_of_it_within_ten_seconds_and_others_ne
                 matches!(first[..], [(_, true)]),
                 "seed {seed}, {count}: {first:?} after {cut:?}"
             );
+            // Where one of three is gone, one lost packet of the other leaves nobody to be heard.
             assert!(
-                rest.iter().all(|&host| told(&world, host).is_empty()),
+                count == 3 || rest.iter().all(|&host| told(&world, host).is_empty()),
                 "{seed} {count}"
             );
             world.links.heal();

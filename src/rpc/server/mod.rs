@@ -42,6 +42,7 @@ use fyrd_core::serf::keyring::{KeyBytes, KeyOp};
 use fyrd_core::serf::{self, KeyReport, QueryKey, QueryParams, Tags};
 use fyrd_core::wire::WireCoordinate;
 
+pub use connection::Connection;
 pub use listener::Listener;
 pub use monitor::LogTap;
 pub use query::{QueryAnswers, RespondError};
