@@ -59,11 +59,12 @@ pub fn run_on(console: Console, signals: Source, paths: &[String], flags: Option
 }
 
 fn start(paths: &[String], flags: Options, signals: Source, console: &Console) -> Result<u8, String> {
-    let mut options = files::read_options(paths, &flags)?;
+    let (mut options, sources) = files::read_options(paths, &flags)?;
+    sources.remarks.iter().for_each(|remark| console.headline(remark));
     setup::check(&mut options, console)?;
     let in_force = options.clone();
     let setup = Setup::make(options, console)?;
-    let reload = Reload::new(paths, flags, in_force, setup.protocol);
+    let reload = Reload::new(paths, sources, flags, in_force, setup.protocol);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
