@@ -27,6 +27,8 @@ use super::signals::{Signal, Signals, Source};
 use super::{Agent, Shared, address, descriptors, event_loop, files, query_router, telemetry};
 use crate::driver::{BindError, Driver, DriverConfig, Handle, Sockets};
 use crate::events::handlers::Handlers;
+#[cfg(target_os = "linux")]
+use crate::events::orphans;
 use crate::go;
 use crate::rpc::dial::UNIX_PREFIX;
 use crate::rpc::server::{self, Listener};
@@ -96,6 +98,8 @@ async fn serve(mut setup: Setup, reload: Reload, signals: Source, console: &Cons
     let exposed = listen_for_http(&mut setup, console).await?;
     let agent = make_agent(&mut setup, &gossip, watch, remembers, console);
     let (events, finish_events) = start_listeners(&agent, &setup).await?;
+    #[cfg(target_os = "linux")]
+    spawn_local(orphans::reap());
     let driver = spawn_local(gossip.driver.run());
     console.headline("Starting Serf agent RPC...");
     let rpc = spawn_local(server::serve(rpc, agent.clone()));

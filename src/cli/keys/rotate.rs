@@ -286,6 +286,7 @@ impl Rotation<'_, '_> {
         if told != self.told {
             self.terminal.line(format!("    waiting for {told}"));
             self.told = told;
+            self.pause = PAUSE;
         }
         // The last try is made while there is time.
         let last = self.deadline.checked_sub(PAUSE).unwrap_or(self.deadline);
