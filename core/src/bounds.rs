@@ -4,9 +4,12 @@
 
 use std::time::Duration;
 
-/// Longest node name in bytes. A DNS label has 63 and a Linux host name 64; Serf's own validation,
+/// Longest name of this node in bytes. A DNS label has 63 and a Linux host name 64; Serf's own validation,
 /// where it is switched on, stops at 128 as well.
 pub const NAME_MAX: usize = 128;
+
+/// Longest name of a member in bytes. Serf limits no names; beyond the bytes of its datagrams none can be gossiped.
+pub const PEER_NAME_MAX: usize = 1400;
 
 /// Longest metadata (encoded tags) of a node in bytes; memberlist's own limit, checked by every sender.
 pub const META_MAX: usize = 512;
@@ -409,7 +412,7 @@ pub const SERF_SNAPSHOT_LINE: usize = 4 * 1024;
 /// Warnings about lines of a text snapshot that are kept; a file of another kind has nothing but such lines.
 pub const SNAPSHOT_WARNINGS: usize = 20;
 
-/// Bytes of such a line that a warning shows: a name of the greatest length and an address fit.
+/// Bytes of such a line that a warning shows: a name of the length that Serf validates and an address fit.
 pub const SNAPSHOT_LINE_SHOWN: usize = 256;
 
 /// Largest value in the snapshot; a longer event is written in parts. sled keeps up to 17 entries on a page,

@@ -27,6 +27,8 @@ use super::signals::{Signal, Signals, Source};
 use super::{Agent, Shared, address, descriptors, event_loop, files, query_router, telemetry};
 use crate::driver::{BindError, Driver, DriverConfig, Handle, Sockets};
 use crate::events::handlers::Handlers;
+#[cfg(target_os = "linux")]
+use crate::events::orphans;
 use crate::go;
 use crate::rpc::dial::UNIX_PREFIX;
 use crate::rpc::server::{self, Listener};
@@ -59,11 +61,12 @@ pub fn run_on(console: Console, signals: Source, paths: &[String], flags: Option
 }
 
 fn start(paths: &[String], flags: Options, signals: Source, console: &Console) -> Result<u8, String> {
-    let mut options = files::read_options(paths, &flags)?;
+    let (mut options, sources) = files::read_options(paths, &flags)?;
+    sources.remarks.iter().for_each(|remark| console.headline(remark));
     setup::check(&mut options, console)?;
     let in_force = options.clone();
     let setup = Setup::make(options, console)?;
-    let reload = Reload::new(paths, flags, in_force, setup.protocol);
+    let reload = Reload::new(paths, sources, flags, in_force, setup.protocol);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -95,6 +98,8 @@ async fn serve(mut setup: Setup, reload: Reload, signals: Source, console: &Cons
     let exposed = listen_for_http(&mut setup, console).await?;
     let agent = make_agent(&mut setup, &gossip, watch, remembers, console);
     let (events, finish_events) = start_listeners(&agent, &setup).await?;
+    #[cfg(target_os = "linux")]
+    spawn_local(orphans::reap());
     let driver = spawn_local(gossip.driver.run());
     console.headline("Starting Serf agent RPC...");
     let rpc = spawn_local(server::serve(rpc, agent.clone()));
@@ -385,7 +390,8 @@ async fn first_join(setup: &Setup, running: &mut Running, console: &Console) -> 
     loop {
         tokio::select! {
             joined = &mut joining => match joined {
-                Ok(contacted) => {
+                Ok(joined) => {
+                    let contacted = joined.contacted;
                     console.detail(&format!("Join completed. Synced with {contacted} initial agents"));
                     return None;
                 }

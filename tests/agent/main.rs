@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 
 mod cli_bad_input;
+mod cli_kindness;
 mod crash;
 mod handlers;
 mod http;

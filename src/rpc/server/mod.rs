@@ -63,8 +63,8 @@ pub trait Backend: Clone + 'static {
     fn rpc_auth(&self) -> Option<&str>;
     /// All known members.
     async fn members(&self) -> Vec<Arc<serf::Member>>;
-    /// Contacts these addresses; how many answered, or why none did, as users shall read it.
-    async fn join(&self, existing: Vec<String>, replay: bool) -> Result<usize, String>;
+    /// Contacts these addresses; what came of it, or why none answered, as users shall read it.
+    async fn join(&self, existing: Vec<String>, replay: bool) -> Result<Joined, String>;
     /// Leaves the cluster; comes back when the leave is over. The agent must not end before
     /// [`serve`] does, or the client will not be told.
     async fn leave(&self) -> Result<(), String>;
@@ -97,6 +97,15 @@ pub trait Backend: Clone + 'static {
     fn note_client(&self) {}
     /// A client has sent a request.
     fn note_request(&self) {}
+}
+
+/// What came of a join.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Joined {
+    /// How many addresses answered.
+    pub contacted: usize,
+    /// What went wrong with the others, as users shall read it.
+    pub failed: Vec<String>,
 }
 
 /// How much clients may take.

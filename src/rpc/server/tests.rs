@@ -81,7 +81,7 @@ impl Backend for Fake {
         ]
     }
 
-    async fn join(&self, existing: Vec<String>, replay: bool) -> Result<usize, String> {
+    async fn join(&self, existing: Vec<String>, replay: bool) -> Result<Joined, String> {
         self.note(format!("join {existing:?} {replay}"));
         match existing.iter().any(|address| address.ends_with(":1")) {
             true => Err(
@@ -89,7 +89,10 @@ impl Backend for Fake {
                          connection refused\n\n"
                     .to_owned(),
             ),
-            false => Ok(existing.len()),
+            false => Ok(Joined {
+                contacted: existing.len(),
+                failed: vec!["a reason".to_owned()],
+            }),
         }
     }
 
@@ -769,6 +772,24 @@ async fn when_all_places_are_taken_the_longest_idle_gives_way_and_hears_why() {
         for stays in [&mut subscribed, &mut idle[1]] {
             exchange(stays, &request("stats", 3, b""), &stats).await;
         }
+    })
+    .await;
+}
+
+/// Serf's clients know one field; who asks for more gets more.
+#[tokio::test]
+async fn the_reasons_of_those_that_failed_are_for_who_asks() {
+    with_server(None, async |server: Server| {
+        let mut stream = greet(server.addr).await;
+        let plain = request("join", 2, b"\x82\xa8Existing\x91\xa1a\xa6Replay\xc2");
+        exchange(&mut stream, &plain, &response("", 2, b"\x81\xa3Num\x01")).await;
+        let asking = request(
+            "join",
+            3,
+            b"\x83\xa6Detail\xc3\xa8Existing\x91\xa1a\xa6Replay\xc2",
+        );
+        let told = b"\x82\xa6Failed\x91\xa8a reason\xa3Num\x01";
+        exchange(&mut stream, &asking, &response("", 3, told)).await;
     })
     .await;
 }
