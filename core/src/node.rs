@@ -10,6 +10,7 @@ mod leave;
 mod lengths;
 pub mod limits;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rand::rngs::Xoshiro256PlusPlus;
@@ -27,6 +28,7 @@ use crate::swim::queue::Token;
 use crate::swim::{self, Swim, SwimConfig};
 use crate::time::Time;
 use crate::wire::WireCoordinate;
+use crate::wire::message::Message;
 
 pub use crate::serf::memory;
 pub use crate::serf::{CommandId, Effect, KeyringId};
@@ -39,6 +41,15 @@ const PROTOCOL: [u8; 3] = [1, 5, 2];
 
 /// The Serf version that brought queries.
 const QUERY_PROTOCOL: u8 = 4;
+
+/// The messages of a datagram, of equal pings only the first: one answer says it all.
+fn without_repeated_pings<'m, 'b>(messages: &'m [Message<'b>]) -> impl Iterator<Item = &'m Message<'b>> {
+    let mut pings = BTreeSet::new();
+    messages.iter().filter(move |message| match message {
+        Message::Ping(ping) => pings.insert((ping.seq_no, ping.source_addr, ping.source_port)),
+        _ => true,
+    })
+}
 
 /// What shall be answered when a broadcast has been sent, or is not within its time.
 #[derive(Debug)]
@@ -134,8 +145,9 @@ impl Node {
                 swim.handle_tick(now, serf);
                 serf.handle_tick(now);
             }
-            Input::Datagram { from, messages } => {
-                for message in messages {
+            Input::Datagram { from, len, messages } => {
+                swim.note_arrival(from, len);
+                for message in without_repeated_pings(messages) {
                     swim.handle_message(now, from, message, serf);
                 }
             }

@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 
 mod cli_bad_input;
+mod cli_kindness;
 mod crash;
 mod handlers;
 mod http;
@@ -14,6 +15,7 @@ mod moves;
 mod reload;
 mod rpc_clients;
 mod rpc_stream;
+mod secrets;
 mod service_manager;
 mod simulate;
 mod snapshot_campaign;

@@ -97,6 +97,8 @@ pub enum Input<'a> {
     Datagram {
         /// The UDP source; never used to identify a peer.
         from: SocketAddr,
+        /// How many bytes it had on the wire.
+        len: usize,
         /// Its messages.
         messages: &'a [Message<'a>],
     },

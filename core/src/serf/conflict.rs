@@ -25,6 +25,9 @@ pub(super) struct Vote {
     matching: u32,
 }
 
+/// Asks whose a name is.
+pub(super) const CONFLICT_QUERY: &str = "_serf_conflict";
+
 impl Serf {
     pub(super) fn handle_name_conflict(&mut self, now: Time, known: &Facts, addr: RawAddr, port: u16) {
         if !self.is_me(&known.name) {
@@ -38,7 +41,7 @@ impl Serf {
             return;
         }
         let params = QueryParams {
-            name: "_serf_conflict".to_owned(),
+            name: CONFLICT_QUERY.to_owned(),
             payload: known.name.as_bytes().to_vec(),
             ..QueryParams::default()
         };

@@ -46,6 +46,7 @@ use tracing::warn;
 
 use crate::deadline::Deadlines;
 use crate::outbox::Outbox;
+use crate::re2::Filters;
 use crate::serf::conflict::Vote;
 use crate::serf::coordinate::Coordinates;
 use crate::serf::dial::Dialer;
@@ -204,6 +205,8 @@ pub struct Serf {
     queries: Vec<(u64, Vec<u32>)>,
     own_queries: BTreeMap<QueryKey, OwnQuery>,
     open_queries: BTreeMap<QueryKey, OpenQuery>,
+    /// Expressions of queries' filters.
+    filters: Filters,
     key_queries: BTreeMap<QueryKey, (KeyOp, OpenQuery)>,
     /// What the joins under way are for.
     joins: BTreeMap<JoinId, Purpose>,
@@ -254,6 +257,7 @@ impl Serf {
             queries: vec![(0, Vec::new()); serf.query_buffer.max(1)],
             own_queries: BTreeMap::new(),
             open_queries: BTreeMap::new(),
+            filters: Filters::default(),
             key_queries: BTreeMap::new(),
             joins: BTreeMap::new(),
             last_join: 0,
@@ -458,9 +462,7 @@ impl Serf {
 
     fn refuse(&mut self, what: std::fmt::Arguments<'_>) {
         self.refused += 1;
-        if self.refused.is_power_of_two() {
-            warn!(target: "serf", "Refused {what} ({} refused in all)", self.refused);
-        }
+        warn!(target: "serf", "Refused {what} ({} refused in all)", self.refused);
     }
 }
 

@@ -28,6 +28,7 @@ pub mod queue;
 pub mod repair;
 mod returns;
 mod state;
+mod strangers;
 mod suspicion;
 mod trouble;
 pub mod version;
@@ -60,6 +61,8 @@ use crate::swim::profile::Profile;
 use crate::swim::queue::{GossipQueue, Pace, Token};
 use crate::swim::repair::Repair;
 use crate::swim::returns::Return;
+use crate::swim::state::encoded;
+use crate::swim::strangers::Strangers;
 use crate::swim::suspicion::Suspicion;
 use crate::swim::trouble::{Accusations, Reminder};
 use crate::time::Time;
@@ -171,6 +174,7 @@ pub struct Swim {
     reached_by: BTreeMap<NodeId, NodeId>,
     /// The newest of them.
     last_relay: Option<NodeId>,
+    strangers: Strangers,
     exchanges: BTreeMap<ExchangeId, Exchange>,
     joins: BTreeMap<JoinId, Join>,
     last_exchange: u64,
@@ -223,6 +227,7 @@ impl Swim {
             relays: BTreeMap::new(),
             reached_by: BTreeMap::new(),
             last_relay: None,
+            strangers: Strangers::default(),
             exchanges: BTreeMap::new(),
             joins: BTreeMap::new(),
             last_exchange: 0,
@@ -407,6 +412,51 @@ impl Swim {
         self.seq_no
     }
 
+    /// Answers whoever says to be `name`, at an address that anybody may have invented. Only where that member is
+    /// known to be the answer is whole, with gossip. Elsewhere it is `bare`, and no more than came from there.
+    fn answer(
+        &mut self,
+        now: Time,
+        name: &str,
+        to: SocketAddr,
+        delegate: &mut impl Delegate,
+        whole: impl FnOnce(&mut Vec<u8>),
+        bare: impl FnOnce(&mut Vec<u8>),
+    ) {
+        if self.is_at(name, to) {
+            return self.send_with_gossip(to, delegate, whole);
+        }
+        let plain = encoded(bare);
+        if self.may_answer_stranger(now, to, plain.len()) {
+            delegate.send(to, plain, false);
+        }
+    }
+
+    /// Whether a member of this name is known at this address. Peers of old versions give no name.
+    fn is_at(&self, name: &str, addr: SocketAddr) -> bool {
+        let is_there = |record: &Record| record.facts.addr.ip() == addr.ip();
+        if name.is_empty() {
+            return self.members.iter().any(is_there);
+        }
+        self.members.by_name(name).is_some_and(is_there)
+    }
+
+    /// Whether a message may go to an address without a member. It is counted if so, and else refused.
+    fn may_answer_stranger(&mut self, now: Time, to: SocketAddr, len: usize) -> bool {
+        let may = self.strangers.may_send(now, to, len + self.config.overhead);
+        if !may {
+            self.refuse(format_args!(
+                "to answer {to}, where no member is known, with more than came from there"
+            ));
+        }
+        may
+    }
+
+    /// A datagram has come, of so many bytes as they were on the wire; its messages follow.
+    pub fn note_arrival(&mut self, from: SocketAddr, len: usize) {
+        self.strangers.note_arrival(from, len);
+    }
+
     /// Sends one message, filled up with gossip. No CRC: that is what memberlist does on all paths
     /// but gossip (docs/protocol.md#a6-crc).
     fn send_with_gossip(
@@ -431,9 +481,7 @@ impl Swim {
     /// Counts a message that made no sense. The peer's mistake is ours to survive, not to answer.
     fn refuse(&mut self, what: std::fmt::Arguments<'_>) {
         self.refused += 1;
-        if self.refused.is_power_of_two() {
-            warn!(target: "memberlist", "Refused {what} ({} refused in all)", self.refused);
-        }
+        warn!(target: "memberlist", "Refused {what} ({} refused in all)", self.refused);
     }
 }
 

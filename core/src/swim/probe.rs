@@ -108,12 +108,17 @@ impl Pauses {
 /// An indirect ping that a peer has asked for.
 #[derive(Debug)]
 pub(super) struct Relay {
+    /// Whether it is a member, known at that address.
+    is_member: bool,
     /// Where the peer wants its ack or nack.
     reply_to: SocketAddr,
     /// The peer's own sequence number.
     seq_no: u32,
     nack: bool,
 }
+
+/// Bytes of the longest answer to an indirect ping: an ack without payload.
+const LONGEST_RELAYED: usize = 22;
 
 impl Swim {
     pub(super) fn tick_probe(&mut self, now: Time, delegate: &mut impl Delegate) {
@@ -382,14 +387,11 @@ impl Swim {
         delegate: &mut impl Delegate,
     ) {
         if let Some(relay) = self.relays.remove(&ack.seq_no) {
-            self.send_with_gossip(relay.reply_to, delegate, |out| {
-                Ack {
-                    seq_no: relay.seq_no,
-                    ..Ack::default()
-                }
-                .encode(out)
-            });
-            return;
+            let ack = Ack {
+                seq_no: relay.seq_no,
+                ..Ack::default()
+            };
+            return self.answer_relayed(&relay, delegate, |out| ack.encode(out));
         }
         if self.look_answered(now, ack.seq_no, delegate)
             || self.glance_answered(ack.seq_no)
@@ -503,14 +505,21 @@ impl Swim {
         let to = reply_address(ping.source_addr, ping.source_port, from);
         self.note_pinger(now, to, ping, delegate);
         let (payload, digest) = (delegate.ack_payload(), self.digest(delegate));
-        self.send_with_gossip(to, delegate, |out| {
-            Ack {
-                seq_no: ping.seq_no,
-                payload: &payload,
-                digest: &digest,
-            }
-            .encode(out)
-        });
+        let seq_no = ping.seq_no;
+        let ack = Ack {
+            seq_no,
+            payload: &payload,
+            digest: &digest,
+        };
+        let bare = Ack {
+            seq_no,
+            ..Ack::default()
+        };
+        let (whole, bare) = (
+            |out: &mut Vec<u8>| ack.encode(out),
+            |out: &mut Vec<u8>| bare.encode(out),
+        );
+        self.answer(now, ping.source_node, to, delegate, whole, bare);
     }
 
     /// Whoever pings this node by its name lists it, and may be the one through whom it finds the others.
@@ -561,11 +570,16 @@ impl Swim {
             ));
             return;
         }
-        let seq_no = self.next_seq_no();
         let reply_to = reply_address(ping.source_addr, ping.source_port, from);
+        let is_member = self.is_at(ping.source_node, reply_to);
+        if !is_member && !self.may_answer_stranger(now, reply_to, LONGEST_RELAYED) {
+            return;
+        }
+        let seq_no = self.next_seq_no();
         self.relays.insert(
             seq_no,
             Relay {
+                is_member,
                 reply_to,
                 seq_no: ping.seq_no,
                 nack: ping.nack,
@@ -600,9 +614,21 @@ impl Swim {
 
     pub(super) fn end_relay(&mut self, seq_no: u32, delegate: &mut impl Delegate) {
         if let Some(relay) = self.relays.remove(&seq_no).filter(|relay| relay.nack) {
-            self.send_with_gossip(relay.reply_to, delegate, |out| {
-                Nack { seq_no: relay.seq_no }.encode(out)
-            });
+            let nack = |out: &mut Vec<u8>| Nack { seq_no: relay.seq_no }.encode(out);
+            self.answer_relayed(&relay, delegate, nack);
+        }
+    }
+
+    fn answer_relayed(
+        &mut self,
+        relay: &Relay,
+        delegate: &mut impl Delegate,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        if relay.is_member {
+            self.send_with_gossip(relay.reply_to, delegate, write);
+        } else {
+            delegate.send(relay.reply_to, encoded(write), false);
         }
     }
 }

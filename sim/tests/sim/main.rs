@@ -9,6 +9,7 @@ mod membership;
 mod memory;
 mod moves;
 mod repair;
+mod replay;
 mod serf;
 mod silence;
 mod soak;

@@ -105,7 +105,11 @@ impl Bench {
                     return;
                 };
                 let messages = &datagram.messages;
-                self.handle(Input::Datagram { from, messages });
+                self.handle(Input::Datagram {
+                    from,
+                    len: 1400,
+                    messages,
+                });
             }
             2 => {
                 let mut scratch = Vec::new();
