@@ -169,7 +169,7 @@ fn on_hosts(network: &Routed, count: usize) -> Vec<Agent> {
     for index in 0..count {
         let plan = Plan::new(Kind::Fyrd, &format!("n{index}"))
             .arg("-log-level=debug")
-            .arg(&format!("-profile={}", profile.display()))
+            .arg(format!("-profile={}", profile.display()))
             .host(&network.address(index))
             .launcher(&network.launcher(index));
         let plan = match agents.first() {
