@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tracing::{error, info, warn};
 
 use super::effect::Effect;
-use super::queries::OwnQueryKind;
+use super::queries::{CONFLICT_QUERY, OwnQueryKind};
 use super::types::{QueryKey, QueryParams};
 use super::{Phase, Serf};
 use crate::addr::RawAddr;
@@ -24,9 +24,6 @@ pub(super) struct Vote {
     responses: u32,
     matching: u32,
 }
-
-/// Asks whose a name is.
-pub(super) const CONFLICT_QUERY: &str = "_serf_conflict";
 
 impl Serf {
     pub(super) fn handle_name_conflict(&mut self, now: Time, known: &Facts, addr: RawAddr, port: u16) {

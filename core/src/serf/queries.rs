@@ -19,13 +19,15 @@ use crate::bounds::{
     STREAM_ANSWER_MAX,
 };
 use crate::re2::{Budget, Filters, Refusal};
-use crate::serf::conflict::CONFLICT_QUERY;
 use crate::serf::memory::Record;
 use crate::swim::members::Facts;
 use crate::time::Time;
 use crate::wire::{
     FLAG_ACK, FLAG_NO_BROADCAST, FLAG_STREAM_ANSWERS, Filter, Query, QueryResponse, Relay, SerfMessage,
 };
+
+/// Asks whose a name is.
+pub(super) const CONFLICT_QUERY: &str = "_serf_conflict";
 
 /// Names that begin so are the cluster's own affairs and are never shown to users.
 pub const INTERNAL_PREFIX: &str = "_serf_";
