@@ -5,9 +5,12 @@ pub mod cli;
 pub mod driver;
 pub mod events;
 pub mod go;
+pub mod http;
 #[cfg(test)]
 mod logged;
 mod pace;
 pub mod queue;
 pub mod rpc;
 pub mod snapshot;
+#[cfg(feature = "templates")]
+pub mod templates;

@@ -6,9 +6,12 @@ mod targets;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fyrd::rpc::codec::encode_into;
 use fyrd::rpc::types::*;
+use fyrd_core::node::memory::{Commit, Marks, Record};
+use fyrd_core::time::Time;
 use fyrd_core::wire::{StreamPrefix, split_label};
 use serde::Serialize;
 use serde_json::Value;
@@ -111,6 +114,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         "profile" => profiles(),
         "keyring" => keyrings(),
         "snapshot" => snapshots(),
+        "essence" => essences(),
         "node" => lives(),
         other => panic!("no seeds for {other}"),
     }
@@ -182,7 +186,7 @@ fn requests() -> Vec<Vec<u8>> {
         }),
         Request::Join(JoinRequest {
             existing: names(&["127.0.0.1:7946", "b"]),
-            replay: false,
+            ..JoinRequest::default()
         }),
         Request::Members,
         Request::MembersFiltered(MembersFilteredRequest {
@@ -308,7 +312,15 @@ fn conversations() -> Vec<Vec<u8>> {
         (1, "", Some(&stats), vec![]),
         (2, "", Some(&coordinate), vec![]),
         (3, "1/3 nodes reported failure", Some(&keys), vec![]),
-        (4, "", Some(&JoinResponse { num: 1 }), vec![]),
+        (
+            4,
+            "",
+            Some(&JoinResponse {
+                num: 1,
+                failed: vec!["Failed to join b: no such host".to_owned()],
+            }),
+            vec![],
+        ),
         (5, "", None, vec![&event, &joined]),
         (6, "", None, vec![&line]),
         (7, "", None, vec![&answer]),
@@ -400,6 +412,45 @@ fn snapshots() -> Vec<Vec<u8>> {
     ]
     .map(|text| text.as_bytes().to_vec())
     .into()
+}
+
+/// What a recorder writes, after no, one and more flushes, and with the copies in either order.
+fn essences() -> Vec<Vec<u8>> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("snapshot");
+    let config = || fyrd::snapshot::SnapshotConfig {
+        path: path.clone(),
+        node: "a".to_owned(),
+        forget_left_members: true,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let mut seeds = Vec::new();
+    for step in 0..4_u64 {
+        runtime.block_on(async {
+            let (_, mut recorder) = fyrd::snapshot::open(config(), Time::ZERO).expect("a snapshot");
+            for query in 0..4_u32.min(step as u32) {
+                recorder.note(Record::Query((step, query)));
+            }
+            recorder.note(Record::ForgetQueries(step / 2));
+            recorder.commit(Commit {
+                number: 1,
+                marks: Marks {
+                    event: step,
+                    ..Marks::default()
+                },
+                ..Commit::default()
+            });
+            recorder.finish(Duration::from_secs(60)).await;
+        });
+        let copy = |name: &str| std::fs::read(path.join(name)).expect("a copy");
+        let copies = [copy("essence-1"), copy("essence-2")];
+        for [one, other] in [[0, 1], [1, 0]].map(|order| order.map(|number: usize| &copies[number])) {
+            let cut = (one.len() as u16).to_be_bytes();
+            seeds.push([&cut[..], one, other].concat());
+        }
+    }
+    seeds
 }
 
 /// Lives of a node: a captured packet each, with time and commands around it.

@@ -62,6 +62,8 @@ struct Variant {
     buddy: bool,
     notices_pauses: bool,
     minds_silence: bool,
+    /// Whether acks that are late and refusals count.
+    evidence: bool,
 }
 
 const SWIM: Variant = Variant {
@@ -71,6 +73,7 @@ const SWIM: Variant = Variant {
     buddy: false,
     notices_pauses: false,
     minds_silence: false,
+    evidence: false,
 };
 const SERF: Variant = Variant {
     name: "all of Lifeguard, as Serf",
@@ -79,11 +82,13 @@ const SERF: Variant = Variant {
     buddy: true,
     notices_pauses: false,
     minds_silence: false,
+    evidence: false,
 };
 const FYRD: Variant = Variant {
     name: "Fyrd as shipped",
     notices_pauses: true,
     minds_silence: true,
+    evidence: true,
     ..SERF
 };
 /// Lifeguard's parts one by one, between nothing and everything.
@@ -123,6 +128,10 @@ impl Variant {
         }
         if !self.suspicion {
             profile.suspicion_max_timeout_mult = 1;
+        }
+        if !self.evidence {
+            profile.late_ack_max = Duration::ZERO;
+            profile.evidence_pause = Duration::ZERO;
         }
         profile
     }

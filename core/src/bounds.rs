@@ -4,9 +4,12 @@
 
 use std::time::Duration;
 
-/// Longest node name in bytes. A DNS label has 63 and a Linux host name 64; Serf's own validation,
+/// Longest name of this node in bytes. A DNS label has 63 and a Linux host name 64; Serf's own validation,
 /// where it is switched on, stops at 128 as well.
 pub const NAME_MAX: usize = 128;
+
+/// Longest name of a member in bytes. Serf limits no names; beyond the bytes of its datagrams none can be gossiped.
+pub const PEER_NAME_MAX: usize = 1400;
 
 /// Longest metadata (encoded tags) of a node in bytes; memberlist's own limit, checked by every sender.
 pub const META_MAX: usize = 512;
@@ -91,11 +94,25 @@ pub const MAX_RECENT_INTENTS: usize = 1 << 14;
 /// Most pings relayed for peers at a time; each lasts one probe timeout, so this is a rate limit too.
 pub const MAX_RELAYS: usize = 512;
 
+/// Most members whose word is kept that a suspect has refused them too: one more than are asked for, so that each of
+/// them hears of enough others.
+pub const MAX_WITNESSES: usize = 3;
+
+/// Bytes of an answer about a name that two claim, which goes to an address without a known member: one member with
+/// its tags.
+pub const CONFLICT_ANSWER: usize = 1024;
+
+/// Addresses without a member whose bytes are counted at a time, lest answers to them be longer.
+pub const MAX_STRANGERS: usize = 4096;
+
 /// Most names whose address is looked into at a time. Each costs a few pings, and takes a probe timeout.
 pub const MAX_LOOKS: usize = 64;
 
 /// Exchanges of one join that run at the same time.
 pub const MAX_PARALLEL_JOINS: usize = 8;
+
+/// Accusations of this node that are remembered, to tell its operator. Three are enough for that.
+pub const MAX_ACCUSATIONS: usize = 64;
 
 /// Failed members that wait to be tried again, or are; each try may last as long as a stream's deadline.
 pub const MAX_RECONNECTS: usize = 8;
@@ -126,8 +143,29 @@ pub const MAX_OWN_QUERIES: usize = 1024;
 /// Most queries of others that may still be answered by a handler or a client.
 pub const MAX_OPEN_QUERIES: usize = 4096;
 
-/// Longest expression of a query's tag filter, compiled, in bytes of memory.
-pub const FILTER_REGEX_MAX: usize = 1 << 20;
+/// Longest expression that a client of this agent may give, compiled, in bytes of memory.
+pub const REGEX_MAX: usize = 1 << 20;
+
+/// What all tag filters of one query may take together, compiled. Compiling and matching cost time in proportion,
+/// a few milliseconds for this much, in which the node does nothing else; and so do all others that the query
+/// reaches. A hundred simple filters fit, or one with a few hundred repetitions of any letter.
+pub const QUERY_FILTERS_WORK: usize = 256 * 1024;
+
+/// What a class of letters by name, such as `\\pL`, counts at least: its tables have to be built before it is
+/// known how large it becomes.
+pub const FILTER_CLASS_WORK: usize = 8 * 1024;
+
+/// Longest text of all tag filters of one query together. By default no query may have as many bytes.
+pub const QUERY_FILTERS_TEXT: usize = 4 * 1024;
+
+/// Compiled expressions of filters that are kept, those used last; together they take no more memory than a few
+/// queries at their limit.
+pub const FILTERS_KEPT: usize = 64;
+
+/// Packets sealed with one key after which another is advised. Nonces are random: at 2^32 packets of a whole
+/// cluster the odds that two of them are equal reach 2^-33, the most that NIST allows for AES-GCM; an agent
+/// knows only of its own, and since its start.
+pub const SEALED_BY_ONE_KEY: u64 = 1 << 31;
 
 /// Bytes the UDP receive buffer holds: the largest datagram there can be.
 pub const UDP_RECEIVE_BUFFER: usize = 65_536;
@@ -166,13 +204,17 @@ pub const LISTEN_BACKLOG: i32 = 1024;
 /// Tries to find a port that is free for TCP and UDP alike.
 pub const FREE_PORT_TRIES: u32 = 32;
 
-/// Inbound streams at once. memberlist serves at most 127 push/pulls; twice that stays far below the
+/// Inbound streams at once, of strangers, and as many of members. memberlist serves at most 127 push/pulls; twice that stays far below the
 /// usual limit of 1,024 descriptors.
 pub const STREAMS_MAX: usize = 256;
 
 /// Inbound streams at once from one address (IPv6: one /64). Half of all, so that one host cannot lock
 /// the others out, and yet a test cluster on one host works as with memberlist.
 pub const STREAMS_PER_SOURCE_MAX: usize = 128;
+
+/// How long a stream may take until it has said what it is about. Whoever dials begins to send at once, so this is
+/// for a packet that is lost and sent again; without it, silence holds a place for all of a stream's deadline.
+pub const STREAM_FIRST_BYTES: Duration = Duration::from_secs(1);
 
 /// Bytes that all unfinished streams together may hold: three messages of the largest size, or some
 /// hundred of a cluster of thousands.
@@ -199,8 +241,17 @@ pub const DRIVER_REQUESTS: usize = 1024;
 /// Commands that wait for their answer. A join may take minutes, and each caller waits for its own.
 pub const COMMANDS_IN_FLIGHT: usize = 4096;
 
-/// Lines about network errors that are logged in ten seconds.
-pub const NETWORK_LOG_LINES: u32 = 20;
+/// How long the lines of one place in the program are counted together.
+pub const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Warnings and errors of one place that are logged meanwhile; more are counted, and told in a sum.
+pub const LOG_LINES: u32 = 20;
+
+/// The same for lines of other levels. Who asks for details wants to see more of them.
+pub const LOG_DETAIL_LINES: u32 = 500;
+
+/// What peers do again and again is remembered for so many names, to be said ever less often.
+pub const REPEATS_MAX: usize = 1024;
 
 /// Time between two lines about another cluster's label: a host with a wrong address or label goes on for as long as
 /// nobody looks.
@@ -249,13 +300,43 @@ pub const HANDLER_OUTPUT_GRACE: Duration = Duration::from_millis(100);
 /// are more, the next is closed.
 pub const HANDLER_OUTPUTS_OPEN: usize = 64;
 
-/// RPC clients at once. Serf knows no limit; this one keeps the usual 1,024 descriptors from running
-/// out for gossip, and with a request of at most a mebibyte each bounds their memory.
-pub const RPC_CLIENTS_MAX: usize = 512;
+/// RPC clients at once, unless configured otherwise (`rpc_max_clients`). Serf knows no limit; with a request of at most
+/// a mebibyte each, this one bounds their memory.
+pub const RPC_CLIENTS_MAX: usize = 4096;
+
+/// Descriptors that are left to gossip, files and scripts, however many RPC clients are allowed: as many as
+/// [`STREAMS_MAX`] and [`DIALS_MAX`] together.
+pub const DESCRIPTORS_FOR_GOSSIP: usize = STREAMS_MAX + DIALS_MAX;
+
+/// Descriptors that the agent asks the system for, if it may have more than it was given.
+pub const DESCRIPTORS_WANTED: u64 = 16_384;
+
+/// How long an RPC client without a subscription must have been idle to give its place to another, when all are taken:
+/// time enough between two requests of a program.
+pub const RPC_YIELD_AFTER: Duration = Duration::from_secs(1);
+
+/// How long an RPC client waits for a place that nobody gives up, before it is refused: less than the 10 s after which
+/// a command takes the agent for dead.
+pub const RPC_PLACE_WAIT: Duration = Duration::from_secs(5);
 
 /// How long an RPC client may take to introduce itself (handshake, and token where one is needed), so
 /// that strangers cannot hold all places. Afterwards it may idle for as long as it likes.
 pub const RPC_INTRODUCTION: Duration = Duration::from_secs(60);
+
+/// Largest object of an RPC client that has not introduced itself: a token fits many times.
+pub const RPC_FRAME_OF_STRANGER: usize = 4 * 1024;
+
+/// Wrong tokens of one address after which each further one, right or wrong, waits for its answer.
+pub const RPC_WRONG_TOKENS: u32 = 5;
+
+/// How long: each client guesses once a second then.
+pub const RPC_TOKEN_PAUSE: Duration = Duration::from_secs(1);
+
+/// Addresses of which wrong tokens are remembered at a time.
+pub const RPC_GUESSERS_MAX: usize = 512;
+
+/// How long an address must have been quiet for its wrong tokens to be forgotten.
+pub const RPC_TOKEN_MEMORY: Duration = Duration::from_secs(60);
 
 /// Idle time after which the system asks whether an RPC client's host is still there.
 pub const RPC_KEEPALIVE: Duration = Duration::from_secs(60);
@@ -277,7 +358,8 @@ pub const RPC_RECORDS_WAITING: usize = 512;
 /// come in bursts, and none of them comes twice.
 pub const RPC_QUERY_ANSWERS_WAITING: usize = 4096;
 
-/// Event streams and running queries of one RPC client together, since each has a queue.
+/// Event streams and running queries of one RPC client together, since each has a queue, unless configured otherwise
+/// (`rpc_max_subscriptions`).
 pub const RPC_SUBSCRIPTIONS_MAX: usize = 128;
 
 /// How often a client that does not read is looked at for what it has lost.
@@ -286,14 +368,54 @@ pub const RPC_LOSS_CHECK: Duration = Duration::from_secs(1);
 /// Shortest time between two log lines about what one client loses.
 pub const RPC_LOSS_REPORT: Duration = Duration::from_secs(10);
 
+/// Steps of a template's program: some seconds of work, which a template of 100,000 members stays below.
+pub const TEMPLATE_STEPS: u64 = 50_000_000;
+
+/// Bytes that a template may put out.
+pub const TEMPLATE_OUTPUT_MAX: usize = 16 * 1024 * 1024;
+
+/// HTTP connections at once. Each costs some 20 KiB of buffers; scrapers and balancers need a handful.
+pub const HTTP_CONNECTIONS_MAX: usize = 128;
+
+/// HTTP clients that wait for events or for a change of the list of members. The other connections stay free for
+/// those who only ask.
+pub const HTTP_WAITING_MAX: usize = 64;
+
+/// How long an HTTP client may take for the head of a request, and stay idle between two requests.
+pub const HTTP_HEADERS_TIME: Duration = Duration::from_secs(5);
+
+/// Header lines of an HTTP request; browsers send about 20.
+pub const HTTP_HEADERS_MAX: usize = 64;
+
+/// Bytes of the head of an HTTP request.
+pub const HTTP_HEAD_BYTES: usize = 16 * 1024;
+
+/// How long an HTTP client may take no bytes.
+pub const HTTP_WRITE: Duration = Duration::from_secs(10);
+
+/// How long an HTTP client may wait for a change of the list of members.
+pub const HTTP_WAIT: Duration = Duration::from_secs(300);
+
+/// How often a quiet stream of events shows that it is alive; proxies close what is silent for a minute.
+pub const HTTP_KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// Events that are kept for HTTP clients that come back, by number and by bytes.
+pub const HTTP_FEED_EVENTS: usize = 1024;
+/// See [`HTTP_FEED_EVENTS`].
+pub const HTTP_FEED_BYTES: usize = 1024 * 1024;
+
 /// Largest text snapshot of Serf that is read. Serf compacts its own at 256 bytes a member, which for
 /// [`MAX_MEMBERS`] of them is half of it.
 pub const SERF_SNAPSHOT_MAX: u64 = 64 << 20;
 
+/// Longest line of a text snapshot of Serf that is read; what is longer is skipped with a warning. A name of the
+/// greatest length and an address are far shorter.
+pub const SERF_SNAPSHOT_LINE: usize = 4 * 1024;
+
 /// Warnings about lines of a text snapshot that are kept; a file of another kind has nothing but such lines.
 pub const SNAPSHOT_WARNINGS: usize = 20;
 
-/// Bytes of such a line that a warning shows: a name of the greatest length and an address fit.
+/// Bytes of such a line that a warning shows: a name of the length that Serf validates and an address fit.
 pub const SNAPSHOT_LINE_SHOWN: usize = 256;
 
 /// Largest value in the snapshot; a longer event is written in parts. sled keeps up to 17 entries on a page,
@@ -339,3 +461,37 @@ pub const SNAPSHOT_ENTRIES_MAX: usize = 1 << 20;
 /// Most nodes of `fyrd simulate`: every node holds a list of all, so memory grows with their square, to some
 /// gigabytes here.
 pub const SIMULATED_NODES_MAX: usize = 10_000;
+
+/// How long the lock of a snapshot is waited for. The agent that is started again may meet the one before while
+/// that one ends, or a handler that was being started when it was killed: such a child has all that its parent
+/// held, until it becomes the program that it is to run.
+pub const SNAPSHOT_LOCK: Duration = Duration::from_secs(2);
+
+/// How often the files of a snapshot are looked after while nothing is to be written: whoever removes them is to
+/// be told soon, and a look costs three calls of the system.
+pub const SNAPSHOT_LOOK: Duration = Duration::from_secs(10);
+
+/// Stores that could not be read and are kept inside the snapshot for whoever looks for the reason: more than one,
+/// for the first is the most telling, and few, for a disk that damages files would be filled by them.
+pub const SNAPSHOT_ASIDE: usize = 4;
+
+/// Bytes of changes in a frame of the essence, or one change more: what a damage of one byte costs at most.
+pub const ESSENCE_FRAME: usize = 16 * 1024;
+
+/// Longest frame of the essence that is read: the changes, and a last one of the greatest length.
+pub const ESSENCE_FRAME_MAX: usize = 2 * ESSENCE_FRAME;
+
+/// Beginnings of a frame in a copy of the essence that may turn out to be none: enough for any damage of a disk,
+/// and few enough that a file made of nothing else is given up at once.
+pub const ESSENCE_FALSE_STARTS: usize = 10_000;
+
+/// Most bytes of a copy of the essence that are read: [`MAX_MEMBERS`] of the greatest size, the windows, and
+/// [`ESSENCE_GROWTH`] times as much of what has changed.
+pub const ESSENCE_FILE_MAX: u64 = 512 << 20;
+
+/// A copy of the essence is written anew when it has more bytes than this, and more than [`ESSENCE_GROWTH`] times
+/// those of what it holds: with a hundred members, once in some thousand flushes.
+pub const ESSENCE_SMALL: u64 = 512 * 1024;
+
+/// See [`ESSENCE_SMALL`].
+pub const ESSENCE_GROWTH: u64 = 3;

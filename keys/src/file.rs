@@ -4,14 +4,14 @@
 //! Only its owner may read it, and root or, on Windows, the system.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::error::Category;
 use zeroize::Zeroizing;
 
 use crate::key::{Key, KeyError, MAX_TEXT_LEN};
-use crate::replace::{Access, ReplaceError, replace};
+use crate::replace::{Access, ReplaceError, leftovers, replace_bytes, sweep};
 use crate::ring::{Keyring, RingError};
 
 /// The longest file that is read: several thousand keys, far more than a ring takes.
@@ -54,14 +54,36 @@ pub fn parse(text: &[u8], path: &Path) -> Result<Keyring, KeyringFileError> {
 
 /// Saves a keyring so that after a crash at any time the file holds either the old ring or the new one.
 ///
-/// Where `path` is a symbolic link, the file that it leads to is replaced. On Unix the file has mode 0600,
+/// Where `path` is a symbolic link, the file that it leads to is replaced; where it is a mount point of its own, it is
+/// written in place, see [`replace_bytes`]. On Unix the file has mode 0600,
 /// or that of the file before it if that was stricter still. On Windows its access list names the user of
 /// this process and the system, and takes nothing over from the directory.
 pub fn save(path: &Path, ring: &Keyring) -> Result<(), KeyringFileError> {
-    replace(path, Access::Owner, |file| {
-        file.write_all(to_json(ring).as_bytes())
-    })?;
+    replace_bytes(path, Access::Owner, to_json(ring).as_bytes())?;
     Ok(())
+}
+
+/// Tidies up behind a crash: removes the files beside a keyring that were to become it. They have keys in them.
+/// Where the keyring itself was being written in place and does not read any more, the one beside it takes its
+/// place; then this says so.
+pub fn tidy(path: &Path) -> Result<bool, KeyringFileError> {
+    let files = leftovers(path);
+    if files.is_empty() {
+        return Ok(false);
+    }
+    let is_spoilt = matches!(
+        load(path),
+        Err(KeyringFileError::Json { .. } | KeyringFileError::NoKeys { .. })
+    );
+    let whole = files
+        .iter()
+        .filter(|_| is_spoilt)
+        .find_map(|file| load(file).ok());
+    if let Some(ring) = &whole {
+        save(path, ring)?;
+    }
+    sweep(path);
+    Ok(whole.is_some())
 }
 
 /// Why a keyring file is not loaded or saved. Says nothing of what the file contains.
@@ -224,6 +246,8 @@ pub fn to_json(ring: &Keyring) -> Zeroizing<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replace::replace;
+    use std::io::Write;
 
     #[test]
     fn a_file_of_a_windows_editor_is_read() {
@@ -383,6 +407,30 @@ mod tests {
             for shown in [error.to_string(), format!("{error:?}")] {
                 assert!(!shown.contains(&K1[..6]) && !shown.contains(&K2[..6]), "{shown}");
             }
+        }
+    }
+
+    #[test]
+    fn what_a_crash_leaves_is_swept_or_takes_the_place_of_half_a_ring() {
+        let ring = Keyring::new(K1.parse().unwrap());
+        let newer = Keyring::new(K2.parse().unwrap());
+        for (there, tidied, expected) in [
+            (to_json(&ring).to_string(), false, &ring),
+            ("[\"AA".to_owned(), true, &newer),
+            (String::new(), true, &newer),
+        ] {
+            let (dir, path) = file_with(&there);
+            let name = path.file_name().unwrap().to_str().unwrap();
+            fs::write(dir.path().join(format!(".{name}-half00")), "[\"A").unwrap();
+            fs::write(
+                dir.path().join(format!(".{name}-whole0")),
+                to_json(&newer).as_str(),
+            )
+            .unwrap();
+            assert_eq!(tidy(&path).unwrap(), tidied, "{there:?}");
+            assert!(load(&path).unwrap().keys().eq(expected.keys()));
+            assert_eq!(entries(dir.path()), 1);
+            assert!(!tidy(&path).unwrap());
         }
     }
 

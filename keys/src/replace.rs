@@ -1,17 +1,25 @@
 //! Replacing a file so that after a crash at any time it holds either what it held or what it shall hold.
 //!
 //! The new file is written beside the old one, synced, closed, and renamed over it; then the directory is synced.
+//! A file that is a mount point of its own, as containers are given single files, cannot be renamed over: it is
+//! written in place, once what it shall hold stands beside it.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use tempfile::TempPath;
+use zeroize::Zeroizing;
 
 /// How often to try again when another program holds a file open, as virus scanners and backups do for a
 /// moment, and how long to wait between tries: 2 s in all.
 const HELD_TRIES: u32 = 100;
 const HELD_PAUSE: Duration = Duration::from_millis(20);
+
+/// Letters and digits at the end of a new file's name.
+const RANDOM: usize = 6;
 
 /// Who may read and write the new file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +51,20 @@ pub fn replace(
     access: Access,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> Result<(), ReplaceError> {
+    replace_or_keep(path, access, &mut None, write)
+}
+
+/// What is attempted when no new file can be made, or when it cannot take the old one's place.
+const CREATE: &str = "create a file in";
+const REPLACE: &str = "replace";
+
+/// The same; a new file that could not take the old one's place is handed out.
+fn replace_or_keep(
+    path: &Path,
+    access: Access,
+    kept: &mut Option<TempPath>,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(), ReplaceError> {
     let failed = |action, path: &Path| {
         let path = path.to_owned();
         move |source| ReplaceError { action, path, source }
@@ -56,8 +78,9 @@ pub fn replace(
     let old = fs::metadata(&target).ok().map(|old| old.permissions());
     let mut temporary = tempfile::Builder::new()
         .prefix(&prefix(&target))
+        .rand_bytes(RANDOM)
         .make_in(dir, |new| create(new, access, old.as_ref()))
-        .map_err(failed("create a file in", dir))?;
+        .map_err(failed(CREATE, dir))?;
     if access == Access::Owner {
         restrict(temporary.path()).map_err(failed("restrict access to", temporary.path()))?;
     }
@@ -68,16 +91,111 @@ pub fn replace(
             None => Ok(()),
         })
         .map_err(failed("write", &target))?;
-    let mut closed = Some(temporary.into_temp_path());
-    until_free(|| match closed.take().map(|file| file.persist(&target)) {
+    *kept = Some(temporary.into_temp_path());
+    until_free(|| match kept.take().map(|file| file.persist(&target)) {
         Some(Err(error)) => {
-            closed = Some(error.path);
+            *kept = Some(error.path);
             Err(error.error)
         }
         Some(Ok(())) | None => Ok(()),
     })
-    .map_err(failed("replace", &target))?;
+    .map_err(failed(REPLACE, &target))?;
     sync_directory(dir).map_err(failed("sync", dir))
+}
+
+/// Replaces a file by these bytes. One that cannot be renamed over is written in place, and so is one in whose
+/// directory no file can be made. Blocks the thread.
+///
+/// A crash while it is written in place leaves it as it was, or as it shall be, or, when the power fails in that
+/// moment, neither; then [`leftovers`] has the new one, unless there was no room for it.
+pub fn replace_bytes(path: &Path, access: Access, bytes: &[u8]) -> Result<(), ReplaceError> {
+    let mut copy = None;
+    let replaced = replace_or_keep(path, access, &mut copy, |file| file.write_all(bytes));
+    let Err(error) = replaced else { return Ok(()) };
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let is_refused = match error.action {
+        REPLACE => error.source.kind() == ErrorKind::ResourceBusy,
+        CREATE => matches!(
+            error.source.kind(),
+            ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied
+        ),
+        _ => false,
+    };
+    if !is_refused || !target.is_file() {
+        return Err(error);
+    }
+    let written = write_in_place(&target, access, bytes);
+    // The copy goes only now.
+    drop(copy);
+    // What cannot be opened either is refused for the first reason.
+    written.map_err(|source| match source.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => error,
+        _ => ReplaceError {
+            action: "write",
+            path: target,
+            source,
+        },
+    })
+}
+
+/// Overwrites a file in one go, and puts back what it held if that fails.
+fn write_in_place(target: &Path, access: Access, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().read(true).write(true).open(target)?;
+    let mut old = Zeroizing::new(Vec::with_capacity(file.metadata()?.len() as usize + 1));
+    file.read_to_end(&mut old)?;
+    if access == Access::Owner {
+        let _ = close_to_others(&file);
+    }
+    let written = overwrite(&mut file, bytes);
+    if written.is_err() {
+        let _ = overwrite(&mut file, &old);
+    }
+    written
+}
+
+fn overwrite(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    file.rewind()?;
+    file.write_all(bytes)?;
+    file.set_len(bytes.len() as u64)?;
+    file.sync_all()
+}
+
+/// Takes everybody else's rights away, which works where the file is this user's.
+#[cfg(unix)]
+fn close_to_others(file: &File) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+
+    let mut rights = file.metadata()?.permissions();
+    rights.set_mode(rights.mode() & 0o7700);
+    file.set_permissions(rights)
+}
+
+/// Its access list was made by whoever mounted it.
+#[cfg(not(unix))]
+fn close_to_others(_: &File) -> io::Result<()> {
+    Ok(())
+}
+
+/// Files beside `path` that were to become it when a crash came: half of what it should hold, or all of it.
+pub fn leftovers(path: &Path) -> Vec<PathBuf> {
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let entries = fs::read_dir(parent(&target)).into_iter().flatten().flatten();
+    let files = entries.filter(|entry| {
+        let name = entry.file_name();
+        let is_ours = is_leftover(&name, &target) && {
+            let random = &name.as_encoded_bytes()[prefix(&target).len()..];
+            random.len() == RANDOM && random.iter().all(u8::is_ascii_alphanumeric)
+        };
+        is_ours && entry.file_type().is_ok_and(|kind| kind.is_file())
+    });
+    files.map(|entry| entry.path()).collect()
+}
+
+/// Removes those files, as far as that works.
+pub fn sweep(path: &Path) {
+    for leftover in leftovers(path) {
+        let _ = fs::remove_file(leftover);
+    }
 }
 
 /// Whether this is the name of a file that was to become `path` when a crash came.
@@ -223,6 +341,38 @@ mod tests {
         let usual = fs::metadata(&usual).unwrap().permissions().mode() & 0o7777;
         assert_eq!(mode(Access::Usual), usual);
         assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn only_what_a_crash_leaves_is_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keyring");
+        let names = [
+            "keyring",
+            ".keyring-old",
+            ".keyring-aB3dE",
+            ".keyring-a.3dEf",
+            ".keyring2-aB3dEf",
+        ];
+        for name in names.iter().chain(&[".keyring-aB3dEf"]) {
+            std::fs::write(dir.path().join(name), "x").unwrap();
+        }
+        fs::create_dir(dir.path().join(".keyring-folder")).unwrap();
+        // Windows may write the way there in another form.
+        let found: Vec<_> = leftovers(&path)
+            .iter()
+            .filter_map(|path| path.file_name().map(OsStr::to_owned))
+            .collect();
+        assert_eq!(found, [".keyring-aB3dEf"]);
+        sweep(&path);
+        assert!(leftovers(&path).is_empty());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), names.len() + 1);
+        let mut new = None;
+        let failed = replace_or_keep(&path, Access::Usual, &mut new, |_| {
+            assert_eq!(leftovers(&path).len(), 1);
+            Err(io::Error::other("x"))
+        });
+        assert!(failed.is_err() && leftovers(&path).is_empty());
     }
 
     #[test]

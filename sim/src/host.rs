@@ -57,12 +57,16 @@ pub struct Host {
     pub(super) node: Option<Node>,
     pub(super) envelope: Envelope,
     pub(super) power: Power,
+    /// Whether its machine is gone with it, so that nothing refuses connections either.
+    pub(super) is_silent: bool,
     /// Grows with each start, so that what was under way before a restart is told apart.
     pub(super) life: u32,
     pub(super) inbox: VecDeque<Arrival>,
     pub(super) sockets: Sockets,
     /// Those under way, each with whether its connection stands.
     pub(super) exchanges: BTreeMap<ExchangeId, bool>,
+    /// Where its system has refused to send datagrams, which the node is still to hear.
+    pub(super) refused_sends: Vec<SocketAddr>,
     pub(super) wake_at: Option<Time>,
     /// By how much its clock is ahead of the world's.
     pub(super) clock_ahead: Duration,
@@ -92,10 +96,12 @@ impl Host {
             node: None,
             envelope,
             power: Power::Down,
+            is_silent: false,
             life: 0,
             inbox: VecDeque::new(),
             sockets: Sockets::default(),
             exchanges: BTreeMap::new(),
+            refused_sends: Vec::new(),
             wake_at: None,
             clock_ahead: Duration::ZERO,
             store: Store::default(),

@@ -1,5 +1,6 @@
 //! How hosts come into the world, stop, go on and end.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,7 +92,14 @@ impl World {
         *self.hosts[id.0].envelope.keyring_mut() = key.map(Keyring::new);
     }
 
-    /// Ends a host's node without a word; what it knew and its disk has not is gone.
+    /// As [`World::crash`], and the machine is gone as well: where a process has crashed, its host refuses connections
+    /// at once, and here nothing answers at all.
+    pub fn vanish(&mut self, id: HostId) {
+        self.hosts[id.0].is_silent = true;
+        self.crash(id);
+    }
+
+    /// Ends a host's node without a word; what it knew and its disk has not is gone. Connections to it are refused.
     pub fn crash(&mut self, id: HostId) {
         self.lose_unflushed(id);
         let host = &mut self.hosts[id.0];
@@ -101,12 +109,15 @@ impl World {
         host.inbox.clear();
         host.sockets.clear();
         host.exchanges.clear();
+        host.refused_sends.clear();
         host.wake_at = None;
+        let is_silent = host.is_silent;
         // The system ends the streams whose reply was still to come.
         let replies = std::mem::take(&mut self.replies);
-        let (ended, others) = replies.into_iter().partition(|(_, reply)| reply.host == id);
+        let (ended, others): (BTreeMap<_, _>, _) =
+            replies.into_iter().partition(|(_, reply)| reply.host == id);
         self.replies = others;
-        for (_, reply) in ended {
+        for (_, reply) in ended.into_iter().filter(|_| !is_silent) {
             self.send_reply(reply, Err(closed()));
         }
         self.trace.note(self.now, "crash", id.0, &[]);
@@ -130,6 +141,7 @@ impl World {
         change(&mut config);
         host.life += 1;
         host.power = Power::Up;
+        host.is_silent = false;
         let node = Node::sharing(config, now, self.pool.clone()).expect("the configuration is right");
         host.born = node.marks();
         host.node = Some(node);

@@ -157,11 +157,7 @@ mod tests {
     /// Sends a host datagrams that say nothing.
     fn flood(world: &mut World, to: HostId, datagrams: usize) {
         let mut plain = Vec::new();
-        let ack = Ack {
-            seq_no: 0,
-            payload: &[],
-        };
-        ack.encode(&mut plain);
+        Ack::default().encode(&mut plain);
         let from = SocketAddr::from(([10, 9, 9, 9], 7946));
         for _ in 0..datagrams {
             world.forge(from, to, plain.clone());

@@ -84,6 +84,15 @@ impl Decoder {
                 let texts: Vec<String> = texts.collect();
                 *place(&mut self.options) = texts;
             }
+            (Kind::Definitions(place), Value::Array(items)) => {
+                let items = items.into_iter().enumerate();
+                let texts = items.filter_map(|(index, item)| match item {
+                    Value::Object(_) => Some(item.to_string()),
+                    other => self.text(path, &index.to_string(), other),
+                });
+                let texts: Vec<String> = texts.collect();
+                *place(&mut self.options) = texts;
+            }
             (Kind::Tags(place), Value::Object(object)) => {
                 let tags = object.into_iter();
                 let tags = tags.filter_map(|(name, value)| Some((self.text(path, &name, value)?, name)));
@@ -148,7 +157,7 @@ fn take(object: &mut Map<String, Value>, key: &str) -> Option<Value> {
 
 fn mismatch(path: &str, kind: &Kind, value: &Value) -> String {
     let expected = match kind {
-        Kind::List(_) => {
+        Kind::List(_) | Kind::Definitions(_) => {
             let got = go::kind(value);
             return format!("'{path}': source data must be an array or slice, got {got}");
         }
@@ -270,8 +279,11 @@ mod tests {
     fn secrets_do_not_show() {
         let shown = format!(
             "{:?}",
-            decode(r#"{"encrypt_key":"c2VjcmV0","rpc_auth":"token"}"#).unwrap()
+            decode(r#"{"encrypt_key":"c2VjcmV0","rpc_auth":"hidden"}"#).unwrap()
         );
-        assert!(!shown.contains("c2VjcmV0") && !shown.contains("token"), "{shown}");
+        assert!(
+            !shown.contains("c2VjcmV0") && !shown.contains("hidden"),
+            "{shown}"
+        );
     }
 }

@@ -5,21 +5,23 @@
 //! start has succeeded, and thrown away when it fails. Every line is flushed, because people wait for
 //! lines in pipes.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Local};
+use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Metadata, Subscriber, warn};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::carrier::Carrier;
-use crate::go;
+use crate::go::{self, printable};
 use crate::queue::{self, Offered};
 use crate::rpc::server::LogTap;
+use fyrd_core::bounds;
 
 /// How many lines, of all levels, are remembered for those who come later.
 pub const BACKLOG_LINES: usize = 512;
@@ -37,14 +39,21 @@ const TIME: &str = "%Y/%m/%d %H:%M:%S";
 /// How many lines wait for the start to succeed; more than a start writes unless it loops.
 const GATED_LINES: usize = 4096;
 
-/// The status of a program that writes into a closed pipe, as a shell shows it: 128 and SIGPIPE.
-const STATUS_CLOSED_PIPE: i32 = 141;
-
 /// How long the end of the agent waits until what it said has gone out.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The components whose events are ours; libraries are not let through.
-const COMPONENTS: [&str; 5] = ["agent", "agent.ipc", "agent.mdns", "serf", "memberlist"];
+const COMPONENTS: [&str; 6] = [
+    "agent",
+    "agent.http",
+    "agent.ipc",
+    "agent.mdns",
+    "serf",
+    "memberlist",
+];
+
+/// Characters of a line that was held back which the sum of them shows.
+const SAMPLE_CHARS: usize = 200;
 
 /// How important a log line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,6 +113,16 @@ pub struct LogLine {
 }
 
 impl LogLine {
+    /// A line that is said now. Names, tags and payloads stand in it, so nothing in it acts on a terminal.
+    fn new(level: Level, target: &str, text: &str) -> LogLine {
+        let at = Local::now();
+        let text = printable::entry(text);
+        // A text that brings its own end of line gets no second one.
+        let text = text.strip_suffix('\n').unwrap_or(&text);
+        let text = format!("{} [{}] {target}: {text}", at.format(TIME), level.as_str()).into();
+        LogLine { at, level, text }
+    }
+
     /// The text without time and level, which logs of the system have from elsewhere.
     pub fn message(&self) -> &str {
         self.text.split_once("] ").map_or(&*self.text, |(_, text)| text)
@@ -121,6 +140,7 @@ struct State {
     gated: Option<VecDeque<Arc<str>>>,
     backlog: VecDeque<LogLine>,
     taps: Vec<Tap>,
+    limiter: Limiter,
     /// Where else lines go, those above the level only.
     sinks: Vec<Sink>,
 }
@@ -128,7 +148,7 @@ struct State {
 /// Where lines are printed.
 enum Out {
     /// By those who say them.
-    Here(Box<dyn Write + Send>),
+    Here(Printer<Box<dyn Write + Send>>),
     /// By a thread.
     There(Carrier<String>),
 }
@@ -148,18 +168,21 @@ pub fn sink(deliver: impl FnMut(LogLine) + Send + 'static) -> Result<Sink, Strin
 }
 
 impl Console {
-    /// The process's standard output. When nobody reads it any more, the process ends as one does that
-    /// is killed by SIGPIPE.
+    /// The process's standard output. When nobody reads it any more, lines are lost and counted, and the agent goes on.
     pub fn stdout() -> Console {
         let carrier = own_stdout().and_then(|out| {
-            let mut out = PipeOrDie(out);
-            Carrier::start("log", WAITING_MAX, String::len, move |line| {
-                print(&mut out, &line)
+            let mut out = Printer::new(out);
+            Carrier::start("log", WAITING_MAX, String::len, move |line: String| {
+                if let Some(error) = out.print(&line) {
+                    // Monitors and the system's log have it, if nobody else.
+                    let reason = go::os_error(&error);
+                    warn!(target: "agent", "Lines of the log cannot be written, and are lost: {reason}");
+                }
             })
         });
         Console::on(match carrier {
             Ok(carrier) => Out::There(carrier),
-            Err(_) => Out::Here(Box::new(PipeOrDie(io::stdout()))),
+            Err(_) => Out::Here(Printer::new(Box::new(io::stdout()))),
         })
     }
 
@@ -167,7 +190,7 @@ impl Console {
     pub fn finish(&self) {
         let (out, sinks) = {
             let mut state = self.lock();
-            let nowhere = Out::Here(Box::new(io::sink()));
+            let nowhere = Out::Here(Printer::new(Box::new(io::sink())));
             let out = std::mem::replace(&mut state.out, nowhere);
             (out, std::mem::take(&mut state.sinks))
         };
@@ -186,7 +209,7 @@ impl Console {
 
     /// A console on another output.
     pub fn new(out: Box<dyn Write + Send>) -> Console {
-        Console::on(Out::Here(out))
+        Console::on(Out::Here(Printer::new(out)))
     }
 
     fn on(out: Out) -> Console {
@@ -196,6 +219,7 @@ impl Console {
             gated: Some(VecDeque::new()),
             backlog: VecDeque::new(),
             taps: Vec::new(),
+            limiter: Limiter::default(),
             sinks: Vec::new(),
         })))
     }
@@ -225,6 +249,14 @@ impl Console {
         let mut state = self.lock();
         for line in state.gated.take().into_iter().flatten() {
             state.print("    ", &line);
+        }
+    }
+
+    /// Says which lines were held back, once their time is over. To be called now and then.
+    pub fn settle(&self) {
+        let held = self.lock().limiter.settle(Instant::now());
+        for text in held {
+            self.log(LogLine::new(Level::Warn, "agent", &text));
         }
     }
 
@@ -307,9 +339,10 @@ impl Tap {
 
 impl State {
     fn print(&mut self, prefix: &str, text: &str) {
-        let line = format!("{prefix}{text}\n");
+        let line = format!("{prefix}{}\n", printable::entry(text));
         match &mut self.out {
-            Out::Here(out) => print(out, &line),
+            // There is nobody to tell of an error.
+            Out::Here(out) => drop(out.print(&line)),
             Out::There(carrier) => carrier.give(line, |lost| {
                 let time = Local::now().format(TIME);
                 format!("    {time} [WARN] agent: {lost} lines were not shown, nobody was reading\n")
@@ -318,10 +351,39 @@ impl State {
     }
 }
 
-/// A line that cannot be written is lost; there is nowhere to say so.
-fn print(out: &mut impl Write, line: &str) {
-    let _ = out.write_all(line.as_bytes());
-    let _ = out.flush();
+/// Writes lines. One that cannot be written (nobody reads the pipe any more, the disk is full) is lost and counted;
+/// the count is written once that works again.
+struct Printer<W> {
+    out: W,
+    lost: u64,
+}
+
+impl<W: Write> Printer<W> {
+    fn new(out: W) -> Printer<W> {
+        Printer { out, lost: 0 }
+    }
+
+    /// The error, if this is the first line that is lost.
+    fn print(&mut self, line: &str) -> Option<io::Error> {
+        if self.lost > 0 {
+            let time = Local::now().format(TIME);
+            let notice = format!(
+                "    {time} [WARN] agent: {} lines were not shown, they could not be written\n",
+                self.lost
+            );
+            if self.write(&notice).is_ok() {
+                self.lost = 0;
+            }
+        }
+        let error = self.write(line).err()?;
+        self.lost += 1;
+        (self.lost == 1).then_some(error)
+    }
+
+    fn write(&mut self, line: &str) -> io::Result<()> {
+        self.out.write_all(line.as_bytes())?;
+        self.out.flush()
+    }
 }
 
 /// Standard output without the lock that the whole process shares, which a thread that waits for a reader
@@ -338,26 +400,6 @@ fn own_stdout() -> io::Result<io::Stdout> {
     Ok(io::stdout())
 }
 
-/// An output that ends the process when it is a closed pipe.
-struct PipeOrDie<W>(W);
-
-impl<W: Write> Write for PipeOrDie<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        or_die(self.0.write(bytes))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        or_die(self.0.flush())
-    }
-}
-
-fn or_die<T>(result: io::Result<T>) -> io::Result<T> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(STATUS_CLOSED_PIPE),
-        result => result,
-    }
-}
-
 /// Turns events of our components into lines.
 struct LogLayer {
     console: Console,
@@ -369,18 +411,101 @@ impl<S: Subscriber> Layer<S> for LogLayer {
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let level = Level::from(event.metadata().level());
-        let at = Local::now();
-        let mut text = format!(
-            "{} [{}] {}: ",
-            at.format(TIME),
-            level.as_str(),
-            event.metadata().target()
-        );
-        event.record(&mut Text(&mut text));
-        // A text that brings its own end of line gets no second one.
-        let text = text.strip_suffix('\n').unwrap_or(&text).into();
-        self.console.log(LogLine { at, level, text });
+        let metadata = event.metadata();
+        let level = Level::from(metadata.level());
+        let mut text = String::new();
+        if is_news(metadata) {
+            event.record(&mut Text(&mut text));
+        } else {
+            let tell = |text: &mut String| event.record(&mut Text(text));
+            let passes = self
+                .console
+                .lock()
+                .limiter
+                .pass(metadata, Instant::now(), &mut text, tell);
+            if !passes {
+                return;
+            }
+        }
+        self.console.log(LogLine::new(level, metadata.target(), &text));
+    }
+}
+
+/// Whether a line tells what happens in the cluster, which is all that many people read a log for: each such line
+/// stands for an event, and there are as many as events.
+fn is_news(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() == tracing::Level::INFO && matches!(metadata.target(), "agent" | "serf")
+}
+
+/// Lets so many lines of each place in the program pass in an interval, whoever causes them: anybody can send what
+/// is worth a line, and nobody may fill the disk, or push out of the backlog what others wait for.
+#[derive(Default)]
+struct Limiter(HashMap<Identifier, Interval>);
+
+/// What one place has said since a moment.
+struct Interval {
+    start: Instant,
+    passed: u32,
+    held_back: u64,
+    /// The first text that was held back, for the line that tells how many there were.
+    sample: String,
+}
+
+impl Limiter {
+    /// Whether a line passes; its text, if it is wanted, is what `tell` appends.
+    fn pass(
+        &mut self,
+        metadata: &Metadata<'_>,
+        now: Instant,
+        text: &mut String,
+        tell: impl Fn(&mut String),
+    ) -> bool {
+        let interval = self.0.entry(metadata.callsite()).or_insert_with(|| Interval {
+            start: now,
+            passed: 0,
+            held_back: 0,
+            sample: String::new(),
+        });
+        // What was held back is told by `settle`, and only then begins another interval.
+        if interval.held_back == 0 && now.saturating_duration_since(interval.start) >= bounds::LOG_INTERVAL {
+            (interval.start, interval.passed) = (now, 0);
+        }
+        let passes = interval.passed < lines_of(metadata);
+        if passes {
+            interval.passed += 1;
+            tell(text);
+        } else {
+            interval.held_back += 1;
+            if interval.held_back == 1 {
+                tell(&mut interval.sample);
+            }
+        }
+        passes
+    }
+
+    /// A text for each place of which lines were held back, in an interval that is over.
+    fn settle(&mut self, now: Instant) -> Vec<String> {
+        let mut told = Vec::new();
+        for interval in self.0.values_mut() {
+            let is_over = now.saturating_duration_since(interval.start) >= bounds::LOG_INTERVAL;
+            if is_over && interval.held_back > 0 {
+                let (count, sample) = (interval.held_back, std::mem::take(&mut interval.sample));
+                let sample: String = sample.chars().take(SAMPLE_CHARS).collect();
+                told.push(format!(
+                    "{count} more lines like this one were not logged: {sample}"
+                ));
+                (interval.start, interval.passed, interval.held_back) = (now, 0, 0);
+            }
+        }
+        told
+    }
+}
+
+/// How many lines of a place pass in an interval. Who wants to see details gets them.
+fn lines_of(metadata: &Metadata<'_>) -> u32 {
+    match *metadata.level() {
+        tracing::Level::ERROR | tracing::Level::WARN => bounds::LOG_LINES,
+        _ => bounds::LOG_DETAIL_LINES,
     }
 }
 
@@ -400,7 +525,7 @@ impl Visit for Text<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tracing::{debug, info, warn};
+    use tracing::{debug, info};
 
     #[derive(Clone, Default)]
     struct Buffer(Arc<Mutex<Vec<u8>>>);
@@ -505,6 +630,56 @@ mod tests {
             debug!(target: "agent", "too little");
             assert!(console.lock().taps.is_empty());
         });
+    }
+
+    #[test]
+    fn no_text_of_others_acts_on_a_terminal_or_makes_a_line_of_its_own() {
+        let forged = "n\n    2026/11/20 17:47:07 [INFO] agent: fine\u{1b}[2J";
+        let (_, lines) = with_console(|console| {
+            console.open_gate();
+            info!(target: "serf", "EventMemberJoin: {forged} 127.0.0.1");
+            warn!(target: "agent", "error joining: 1 error occurred:\n\t* {forged}\n\n");
+            console.headline(forged);
+        });
+        let harmless = "n\\n    2026/11/20 17:47:07 [INFO] agent: fine\\x1b[2J";
+        assert!(lines[0].ends_with(&format!("serf: EventMemberJoin: {harmless} 127.0.0.1")));
+        assert!(
+            lines[1].ends_with("error joining: 1 error occurred:"),
+            "{lines:?}"
+        );
+        assert_eq!(
+            lines[2..],
+            [&format!("\t* {harmless}"), "", &format!("==> {harmless}")]
+        );
+    }
+
+    #[test]
+    fn a_flood_from_one_place_gives_a_few_lines_and_a_sum_and_holds_up_no_other() {
+        let flood = |n: u32| warn!(target: "memberlist", "Got ping for unexpected node '{n}'");
+        let (console, lines) = with_console(|console| {
+            console.open_gate();
+            (0..10_000).for_each(flood);
+            warn!(target: "serf", "something else");
+            for n in 0..1000 {
+                info!(target: "serf", "EventMemberJoin: n{n}");
+            }
+            // Nothing is told, and nothing passes, before the interval is over.
+            console.settle();
+            flood(10_000);
+            let later = Instant::now() + bounds::LOG_INTERVAL;
+            let told = console.lock().limiter.settle(later);
+            let sum = format!(
+                "{} more lines like this one were not logged: Got ping for unexpected node '{}'",
+                10_001 - bounds::LOG_LINES,
+                bounds::LOG_LINES
+            );
+            assert_eq!(told, [sum]);
+            flood(10_001);
+        });
+        let with = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+        assert_eq!(with("unexpected node"), bounds::LOG_LINES as usize + 1);
+        assert_eq!((with("something else"), with("EventMemberJoin")), (1, 1000));
+        assert!(!console.backlog().is_empty());
     }
 
     #[test]

@@ -5,11 +5,15 @@
 
 pub mod address;
 mod backend;
+mod beginning;
 mod carrier;
 mod decode;
+mod descriptors;
 #[cfg(windows)]
 pub mod event_log;
 mod event_loop;
+#[cfg(feature = "http")]
+mod exposure;
 pub mod files;
 mod join;
 pub mod logging;
@@ -19,6 +23,7 @@ mod past;
 mod query_router;
 mod reload;
 pub mod secret;
+mod service_manager;
 pub mod setup;
 mod shutdown;
 pub mod signals;
@@ -26,6 +31,8 @@ mod startup;
 mod stats;
 mod syslog;
 pub mod telemetry;
+#[cfg(feature = "templates")]
+mod templating;
 mod text;
 
 use std::cell::Cell;
@@ -38,6 +45,7 @@ pub use startup::{run, run_on};
 use crate::driver::{Handle, HomeLink, Stopped};
 use crate::events::handlers::Handlers;
 use crate::events::hub::Hub;
+use crate::rpc::server::Limits;
 use fyrd_core::serf::{Answer, Command};
 use logging::Console;
 use query_router::QueryRouter;
@@ -65,6 +73,10 @@ struct Shared {
     telemetry: telemetry::Metrics,
     name: String,
     rpc_auth: Secret,
+    beginning: beginning::Beginning,
+    #[cfg(feature = "templates")]
+    templates: crate::templates::Keeper,
+    rpc_limits: Limits,
     tags_file: Option<String>,
     /// Held while tags change, for a change is made from what they were.
     tags_change: tokio::sync::Mutex<()>,
@@ -78,6 +90,27 @@ struct Shared {
     left: Cell<bool>,
     /// How the snapshot fares, if there is one.
     snapshot: Option<Watch>,
+}
+
+impl Shared {
+    /// How each template fares, by its file.
+    fn template_figures(&self) -> Vec<(String, crate::http::TemplateFigures)> {
+        #[cfg(feature = "templates")]
+        let reports = self.templates.reports().into_iter();
+        #[cfg(feature = "templates")]
+        return reports
+            .map(|(name, report)| {
+                let figures = crate::http::TemplateFigures {
+                    is_current: report.trouble.is_none(),
+                    written: report.written,
+                    failures: report.failures,
+                };
+                (name, figures)
+            })
+            .collect();
+        #[cfg(not(feature = "templates"))]
+        Vec::new()
+    }
 }
 
 impl Agent {

@@ -63,6 +63,8 @@ pub enum Kind {
     Time(fn(&mut Options) -> &mut Duration),
     /// Texts; all sources add to it.
     List(fn(&mut Options) -> &mut Vec<String>),
+    /// Definitions: each a text, or in files an object, which is kept as JSON. All sources add to them.
+    Definitions(fn(&mut Options) -> &mut Vec<String>),
     /// Texts with names; all sources add to them.
     Tags(fn(&mut Options) -> &mut Tags),
     /// Names a configuration file, or a directory of them. It is no option of a file.
@@ -109,6 +111,7 @@ macro_rules! place {
     (Choice) => { Option<bool> };
     (Time) => { Duration };
     (List) => { Vec<String> };
+    (Definitions) => { Vec<String> };
     (Tags) => { Tags };
 }
 
@@ -152,6 +155,9 @@ options! {
         { flag: "mdns-disable-ipv4" }
     Switch mdns_disable_ipv6: "No mDNS over IPv6."
         { flag: "mdns-disable-ipv6" }
+    Time replay_window: "Refuse packets that are older than this, or ahead by more: recordings. Needs encryption,
+        clocks that agree, and the same on all members; none of them can be an agent of Serf."
+        { flag: "replay-window", value: "<duration>", least: SHORTEST_WINDOW }
     Secret encrypt_key: "Key that encrypts all traffic between members: base64 of 16, 24 or 32 bytes, as keygen
         makes it."
         { flag: "encrypt", env: "FYRD_ENCRYPT_KEY", value: "<key>" }
@@ -172,6 +178,10 @@ options! {
         order of events and of -event-handler), or independent (each handler in a queue of its own, so that a slow one
         delays no other; two that share a file then need a lock). Queries wait for neither."
         { flag: "handler-order", default: Is("sequential"), reloads: true }
+    Definitions templates: "File to keep in step with the members: template, file, and a command to run when the
+        file has changed. Repeatable; in configuration files, objects with src, dst, command, check, min, wait, mode
+        and timeout."
+        { flag: "template", value: "<src>:<dst>[:<command>]", reloads: true }
     List start_join: "Member to join at the start. Repeatable; one that answers is enough, else the agent ends."
         { flag: "join", value: "<address>" }
     List retry_join: "The same, but tried until it works."
@@ -206,7 +216,19 @@ options! {
         { flag: "role", value: "<role>", reloads: true }
     Text rpc_addr: "Where to listen for commands."
         { flag: "rpc-addr", default: Is("127.0.0.1:7373") }
+    Count rpc_max_clients: "Clients of -rpc-addr at once, as far as the system allows so many open files."
+        { default: Is("4096") }
+    Count rpc_max_subscriptions: "Event streams and queries at once of one of them."
+        { default: Is("128") }
     Secret rpc_auth: "Token that clients of -rpc-addr must know." {}
+    Text http_addr: "Where to answer HTTP: metrics, health, members and events, for reading only. IP:PORT, or
+        unix:PATH."
+        { flag: "http-addr", value: "<address>" }
+    Text http_token_file: "File that holds the token which HTTP clients have to show."
+        { flag: "http-token-file", value: "<path>" }
+    List http_hosts: "Host name by which HTTP clients may call this agent, where there is no token. Repeatable.
+        Addresses and names without a dot always may."
+        { flag: "http-host", value: "<name>" }
     Tags tags: "Tag of this node, for members and handlers to see. Repeatable."
         { flag: "tag", value: "<key>=<value>", reloads: true }
     Text tags_file: "File that holds the tags, and is kept up to date as they change. Excludes -tag."
@@ -239,6 +261,9 @@ options! {
     Ignored: "Nothing; Serf has it." { key: "msgpackusenewtimeformat" }
 }
 
+/// Clocks that are kept by NTP agree, and packets arrive, within a fraction of this.
+const SHORTEST_WINDOW: Duration = Duration::from_secs(5);
+
 /// Shorter intervals would make an agent that does nothing else.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -263,6 +288,7 @@ impl Options {
         let mut options = Options::default();
         for entry in TABLE.iter().filter(|entry| !entry.env.is_empty()) {
             if let Some(text) = variable(entry.env) {
+                entry.refuse_empty(entry.env, &text)?;
                 entry.read(&mut options, entry.env, &text)?;
             }
         }
@@ -280,7 +306,7 @@ impl Options {
                 Kind::Switch(place) => *place(over),
                 Kind::Choice(place) => place(over).is_some(),
                 Kind::Time(place) => !place(over).is_zero(),
-                Kind::List(place) => {
+                Kind::List(place) | Kind::Definitions(place) => {
                     place(self).append(place(over));
                     false
                 }
@@ -322,6 +348,11 @@ impl Options {
             }
         }
         self
+    }
+
+    /// Whether there are any.
+    pub fn has_secrets(&self) -> bool {
+        *self != self.clone().without_secrets()
     }
 
     /// Checks each option for itself. The error is for the user.
@@ -368,13 +399,26 @@ impl Entry {
             Kind::Choice(place) => *place(options) = boolean()?.then_some(false),
             Kind::Time(_) if text.is_empty() => {}
             Kind::Time(place) => *place(options) = parse_time(text, || format!("{name}={text}"))?,
-            Kind::List(place) => place(options).push(text.to_owned()),
+            Kind::List(place) | Kind::Definitions(place) => place(options).push(text.to_owned()),
             Kind::Tags(place) => {
                 let tag = text.split_once('=').filter(|(name, _)| !name.is_empty());
                 let (name, value) = tag.ok_or_else(|| format!("Invalid tag: '{text}'"))?;
                 place(options).insert(name.to_owned(), value.to_owned());
             }
             Kind::Source | Kind::Ignored => {}
+        }
+        Ok(())
+    }
+
+    /// Refuses to be given an empty text where that would switch encryption off without a word: it is what is left
+    /// of a variable that is not set, or of a secret that could not be fetched.
+    pub fn refuse_empty(&self, name: &str, text: &str) -> Result<(), String> {
+        let gives_keys = matches!(self.key, "encrypt_key" | "encrypt_key_file" | "keyring_file");
+        if gives_keys && text.trim().is_empty() {
+            return Err(format!(
+                "{name} is empty, it must be {}; leave it out to run without encryption",
+                self.value
+            ));
         }
         Ok(())
     }
@@ -406,7 +450,7 @@ impl Kind {
             Kind::Switch(place) => swap(place(a), place(b)),
             Kind::Choice(place) => swap(place(a), place(b)),
             Kind::Time(place) => swap(place(a), place(b)),
-            Kind::List(place) => swap(place(a), place(b)),
+            Kind::List(place) | Kind::Definitions(place) => swap(place(a), place(b)),
             Kind::Tags(place) => swap(place(a), place(b)),
             Kind::Source | Kind::Ignored => {}
         }
@@ -433,6 +477,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::events::environment::SECRET_VARIABLES;
 
     #[test]
     fn every_option_can_be_given_and_no_name_stands_twice() {
@@ -459,6 +504,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn no_secret_of_the_environment_is_handed_to_scripts() {
+        let secret = TABLE.iter().filter(|entry| matches!(entry.kind, Kind::Secret(_)));
+        for variable in secret.map(|entry| entry.env).filter(|env| !env.is_empty()) {
+            assert!(SECRET_VARIABLES.contains(&variable), "{variable}");
+        }
+    }
+
     /// The rows of Serf's table in docs/compatibility.md: flags, keys, and the default.
     fn rows_of_serf() -> Vec<(Vec<&'static str>, Vec<&'static str>, &'static str)> {
         let (_, table) = include_str!("../../docs/compatibility.md")
@@ -482,9 +535,29 @@ mod tests {
             .collect()
     }
 
+    /// What Serf's table does not have: our own options, the key for IPv6 that it writes shorter, and the two
+    /// without function.
+    const NOT_SERFS: [&str; 15] = [
+        "mdns_disable_ipv6",
+        "replay_window",
+        "label",
+        "encrypt_key_file",
+        "handler_shell",
+        "handler_order",
+        "templates",
+        "rpc_max_clients",
+        "rpc_max_subscriptions",
+        "http_addr",
+        "http_token_file",
+        "http_hosts",
+        "handler_timeout",
+        "validate_node_names",
+        "msgpackusenewtimeformat",
+    ];
+
     #[test]
     fn serfs_options_are_there_with_serfs_defaults() {
-        let mut seen = 0;
+        let mut seen = std::collections::BTreeSet::new();
         for (flags, keys, default) in rows_of_serf() {
             for flag in flags.iter().filter_map(|flag| flag.strip_prefix('-')) {
                 let entry = TABLE.iter().find(|entry| entry.flag == flag).expect(flag);
@@ -509,13 +582,15 @@ mod tests {
                     has.eq_ignore_ascii_case(serfs),
                     "{key}: {has}, but in Serf {default}"
                 );
-                seen += 1;
+                seen.insert(key);
             }
         }
-        // Besides encrypt_key_file, handler_shell, handler_order, handler_timeout and label, which Serf has not, the
-        // document writes the key for IPv6 shorter, and leaves the two without function out.
-        let with_key = TABLE.iter().filter(|entry| !entry.key.is_empty()).count();
-        assert_eq!(with_key - seen, 8, "{seen} of {with_key}");
+        let rest = TABLE
+            .iter()
+            .map(|entry| entry.key)
+            .filter(|key| !seen.contains(*key));
+        let rest: Vec<&str> = rest.filter(|key| !key.is_empty()).collect();
+        assert_eq!(rest, NOT_SERFS);
     }
 
     /// An option that is set by its flag's text alone, to something other than its default.
@@ -557,6 +632,7 @@ mod tests {
             "event_handlers",
             "handler_shell",
             "handler_order",
+            "templates",
             "log_level",
             "role",
             "tags",

@@ -5,7 +5,8 @@ use tracing::{info, warn};
 use super::setup::Setup;
 use crate::driver;
 use crate::snapshot::{self, Recorder, Watch};
-use fyrd_core::node::memory::Memory;
+use fyrd_core::node::memory::{MemberRecord, Memory};
+use fyrd_core::serf::MemberStatus;
 
 /// What the last run has left, and who keeps what this one leaves; nothing without a snapshot.
 #[derive(Default)]
@@ -21,6 +22,12 @@ pub(super) struct Past {
 }
 
 impl Past {
+    /// Whether there are members that the node will look for: those that were alive, unless it has left them.
+    pub fn remembers_living(&self) -> bool {
+        let lived = |member: &MemberRecord| member.status == MemberStatus::Alive;
+        !self.left && self.memory.members.iter().any(lived)
+    }
+
     /// Opens the snapshot, if there is to be one. That comes before any socket, so that nothing is received or
     /// sent by a node that does not know its clocks.
     pub fn load(setup: &Setup) -> Result<Past, String> {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use fyrd_keys::{Key, KeyError, Keyring};
 
 use super::address::{self, DEFAULT_PORT};
+#[cfg(feature = "http")]
+use super::exposure::Exposure;
 use super::files;
 use super::logging::{Console, Level};
 use super::options::{Options, bytes};
@@ -17,6 +19,9 @@ use crate::driver::HomeLink;
 use crate::events::filter::HandlerSpec;
 use crate::events::handlers::Order;
 use crate::events::shell::Shell;
+use crate::rpc::server::Limits;
+#[cfg(feature = "templates")]
+use crate::templates::Spec;
 use fyrd_core::node::limits;
 use fyrd_core::serf::{RawAddr, Tags};
 use fyrd_core::swim::profile::Profile;
@@ -43,6 +48,8 @@ pub struct Setup {
     pub keyring: Option<Keyring>,
     /// Where the keys are kept, if anywhere.
     pub keyring_file: Option<PathBuf>,
+    /// How old a packet may be, if that counts.
+    pub replay_window: Option<Duration>,
     /// The cluster's label, empty for none.
     pub label: String,
     /// Timing, with what the options override.
@@ -53,6 +60,8 @@ pub struct Setup {
     pub rpc_addr: String,
     /// What RPC clients have to know.
     pub rpc_auth: Secret,
+    /// How much RPC clients may take.
+    pub rpc_limits: Limits,
     /// Whom to join; failure ends the agent.
     pub start_join: Vec<String>,
     /// Whom to join, again and again until it works.
@@ -79,8 +88,14 @@ pub struct Setup {
     pub handler_order: Order,
     /// How long a script may take; `None` is no limit.
     pub handler_timeout: Option<Duration>,
+    /// Which files follow the cluster.
+    #[cfg(feature = "templates")]
+    pub templates: Vec<Spec>,
     /// Discovery by mDNS, if wanted.
     pub discover: Option<mdns::Settings>,
+    /// Where and to whom HTTP is spoken, if anywhere.
+    #[cfg(feature = "http")]
+    pub exposure: Option<Exposure>,
     /// Where metrics go.
     pub telemetry: telemetry::Sinks,
     /// Limit of an encoded user event.
@@ -111,6 +126,14 @@ impl Setup {
             options.encrypt_key = files::read_secret(&options.encrypt_key_file)?;
         }
         let key = encryption_key(&options)?;
+        #[cfg(not(feature = "templates"))]
+        if !options.templates.is_empty() {
+            return Err("this program was built without templates, so it cannot take -template".to_string());
+        }
+        #[cfg(not(feature = "http"))]
+        if !options.http_addr.is_empty() {
+            return Err("this program was built without HTTP, so it cannot take -http-addr".to_string());
+        }
         let bind = address::with_scope(bind, &options.interface)
             .map_err(|e| format!("Invalid bind address: {e}"))?;
         let bind = bind_to_interface(bind, &options, console)?;
@@ -136,8 +159,16 @@ impl Setup {
         let key = key
             .transpose()
             .map_err(|e| create(format!("Failed to create memberlist: {e}")))?;
+        let keyring = stored.or_else(|| key.map(Keyring::new));
+        let replay_window = Some(options.replay_window).filter(|window| !window.is_zero());
+        if replay_window.is_some() && keyring.is_none() {
+            return Err(create(
+                "replay_window needs encryption: give a key as well, or leave it out".to_string(),
+            ));
+        }
         Ok(Setup {
             tags,
+            replay_window,
             bind,
             home: HomeLink::of(
                 std::iter::once(bind)
@@ -145,7 +176,7 @@ impl Setup {
                     .chain(address::link_of(&options.interface)),
             ),
             advertise,
-            keyring: stored.or_else(|| key.map(Keyring::new)),
+            keyring,
             profile,
             protocol: limits::check_protocol(options.protocol).map_err(create)?,
             retry_max: u64::try_from(options.retry_max_attempts)
@@ -156,10 +187,14 @@ impl Setup {
             handlers: handlers(&options)?,
             handler_order: handler_order(&options)?,
             handler_timeout: handler_timeout(&options),
+            #[cfg(feature = "templates")]
+            templates: templates(&options)?,
             discover: discovery(&options),
             user_event_size_limit: bytes(options.user_event_size_limit),
             query_size_limit: bytes(options.query_size_limit),
             query_response_size_limit: bytes(options.query_response_size_limit),
+            #[cfg(feature = "http")]
+            exposure: Exposure::of(&options)?,
             telemetry: telemetry::Sinks {
                 statsd: options.statsd_addr,
                 statsite: options.statsite_addr,
@@ -171,6 +206,10 @@ impl Setup {
             name: options.node_name,
             rpc_addr: options.rpc_addr,
             rpc_auth: options.rpc_auth,
+            rpc_limits: Limits {
+                clients: bytes(options.rpc_max_clients),
+                subscriptions: bytes(options.rpc_max_subscriptions),
+            },
             start_join: options.start_join,
             retry_join: options.retry_join,
             retry_interval: options.retry_interval,
@@ -228,6 +267,23 @@ pub(super) fn handlers(options: &Options) -> Result<Vec<HandlerSpec>, String> {
 /// What decides when they run.
 pub(super) fn handler_order(options: &Options) -> Result<Order, String> {
     Order::parse(&options.handler_order)
+}
+
+/// Which files follow the cluster. No two templates may keep one file.
+#[cfg(feature = "templates")]
+pub(super) fn templates(options: &Options) -> Result<Vec<Spec>, String> {
+    let mut specs: Vec<Spec> = Vec::new();
+    for text in &options.templates {
+        let spec = Spec::parse(text)?;
+        if specs.iter().any(|other| other.dst == spec.dst) {
+            return Err(format!(
+                "Invalid template '{text}': another one keeps {} already",
+                spec.name()
+            ));
+        }
+        specs.push(spec);
+    }
+    Ok(specs)
 }
 
 /// How long a script may take; `None` is no limit.
@@ -332,6 +388,7 @@ fn starting_tags(options: &Options) -> Result<Tags, String> {
     if !options.tags.is_empty() {
         return Err(TAGS_AND_TAGS_FILE.to_string());
     }
+    fyrd_keys::replace::sweep(Path::new(&options.tags_file));
     let Some(tags) = files::read_tags(&options.tags_file)? else {
         return Ok(Tags::new());
     };
@@ -347,7 +404,16 @@ fn stored_keyring(options: &Options, has_key: bool) -> Result<Option<Keyring>, S
     if has_key {
         return Err("Encryption key not allowed while using a keyring".to_string());
     }
+    match fyrd_keys::file::tidy(Path::new(path)) {
+        Ok(true) => tracing::warn!(
+            target: "agent",
+            "The keyring {path} could not be read after a crash, and was restored from the file beside it that was to become it"
+        ),
+        Ok(false) => {}
+        Err(error) => tracing::warn!(target: "agent", "The keyring {path} could not be restored: {error}"),
+    }
     let ring = fyrd_keys::file::load(Path::new(path)).map_err(|e| e.to_string())?;
+    files::warn_if_exposed(path);
     tracing::info!(target: "agent", "Restored keyring with {} keys from {path}", ring.len());
     Ok(Some(ring))
 }

@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use super::Agent;
 use super::logging::Console;
 use super::reload::Reload;
+use super::service_manager::{self, News};
 use super::signals::{Signal, Signals};
 use crate::driver::Ended;
 
@@ -73,6 +74,7 @@ pub(super) async fn watch(mut running: Running, console: &Console) -> u8 {
 
 /// Ends what is left of the agent, sockets last.
 pub(super) async fn close(running: Running) {
+    service_manager::tell(News::Stopping);
     info!(target: "agent", "requesting serf shutdown");
     let node = running.agent.0.driver.clone();
     if running.agent.has_left() {

@@ -80,47 +80,58 @@ impl Signals {
 
 #[cfg(unix)]
 mod system {
+    use std::ffi::c_int;
     use std::io;
+    use std::ops::RangeInclusive;
 
+    use nix::sys::signal::Signal;
     use tokio::signal::unix::{self, SignalKind, signal};
-
-    use super::Signal;
 
     #[derive(Debug)]
     pub struct Signals {
         interrupt: unix::Signal,
         terminate: unix::Signal,
         hangup: unix::Signal,
-        /// Nothing happens at these, above all not the end of the process.
-        ignored: [unix::Signal; 3],
+        /// Nothing happens at these, above all not the end of the process, which would be the system's answer. As
+        /// nothing is set for the process itself, scripts find them as they are used to.
+        _ignored: Vec<unix::Signal>,
     }
+
+    /// What Go's runtime lets pass unheard, and Serf with it. Telemetry listens to SIGUSR1 by itself.
+    fn ignored() -> Vec<c_int> {
+        use Signal as S;
+        #[rustfmt::skip]
+        let mut ignored = vec![
+            S::SIGUSR1, S::SIGUSR2, S::SIGPIPE, S::SIGALRM, S::SIGVTALRM, S::SIGPROF, S::SIGIO, S::SIGXCPU, S::SIGXFSZ,
+        ];
+        #[cfg(target_os = "linux")]
+        ignored.push(S::SIGPWR);
+        let ignored = ignored.into_iter().map(|signal| signal as c_int);
+        ignored.chain(REAL_TIME).collect()
+    }
+
+    /// The real-time signals that no C library keeps to itself.
+    #[cfg(target_os = "linux")]
+    const REAL_TIME: RangeInclusive<c_int> = 35..=64;
+    #[cfg(not(target_os = "linux"))]
+    const REAL_TIME: [c_int; 0] = [];
 
     impl Signals {
         pub fn new() -> io::Result<Signals> {
+            let ignored = ignored().into_iter().map(SignalKind::from_raw).map(signal);
             Ok(Signals {
                 interrupt: signal(SignalKind::interrupt())?,
                 terminate: signal(SignalKind::terminate())?,
                 hangup: signal(SignalKind::hangup())?,
-                ignored: [
-                    signal(SignalKind::user_defined1())?,
-                    signal(SignalKind::user_defined2())?,
-                    signal(SignalKind::pipe())?,
-                ],
+                _ignored: ignored.collect::<io::Result<_>>()?,
             })
         }
 
-        pub async fn next(&mut self) -> Signal {
-            let [usr1, usr2, pipe] = &mut self.ignored;
-            loop {
-                tokio::select! {
-                    _ = self.interrupt.recv() => return Signal::Interrupt,
-                    _ = self.terminate.recv() => return Signal::Terminate,
-                    _ = self.hangup.recv() => return Signal::Hangup,
-                    // Telemetry listens to this one by itself.
-                    _ = usr1.recv() => {}
-                    _ = usr2.recv() => {}
-                    _ = pipe.recv() => {}
-                }
+        pub async fn next(&mut self) -> super::Signal {
+            tokio::select! {
+                _ = self.interrupt.recv() => super::Signal::Interrupt,
+                _ = self.terminate.recv() => super::Signal::Terminate,
+                _ = self.hangup.recv() => super::Signal::Hangup,
             }
         }
     }

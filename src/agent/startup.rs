@@ -9,20 +9,26 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
-use tracing::info;
+use tracing::{info, warn};
 
+use super::beginning::Beginning;
 use super::event_loop::EventLoop;
+#[cfg(feature = "http")]
+use super::exposure::Exposed;
 use super::logging::Console;
 use super::mdns::Discovery;
 use super::options::Options;
 use super::past::Past;
 use super::reload::Reload;
+use super::service_manager::{self, News};
 use super::setup::{self, Setup};
 use super::shutdown::{self, FAILED, Running};
 use super::signals::{Signal, Signals, Source};
-use super::{Agent, Shared, address, event_loop, files, query_router, telemetry};
+use super::{Agent, Shared, address, descriptors, event_loop, files, query_router, telemetry};
 use crate::driver::{BindError, Driver, DriverConfig, Handle, Sockets};
 use crate::events::handlers::Handlers;
+#[cfg(target_os = "linux")]
+use crate::events::orphans;
 use crate::go;
 use crate::rpc::dial::UNIX_PREFIX;
 use crate::rpc::server::{self, Listener};
@@ -32,6 +38,9 @@ use fyrd_core::serf::{RetryJoin, Seeds};
 
 /// How long work on other threads may go on when all else has ended.
 const THREAD_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the service manager shows.
+const SERVING: &str = "Serving";
 
 /// Runs an agent: the files at `paths`, overlaid by what `flags` say. Comes back with the exit code.
 pub fn run(paths: &[String], flags: Options) -> u8 {
@@ -52,11 +61,12 @@ pub fn run_on(console: Console, signals: Source, paths: &[String], flags: Option
 }
 
 fn start(paths: &[String], flags: Options, signals: Source, console: &Console) -> Result<u8, String> {
-    let mut options = files::read_options(paths, &flags)?;
+    let (mut options, sources) = files::read_options(paths, &flags)?;
+    sources.remarks.iter().for_each(|remark| console.headline(remark));
     setup::check(&mut options, console)?;
     let in_force = options.clone();
     let setup = Setup::make(options, console)?;
-    let reload = Reload::new(paths, flags, in_force, setup.protocol);
+    let reload = Reload::new(paths, sources, flags, in_force, setup.protocol);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -75,6 +85,7 @@ async fn serve(mut setup: Setup, reload: Reload, signals: Source, console: &Cons
     info!(target: "agent", "Serf agent starting");
     let past = Past::load(&setup)?;
     let watch = past.watch.clone();
+    let remembers = past.remembers_living();
     let gossip = create(&mut setup, past)
         .await
         .map_err(|e| format!("Failed to start the Serf agent: Error creating Serf: {e}"))?;
@@ -83,15 +94,34 @@ async fn serve(mut setup: Setup, reload: Reload, signals: Source, console: &Cons
     let rpc = listen_for_rpc(&setup.rpc_addr)
         .await
         .map_err(|e| format!("Error starting RPC listener: {e}"))?;
-    let agent = make_agent(&mut setup, &gossip, watch, console);
+    #[cfg(feature = "http")]
+    let exposed = listen_for_http(&mut setup, console).await?;
+    let agent = make_agent(&mut setup, &gossip, watch, remembers, console);
     let (events, finish_events) = start_listeners(&agent, &setup).await?;
+    #[cfg(target_os = "linux")]
+    spawn_local(orphans::reap());
     let driver = spawn_local(gossip.driver.run());
     console.headline("Starting Serf agent RPC...");
     let rpc = spawn_local(server::serve(rpc, agent.clone()));
+    #[cfg(feature = "http")]
+    if let Some(exposed) = exposed {
+        exposed.serve(&agent);
+    }
     if let Some(discovery) = discovery {
         spawn_local(discovery.run(agent.clone()));
     }
     banner(&setup, agent.0.encrypted, console);
+    let joining = format!("Serving; joining {}", setup.start_join.join(", "));
+    service_manager::tell(News::Ready(match setup.start_join.len() {
+        0 => SERVING,
+        _ => &joining,
+    }));
+    #[cfg(feature = "templates")]
+    agent
+        .0
+        .templates
+        .replace(std::mem::take(&mut setup.templates), &agent);
+    service_manager::feed_watchdog(agent.0.driver.clone());
     let mut running = Running {
         agent,
         driver,
@@ -108,10 +138,21 @@ async fn serve(mut setup: Setup, reload: Reload, signals: Source, console: &Cons
     console.plain("");
     console.headline("Log data will now stream in as it occurs:\n");
     console.open_gate();
+    service_manager::tell(News::Status(SERVING));
     // Without a node, the end is near.
     let _ = running.agent.0.driver.tell(Input::Seeds(seeds(&setup))).await;
     spawn_local(Rc::clone(&running.reload).serve(running.agent.clone(), console.clone()));
+    spawn_local(settle_log(console.clone()));
     Ok(shutdown::watch(running, console).await)
+}
+
+/// Has the log tell of what it held back, for as long as the agent runs.
+async fn settle_log(console: Console) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        ticks.tick().await;
+        console.settle();
+    }
 }
 
 /// A node that does not run yet, behind its sockets.
@@ -151,11 +192,17 @@ async fn create(setup: &mut Setup, past: Past) -> Result<Gossip, String> {
         ..NodeConfig::new(&setup.name, bound, setup.profile.clone(), seed)
     };
     let encrypted = setup.keyring.is_some();
+    if encrypted {
+        forbid_core_dumps();
+    } else if address::is_public(addr.ip()) {
+        warn!(target: "memberlist", "Binding to public address without encryption!");
+    }
     let config = DriverConfig {
         node,
         keyring: setup.keyring.take(),
         keyring_file: setup.keyring_file.take(),
         label: setup.label.clone().into_bytes(),
+        replay_window: setup.replay_window,
         compress: setup.compress,
         recorder: past.recorder,
     };
@@ -168,7 +215,30 @@ async fn create(setup: &mut Setup, past: Past) -> Result<Gossip, String> {
     })
 }
 
-fn make_agent(setup: &mut Setup, gossip: &Gossip, watch: Option<Watch>, console: &Console) -> Agent {
+/// Keeps the keys out of the files that a crash leaves behind. Scripts can raise their own limit again.
+#[cfg(unix)]
+fn forbid_core_dumps() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let forbidden =
+        getrlimit(Resource::RLIMIT_CORE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_CORE, 0, hard));
+    if let Err(error) = forbidden {
+        warn!(target: "agent", "Could not switch core dumps off, one would hold the keys: {}", error.desc());
+    }
+}
+
+/// This system keeps none by itself.
+#[cfg(not(unix))]
+fn forbid_core_dumps() {}
+
+fn make_agent(
+    setup: &mut Setup,
+    gossip: &Gossip,
+    watch: Option<Watch>,
+    remembers: bool,
+    console: &Console,
+) -> Agent {
+    let named = !setup.start_join.is_empty() || !setup.retry_join.is_empty();
+    let seeks = named || setup.discover.is_some() || remembers;
     let handlers = Handlers::new(gossip.handle.clone(), setup.name.clone());
     handlers.replace(
         std::mem::take(&mut setup.handlers),
@@ -184,6 +254,10 @@ fn make_agent(setup: &mut Setup, gossip: &Gossip, watch: Option<Watch>, console:
         telemetry: telemetry::Metrics::new(&setup.telemetry),
         name: setup.name.clone(),
         rpc_auth: setup.rpc_auth.clone(),
+        beginning: Beginning::now(seeks, setup.profile.name.clone()),
+        #[cfg(feature = "templates")]
+        templates: Default::default(),
+        rpc_limits: descriptors::share(setup.rpc_limits),
         tags_file: setup.tags_file.clone(),
         tags_change: tokio::sync::Mutex::new(()),
         encrypted: gossip.encrypted,
@@ -267,6 +341,20 @@ async fn listen_for_rpc(text: &str) -> Result<Listener, String> {
     Listener::tcp(addr).await
 }
 
+#[cfg(feature = "http")]
+async fn listen_for_http(setup: &mut Setup, console: &Console) -> Result<Option<Exposed>, String> {
+    let Some(exposure) = setup.exposure.take() else {
+        return Ok(None);
+    };
+    if let Some(warning) = exposure.warning() {
+        console.headline(&warning);
+    }
+    let listening = exposure.listen().await;
+    listening
+        .map(Some)
+        .map_err(|e| format!("Error starting HTTP listener: {e}"))
+}
+
 fn banner(setup: &Setup, encrypted: bool, console: &Console) {
     console.headline("Serf agent running!");
     console.detail(&format!("                  Node name: '{}'", setup.name));
@@ -302,7 +390,8 @@ async fn first_join(setup: &Setup, running: &mut Running, console: &Console) -> 
     loop {
         tokio::select! {
             joined = &mut joining => match joined {
-                Ok(contacted) => {
+                Ok(joined) => {
+                    let contacted = joined.contacted;
                     console.detail(&format!("Join completed. Synced with {contacted} initial agents"));
                     return None;
                 }

@@ -19,6 +19,8 @@ mod members;
 mod monitor;
 mod query;
 mod reachability;
+#[cfg(feature = "templates")]
+mod render;
 mod rpc;
 mod rtt;
 mod service;
@@ -100,6 +102,11 @@ const SUBCOMMANDS: &[Subcommand] = &[
         define: reachability::define,
         run: reachability::run,
     },
+    #[cfg(feature = "templates")]
+    Subcommand {
+        define: render::define,
+        run: render::run,
+    },
     Subcommand {
         define: rtt::define,
         run: rtt::run,
@@ -152,6 +159,12 @@ pub fn run(arguments: &[OsString], terminal: &mut Terminal<'_>) -> u8 {
     if terminal.finish() { code } else { code.max(FAILED) }
 }
 
+/// What all commands are, for those that explain or complete them.
+pub fn commands() -> Vec<Command> {
+    let define = |subcommand: &Subcommand| (subcommand.define)();
+    SUBCOMMANDS.iter().map(define).collect()
+}
+
 /// The name by which the program was called; a link named `serf` makes it `serf`.
 pub fn program_name(arguments: &[OsString]) -> String {
     let path = arguments.first().map(Path::new);
@@ -184,11 +197,7 @@ fn dispatch(words: &[OsString], terminal: &mut Terminal<'_>) -> u8 {
             .find(|subcommand| OsStr::new((subcommand.define)().get_name()) == name)
     });
     let Some(subcommand) = subcommand else {
-        let commands: Vec<Command> = SUBCOMMANDS
-            .iter()
-            .map(|subcommand| (subcommand.define)())
-            .collect();
-        terminal.help(&help::general_help(terminal.program(), &commands));
+        terminal.help(&help::general_help(terminal.program(), &commands()));
         return if line.help && line.name.is_none() {
             0
         } else {

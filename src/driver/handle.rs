@@ -1,7 +1,9 @@
 //! The driver's front: what the rest of the agent may ask of it, from any task or thread.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
+use fyrd_keys::{Cipher, Fingerprint};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Node;
@@ -26,8 +28,20 @@ pub(super) enum Request {
     SubscribeQueries(queue::Sender<QueryUpdate>),
     SubscribeLookUps(mpsc::Sender<Vec<Arc<str>>>),
     Tell(Input<'static>),
+    Keys(oneshot::Sender<Option<KeySummary>>),
     TakeMeasures(oneshot::Sender<(SwimMeasures, SerfMeasures)>),
     Stop,
+}
+
+/// What can be told of the keys.
+#[derive(Clone, Copy, Debug)]
+pub struct KeySummary {
+    /// How many there are.
+    pub count: usize,
+    /// Stands for the primary key, which seals.
+    pub fingerprint: Fingerprint,
+    /// What it seals with.
+    pub cipher: Cipher,
 }
 
 /// Talks to a running driver; clones talk to the same one.
@@ -96,6 +110,13 @@ impl Handle {
         self.send(Request::Tell(input)).await
     }
 
+    /// What can be told of the keys; nothing without encryption.
+    pub async fn keys(&self) -> Result<Option<KeySummary>, Stopped> {
+        let (summary, told) = oneshot::channel();
+        self.send(Request::Keys(summary)).await?;
+        told.await.map_err(|_| Stopped)
+    }
+
     /// Ends the driver without a leave; comes back when its sockets are closed.
     pub async fn stop(&self) {
         if self.send(Request::Stop).await.is_ok() {
@@ -106,6 +127,11 @@ impl Handle {
     /// What the driver has counted; to be had even after its end.
     pub fn counters(&self) -> DriverCounters {
         self.ledger.counters.read()
+    }
+
+    /// How many packets the primary key has sealed since the start; 0 without encryption.
+    pub fn sealed_by_primary(&self) -> u64 {
+        self.ledger.sealed_by_primary.load(Relaxed)
     }
 
     /// What node and network have counted and measured since the last call. There is one caller, for what

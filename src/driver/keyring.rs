@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tracing::info;
 
 use super::Driver;
+use super::handle::KeySummary;
 use fyrd_core::node::{Input, KeyringId};
 use fyrd_core::serf::keyring::{self, KeyBytes, KeyList, KeyOp, KeyringResult};
 
@@ -86,6 +87,15 @@ impl Driver {
         };
         self.feed(Input::Keyring { id, result });
         self.next_keyring_wish();
+    }
+
+    /// What can be told of the keys.
+    pub(super) fn key_summary(&self) -> Option<KeySummary> {
+        self.envelope.keyring().map(|ring| KeySummary {
+            count: ring.len(),
+            fingerprint: ring.primary().fingerprint(),
+            cipher: ring.primary().cipher(),
+        })
     }
 
     fn next_keyring_wish(&mut self) {
@@ -209,6 +219,7 @@ mod tests {
             keyring,
             keyring_file: file,
             label: Vec::new(),
+            replay_window: None,
             compress: true,
             recorder: None,
         };

@@ -105,6 +105,43 @@ struct Handler {
     drops_told: Pace,
 }
 
+/// What one handler has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HandlerFigures {
+    /// Events that wait for it.
+    pub queued: u64,
+    /// Scripts that run.
+    pub running: u64,
+    /// Runs that ended well.
+    pub done: u64,
+    /// Runs that did not.
+    pub failed: u64,
+    /// Runs that were ended, at the time limit or with the agent.
+    pub ended: u64,
+    /// Events that found no room to wait.
+    pub dropped: u64,
+    /// Answers that could not be sent.
+    pub unsent: u64,
+}
+
+impl std::fmt::Display for HandlerFigures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let HandlerFigures {
+            queued,
+            running,
+            done,
+            failed,
+            ended,
+            dropped,
+            unsent,
+        } = self;
+        write!(
+            f,
+            "queued={queued} running={running} done={done} failed={failed} ended={ended} dropped={dropped} unsent={unsent}"
+        )
+    }
+}
+
 impl Handlers {
     /// No handlers yet, for the node behind `node` with this name.
     pub fn new(node: Handle, name: String) -> Handlers {
@@ -245,8 +282,8 @@ impl Handlers {
         scripts
     }
 
-    /// What each handler has done; empty without handlers.
-    pub fn figures(&self) -> BTreeMap<String, String> {
+    /// What each handler has done, under the text that defines it; empty without handlers.
+    pub fn figures(&self) -> BTreeMap<String, HandlerFigures> {
         let mut figures = BTreeMap::new();
         for (handler, _) in &self.active.borrow().handlers {
             let mut key = handler.spec.text.clone();
@@ -297,17 +334,16 @@ impl Handler {
         (self.events_waiting.get() + self.queries_waiting.get()) as u64
     }
 
-    fn figures(&self) -> String {
-        format!(
-            "queued={} running={} done={} failed={} ended={} dropped={} unsent={}",
-            self.waiting(),
-            self.running.get(),
-            self.done.get(),
-            self.failed.get(),
-            self.ended.get(),
-            self.dropped.get(),
-            self.unsent.get()
-        )
+    fn figures(&self) -> HandlerFigures {
+        HandlerFigures {
+            queued: self.waiting(),
+            running: self.running.get(),
+            done: self.done.get(),
+            failed: self.failed.get(),
+            ended: self.ended.get(),
+            dropped: self.dropped.get(),
+            unsent: self.unsent.get(),
+        }
     }
 
     async fn run(&self, surroundings: &Surroundings, event: &Event) {

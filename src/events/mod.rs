@@ -6,7 +6,9 @@ pub mod environment;
 pub mod filter;
 pub mod handlers;
 pub mod hub;
-mod script;
+#[cfg(unix)]
+pub(crate) mod orphans;
+pub(crate) mod script;
 pub mod shell;
 pub mod user_coalesce;
 mod window;

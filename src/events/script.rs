@@ -24,6 +24,7 @@ use tokio::process::ChildStdin;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
+use super::environment::SECRET_VARIABLES;
 use super::shell::Shell;
 use fyrd_core::bounds::{HANDLER_OUTPUT_GRACE, HANDLER_OUTPUTS_OPEN};
 use system::{Child, Output, as_text, command, signal_name, signal_of};
@@ -36,12 +37,12 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A script and all it is given.
 #[derive(Debug)]
-pub(super) struct Script<'a> {
+pub(crate) struct Script<'a> {
     /// The command line.
     pub command: &'a str,
     /// What runs it.
     pub shell: Shell,
-    /// Set on top of the agent's own environment.
+    /// Set on top of the agent's own environment, from which secrets are taken out.
     pub variables: Vec<(String, String)>,
     /// Its standard input.
     pub input: Vec<u8>,
@@ -53,7 +54,7 @@ pub(super) struct Script<'a> {
 
 /// What is kept of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Keep {
+pub(crate) enum Keep {
     /// All of it, or nothing if it is more than so many bytes.
     Whole(usize),
     /// The last bytes.
@@ -62,7 +63,7 @@ pub(super) enum Keep {
 
 /// What came of a script.
 #[derive(Debug)]
-pub(super) struct Outcome {
+pub(crate) struct Outcome {
     /// What was kept of standard output and standard error, mixed as they came.
     pub output: Vec<u8>,
     /// How many bytes both had.
@@ -73,7 +74,7 @@ pub(super) struct Outcome {
 
 /// Why a script did not succeed. The texts are those that Go has, where it has any.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     #[error("{0}")]
     NotStarted(String),
     #[error("exit status {0}")]
@@ -88,7 +89,7 @@ pub(super) enum Failure {
 
 /// Runs a script to its end, or until its time is up or `stop` is over; then it is ended, together with
 /// all processes of its group.
-pub(super) async fn run(script: &Script<'_>, stop: impl Future<Output = ()>) -> Outcome {
+pub(crate) async fn run(script: &Script<'_>, stop: impl Future<Output = ()>) -> Outcome {
     let mut process = match Process::start(script) {
         Ok(process) => process,
         Err(error) => {
@@ -176,6 +177,9 @@ impl Process {
     fn start(script: &Script<'_>) -> io::Result<Process> {
         let (output, writer) = io::pipe()?;
         let mut command = command(script.command, script.shell)?;
+        for secret in SECRET_VARIABLES {
+            command.env_remove(secret);
+        }
         command
             .envs(script.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
@@ -367,7 +371,7 @@ mod tests {
             ("echo x; exit 3", "x\n", Err(Failure::Status(3))),
             ("exec /nonexistent/command 2>/dev/null", "", Err(Failure::Status(127))),
             ("kill -9 $$", "", Err(Failure::Signal(9))),
-            // What was started in the background counts as long as it holds the output.
+            // What was started in the background is no part of it.
             ("(sleep 5; echo late) & echo early", "early\n", Ok(())),
             // One that closes its output has still to end.
             ("exec >/dev/null 2>&1; sleep 0.2; exit 4", "", Err(Failure::Status(4))),

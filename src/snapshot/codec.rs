@@ -12,11 +12,12 @@
 //! | `meta` | `schema` | u32 |
 //! | `meta` | `node` | the node's name |
 //! | `meta` | `left` | u8 |
+//! | `meta` | `identity` | 16 bytes, made at the first start |
 
 use std::sync::Arc;
 
 use fyrd_core::addr::RawAddr;
-use fyrd_core::bounds::{MAX_INCARNATION, MAX_LTIME, META_MAX, NAME_MAX, SNAPSHOT_PART_MAX};
+use fyrd_core::bounds::{MAX_INCARNATION, MAX_LTIME, META_MAX, PEER_NAME_MAX, SNAPSHOT_PART_MAX};
 use fyrd_core::node::memory::{Marks, MemberRecord, SeenEvent};
 use fyrd_core::serf::{MemberStatus, QueryKey};
 use fyrd_core::swim::members::Facts;
@@ -26,6 +27,21 @@ use fyrd_core::time::Time;
 pub(super) const EVENT: u8 = b'e';
 /// First byte of the keys of queries.
 pub(super) const QUERY: u8 = b'q';
+
+/// The tree of members, where entries of both stand together.
+pub(super) const MEMBERS: u8 = b'm';
+/// The tree of what was seen, likewise.
+pub(super) const SEEN: u8 = b's';
+
+/// A change of one tree: a key, and its value unless it goes.
+pub(super) type Change = (Vec<u8>, Option<Vec<u8>>);
+
+/// What a batch changes in both trees.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Changes {
+    pub members: Vec<Change>,
+    pub seen: Vec<Change>,
+}
 
 /// What stands in tree `clocks`: the marks, and what the other trees must hold beside them.
 ///
@@ -40,6 +56,8 @@ pub(super) struct Checkpoint {
     pub members: Sum,
     /// What `seen` holds.
     pub seen: Sum,
+    /// Counts the batches; 0 in a store of a version that did not count them.
+    pub serial: u64,
 }
 
 /// A fingerprint of a tree that does not depend on the order of its entries.
@@ -103,6 +121,10 @@ impl<'a> Cursor<'a> {
 
     pub fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_be_bytes)
+    }
+
+    pub fn u128(&mut self) -> Option<u128> {
+        self.array().map(u128::from_be_bytes)
     }
 }
 
@@ -171,7 +193,7 @@ pub(super) fn decode_member(key: &[u8], value: &[u8], now: Time) -> Option<Membe
 }
 
 fn name(bytes: &[u8]) -> Option<&str> {
-    if bytes.len() > NAME_MAX {
+    if bytes.len() > PEER_NAME_MAX {
         return None;
     }
     std::str::from_utf8(bytes).ok()
@@ -261,6 +283,7 @@ pub(super) fn encode_checkpoint(checkpoint: &Checkpoint) -> Vec<u8> {
         checkpoint.seen.count,
         checkpoint.seen.bytes,
         checkpoint.seen.checks,
+        checkpoint.serial,
     ];
     numbers.iter().for_each(|number| out.extend(number.to_be_bytes()));
     out
@@ -287,11 +310,17 @@ pub(super) fn decode_checkpoint(value: &[u8]) -> Option<Checkpoint> {
             checks: fields.u64()?,
         })
     };
+    let (members, seen) = (sum()?, sum()?);
+    let serial = match fields.0 {
+        [] => 0,
+        _ => fields.u64()?,
+    };
     Some(Checkpoint {
         marks,
         written,
-        members: sum()?,
-        seen: sum()?,
+        members,
+        seen,
+        serial,
     })
 }
 
@@ -335,7 +364,7 @@ mod tests {
         for len in 0..good.len() {
             assert_eq!(decode_member(b"n", &good[..len], now), None, "{len} bytes");
         }
-        for name in [&b""[..], &[b'n'; NAME_MAX + 1], b"\xff"] {
+        for name in [&b""[..], &[b'n'; PEER_NAME_MAX + 1], b"\xff"] {
             assert_eq!(decode_member(name, &good, now), None, "{name:?}");
         }
         let spoilt = |place: usize, bytes: &[u8]| {
@@ -399,12 +428,19 @@ mod tests {
                 bytes: 12,
                 checks: 13,
             },
+            serial: 14,
         };
         let value = encode_checkpoint(&checkpoint);
         assert_eq!(decode_checkpoint(&value), Some(checkpoint));
-        for len in 0..value.len() {
+        let without_serial = value.len() - 8;
+        for len in (0..value.len()).filter(|len| *len != without_serial) {
             assert_eq!(decode_checkpoint(&value[..len]), None, "{len} bytes");
         }
+        let uncounted = Checkpoint {
+            serial: 0,
+            ..checkpoint
+        };
+        assert_eq!(decode_checkpoint(&value[..without_serial]), Some(uncounted));
         for place in [0, 4, 12, 20, 28, 36] {
             let mut value = value.clone();
             value[place] = 0xff;

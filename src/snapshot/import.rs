@@ -5,16 +5,18 @@
 //! and does the second rename.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use super::disk::build;
 use super::error::OpenError;
+use super::files;
+use super::found::Owner;
 use super::home::{self, Home};
 use super::pending::Batch;
-use super::serf_text::{self, Reading, Unreadable};
-use super::store::Trouble;
-use super::worker;
-use super::{Loaded, SnapshotConfig};
+use super::serf_text::{self, Imported, Reading, Unreadable};
+use super::trouble::Trouble;
+use super::{SnapshotConfig, essence};
 use fyrd_core::time::Time;
 
 const KEPT: &str = "serf-imported";
@@ -27,81 +29,71 @@ fn beside(path: &Path) -> PathBuf {
 }
 
 /// Completes what a crash interrupted between the two renames.
-pub(super) fn finish(path: &Path) -> Result<(), OpenError> {
+pub(super) fn finish(path: &Path) -> io::Result<()> {
     let beside = beside(path);
-    let is_gone =
-        |path: &Path| fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
-    if !is_gone(path) || is_gone(&beside) {
+    if !home::is_missing(path) || home::is_missing(&beside) {
         return Ok(());
     }
-    let home = Home::lock_to_look(&beside)?;
-    let complete = home.current().is_some();
-    drop(home);
-    if complete {
-        home::rename(&beside, path).map_err(OpenError::io("rename", &beside))
-    } else {
-        fs::remove_dir_all(&beside).map_err(OpenError::io("remove", &beside))
+    match home::current(&beside) {
+        Some(_) => files::rename(&beside, path),
+        None => fs::remove_dir_all(&beside),
     }
 }
 
-/// Imports the text at the path.
-pub(super) fn import(config: &SnapshotConfig, now: Time, loaded: &mut Loaded) -> Result<(), OpenError> {
-    let path = &config.path;
+/// Reads the text at the path. What is no such text, as far as can be seen, is `None`: it may be anybody's, and is
+/// left alone.
+pub(super) fn read(config: &SnapshotConfig, now: Time) -> Result<Option<Imported>, OpenError> {
     // Who has left is forgotten when the store is opened, or not, as everywhere.
     let reading = Reading {
         node: Some(&config.node),
         rejoin_after_leave: !config.forget_left_members,
         now,
     };
-    let imported = serf_text::read(path, reading).map_err(|error| match error {
-        Unreadable::Io { what, source } => OpenError::io(what, path)(source),
-        refusal => OpenError::NoSnapshot {
-            path: path.clone(),
-            reason: format!("{refusal}; name another path, or move it away"),
-        },
-    })?;
-    let beside = beside(path);
-    match fs::create_dir(&beside) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-        result => result.map_err(OpenError::io("mkdir", &beside))?,
+    match serf_text::read(&config.path, reading) {
+        Ok(imported) => Ok(Some(imported)),
+        Err(Unreadable::Foreign) => Ok(None),
+        Err(Unreadable::Io { what, source }) => Err(OpenError::io(what, &config.path)(source)),
     }
-    let home = Home::lock(&beside, &config.node)?;
+}
+
+/// Puts a store of what was read in the place of the text, and says where that is now.
+pub(super) fn swap(config: &SnapshotConfig, imported: &Imported, now: Time) -> Result<PathBuf, Trouble> {
+    let path = &config.path;
+    let beside = beside(path);
+    match files::make_directory(&beside) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        result => result?,
+    }
+    let home = Home::lock(&beside, &config.node).map_err(Trouble::from)?;
+    // What an earlier import left of itself.
     home.clear_except(None);
+    essence::remove(&beside);
     let mut batch = Batch::of(&imported.memory);
     batch.left = imported.left;
-    let (_, store) = worker::build(&home, &config.node, |store| store.apply(&batch, worker::now())).map_err(
-        |trouble| match trouble {
-            Trouble::Io(error) => OpenError::io("write", &beside)(error),
-            other => OpenError::Damaged {
-                path: beside.clone(),
-                reason: other.to_string(),
-            },
-        },
-    )?;
-    store.close();
+    let owner = Owner {
+        node: config.node.clone(),
+        identity: 0,
+    };
+    let built = build(&home, &owner, |store| store.fill(&batch, 1, now));
+    built?.1.close();
     // Windows renames no directory with an open file in it.
     drop(home);
     let kept = kept_name(path);
-    home::rename(path, &kept).map_err(OpenError::io("rename", path))?;
-    home::rename(&beside, path).map_err(OpenError::io("rename", &beside))?;
-    loaded.warnings.extend(imported.warnings.texts);
-    if imported.warnings.more > 0 {
-        loaded.warnings.push(format!(
-            "{} more lines of the snapshot were left out",
-            imported.warnings.more
-        ));
-    }
-    loaded.imported = Some(kept);
-    Ok(())
+    files::rename(path, &kept)?;
+    files::rename(&beside, path)?;
+    Ok(kept)
 }
 
 /// What is imported is kept, and never replaces what was kept before.
 fn kept_name(path: &Path) -> PathBuf {
-    let mut plain = path.as_os_str().to_owned();
-    plain.push(format!(".{KEPT}"));
-    let plain = PathBuf::from(plain);
-    match fs::symlink_metadata(&plain) {
-        Err(_) => plain,
-        Ok(_) => home::free_name(path, &format!("{KEPT}-{}", home::stamp())),
+    let named = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{suffix}"));
+        PathBuf::from(name)
+    };
+    let plain = named(KEPT);
+    match home::is_missing(&plain) {
+        true => plain,
+        false => files::free_name(named(&format!("{KEPT}-{}", files::stamp()))),
     }
 }

@@ -7,14 +7,22 @@
 //! the recording, never the membership.
 
 mod codec;
+mod disk;
 mod error;
+mod essence;
+mod files;
+mod found;
+mod frame;
 mod home;
 mod import;
 mod pending;
+mod place;
 mod recorder;
+mod recover;
 pub mod serf_text;
 mod start;
 mod store;
+mod trouble;
 mod worker;
 
 use std::path::{Path, PathBuf};
@@ -66,6 +74,8 @@ pub struct Contents {
     pub left: bool,
     /// The node that wrote it.
     pub node: String,
+    /// The identity made at that node's first start; 0 in a snapshot of before there were any.
+    pub identity: u128,
     /// The schema of the store.
     pub schema: u32,
     /// When it was written last.
@@ -77,22 +87,34 @@ pub struct Contents {
     /// Whether this is what the last flush left. A start sets aside a store of which that is not true, and
     /// goes on from what could be read, which is shown here.
     pub intact: bool,
+    /// What a user should know about how it was read, a line each.
+    pub warnings: Vec<String>,
 }
 
 /// Opens the snapshot, or begins one, and locks it for this process. Blocks while it reads; to be called
 /// before any socket opens. `now` counts from the Unix epoch.
 ///
+/// What is damaged is no error: it is set aside, see [`Loaded::set_aside`], and what it held comes from the essence
+/// beside it. Nor is a disk that is full or takes nothing: the node starts from what can be read, and the
+/// recording begins once the disk works.
+///
 /// # Errors
-/// When the path cannot work, another process has the snapshot open, or a later version wrote it. A store that
-/// is damaged is no error: it is set aside, see [`Loaded::set_aside`].
+/// When the path cannot work, another process has the snapshot open, or a later version wrote it.
 pub fn open(config: SnapshotConfig, now: Time) -> Result<(Loaded, Recorder), OpenError> {
     start::open(config, now)
 }
 
-/// Looks at a snapshot without changing what it says. It is locked meanwhile.
+/// Looks at a snapshot, and writes nothing there. No process may have it meanwhile.
 ///
 /// # Errors
 /// As [`open`], and when there is no snapshot.
 pub fn read(path: &Path) -> Result<Contents, OpenError> {
     start::read(path, worker::now())
+}
+
+/// What the bytes of the two copies of an essence say, if anything: how it is read, for those who put it to the
+/// test. Times after `now` are taken for `now`.
+pub fn read_essence(copies: &[Vec<u8>; 2], now: Time) -> Option<Contents> {
+    let (found, _) = essence::recall(copies, now).ok()?;
+    found.map(|found| start::contents(found, 0, Vec::new()))
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::error::os_text;
 use fyrd_core::addr::RawAddr;
 use fyrd_core::bounds::{
-    MAX_LTIME, MAX_MEMBERS, NAME_MAX, SERF_SNAPSHOT_MAX, SNAPSHOT_LINE_SHOWN, SNAPSHOT_WARNINGS,
+    MAX_LTIME, MAX_MEMBERS, PEER_NAME_MAX, SERF_SNAPSHOT_LINE, SNAPSHOT_LINE_SHOWN, SNAPSHOT_WARNINGS,
 };
 use fyrd_core::node::memory::{Marks, MemberRecord, Memory};
 use fyrd_core::serf::{MemberStatus, Tags, tags};
@@ -85,30 +85,20 @@ pub enum Unreadable {
         /// Its reason.
         source: io::Error,
     },
-    /// It has more than [`SERF_SNAPSHOT_MAX`] bytes.
-    #[error("it is larger than {SERF_SNAPSHOT_MAX} bytes, which no snapshot of Serf is")]
-    TooLarge,
     /// It has something in it, and not a single line of a known kind.
     #[error("it is neither a snapshot of Fyrd, which is a folder, nor a text snapshot of Serf")]
     Foreign,
 }
 
-/// Reads the snapshot in a file, which can be empty. No more of it is read than a snapshot can have.
+/// Reads the snapshot in a file, which can be empty. It is read line by line, so that its length does not matter.
 ///
 /// # Errors
-/// When the file cannot be read, is too large, or is no snapshot at all.
+/// When the file cannot be read, or is no snapshot at all.
 pub fn read(path: &Path, reading: Reading<'_>) -> Result<Imported, Unreadable> {
     let failed = |what| move |source| Unreadable::Io { what, source };
     let file = File::open(path).map_err(failed("open"))?;
-    let mut text = Vec::new();
-    file.take(SERF_SNAPSHOT_MAX + 1)
-        .read_to_end(&mut text)
-        .map_err(failed("read"))?;
-    if text.len() as u64 > SERF_SNAPSHOT_MAX {
-        return Err(Unreadable::TooLarge);
-    }
-    let imported = parse(&text, reading);
-    if imported.known_lines == 0 && !text.is_empty() {
+    let (imported, says_something) = read_lines(BufReader::new(file), reading).map_err(failed("read"))?;
+    if imported.known_lines == 0 && says_something {
         return Err(Unreadable::Foreign);
     }
     Ok(imported)
@@ -117,20 +107,62 @@ pub fn read(path: &Path, reading: Reading<'_>) -> Result<Imported, Unreadable> {
 /// Reads a snapshot's text. Nothing in it is an error: lines that mean nothing are skipped with a warning, and a
 /// last line without its end was being written when Serf was killed.
 pub fn parse(text: &[u8], reading: Reading<'_>) -> Imported {
+    // Reading from memory does not fail.
+    read_lines(text, reading).map_or_else(|_| Imported::default(), |(imported, _)| imported)
+}
+
+/// Reads lines to the end; says whether there is anything but zeros, which a file system puts in the place of what
+/// it has not written before a crash.
+fn read_lines(mut text: impl BufRead, reading: Reading<'_>) -> io::Result<(Imported, bool)> {
     let mut reader = Reader::default();
-    for line in text.split_inclusive(|byte| *byte == b'\n') {
-        if let Some(line) = line.strip_suffix(b"\n") {
-            reader.line(line, reading);
+    let mut line = Vec::new();
+    let mut says_something = false;
+    // Whether the line so far is nothing but zeros.
+    let mut is_blank = false;
+    loop {
+        line.clear();
+        let read = (&mut text)
+            .take(SERF_SNAPSHOT_LINE as u64)
+            .read_until(b'\n', &mut line)?;
+        let is_whole = line.pop_if(|last| *last == b'\n').is_some();
+        let zeros = line.iter().take_while(|byte| **byte == 0).count();
+        let rest = &line[zeros..];
+        is_blank = rest.is_empty() && (is_blank || zeros > 0);
+        says_something |= !rest.is_empty() || (is_whole && !is_blank);
+        if is_whole {
+            if !is_blank {
+                reader.line(rest, reading);
+            }
+            is_blank = false;
+        } else if read < SERF_SNAPSHOT_LINE {
+            return Ok((reader.finish(reading), says_something));
+        } else if !rest.is_empty() && skip_line(&mut text)? {
+            reader.out.warnings.add("Unrecognized snapshot line", rest);
         }
     }
-    reader.finish(reading)
+}
+
+/// Skips the rest of a line; says whether it had an end.
+fn skip_line(text: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let some = text.fill_buf()?;
+        if some.is_empty() {
+            return Ok(false);
+        }
+        let end = some.iter().position(|byte| *byte == b'\n');
+        let skipped = end.map_or(some.len(), |end| end + 1);
+        text.consume(skipped);
+        if end.is_some() {
+            return Ok(true);
+        }
+    }
 }
 
 /// The state between two lines.
 #[derive(Default)]
-struct Reader<'a> {
+struct Reader {
     /// By name: the place of the line that said so last, and the address.
-    alive: BTreeMap<&'a str, (usize, SocketAddr)>,
+    alive: BTreeMap<Box<str>, (usize, SocketAddr)>,
     places: usize,
     clock: u64,
     event_clock: u64,
@@ -138,8 +170,8 @@ struct Reader<'a> {
     out: Imported,
 }
 
-impl<'a> Reader<'a> {
-    fn line(&mut self, line: &'a [u8], reading: Reading<'_>) {
+impl Reader {
+    fn line(&mut self, line: &[u8], reading: Reading<'_>) {
         let warnings = &mut self.out.warnings;
         let mut time = |clock: &mut u64, digits: &[u8], what: &str| match ltime(digits) {
             Some(seen) if seen <= MAX_LTIME => *clock = seen,
@@ -173,7 +205,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes `NAME ADDR`. Names may hold spaces, addresses do not.
-    fn alive(&mut self, line: &[u8], rest: &'a [u8]) {
+    fn alive(&mut self, line: &[u8], rest: &[u8]) {
         // Whoever writes this has started again since its leave, its own line coming first.
         self.out.left = false;
         let pair = std::str::from_utf8(rest)
@@ -182,14 +214,14 @@ impl<'a> Reader<'a> {
         let Some((name, Ok(addr))) = pair.map(|(name, addr)| (name, addr.parse::<SocketAddr>())) else {
             return self.out.warnings.add("Failed to parse address", line);
         };
-        if name.is_empty() || name.len() > NAME_MAX || addr.port() == 0 {
+        if name.is_empty() || name.len() > PEER_NAME_MAX || addr.port() == 0 {
             return self.out.warnings.add("Not a member that can be joined", line);
         }
         if self.alive.len() >= MAX_MEMBERS && !self.alive.contains_key(name) {
             return self.out.warnings.add("Too many members", line);
         }
         self.places += 1;
-        self.alive.insert(name, (self.places, addr));
+        self.alive.insert(name.into(), (self.places, addr));
     }
 
     fn finish(mut self, reading: Reading<'_>) -> Imported {
@@ -204,7 +236,7 @@ impl<'a> Reader<'a> {
         self.out.memory.members = members
             .map(|(place, (name, (_, addr)))| MemberRecord {
                 facts: Arc::new(Facts {
-                    name: name.into(),
+                    name: Arc::from(name),
                     addr: RawAddr::from(addr.ip()),
                     port: addr.port(),
                     meta: no_tags.clone(),
@@ -350,15 +382,31 @@ mod tests {
                 "{text:?}"
             );
         }
-        // One long line that says nothing, up to the bound and beyond it.
-        let file = File::options().write(true).open(&path).unwrap();
-        file.set_len(SERF_SNAPSHOT_MAX).unwrap();
-        assert!(refusal().starts_with("it is neither"));
-        file.set_len(SERF_SNAPSHOT_MAX + 1).unwrap();
-        assert_eq!(
-            refusal(),
-            "it is larger than 67108864 bytes, which no snapshot of Serf is"
-        );
+    }
+
+    /// Zeros are what a file system has in the place of what it has not written before a crash.
+    #[test]
+    fn zeros_and_overlong_lines_are_stepped_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("snapshot");
+        let long = "x".repeat(3 * SERF_SNAPSHOT_LINE);
+        let zeros = "\0".repeat(3 * SERF_SNAPSHOT_LINE);
+        for (text, known, warnings) in [
+            (zeros.clone(), 0, 0),
+            (format!("{zeros}\n"), 0, 0),
+            (format!("\0\0{BY_SERF}"), 8, 0),
+            (format!("{zeros}\n{BY_SERF}"), 8, 0),
+            (format!("{BY_SERF}{zeros}"), 8, 0),
+            (format!("{long}\n{BY_SERF}"), 8, 1),
+            (format!("{BY_SERF}{long}"), 8, 0),
+            (format!("{BY_SERF}{}\n", &long[..SERF_SNAPSHOT_LINE]), 8, 1),
+            (format!("{BY_SERF}{}\n", &long[..SERF_SNAPSHOT_LINE - 1]), 8, 1),
+        ] {
+            std::fs::write(&path, &text).unwrap();
+            let imported = read(&path, Reading::default()).unwrap();
+            let shown = (imported.known_lines, imported.warnings.texts.len());
+            assert_eq!(shown, (known, warnings), "{} bytes", text.len());
+        }
     }
 
     #[test]
@@ -416,7 +464,7 @@ mod tests {
     #[test]
     fn what_means_nothing_is_skipped_with_a_warning() {
         let long = "x".repeat(SNAPSHOT_LINE_SHOWN + 1);
-        let name = "n".repeat(NAME_MAX + 1);
+        let name = "n".repeat(PEER_NAME_MAX + 1);
         let beyond = format!("event-clock: {}", MAX_LTIME + 1);
         #[rustfmt::skip]
         let table: [(&[u8], &str); 19] = [

@@ -1,146 +1,164 @@
 //! From a path to a memory: what a start finds, mends and begins.
 
 use std::fs;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{self, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::thread;
 
+use rand::TryRng;
+use rand::rngs::SysRng;
 use tokio::sync::watch;
 
+use super::disk::Disk;
 use super::error::OpenError;
+use super::found::{Found, Owner};
 use super::home::{self, Home};
 use super::pending::Batch;
+use super::place::{self, Place};
 use super::recorder::Recorder;
-use super::store::{Found, Store, Trouble, guarded};
+use super::recover::{self, Gathered, Reason, Verdict};
+use super::trouble::Trouble;
 use super::worker::{self, Progress, Start, Worker};
-use super::{Contents, Loaded, SCHEMA, SnapshotConfig, import};
-use fyrd_core::bounds::SNAPSHOT_READ;
-use fyrd_core::node::memory::{Marks, Record};
+use super::{Contents, Loaded, SCHEMA, SnapshotConfig, essence};
+use fyrd_core::node::memory::Record;
 use fyrd_core::time::Time;
-use fyrd_keys::replace;
 
 /// Messages to the thread that may wait: one parcel, two that wake it, and the end.
 const CHANNEL: usize = 4;
 
 /// See [`super::open`].
 pub(super) fn open(config: SnapshotConfig, now: Time) -> Result<(Loaded, Recorder), OpenError> {
-    let mut loaded = Loaded::default();
-    let path = &config.path;
-    import::finish(path)?;
-    match fs::metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => make_home(path)?,
-        Err(error) => return Err(OpenError::io("open", path)(error)),
-        Ok(metadata) if metadata.is_file() => import::import(&config, now, &mut loaded)?,
-        Ok(_) => {}
+    let Place { home, text, kept } = place::take(&config, now)?;
+    let mut loaded = Loaded {
+        imported: kept,
+        ..Loaded::default()
+    };
+    if let Some(text) = &text {
+        loaded.warnings.extend(text.warnings.texts.iter().cloned());
+        if text.warnings.more > 0 {
+            loaded.warnings.push(format!(
+                "{} more lines of the snapshot were left out",
+                text.warnings.more
+            ));
+        }
     }
-    let home = Home::lock(path, &config.node)?;
-    let mut pick = pick(&home, now, &mut loaded)?;
-    let store = pick.store.take();
-    let found = pick.found;
-    if !found.node.is_empty() && found.node != config.node {
+    let home = match home {
+        Ok(home) => home,
+        Err(trouble) => {
+            // What the text says counts, although it could not be moved in.
+            let text = text.unwrap_or_default();
+            (loaded.memory, loaded.left) = (text.memory, text.left);
+            let owner = Owner {
+                node: config.node.clone(),
+                identity: new_identity()?,
+            };
+            return finish(config, loaded, None, owner, 0, Err(trouble));
+        }
+    };
+    loaded.warnings.extend(place::unlocked_warning(&home));
+    with_home(config, loaded, home, now)
+}
+
+fn with_home(
+    config: SnapshotConfig,
+    mut loaded: Loaded,
+    home: Home,
+    now: Time,
+) -> Result<(Loaded, Recorder), OpenError> {
+    let mut gathered = recover::gather(home.path(), home.path(), now)?;
+    if !gathered.is_readable()
+        && let Some(error) = gathered.refused.take()
+    {
+        let first = home.generations().ok().and_then(|all| all.first().copied());
+        let directory = home.directory(first.unwrap_or_default());
+        return Err(OpenError::io("open", directory)(error));
+    }
+    let Verdict { found, rebuild } = gathered.judge();
+    let mut store = gathered.store.take();
+    if rebuild.is_some() {
+        if let Some((generation, store)) = store.take() {
+            store.close();
+            gathered.bad.push((generation, older(&rebuild)));
+        }
+        loaded.warnings.extend(lost(&home, &gathered, &found));
+    }
+    for (generation, reason) in gathered.bad.drain(..) {
+        set_aside(&home, generation, &reason, &mut loaded);
+    }
+    if rebuild.is_none() && gathered.recall.existed && gathered.recall.found.is_none() {
+        let path = home.path().display();
         loaded.warnings.push(format!(
-            "the snapshot {} was written by node '{}'; its members and clocks are taken over",
-            path.display(),
-            found.node
+            "the essence of the snapshot {path} could not be read and is written anew; nothing is lost, for the store is whole"
         ));
     }
     if found.intact && found.unreadable > 0 {
         loaded.warnings.push(format!(
             "{} entries of the snapshot {} hold what no node accepts, and were left out",
             found.unreadable,
-            path.display()
+            home.path().display()
         ));
     }
-    loaded.left = found.left;
-    loaded.memory = found.memory;
+    let serial = found.serial;
+    let mut owner = found.owner.clone();
+    (loaded.left, loaded.memory) = (found.left, found.memory);
+    // An import says nothing of the members: they are all in the store, if there is one.
     let mut first = match &store {
         Some(_) => Batch::default(),
         None => Batch::of(&loaded.memory),
     };
     first.marks = loaded.memory.marks;
-    if loaded.left && config.forget_left_members {
-        let forgotten = loaded.memory.members.drain(..);
-        let names = forgotten.map(|member| Arc::clone(&member.facts.name));
-        names.for_each(|name| first.note(Record::ForgetMember(name)));
+    let is_foreign = !owner.node.is_empty() && owner.node != config.node;
+    if is_foreign {
+        loaded.warnings.push(format!(
+            "the snapshot {} was written by node '{}', and this node is '{}': its clocks are taken over, but the {} \
+             members that it knew are forgotten, for it may have come with a copied disk; use -join to join a cluster",
+            home.path().display(),
+            owner.node,
+            config.node,
+            loaded.memory.members.len()
+        ));
     }
-    let store = begin_life(&home, &config, store, &first);
-    if let (Err(trouble), false) = (&store, pick.was_there) {
-        return Err(cannot_begin(trouble, home.path()));
-    }
-    Ok((loaded, spawn(config, home, store, first.marks)?))
-}
-
-/// Makes the directory.
-fn make_home(path: &Path) -> Result<(), OpenError> {
-    fs::create_dir(path).map_err(OpenError::io("open", path))?;
-    let parent = replace::parent(path);
-    replace::sync_directory(parent).map_err(OpenError::io("sync", parent))
-}
-
-/// Records that this node runs again, so has not left, and forgets the members that a leave made it forget.
-fn begin_life(
-    home: &Home,
-    config: &SnapshotConfig,
-    store: Option<(u32, Store)>,
-    first: &Batch,
-) -> Result<(u32, Store), Trouble> {
-    let Some((generation, mut store)) = store else {
-        let (generation, store) =
-            worker::build(home, &config.node, |store| store.apply(first, worker::now()))?;
-        home.clear_except(Some(generation));
-        return Ok((generation, store));
-    };
-    let begun = store
-        .begin(&config.node)
-        .and_then(|()| store.apply(first, worker::now()))
-        .and_then(|()| store.flush());
-    match begun {
-        Ok(()) => Ok((generation, store)),
-        Err(trouble) => {
-            store.close();
-            Err(trouble)
+    if is_foreign || (loaded.left && config.forget_left_members) {
+        for name in loaded.memory.forget_members() {
+            first.note(Record::ForgetMember(name));
         }
     }
-}
-
-fn cannot_begin(trouble: &Trouble, path: &Path) -> OpenError {
-    match trouble {
-        Trouble::Io(error) => OpenError::io("open", path)(copy_of(error)),
-        other => OpenError::Damaged {
-            path: path.to_owned(),
-            reason: other.to_string(),
-        },
+    if is_foreign || owner.identity == 0 {
+        owner.identity = new_identity()?;
     }
+    owner.node.clone_from(&config.node);
+    let disk = match gathered.refused.take() {
+        Some(error) => Err(Trouble::Io(error)),
+        None => begin_life(&home, &owner, store, &gathered, &first, serial),
+    };
+    finish(config, loaded, Some(home), owner, serial, disk)
 }
 
-fn copy_of(error: &std::io::Error) -> std::io::Error {
-    match error.raw_os_error() {
-        Some(code) => std::io::Error::from_raw_os_error(code),
-        None => std::io::Error::new(error.kind(), error.to_string()),
-    }
-}
-
-fn spawn(
+fn finish(
     config: SnapshotConfig,
-    home: Home,
-    store: Result<(u32, Store), Trouble>,
-    marks: Marks,
-) -> Result<Recorder, OpenError> {
+    loaded: Loaded,
+    home: Option<Home>,
+    owner: Owner,
+    serial: u64,
+    disk: Result<Disk, Trouble>,
+) -> Result<(Loaded, Recorder), OpenError> {
     let (outbox, inbox) = sync_channel(CHANNEL);
+    let marks = loaded.memory.marks;
     let mut begun = Progress::new(marks);
-    if let Err(trouble) = &store {
+    if let Err(trouble) = &disk {
         begun.fail(trouble.to_string());
     }
     let (progress, view) = watch::channel(begun);
     let hurry = Arc::new(AtomicBool::new(false));
-    let path = config.path;
+    let path = config.path.clone();
     let start = Start {
         home,
-        node: config.node,
-        store,
+        config,
+        owner,
+        serial,
+        disk,
         inbox,
         hurry: Arc::clone(&hurry),
         progress,
@@ -149,157 +167,104 @@ fn spawn(
         .name("snapshot".to_owned())
         .spawn(move || Worker::new(start).run())
         .map_err(OpenError::io("start a thread for", &path))?;
-    Ok(Recorder::new(path, outbox, view, hurry))
+    Ok((loaded, Recorder::new(path, outbox, view, hurry)))
 }
 
-/// What is there to go on from.
-#[derive(Default)]
-struct Pick {
-    /// The store, unless a new one must be written.
-    store: Option<(u32, Store)>,
-    found: Found,
-    /// Whether there was any store.
-    was_there: bool,
+fn new_identity() -> Result<u128, OpenError> {
+    let mut bytes = [0; 16];
+    SysRng
+        .try_fill_bytes(&mut bytes)
+        .map_err(|error| std::io::Error::other(error.to_string()))
+        .map_err(OpenError::io("open", "the system's random numbers"))?;
+    // 0 says that there is none.
+    Ok(u128::from_be_bytes(bytes).max(1))
 }
 
-/// Picks the current store, or else the newest intact one, or else what can be read of a damaged one. Damaged
-/// stores are set aside, unfinished ones are removed.
-fn pick(home: &Home, now: Time, loaded: &mut Loaded) -> Result<Pick, OpenError> {
-    let generations = home.generations().map_err(OpenError::io("read", home.path()))?;
-    let current = home.current();
-    let mut pick = Pick::default();
-    let mut saved: Option<Found> = None;
-    for generation in generations {
-        pick.was_there = true;
-        let directory = home.directory(generation);
-        match read_store(&directory, now) {
-            Ok((store, found)) if found.intact => {
-                pick.store = Some((generation, store));
-                pick.found = found;
-                break;
-            }
-            Ok((store, found)) => {
-                store.close();
-                set_aside(home, generation, "it is damaged", Some(&found), loaded)?;
-                saved.get_or_insert(found);
-            }
-            Err(Trouble::Newer(schema)) => return Err(newer(home.path(), schema)),
-            // Nothing was ever written into it: its beginning was interrupted.
-            Err(Trouble::Empty) if Some(generation) != current => home.remove(generation),
-            Err(Trouble::Io(error)) if is_refusal(&error) => {
-                // The disk cannot be written, but perhaps read: then the node starts with what it says.
-                let copied = read_copy(&directory, now).filter(|_| takes_nothing(&error));
-                pick.found = copied.ok_or_else(|| OpenError::io("open", directory)(error))?;
-                return Ok(pick);
-            }
-            Err(trouble) => set_aside(home, generation, &trouble.to_string(), None, loaded)?,
+/// Records that this node runs again, so has not left, and forgets the members that are to be forgotten.
+fn begin_life(
+    home: &Home,
+    owner: &Owner,
+    store: Option<(u32, super::store::Store)>,
+    gathered: &Gathered,
+    first: &Batch,
+    serial: u64,
+) -> Result<Disk, Trouble> {
+    let Some(store) = store else {
+        let disk = Disk::begin(home, owner, first, serial + 1, worker::now())?;
+        home.clear_except(Some(disk.generation()));
+        return Ok(disk);
+    };
+    if home.current() != Some(store.0) {
+        home.switch_to(store.0)?;
+    }
+    home.clear_except(Some(store.0));
+    let mut disk = Disk::resume(home, owner, store, &gathered.recall)?;
+    match disk
+        .apply(home, first, worker::now())
+        .and_then(|()| disk.flush(home))
+    {
+        Ok(()) => Ok(disk),
+        Err(trouble) => {
+            disk.close();
+            Err(trouble)
         }
     }
-    if let (None, Some(saved)) = (&pick.store, saved) {
-        pick.found = saved;
-    }
-    let keep = pick.store.as_ref().map(|(generation, _)| *generation);
-    if let Some(generation) = keep {
-        if Some(generation) != current {
-            home.switch_to(generation)
-                .map_err(OpenError::io("write", home.path()))?;
+}
+
+fn older(rebuild: &Option<Reason>) -> String {
+    match rebuild {
+        Some(Reason::Older(batches)) => {
+            format!("it is whole and yet older than what was flushed last, by {batches} batches")
         }
-        home.clear_except(keep);
+        _ => "it does not belong here".to_owned(),
     }
-    Ok(pick)
 }
 
-/// Whether the system refuses to open the store, rather than that the store is bad.
-fn is_refusal(error: &std::io::Error) -> bool {
-    use ErrorKind::*;
-    let kinds = [
-        PermissionDenied,
-        StorageFull,
-        QuotaExceeded,
-        ReadOnlyFilesystem,
-        OutOfMemory,
-        TimedOut,
-    ];
-    kinds.contains(&error.kind()) || error.to_string().contains("could not acquire lock")
-}
-
-/// Whether the disk can be read, and only not be written.
-fn takes_nothing(error: &std::io::Error) -> bool {
-    use ErrorKind::*;
-    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
-}
-
-/// Reads a copy of a store in some other place, for sled opens none that it cannot write.
-fn read_copy(directory: &Path, now: Time) -> Option<Found> {
-    let places = [PathBuf::from("/dev/shm"), std::env::temp_dir()];
-    places.iter().find_map(|place| {
-        let scratch = tempfile::tempdir_in(place).ok()?;
-        let copy = scratch.path().join("store");
-        home::copy(directory, &copy).ok()?;
-        let (store, found) = read_store(&copy, now).ok()?;
-        store.close();
-        found.intact.then_some(found)
+/// What a user should know of a memory that no store holds as it was written.
+fn lost(home: &Home, gathered: &Gathered, found: &Found) -> Option<String> {
+    let path = home.path().display();
+    let memory = &found.memory;
+    let saved = format!(
+        "{} members, {} events and {} queries",
+        memory.members.len(),
+        memory.events.len(),
+        memory.queries.len()
+    );
+    let reasons: Vec<&str> = gathered.bad.iter().map(|(_, reason)| reason.as_str()).collect();
+    let reason = match reasons.is_empty() {
+        true => "there is no store".to_owned(),
+        false => reasons.join(", "),
+    };
+    Some(match (gathered.is_readable() || found.intact, found.intact) {
+        (_, true) => format!(
+            "the snapshot {path} cannot be read as it was written ({reason}); nothing is lost, for all of it stands \
+             in the essence beside it: {saved}"
+        ),
+        _ => format!(
+            "the snapshot {path} cannot be read as it was written ({reason}), nor can the essence beside it; a new one \
+             is begun, and {saved} could be saved"
+        ),
     })
 }
 
-fn newer(path: &Path, found: u32) -> OpenError {
-    OpenError::Newer {
-        path: path.to_owned(),
-        found,
-        known: SCHEMA,
+/// Puts a store away, and says where.
+fn set_aside(home: &Home, generation: u32, reason: &str, loaded: &mut Loaded) {
+    let path = home.directory(generation);
+    match home.set_aside(generation) {
+        Ok(to) => {
+            loaded.warnings.push(format!(
+                "the store {} has been set aside as {}: {reason}",
+                path.display(),
+                to.display()
+            ));
+            loaded.set_aside = Some(to);
+        }
+        Err(error) => loaded.warnings.push(format!(
+            "the store {} is given up ({reason}) and could not be set aside: {}",
+            path.display(),
+            Trouble::Io(error)
+        )),
     }
-}
-
-/// Puts a store away, and says what has been lost.
-fn set_aside(
-    home: &Home,
-    generation: u32,
-    reason: &str,
-    saved: Option<&Found>,
-    loaded: &mut Loaded,
-) -> Result<(), OpenError> {
-    let to = home.set_aside(generation)?;
-    let rest = match saved {
-        None => "nothing of it could be saved".to_owned(),
-        Some(found) => format!(
-            "{} members, {} events and {} queries could be saved",
-            found.memory.members.len(),
-            found.memory.events.len(),
-            found.memory.queries.len()
-        ),
-    };
-    loaded.warnings.push(format!(
-        "the snapshot {} cannot be read as it was written ({reason}); it has been set aside as {}, a new one is begun, and {rest}",
-        home.path().display(),
-        to.display(),
-    ));
-    loaded.set_aside = Some(to);
-    Ok(())
-}
-
-/// Opens and reads a store. sled may wait for ever for one of its threads that met a damage, so it is given
-/// a time.
-fn read_store(directory: &Path, now: Time) -> Result<(Store, Found), Trouble> {
-    let (tell, hear) = mpsc::channel();
-    let directory = directory.to_owned();
-    thread::Builder::new()
-        .name("snapshot-read".to_owned())
-        .spawn(move || {
-            let read = guarded(|| {
-                let mut store = Store::open(&directory)?;
-                match store.read(now) {
-                    Ok(found) => Ok((store, found)),
-                    Err(trouble) => {
-                        store.close();
-                        Err(trouble)
-                    }
-                }
-            });
-            // Nobody may be there any more.
-            let _ = tell.send(read);
-        })?;
-    hear.recv_timeout(SNAPSHOT_READ)
-        .unwrap_or_else(|_| Err(Trouble::Damaged("it cannot be read to its end".into())))
 }
 
 /// See [`super::read`].
@@ -314,7 +279,6 @@ pub(super) fn read(path: &Path, now: Time) -> Result<Contents, OpenError> {
             "this file is no snapshot of Fyrd, but may be one of Serf",
         ));
     }
-    let generations = |home: &Home| home.generations().map_err(OpenError::io("read", path));
     if fs::read_dir(path)
         .map_err(OpenError::io("open", path))?
         .next()
@@ -322,44 +286,60 @@ pub(super) fn read(path: &Path, now: Time) -> Result<Contents, OpenError> {
     {
         return Err(no_snapshot("this directory is empty"));
     }
-    let home = Home::lock_to_look(path)?;
-    let bytes = home::bytes_below(&path_of_first(&home, &generations(&home)?));
-    let mut last = None;
-    for generation in generations(&home)? {
-        match read_store(&home.directory(generation), now) {
-            Ok((store, found)) => {
+    let lock = home::lock_to_look(path)?;
+    let generations = home::generations(path).map_err(OpenError::io("read", path))?;
+    let first = generations.first().map(|first| home::directory(path, *first));
+    let bytes = first.map_or(0, |first| super::files::bytes_below(&first)) + essence::bytes(path);
+    let mut warnings = Vec::new();
+    // sled opens nothing that it does not change.
+    let (mut gathered, uncopied) = match recover::copy_elsewhere(path) {
+        Ok((_scratch, copy)) => {
+            drop(lock);
+            let mut gathered = recover::gather(&copy, path, now)?;
+            if let Some((_, store)) = gathered.store.take() {
                 store.close();
-                return Ok(contents(found, bytes));
             }
-            Err(Trouble::Newer(schema)) => return Err(newer(path, schema)),
-            Err(Trouble::Io(error)) if is_refusal(&error) => return Err(OpenError::io("open", path)(error)),
-            Err(trouble) => last = Some(trouble),
+            (gathered, None)
         }
+        Err(error) => (recover::gather_essence(path, now)?, Some(error)),
+    };
+    if !gathered.is_readable() {
+        return Err(match (uncopied, gathered.bad.pop()) {
+            (Some(error), _) => OpenError::io("copy", path)(error),
+            (None, Some((_, reason))) => OpenError::Damaged {
+                path: path.to_owned(),
+                reason,
+            },
+            (None, None) => no_snapshot("this directory holds no snapshot yet"),
+        });
     }
-    Err(match last {
-        Some(trouble) => OpenError::Damaged {
-            path: path.to_owned(),
-            reason: trouble.to_string(),
-        },
-        None => no_snapshot("this directory holds no snapshot yet"),
-    })
+    if let Some(error) = uncopied {
+        warnings.push(format!(
+            "the store could not be copied to be read ({}), so this is what the essence beside it says",
+            Trouble::Io(error)
+        ));
+    }
+    let Verdict { found, rebuild } = gathered.judge();
+    if let Some(Reason::Older(batches)) = rebuild {
+        warnings.push(format!(
+            "the store lacks the last {batches} batches, which stand in the essence beside it"
+        ));
+    }
+    Ok(contents(found, bytes, warnings))
 }
 
-fn path_of_first(home: &Home, generations: &[u32]) -> PathBuf {
-    let first = generations.first();
-    first.map_or_else(PathBuf::new, |generation| home.directory(*generation))
-}
-
-fn contents(found: Found, bytes: u64) -> Contents {
+pub(super) fn contents(found: Found, bytes: u64, warnings: Vec<String>) -> Contents {
     let written = std::time::Duration::from_nanos(found.written);
     Contents {
         memory: found.memory,
         left: found.left,
-        node: found.node,
+        node: found.owner.node,
+        identity: found.owner.identity,
         schema: SCHEMA,
         written: std::time::SystemTime::UNIX_EPOCH.checked_add(written),
         bytes,
         unreadable: found.unreadable,
         intact: found.intact,
+        warnings,
     }
 }

@@ -7,102 +7,37 @@
 //! here as well. sled panics at some kinds of damage, so all calls run behind [`guarded`].
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::panic::{self, AssertUnwindSafe};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{io, mem, thread};
 
 use sled::transaction::{ConflictableTransactionError, TransactionError, TransactionalTree};
 use sled::{IVec, Transactional, Tree};
 
-use super::codec::{self, Checkpoint, Sum};
-use super::error::os_text;
+use super::SCHEMA;
+use super::codec::{self, Change, Changes, Checkpoint, Sum};
+use super::files;
+use super::found::{Found, Owner, Reading};
 use super::pending::Batch;
-use super::{SCHEMA, home};
-use fyrd_core::bounds::{MAX_LTIME, MAX_MEMBERS, NAME_MAX, SNAPSHOT_CACHE, SNAPSHOT_ENTRIES_MAX};
-use fyrd_core::node::memory::Memory;
+use super::trouble::{Trouble, guarded};
+use fyrd_core::bounds::{PEER_NAME_MAX, SNAPSHOT_CACHE};
 use fyrd_core::time::Time;
 use fyrd_keys::replace::sync_directory;
-
-/// Why a store does not work.
-#[derive(Debug)]
-pub(super) enum Trouble {
-    /// The operating system refuses.
-    Io(io::Error),
-    /// It does not hold what was written.
-    Damaged(String),
-    /// Nothing has been written into it yet.
-    Empty,
-    /// A later version wrote it, of this schema.
-    Newer(u32),
-}
-
-impl std::fmt::Display for Trouble {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Trouble::Io(error) => f.write_str(&os_text(error)),
-            Trouble::Damaged(what) => f.write_str(what),
-            Trouble::Empty => f.write_str("it is empty"),
-            Trouble::Newer(schema) => write!(f, "schema {schema} of a later version"),
-        }
-    }
-}
-
-impl From<sled::Error> for Trouble {
-    fn from(error: sled::Error) -> Self {
-        match error {
-            sled::Error::Io(error) => Trouble::Io(error),
-            sled::Error::Corruption { .. } => Trouble::Damaged("a checksum does not match".into()),
-            other => Trouble::Damaged(other.to_string()),
-        }
-    }
-}
-
-impl From<io::Error> for Trouble {
-    fn from(error: io::Error) -> Self {
-        Trouble::Io(error)
-    }
-}
-
-/// Runs what uses sled, and turns a panic in it into a trouble.
-pub(super) fn guarded<T>(run: impl FnOnce() -> Result<T, Trouble>) -> Result<T, Trouble> {
-    panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-        let line = text
-            .and_then(|text| text.lines().next())
-            .unwrap_or("sled gave up");
-        Err(Trouble::Damaged(line.to_owned()))
-    })
-}
-
-/// What reading found.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    pub memory: Memory,
-    pub left: bool,
-    pub node: String,
-    /// When it was written last, in nanoseconds from the Unix epoch.
-    pub written: u64,
-    /// Entries that could not be read.
-    pub unreadable: usize,
-    /// Whether this is what the last batch left. Otherwise the memory holds what could be saved, with clocks
-    /// above all of it.
-    pub intact: bool,
-}
 
 /// An open store.
 #[derive(Debug)]
 pub(super) struct Store {
     // Dropped first, for its drop writes.
     trees: Trees,
-    #[cfg_attr(not(target_os = "linux"), expect(dead_code))]
+    /// What sled writes to, to be synced and looked after; not on Windows, where it could not be removed then.
     file: Option<File>,
     dir: PathBuf,
     checkpoint: Checkpoint,
+    left: bool,
+    /// The length of the file after the last look.
+    len: u64,
 }
 
 #[derive(Debug)]
@@ -114,10 +49,21 @@ struct Trees {
     db: sled::Db,
 }
 
-/// A change of one tree: a key, and its value unless it goes.
-type Change = (Vec<u8>, Option<Vec<u8>>);
+/// Whether the files of a store are as this process has left them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    Here,
+    /// Shorter, which can be sled's own doing or somebody's.
+    Shorter,
+    Gone,
+}
 
+const DATABASE: &str = "db";
 const CHECKPOINT: &[u8] = b"now";
+
+/// Entries that are written at once into a store that does not count yet: so many that it is quick, and so few
+/// that sled, which holds all of it twice meanwhile, needs no room to speak of.
+const FILL: usize = 512;
 
 impl Store {
     /// Opens the store in this directory, or makes one. Its checkpoint is empty until it is [`read`](Store::read).
@@ -131,46 +77,55 @@ impl Store {
                 meta: db.open_tree("meta")?,
                 db,
             };
-            let file = if cfg!(target_os = "linux") {
-                Some(File::open(dir.join("db"))?)
-            } else {
-                None
+            // sled makes its files for everybody to read.
+            files::make_private(dir);
+            let file = match cfg!(unix) {
+                true => Some(File::open(dir.join(DATABASE))?),
+                false => None,
             };
             Ok(Store {
                 trees,
                 file,
                 dir: dir.to_owned(),
                 checkpoint: Checkpoint::default(),
+                left: false,
+                len: 0,
             })
         })
     }
 
     /// Names the store's owner, which makes it one.
-    pub fn begin(&mut self, node: &str) -> Result<(), Trouble> {
+    pub fn begin(&mut self, owner: &Owner) -> Result<(), Trouble> {
         guarded(|| {
-            self.trees.meta.insert("schema", &SCHEMA.to_be_bytes())?;
-            self.trees.meta.insert("node", node)?;
+            let meta = &self.trees.meta;
+            meta.insert("schema", &SCHEMA.to_be_bytes())?;
+            meta.insert("node", owner.node.as_str())?;
+            meta.insert("identity", &owner.identity.to_be_bytes())?;
             Ok(())
         })
     }
 
-    /// Writes a batch, whole or not at all. It is not yet on the disk then.
-    pub fn apply(&mut self, batch: &Batch, now: Time) -> Result<(), Trouble> {
+    /// What a batch changes in the trees. What goes is looked up, for keys are only known by their beginning.
+    pub fn changes(&self, batch: &Batch) -> Result<Changes, Trouble> {
         guarded(|| {
-            let members = member_changes(batch);
-            let seen = self.seen_changes(batch)?;
+            Ok(Changes {
+                members: member_changes(batch),
+                seen: self.seen_changes(batch)?,
+            })
+        })
+    }
+
+    /// Writes the changes of a batch, whole or not at all. They are not yet on the disk then.
+    pub fn apply(&mut self, changes: &Changes, batch: &Batch, now: Time) -> Result<(), Trouble> {
+        guarded(|| {
             let before = self.checkpoint;
             let after = Cell::new(before);
             let trees = &self.trees;
             (&trees.members, &trees.seen, &trees.clocks, &trees.meta)
                 .transaction(|(member_tree, seen_tree, clocks, meta)| {
-                    let mut checkpoint = Checkpoint {
-                        marks: batch.marks,
-                        written: now.as_nanos(),
-                        ..before
-                    };
-                    change(member_tree, &members, &mut checkpoint.members)?;
-                    change(seen_tree, &seen, &mut checkpoint.seen)?;
+                    let mut checkpoint = next(&before, batch, now);
+                    change(member_tree, &changes.members, &mut checkpoint.members)?;
+                    change(seen_tree, &changes.seen, &mut checkpoint.seen)?;
                     meta.insert(b"left", &[u8::from(batch.left)])?;
                     clocks.insert(CHECKPOINT, codec::encode_checkpoint(&checkpoint))?;
                     after.set(checkpoint);
@@ -181,11 +136,44 @@ impl Store {
                     TransactionError::Storage(error) => error.into(),
                 })?;
             self.checkpoint = after.get();
+            self.left = batch.left;
             Ok(())
         })
     }
 
-    /// The changes of tree `seen`. What goes is looked up, for keys are only known by their beginning.
+    /// Writes a batch into a store that has just begun, and counts for nobody before all of it is there.
+    pub fn fill(&mut self, batch: &Batch, serial: u64, now: Time) -> Result<(), Trouble> {
+        guarded(|| {
+            let mut checkpoint = Checkpoint {
+                serial,
+                ..next(&self.checkpoint, batch, now)
+            };
+            let trees = &self.trees;
+            let put = |tree: &Tree, sum: &mut Sum, changes: &mut dyn Iterator<Item = Change>| {
+                let mut changes = changes.filter_map(|(key, value)| Some((key, value?))).peekable();
+                while changes.peek().is_some() {
+                    let mut some = sled::Batch::default();
+                    for (key, value) in changes.by_ref().take(FILL) {
+                        sum.add(&key, &value);
+                        some.insert(key, value);
+                    }
+                    tree.apply_batch(some)?;
+                }
+                Ok::<(), Trouble>(())
+            };
+            let members = batch.members.iter().filter_map(member_change);
+            put(&trees.members, &mut checkpoint.members, &mut { members })?;
+            put(&trees.seen, &mut checkpoint.seen, &mut seen_puts(batch))?;
+            trees.meta.insert(b"left", &[u8::from(batch.left)])?;
+            trees
+                .clocks
+                .insert(CHECKPOINT, codec::encode_checkpoint(&checkpoint))?;
+            self.checkpoint = checkpoint;
+            self.left = batch.left;
+            Ok(())
+        })
+    }
+
     fn seen_changes(&self, batch: &Batch) -> Result<Vec<Change>, Trouble> {
         let seen = &self.trees.seen;
         let mut changes = Vec::new();
@@ -209,15 +197,7 @@ impl Store {
                 forget(codec::seen_prefix(codec::QUERY, *ltime))?;
             }
         }
-        for event in batch.events.values().flat_map(|slot| slot.seen.values()) {
-            let parts = codec::encode_event(event);
-            changes.extend(parts.into_iter().map(|(key, part)| (key, Some(part))));
-        }
-        for (ltime, slot) in &batch.queries {
-            let keys = slot.seen.iter();
-            let keys = keys.map(|id| codec::seen_key(codec::QUERY, *ltime, *id));
-            changes.extend(keys.map(|key| (key, Some(Vec::new()))));
-        }
+        changes.extend(seen_puts(batch));
         Ok(changes)
     }
 
@@ -225,10 +205,13 @@ impl Store {
     pub fn flush(&mut self) -> Result<(), Trouble> {
         guarded(|| {
             self.trees.db.flush()?;
-            #[cfg(target_os = "linux")]
-            if let Some(file) = &self.file {
+            if cfg!(target_os = "linux")
+                && let Some(file) = &self.file
+            {
                 file.sync_data()?;
             }
+            // Only what sled writes later can make it shorter again.
+            self.look();
             Ok(())
         })
     }
@@ -236,6 +219,20 @@ impl Store {
     /// Makes sure that the directory itself is on the disk, once after its files have been made.
     pub fn sync_directory(&self) -> Result<(), Trouble> {
         Ok(sync_directory(&self.dir)?)
+    }
+
+    /// Looks whether its files are as this process has left them.
+    pub fn look(&mut self) -> Presence {
+        let Some(len) = files::length_if_same(self.file.as_ref(), &self.dir.join(DATABASE)) else {
+            return Presence::Gone;
+        };
+        let before = std::mem::replace(&mut self.len, len);
+        match len < before {
+            // sled gives back whole segments at the end, and never the first.
+            true if len == 0 || len % SEGMENT != 0 => Presence::Gone,
+            true => Presence::Shorter,
+            false => Presence::Here,
+        }
     }
 
     /// Copies all entries and the checkpoint into a store that has just begun.
@@ -254,6 +251,26 @@ impl Store {
                 }
             }
             other.checkpoint = self.checkpoint;
+            other.left = self.left;
+            Ok(())
+        })
+    }
+
+    /// Gives all entries, those of members first.
+    pub fn each_entry(
+        &self,
+        mut give: impl FnMut(u8, &[u8], &[u8]) -> Result<(), Trouble>,
+    ) -> Result<(), Trouble> {
+        guarded(|| {
+            for (kind, tree) in [
+                (codec::MEMBERS, &self.trees.members),
+                (codec::SEEN, &self.trees.seen),
+            ] {
+                for entry in tree.iter() {
+                    let (key, value) = entry?;
+                    give(kind, &key, &value)?;
+                }
+            }
             Ok(())
         })
     }
@@ -269,29 +286,22 @@ impl Store {
                 found: &mut found,
                 now,
             };
-            let members = reading.members(&self.trees.members);
-            let seen = reading.seen(&self.trees.seen);
-            found.intact =
-                checkpoint.is_some_and(|checkpoint| members == checkpoint.members && seen == checkpoint.seen);
+            let members = reading.members(self.trees.members.iter());
+            let seen = reading.seen(self.trees.seen.iter());
+            found.check(checkpoint, members, seen);
             self.checkpoint = Checkpoint {
                 members,
                 seen,
                 ..checkpoint.unwrap_or_default()
             };
-            found.written = self.checkpoint.written;
-            found.memory.marks = self.checkpoint.marks;
-            found.unreadable += usize::from(checkpoint.is_none());
-            raise(&mut found.memory);
-            if !found.intact {
-                // Some of what was handled is not known any more; handling it again would be worse than
-                // missing what came meanwhile.
-                let marks = &mut found.memory.marks;
-                marks.event_floor = marks.event_floor.max(marks.event);
-                marks.query_floor = marks.query_floor.max(marks.query);
-            }
             let meta = |key: &str| self.trees.meta.get(key).ok().flatten().unwrap_or_default();
             found.left = meta("left").first().is_some_and(|left| *left != 0);
-            found.node = String::from_utf8_lossy(&meta("node")).into_owned();
+            self.left = found.left;
+            found.owner = Owner {
+                node: String::from_utf8_lossy(&meta("node")).into_owned(),
+                identity: codec::Cursor(&meta("identity")).u128().unwrap_or_default(),
+            };
+            self.look();
             Ok(found)
         })
     }
@@ -313,6 +323,16 @@ impl Store {
         }
     }
 
+    /// What it holds after the last batch.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// Whether the node has left, by the last batch.
+    pub fn left(&self) -> bool {
+        self.left
+    }
+
     /// Bytes of what it holds.
     pub fn live_bytes(&self) -> u64 {
         self.checkpoint
@@ -331,7 +351,7 @@ impl Store {
 
     /// Bytes it takes on the disk.
     pub fn disk_bytes(&self) -> u64 {
-        home::bytes_below(&self.dir)
+        files::bytes_below(&self.dir)
     }
 
     /// Closes it. sled flushes then, which may fail or panic; whoever needs a flush has had it.
@@ -343,6 +363,55 @@ impl Store {
     }
 }
 
+/// Removes what sled leaves behind when it is interrupted, and takes for damage at the next open: a snapshot of
+/// its own that is not finished. What is in the log is in no need of it.
+pub(super) fn sweep(dir: &Path) {
+    for path in sled_snapshots(dir) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let digits = name.strip_prefix(SLED_SNAPSHOT).unwrap_or_default();
+        let is_whole = digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let len = fs::symlink_metadata(&path).map_or(0, |metadata| metadata.len());
+        if !is_whole || len <= SLED_SNAPSHOT_LEAST {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Takes away what sled can do without, in turn: first its own snapshots, for the log alone says the same, then
+/// its settings, which are always ours. Says whether there was anything of it.
+pub(super) fn do_without(dir: &Path, turn: usize) -> bool {
+    let files = match turn {
+        0 => sled_snapshots(dir),
+        _ => vec![dir.join("conf")],
+    };
+    let removed = files.iter().filter(|file| fs::remove_file(file).is_ok());
+    removed.count() > 0
+}
+
+/// How often [`do_without`] has something to take away.
+pub(super) const TURNS: usize = 2;
+
+fn sled_snapshots(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| {
+            entry
+                .file_name()
+                .as_encoded_bytes()
+                .starts_with(SLED_SNAPSHOT.as_bytes())
+        })
+        .map(|entry| entry.path())
+        .collect()
+}
+
+const SLED_SNAPSHOT: &str = "snap.";
+
+/// A length and a checksum.
+const SLED_SNAPSHOT_LEAST: u64 = 12;
+
+/// sled's log consists of segments of this many bytes.
+const SEGMENT: u64 = 512 * 1024;
+
 /// sled's threads may hold the files, and so sled's lock, for a moment after the store has been dropped.
 fn open_db(dir: &Path) -> Result<sled::Db, Trouble> {
     let until = Instant::now() + LINGER;
@@ -351,11 +420,10 @@ fn open_db(dir: &Path) -> Result<sled::Db, Trouble> {
             .path(dir)
             .cache_capacity(SNAPSHOT_CACHE)
             .mode(sled::Mode::LowSpace)
+            .segment_size(SEGMENT as usize)
             .flush_every_ms(None);
         match config.open() {
-            Err(sled::Error::Io(error))
-                if error.to_string().contains("could not acquire lock") && Instant::now() < until =>
-            {
+            Err(sled::Error::Io(error)) if is_locked(&error, dir) && Instant::now() < until => {
                 thread::sleep(LINGER_STEP);
             }
             result => return Ok(result?),
@@ -363,18 +431,55 @@ fn open_db(dir: &Path) -> Result<sled::Db, Trouble> {
     }
 }
 
+/// Whether sled was refused its lock because somebody has it.
+fn is_locked(error: &std::io::Error, dir: &Path) -> bool {
+    error.to_string().contains("could not acquire lock") && !lacks_locks(dir)
+}
+
+/// Whether the file system of a store has no locks to give. sled does not hand the system's reason on, so the
+/// system is asked again.
+pub(super) fn lacks_locks(dir: &Path) -> bool {
+    File::open(dir.join(DATABASE))
+        .is_ok_and(|file| matches!(file.try_lock(), Err(fs::TryLockError::Error(_))))
+}
+
 const LINGER: Duration = Duration::from_secs(10);
 const LINGER_STEP: Duration = Duration::from_millis(5);
 
+/// The checkpoint after a batch, before its entries are summed up.
+fn next(before: &Checkpoint, batch: &Batch, now: Time) -> Checkpoint {
+    Checkpoint {
+        marks: batch.marks,
+        written: now.as_nanos(),
+        serial: before.serial + 1,
+        ..*before
+    }
+}
+
 fn member_changes(batch: &Batch) -> Vec<Change> {
+    batch.members.iter().filter_map(member_change).collect()
+}
+
+fn member_change(
+    (name, member): (&Arc<str>, &Option<fyrd_core::node::memory::MemberRecord>),
+) -> Option<Change> {
     // A name that would not be read again is not written.
-    let is_name = |name: &&Arc<str>| !name.is_empty() && name.len() <= NAME_MAX;
-    let members = batch.members.iter().filter(|(name, _)| is_name(name));
-    let changes = members.map(|(name, member)| {
-        let value = member.as_ref().map(codec::encode_member);
-        (name.as_bytes().to_vec(), value)
+    let is_name = !name.is_empty() && name.len() <= PEER_NAME_MAX;
+    let value = member.as_ref().map(codec::encode_member);
+    is_name.then(|| (name.as_bytes().to_vec(), value))
+}
+
+/// What comes into tree `seen`.
+fn seen_puts(batch: &Batch) -> impl Iterator<Item = Change> {
+    let events = batch.events.values().flat_map(|slot| slot.seen.values());
+    let events = events
+        .flat_map(codec::encode_event)
+        .map(|(key, part)| (key, Some(part)));
+    let queries = batch.queries.iter().flat_map(|(ltime, slot)| {
+        let keys = slot.seen.iter();
+        keys.map(|id| (codec::seen_key(codec::QUERY, *ltime, *id), Some(Vec::new())))
     });
-    changes.collect()
+    events.chain(queries)
 }
 
 /// Applies changes in order, and keeps the sum.
@@ -398,87 +503,6 @@ fn change(
     Ok(())
 }
 
-/// Raises the clocks above all that was stamped, which changes nothing in a store that is whole.
-fn raise(memory: &mut Memory) {
-    let marks = &mut memory.marks;
-    let above = |mark: &mut u64, seen: Option<u64>| {
-        if let Some(seen) = seen.filter(|seen| *seen <= MAX_LTIME) {
-            *mark = (*mark).max(seen + 1);
-        }
-    };
-    above(
-        &mut marks.member,
-        memory.members.iter().map(|member| member.status_ltime).max(),
-    );
-    above(
-        &mut marks.event,
-        memory.events.iter().map(|event| event.ltime).max(),
-    );
-    above(&mut marks.query, memory.queries.iter().map(|query| query.0).max());
-}
-
-/// Reads trees, as much of them as can be read.
-struct Reading<'a> {
-    found: &'a mut Found,
-    now: Time,
-}
-
-impl Reading<'_> {
-    /// Goes through a tree up to the first error, and sums it up.
-    fn entries(&mut self, tree: &Tree, mut entry: impl FnMut(&mut Self, &[u8], &[u8]) -> bool) -> Sum {
-        let mut sum = Sum::default();
-        for result in tree.iter().take(SNAPSHOT_ENTRIES_MAX) {
-            let Ok((key, value)) = result else {
-                self.found.unreadable += 1;
-                break;
-            };
-            sum.add(&key, &value);
-            if !entry(self, &key, &value) {
-                self.found.unreadable += 1;
-            }
-        }
-        sum
-    }
-
-    fn members(&mut self, tree: &Tree) -> Sum {
-        self.entries(tree, |reading, key, value| {
-            let member = codec::decode_member(key, value, reading.now);
-            let room = reading.found.memory.members.len() < MAX_MEMBERS;
-            let member = member.filter(|_| room);
-            let taken = member.is_some();
-            reading.found.memory.members.extend(member);
-            taken
-        })
-    }
-
-    fn seen(&mut self, tree: &Tree) -> Sum {
-        let mut events: BTreeMap<(u64, u32), (u16, Vec<u8>)> = BTreeMap::new();
-        let sum = self.entries(tree, |reading, key, value| {
-            if let Some(query) = codec::decode_query_key(key) {
-                reading.found.memory.queries.push(query);
-                return true;
-            }
-            let Some((ltime, place, part)) = codec::decode_event_key(key) else {
-                return false;
-            };
-            let (parts, whole) = events.entry((ltime, place)).or_default();
-            let fits = *parts == part;
-            if fits {
-                *parts += 1;
-                whole.extend(value);
-            }
-            fits
-        });
-        for ((ltime, place), (_, whole)) in &mut events {
-            match codec::decode_event(*ltime, *place, &mem::take(whole)) {
-                Some(event) => self.found.memory.events.push(event),
-                None => self.found.unreadable += 1,
-            }
-        }
-        sum
-    }
-}
-
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::os::fd::OwnedFd;
@@ -491,7 +515,7 @@ mod tests {
     fn a_flush_without_a_sync_of_the_file_is_none() {
         let folder = tempfile::tempdir().unwrap();
         let mut store = Store::open(folder.path()).unwrap();
-        store.begin("a").unwrap();
+        store.begin(&Owner::default()).unwrap();
         store.flush().unwrap();
         // A socket cannot be synced.
         let (socket, _other) = UnixStream::pair().unwrap();

@@ -5,7 +5,6 @@
 //! the store, which sled has given up by then, and tries from time to time to begin a new one, for which it
 //! asks the driver for all records. The last intact store is kept until the new one is.
 
-use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -14,14 +13,19 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::home::{self, Home};
+use super::disk::{Disk, build_unnamed};
+use super::found::Owner;
+use super::home::Home;
 use super::pending::Batch;
-use super::store::{Store, Trouble};
+use super::place::{self, Place};
+use super::trouble::Trouble;
+use super::{SnapshotConfig, essence, files};
 use crate::pace::Pace;
-use fyrd_core::bounds::{SNAPSHOT_FLUSH, SNAPSHOT_GROWTH, SNAPSHOT_LOG, SNAPSHOT_RETRY, SNAPSHOT_SMALL};
+use fyrd_core::bounds::{
+    SNAPSHOT_FLUSH, SNAPSHOT_GROWTH, SNAPSHOT_LOG, SNAPSHOT_LOOK, SNAPSHOT_RETRY, SNAPSHOT_SMALL,
+};
 use fyrd_core::node::memory::Marks;
 use fyrd_core::time::Time;
-use fyrd_keys::replace::sync_directory;
 
 /// What the recorder sends to the thread.
 #[derive(Debug)]
@@ -102,18 +106,22 @@ impl Progress {
 
 /// What a start hands to the thread.
 pub(super) struct Start {
-    pub home: Home,
-    pub node: String,
-    /// The store that counts, and its number; or why there is none yet.
-    pub store: Result<(u32, Store), Trouble>,
+    /// The directory, if there is one already.
+    pub home: Option<Home>,
+    pub config: SnapshotConfig,
+    pub owner: Owner,
+    /// The last batch that is known of.
+    pub serial: u64,
+    /// The store that counts; or why there is none yet.
+    pub disk: Result<Disk, Trouble>,
     pub inbox: Receiver<Message>,
     pub hurry: Arc<AtomicBool>,
     pub progress: watch::Sender<Progress>,
 }
 
 /// The store, or when it is tried again.
-enum Disk {
-    Works(Store),
+enum State {
+    Works(Box<Disk>),
     Failed {
         next: Instant,
         pause: Duration,
@@ -123,45 +131,53 @@ enum Disk {
 }
 
 pub(super) struct Worker {
-    disk: Disk,
-    generation: Option<u32>,
-    node: String,
+    state: State,
+    config: SnapshotConfig,
+    owner: Owner,
+    /// The last batch, also of a store that has failed since.
+    serial: u64,
     inbox: Receiver<Message>,
     hurry: Arc<AtomicBool>,
     last_flush: Option<Instant>,
+    /// When the files were looked after.
+    last_look: Instant,
     /// The number and the marks of the last parcel that was applied and not flushed.
     applied: Option<(u64, Marks)>,
-    /// Bytes after the last rewriting, or the last try.
+    /// Bytes of the store after the last flush.
+    store_bytes: u64,
+    /// The same after the last rewriting, or the last try.
     rewritten: u64,
     trouble_told: Pace,
     // The lock goes before the driver's end hears that the thread has ended.
-    home: Home,
+    home: Option<Home>,
     progress: watch::Sender<Progress>,
 }
 
 impl Worker {
     pub fn new(start: Start) -> Self {
         let mut worker = Worker {
-            disk: Disk::Failed {
+            state: State::Failed {
                 next: Instant::now(),
                 pause: SNAPSHOT_RETRY.0,
                 asked: false,
             },
-            generation: None,
-            node: start.node,
+            config: start.config,
+            owner: start.owner,
+            serial: start.serial,
             inbox: start.inbox,
             hurry: start.hurry,
             last_flush: None,
+            last_look: Instant::now(),
             applied: None,
+            store_bytes: 0,
             rewritten: 0,
             trouble_told: Pace::new(SNAPSHOT_LOG),
             home: start.home,
             progress: start.progress,
         };
-        match start.store {
-            Ok((generation, store)) => {
-                worker.generation = Some(generation);
-                worker.disk = Disk::Works(store);
+        match start.disk {
+            Ok(disk) => {
+                worker.state = State::Works(Box::new(disk));
                 worker.measure();
             }
             Err(trouble) => worker.fail(&trouble),
@@ -172,15 +188,11 @@ impl Worker {
     /// Works until it is told to end, or the driver's end is gone.
     pub fn run(mut self) {
         loop {
-            let message = match self.patience() {
-                Some(patience) => self.inbox.recv_timeout(patience),
-                None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            };
             let mut hurry = false;
-            match message {
+            match self.inbox.recv_timeout(self.patience()) {
                 Ok(Message::Finish) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(message) => hurry = self.take(message),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => self.use_leisure(),
             }
             // What waits in the channel shares the flush.
             let mut ends = false;
@@ -205,28 +217,26 @@ impl Worker {
             self.rewrite_if_large();
         }
         self.flush();
-        if let Disk::Works(store) = std::mem::replace(
-            &mut self.disk,
-            Disk::Failed {
-                next: Instant::now(),
-                pause: SNAPSHOT_RETRY.1,
-                asked: false,
-            },
-        ) {
-            store.close();
+        self.use_leisure();
+        let ended = State::Failed {
+            next: Instant::now(),
+            pause: SNAPSHOT_RETRY.1,
+            asked: false,
+        };
+        if let State::Works(disk) = std::mem::replace(&mut self.state, ended) {
+            disk.close();
         }
     }
 
-    /// How long a message may let wait; `None` is for ever.
-    fn patience(&self) -> Option<Duration> {
-        match &self.disk {
-            Disk::Works(_) if self.applied.is_none() => None,
-            Disk::Works(_) => {
+    /// How long a message may let wait.
+    fn patience(&self) -> Duration {
+        match &self.state {
+            State::Works(disk) if self.applied.is_some() || disk.has_leisure() => {
                 let since = self.last_flush.map_or(SNAPSHOT_FLUSH, |last| last.elapsed());
-                Some(SNAPSHOT_FLUSH.saturating_sub(since))
+                SNAPSHOT_FLUSH.saturating_sub(since)
             }
-            Disk::Failed { asked: true, .. } => None,
-            Disk::Failed { next, .. } => Some(next.saturating_duration_since(Instant::now())),
+            State::Works(_) | State::Failed { asked: true, .. } => SNAPSHOT_LOOK,
+            State::Failed { next, .. } => next.saturating_duration_since(Instant::now()),
         }
     }
 
@@ -243,8 +253,8 @@ impl Worker {
         self.busy(true);
         if parcel.whole {
             self.begin_anew(&parcel);
-        } else if let Disk::Works(store) = &mut self.disk {
-            match store.apply(&parcel.batch, now()) {
+        } else if let (State::Works(disk), Some(home)) = (&mut self.state, &self.home) {
+            match disk.apply(home, &parcel.batch, now()) {
                 Ok(()) => self.applied = Some((parcel.number, parcel.batch.marks)),
                 Err(trouble) => self.fail(&trouble),
             }
@@ -255,7 +265,7 @@ impl Worker {
 
     /// Flushes what was applied, and shows that it is on the disk.
     fn flush(&mut self) {
-        let Disk::Works(store) = &mut self.disk else {
+        let (State::Works(disk), Some(home)) = (&mut self.state, &self.home) else {
             return;
         };
         let Some((number, marks)) = self.applied.take() else {
@@ -264,11 +274,31 @@ impl Worker {
         let started = Instant::now();
         self.progress
             .send_modify(|progress| progress.busy = Some((started, SystemTime::now())));
-        let result = store.flush();
+        let result = disk.flush(home);
         self.last_flush = Some(Instant::now());
+        self.last_look = started;
         match result {
             Ok(()) => self.settle(number, marks),
             Err(trouble) => self.fail(&trouble),
+        }
+    }
+
+    /// Does what can wait while nothing else is to be done.
+    fn use_leisure(&mut self) {
+        let (State::Works(disk), Some(home)) = (&mut self.state, &self.home) else {
+            return;
+        };
+        if self.applied.is_some() {
+            return;
+        }
+        let mut result = Ok(());
+        // What is appended to a file that somebody has cut would hide the cut.
+        if disk.has_leisure() || self.last_look.elapsed() >= SNAPSHOT_LOOK {
+            self.last_look = Instant::now();
+            result = disk.look(home);
+        }
+        if let Err(trouble) = result.and_then(|()| disk.use_leisure()) {
+            self.fail(&trouble);
         }
     }
 
@@ -286,16 +316,20 @@ impl Worker {
         });
     }
 
-    fn size(&self) -> (u64, u64) {
-        match &self.disk {
-            Disk::Works(store) => (store.disk_bytes(), store.entries()),
-            Disk::Failed { .. } => (home::bytes_below(self.home.path()), 0),
+    fn size(&mut self) -> (u64, u64) {
+        match (&self.state, &self.home) {
+            (State::Works(disk), Some(home)) => {
+                self.store_bytes = disk.store_bytes();
+                (self.store_bytes + essence::bytes(home.path()), disk.entries())
+            }
+            (_, Some(home)) => (files::bytes_below(home.path()), 0),
+            (_, None) => (0, 0),
         }
     }
 
     fn measure(&mut self) {
         let (bytes, records) = self.size();
-        self.rewritten = bytes;
+        self.rewritten = self.store_bytes;
         self.progress
             .send_modify(|progress| (progress.bytes, progress.records) = (bytes, records));
     }
@@ -310,10 +344,15 @@ impl Worker {
 
     /// Replaces the store by one of this parcel alone.
     fn begin_anew(&mut self, parcel: &Parcel) {
-        let built = build(&self.home, &self.node, |store| store.apply(&parcel.batch, now()));
-        match built {
-            Ok((generation, store)) => {
-                self.switch(generation, store);
+        let Some(home) = &self.home else { return };
+        if let State::Works(disk) = &mut self.state {
+            self.serial = disk.serial();
+            disk.release_essence();
+        }
+        self.serial += 1;
+        match Disk::begin(home, &self.owner, &parcel.batch, self.serial, now()) {
+            Ok(disk) => {
+                self.switch(disk);
                 self.applied = None;
                 let trouble = self.progress.borrow().trouble.clone();
                 self.settle(parcel.number, parcel.batch.marks);
@@ -328,32 +367,40 @@ impl Worker {
     }
 
     /// Goes on with another store, and closes and removes the one before.
-    fn switch(&mut self, generation: u32, store: Store) {
-        if let Disk::Works(old) = std::mem::replace(&mut self.disk, Disk::Works(store)) {
+    fn switch(&mut self, disk: Disk) {
+        let generation = disk.generation();
+        if let State::Works(old) = std::mem::replace(&mut self.state, State::Works(Box::new(disk))) {
             old.close();
         }
-        self.generation = Some(generation);
-        self.home.clear_except(Some(generation));
+        if let Some(home) = &self.home {
+            home.clear_except(Some(generation));
+        }
         self.measure();
     }
 
     /// Closes a store that does not work.
-    fn fail(&mut self, trouble: &dyn Display) {
-        let pause = match &self.disk {
-            Disk::Works(_) => SNAPSHOT_RETRY.0,
-            Disk::Failed { pause, .. } => (*pause * 2).min(SNAPSHOT_RETRY.1),
+    fn fail(&mut self, trouble: &Trouble) {
+        let mut pause = match &self.state {
+            State::Works(_) => SNAPSHOT_RETRY.0,
+            State::Failed { pause, .. } => (*pause * 2).min(SNAPSHOT_RETRY.1),
         };
-        let failed = Disk::Failed {
-            next: Instant::now() + pause,
+        let mut next = Instant::now() + pause;
+        if let (Trouble::Gone(_), State::Works(_)) = (trouble, &self.state) {
+            // Nothing says that the disk does not work.
+            (pause, next) = (SNAPSHOT_RETRY.0, Instant::now());
+        }
+        let failed = State::Failed {
+            next,
             pause,
             asked: false,
         };
-        if let Disk::Works(store) = std::mem::replace(&mut self.disk, failed) {
-            store.close();
+        if let State::Works(disk) = std::mem::replace(&mut self.state, failed) {
+            self.serial = self.serial.max(disk.serial());
+            disk.close();
         }
         self.applied = None;
         let reason = trouble.to_string();
-        let path = self.home.path().display();
+        let path = self.config.path.display();
         if self.trouble_told.allows(Instant::now()) {
             warn!(target: "serf", "snapshot: {path} cannot be written: {reason}; the node goes on without, and tries again");
         }
@@ -362,95 +409,85 @@ impl Worker {
 
     /// Tries the disk when it is time, and asks for all records if it works.
     fn retry(&mut self) {
-        let Disk::Failed { next, asked, .. } = &mut self.disk else {
-            return;
-        };
-        if *asked || Instant::now() < *next {
-            return;
+        match &self.state {
+            State::Failed {
+                next, asked: false, ..
+            } if *next <= Instant::now() => {}
+            _ => return,
         }
-        match build_unnamed(&self.home, &self.node, |_| Ok(())) {
-            Ok((generation, store)) => {
-                store.close();
-                self.home.remove(generation);
-                *asked = true;
+        let owner = self.owner.clone();
+        let tried = self.settle_in().and_then(|home| {
+            let (generation, store) = build_unnamed(home, &owner, |_| Ok(()))?;
+            store.close();
+            home.remove(generation);
+            Ok(())
+        });
+        match tried {
+            Ok(()) => {
+                if let State::Failed { asked, .. } = &mut self.state {
+                    *asked = true;
+                }
                 self.progress.send_modify(|progress| progress.beginning += 1);
             }
             Err(trouble) => self.fail(&trouble),
         }
     }
 
-    /// Copies the entries into a new store when the log has grown, because sled's log does not shrink.
+    /// Has a directory that is locked, also where there was none before or somebody has taken it away.
+    fn settle_in(&mut self) -> Result<&Home, Trouble> {
+        if self.home.as_ref().is_some_and(|home| !home.is_there()) {
+            self.home = None;
+        }
+        if self.home.is_none() {
+            let Place { home, kept, .. } = place::take(&self.config, now())?;
+            let home = home?;
+            if let Some(kept) = kept {
+                info!(target: "serf", "Imported Serf's snapshot, which is kept as {}", kept.display());
+            }
+            if let Some(warning) = place::unlocked_warning(&home) {
+                warn!(target: "serf", "{warning}");
+            }
+            // What stands there is of another life, or older, and must not seem to be newer than what comes.
+            let there = essence::read(home.path(), now())?
+                .found
+                .map_or(0, |found| found.serial);
+            self.serial = self.serial.max(there);
+            self.home = Some(home);
+        }
+        self.home
+            .as_ref()
+            .ok_or_else(|| Trouble::Gone(self.config.path.display().to_string()))
+    }
+
+    /// Copies the entries into a new store when the log has grown.
     fn rewrite_if_large(&mut self) {
-        let Disk::Works(store) = &mut self.disk else {
+        let (State::Works(disk), Some(home)) = (&mut self.state, &self.home) else {
             return;
         };
-        let bytes = self.progress.borrow().bytes;
-        let bound = SNAPSHOT_SMALL.max(SNAPSHOT_GROWTH.saturating_mul(store.live_bytes()));
+        if self.applied.is_some() {
+            return;
+        }
+        if let Err(trouble) = disk.shrink_essence() {
+            return self.fail(&trouble);
+        }
+        let bytes = self.store_bytes;
+        let bound = SNAPSHOT_SMALL.max(SNAPSHOT_GROWTH.saturating_mul(disk.live_bytes()));
         // One that is large although it was just written stays so, and one that could not be written is not
         // tried at each turn.
-        if self.applied.is_some() || bytes <= bound || bytes <= self.rewritten.saturating_mul(2) {
+        if bytes <= bound || bytes <= self.rewritten.saturating_mul(2) {
             return;
         }
         self.progress
             .send_modify(|progress| progress.busy = Some((Instant::now(), SystemTime::now())));
-        let copied = build(&self.home, &self.node, |new| store.copy_into(new));
-        match copied {
-            Ok((generation, new)) => self.switch(generation, new),
+        match disk.rewrite(home) {
+            Ok(()) => self.measure(),
             Err(trouble) => {
                 self.rewritten = bytes;
-                let path = self.home.path().display();
+                let path = home.path().display();
                 warn!(target: "serf", "snapshot: {path} has grown to {bytes} bytes and could not be rewritten: {trouble}");
             }
         }
         self.busy(false);
-    }
-}
-
-/// Writes a store, and makes it the one that counts.
-pub(super) fn build(
-    home: &Home,
-    node: &str,
-    fill: impl FnOnce(&mut Store) -> Result<(), Trouble>,
-) -> Result<(u32, Store), Trouble> {
-    let (generation, store) = build_unnamed(home, node, fill)?;
-    match home.switch_to(generation) {
-        Ok(()) => Ok((generation, store)),
-        Err(error) => {
-            store.close();
-            home.remove(generation);
-            Err(error.into())
-        }
-    }
-}
-
-/// Writes a store, and leaves nothing of it behind if that fails.
-fn build_unnamed(
-    home: &Home,
-    node: &str,
-    fill: impl FnOnce(&mut Store) -> Result<(), Trouble>,
-) -> Result<(u32, Store), Trouble> {
-    let generation = home.next()?;
-    let directory = home.directory(generation);
-    let built = Store::open(&directory).and_then(|mut store| {
-        let filled = store
-            .begin(node)
-            .and_then(|()| fill(&mut store))
-            .and_then(|()| store.flush())
-            .and_then(|()| store.sync_directory());
-        match filled {
-            Ok(()) => Ok(store),
-            Err(trouble) => {
-                store.close();
-                Err(trouble)
-            }
-        }
-    });
-    match built.and_then(|store| Ok((sync_directory(home.path()).map(|()| store))?)) {
-        Ok(store) => Ok((generation, store)),
-        Err(trouble) => {
-            home.remove(generation);
-            Err(trouble)
-        }
     }
 }
 
@@ -466,6 +503,11 @@ mod tests {
     use std::sync::mpsc::{SyncSender, sync_channel};
 
     use super::*;
+    use crate::snapshot::disk::build;
+
+    fn full() -> Trouble {
+        Trouble::Damaged("full".to_owned())
+    }
 
     /// A worker over a new store, with both ends of what goes in and out.
     struct Bench {
@@ -479,13 +521,20 @@ mod tests {
         fn new() -> Bench {
             let folder = tempfile::tempdir().unwrap();
             let home = Home::lock(folder.path(), "a").unwrap();
-            let store = build(&home, "a", |store| store.apply(&Batch::default(), now()));
+            let owner = Owner::default();
+            let disk = Disk::begin(&home, &owner, &Batch::default(), 1, now());
             let (outbox, inbox) = sync_channel(4);
             let (sender, progress) = watch::channel(Progress::new(Marks::default()));
             let worker = Worker::new(Start {
-                home,
-                node: "a".to_owned(),
-                store,
+                home: Some(home),
+                config: SnapshotConfig {
+                    path: folder.path().to_owned(),
+                    node: "a".to_owned(),
+                    forget_left_members: true,
+                },
+                owner,
+                serial: 1,
+                disk,
                 inbox,
                 hurry: Arc::default(),
                 progress: sender,
@@ -498,19 +547,23 @@ mod tests {
             }
         }
 
+        fn home(&self) -> &Home {
+            self.worker.home.as_ref().unwrap()
+        }
+
         fn progress(&self) -> Progress {
             self.progress.borrow().clone()
         }
 
         fn generations(&self) -> usize {
-            self.worker.home.generations().unwrap().len()
+            self.home().generations().unwrap().len()
         }
 
         /// The pause before the next try.
         fn pause(&self) -> Duration {
-            match &self.worker.disk {
-                Disk::Works(_) => panic!("it works"),
-                Disk::Failed { pause, .. } => *pause,
+            match &self.worker.state {
+                State::Works(_) => panic!("it works"),
+                State::Failed { pause, .. } => *pause,
             }
         }
     }
@@ -564,13 +617,13 @@ mod tests {
     #[test]
     fn everything_that_was_asked_for_before_the_last_failure_is_not_taken() {
         let mut bench = Bench::new();
-        bench.worker.fail(&"full");
+        bench.worker.fail(&full());
         bench.worker.take(parcel(1, 1, true));
         let seen = bench.progress();
         assert!(seen.trouble.is_some());
         assert_eq!((seen.taken, seen.stored, seen.durable), (1, 0, marks(0)));
         // What is asked for anew is.
-        let Disk::Failed { next, .. } = &mut bench.worker.disk else {
+        let State::Failed { next, .. } = &mut bench.worker.state else {
             panic!("it works")
         };
         *next = Instant::now();
@@ -587,15 +640,15 @@ mod tests {
     fn a_disk_that_stays_full_is_tried_less_and_less_and_told_once() {
         let mut bench = Bench::new();
         // The next number is the highest there is, and a file has it, so no try can succeed.
-        fs::write(bench.worker.home.directory(u32::MAX), "").unwrap();
-        bench.worker.fail(&"full");
+        fs::write(bench.home().directory(u32::MAX), "").unwrap();
+        bench.worker.fail(&full());
         let told = bench.worker.trouble_told.clone();
         assert_eq!(bench.pause(), SNAPSHOT_RETRY.0);
         let mut pause = SNAPSHOT_RETRY.0;
         for _ in 0..8 {
             bench.worker.retry();
             assert_eq!(bench.pause(), pause, "it was not due");
-            let Disk::Failed { next, .. } = &mut bench.worker.disk else {
+            let State::Failed { next, .. } = &mut bench.worker.state else {
                 panic!("it works")
             };
             *next = Instant::now();
@@ -611,9 +664,9 @@ mod tests {
     #[test]
     fn a_store_counts_only_when_it_is_written_and_a_failed_one_leaves_nothing() {
         let bench = Bench::new();
-        let home = &bench.worker.home;
+        let home = bench.home();
         let before = home.current();
-        let failed = build(home, "a", |_| {
+        let failed = build(home, &Owner::default(), |_| {
             assert_eq!(home.current(), before);
             assert_eq!(bench.generations(), 2);
             Err(Trouble::Empty)
@@ -621,6 +674,25 @@ mod tests {
         assert!(failed.is_err());
         assert_eq!((home.current(), bench.generations()), (before, 1));
         assert!(!home.path().join("current.new").exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_copy_that_was_cut_is_not_gone_on_with_at_leisure() {
+        let mut bench = Bench::new();
+        bench.worker.take(parcel(1, 1, false));
+        bench.worker.flush();
+        // The first flush writes the first copy, so that the second one is behind.
+        let copy = fs::File::options()
+            .write(true)
+            .open(bench.folder.path().join("essence-2"));
+        copy.unwrap().set_len(10).unwrap();
+        bench.worker.use_leisure();
+        let trouble = bench.progress().trouble.map(|(_, reason)| reason);
+        assert!(
+            trouble.is_some_and(|reason| reason.contains("essence")),
+            "it is not noticed"
+        );
     }
 
     #[test]

@@ -320,12 +320,44 @@ fn changed_tags_are_kept_in_the_tags_file() {
 }
 
 #[test]
-fn a_closed_output_ends_it_as_a_broken_pipe_does() {
+fn a_closed_output_costs_lines_and_not_the_agent() {
     let mut agent = Agent::start(&["-log-level=trace"]);
     close_output(&mut agent);
-    // The client that this accepts is worth a line, which has nowhere to go.
-    let _ = agent.command(&["members"]);
-    assert_eq!(wait(&mut agent.child), Some(141));
+    // Each client that is accepted is worth a line, which has nowhere to go.
+    for _ in 0..3 {
+        assert_eq!(agent.command(&["members"]).status.code(), Some(0));
+    }
+    let mut monitor = Command::new(env!("CARGO_BIN_EXE_fyrd"))
+        .args(["monitor", &format!("-rpc-addr={}", agent.rpc)])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = BufReader::new(monitor.stdout.take().unwrap()).lines();
+    let lost = "[WARN] agent: Lines of the log cannot be written, and are lost: broken pipe";
+    assert!(told.any(|line| line.unwrap().ends_with(lost)));
+    monitor.kill().unwrap();
+    monitor.wait().unwrap();
+}
+
+/// Signals that Go's runtime lets pass end nobody, nor does a file that may not grow.
+#[test]
+fn signals_without_a_meaning_are_ignored() {
+    let mut agent = Agent::start(&[]);
+    let named = [
+        "USR2", "PIPE", "ALRM", "VTALRM", "PROF", "IO", "PWR", "XCPU", "XFSZ",
+    ]
+    .map(str::to_owned);
+    for name in named
+        .into_iter()
+        .chain((35..=64).map(|number| number.to_string()))
+    {
+        let sent = Command::new("kill")
+            .args(["-s", &name, &agent.child.id().to_string()])
+            .status();
+        assert!(sent.unwrap().success(), "{name}");
+    }
+    assert_eq!(agent.command(&["members"]).status.code(), Some(0));
+    assert_eq!(agent.child.try_wait().unwrap(), None);
 }
 
 /// Replaces the reading end by one that says nothing, which closes the real one.

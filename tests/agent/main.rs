@@ -3,16 +3,22 @@
 #![cfg(target_os = "linux")]
 
 mod cli_bad_input;
+mod cli_kindness;
 mod crash;
 mod handlers;
+mod http;
 mod isolation;
 mod labels;
 mod lifecycle;
 mod links;
 mod moves;
 mod reload;
+mod rpc_clients;
 mod rpc_stream;
+mod secrets;
+mod service_manager;
 mod simulate;
+mod snapshot_campaign;
 mod snapshot_cli;
 mod snapshot_crash;
 mod snapshot_disk;
@@ -23,3 +29,5 @@ mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
 mod telemetry;
+mod templates;
+mod trouble;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Agent, KEY_32, Kind, PATIENCE, Plan, all_alive, eventually};
+use crate::support::{Agent, KEY_32, Kind, PATIENCE, Plan, all_alive, all_see, eventually};
 
 fn plan(name: &str) -> Plan {
     Plan::new(Kind::Fyrd, name).key(Some(KEY_32))
@@ -69,4 +69,28 @@ fn a_newcomer_with_a_taken_name_ends_with_a_code_that_has_it_started_again() {
     assert_eq!(twin.ended(), Some(1));
     twin.says("minority in name conflict resolution, quitting");
     all_alive(&agents.iter().collect::<Vec<_>>());
+}
+
+/// The bridge of a container engine has one address on all hosts.
+#[test]
+fn a_member_that_announces_ones_own_address_is_named_once() {
+    let one = plan("one").arg("-profile=local").start();
+    let twin = plan("twin")
+        .arg("-profile=local")
+        .arg(format!("-advertise={}", one.address()))
+        .start();
+    twin.cli(&["join", &one.address()]).success();
+    // Each finds the other at its own address, and nobody there who answers to the name.
+    all_see(&[&one], &[("one", "alive"), ("twin", "failed")]);
+    one.cli(&["join", &format!("127.0.0.1:{}", twin.gossip_port())])
+        .success();
+    eventually("twin is seen again", PATIENCE, || {
+        let joins = one.times_said("EventMemberJoin: twin");
+        (joins > 1).then_some(()).ok_or_else(|| one.log())
+    });
+    all_see(&[&one], &[("one", "alive"), ("twin", "failed")]);
+    let line = format!("twin announces my own address {}; ", one.address());
+    assert_eq!(one.times_said(&line), 1, "{}", one.log());
+    let pings = one.times_said("Got ping for unexpected node");
+    assert!((1..=8).contains(&pings), "{pings}: {}", one.log());
 }

@@ -44,7 +44,7 @@ fn a_cluster_forms_talks_and_notices_its_dead() {
         number(&report, "/events/delay_s/p50"),
         number(&report, "/events/delay_s/max"),
     );
-    assert!(0.05 < median && median < 1.0 && median < all, "{median} {all}");
+    assert!(0.0 < median && median < 0.2 && median < all, "{median} {all}");
     assert_eq!(number(&report, "/detection/killed"), 3.0);
     assert_eq!(number(&report, "/detection/undetected"), 0.0);
     // A probe, and a suspicion of at least 4 s x log10 of 20 nodes.
@@ -79,15 +79,16 @@ fn the_same_seed_gives_the_same_json_and_another_another() {
 #[test]
 fn a_profile_file_changes_the_figures_and_a_bad_one_is_told() {
     let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("quick.toml");
-    std::fs::write(
-        &path,
-        "base = \"lan\"\nsuspicion_mult = 1\nsuspicion_max_timeout_mult = 1\n",
-    )
-    .expect("written");
+    let path = folder.path().join("own.toml");
     let option = format!("-profile={}", path.display());
-    let quick = report(&["-nodes=10", "-kill=1", &option]);
-    let usual = report(&["-nodes=10", "-kill=1"]);
+    // The time of a suspicion is to be seen, so nothing else may end it.
+    let with = |lines: &str| {
+        let text = format!("base = \"lan\"\nevidence_pause = \"0s\"\n{lines}");
+        std::fs::write(&path, text).expect("written");
+        report(&["-nodes=10", "-kill=1", &option])
+    };
+    let quick = with("suspicion_mult = 1\nsuspicion_max_timeout_mult = 1\n");
+    let usual = with("");
     let detected = |report: &Value| number(report, "/detection/everywhere_s/max");
     assert!(detected(&quick) + 2.0 < detected(&usual), "{quick} {usual}");
     assert_eq!(quick["profile"], path.display().to_string().as_str());

@@ -19,11 +19,13 @@ const CRATES: [(&str, &str); 5] = [
 ];
 
 /// The order of crates and rooms: each uses only what stands below it. Who is not listed stands below all.
-const ORDER: [&str; 15] = [
+const ORDER: [&str; 17] = [
     "main",
     "fyrd::cli",
     "fyrd::agent",
+    "fyrd::http",
     "fyrd::rpc",
+    "fyrd::templates",
     "fyrd::events",
     "fyrd::driver",
     "fyrd::snapshot",

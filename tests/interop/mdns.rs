@@ -3,8 +3,9 @@
 //! Without network namespaces these tests fail: discovery would go unchecked.
 
 use std::process::Command;
+use std::time::Duration;
 
-use crate::support::network::{Network, PRIVATE_ADDRESS};
+use crate::support::network::{Network, PRIVATE_ADDRESS, Switched};
 use crate::support::{self, Agent, Kind, Plan, all_alive, eventually};
 
 /// A network whose addresses can be used: an IPv6 address is checked for a second after it was made, and
@@ -211,4 +212,42 @@ fn a_failed_join_is_logged() {
         "[ERR] agent.mdns: Failed to join: 1 error occurred:\n\t* Failed to join {}: ",
         serf.address()
     ));
+}
+
+/// Cloned images, and hosts that nobody has named: each answer gives its own address under the same host name. Of two
+/// clusters, told apart by a label, the second has to be found among the answers of the first.
+#[test]
+#[ignore = "needs network namespaces (tests/run)"]
+fn hosts_of_one_name_are_told_apart() {
+    let network = Switched::new(6).unwrap_or_else(|error| panic!("network namespaces are needed: {error}"));
+    let start = |host: usize, kind: Kind, label: &str| {
+        let named = [
+            "unshare",
+            "-u",
+            "sh",
+            "-c",
+            "hostname localhost && exec \"$0\" \"$@\"",
+        ];
+        let launcher = [network.launcher(host), named.map(str::to_owned).into()].concat();
+        Plan::new(kind, &format!("n{host}"))
+            .host(&network.address(host))
+            .launcher(&launcher)
+            .arg("-discover=c")
+            .args((!label.is_empty()).then(|| format!("-label={label}")))
+            .start()
+    };
+    let kinds = [Kind::Serf, Kind::Fyrd, Kind::Fyrd, Kind::Fyrd];
+    let first: Vec<Agent> = (0..kinds.len())
+        .map(|host| start(host, kinds[host], ""))
+        .collect();
+    let second = [4, 5].map(|host| start(host, Kind::Fyrd, "green"));
+    // Nobody asks again before a minute is over.
+    eventually("the last has found the other", Duration::from_secs(30), || {
+        let seen = second[1].statuses()?;
+        (seen.len() == 2)
+            .then_some(())
+            .ok_or_else(|| format!("{seen:?}\n{}", second[1].log()))
+    });
+    all_alive(&first.iter().collect::<Vec<_>>());
+    all_alive(&second.iter().collect::<Vec<_>>());
 }

@@ -95,11 +95,7 @@ impl Example {
 
     /// The hosts the balancer is configured with.
     fn servers(&self) -> BTreeSet<String> {
-        let list = fs::read_to_string(self.folder().join("balancer/servers.list")).unwrap_or_default();
-        list.lines()
-            .filter_map(|line| line.split_once(' '))
-            .map(|(name, _)| name.to_owned())
-            .collect()
+        self.must(&["servers"]).lines().map(str::to_owned).collect()
     }
 
     /// Processes that work in the example's folder; every one it starts does.
@@ -131,7 +127,7 @@ impl Drop for Example {
 }
 
 fn print_logs(folder: &Path) {
-    let tail = "tail -n 30 log/*.log balancer/*.log balancer/servers.* 2>/dev/null";
+    let tail = "tail -n 30 log/*.log balancer/*.log balancer/servers* 2>/dev/null";
     let logs = Command::new("sh").args(["-c", tail]).current_dir(folder).output();
     if let Ok(logs) = logs {
         eprintln!("{}", String::from_utf8_lossy(&logs.stdout));
@@ -164,12 +160,14 @@ fn follow(balancer: &&str) {
     example.must(&["start", balancer]);
     example.answered_by(&["web1", "web2", "web3"]);
 
-    example.must(&["add", "web4"]);
-    example.answered_by(&["web1", "web2", "web3", "web4"]);
-
-    // Whoever leaves in good order finishes its work first, so no request may get lost.
+    // Whoever leaves in good order finishes its work first, so no request may get lost, whoever comes and goes.
     while_requested(&example, || {
+        example.must(&["add", "web4"]);
+        example.answered_by(&["web1", "web2", "web3", "web4"]);
         example.must(&["leave", "web2"]);
+        example.answered_by(&["web1", "web3", "web4"]);
+        example.must(&["add", "web6"]);
+        example.must(&["leave", "web6"]);
     });
     example.answered_by(&["web1", "web3", "web4"]);
 

@@ -9,6 +9,8 @@
 
 pub mod agent;
 pub mod disk;
+#[cfg(unix)]
+pub mod http;
 pub mod network;
 pub mod port;
 pub mod process;

@@ -145,6 +145,46 @@ impl Routed {
         self.router.ip(&rules).expect("a rule of the router");
     }
 
+    /// Lets the system of one host send nothing to another: `unreachable`, `prohibit` or `blackhole`.
+    pub fn forbid(&self, host: usize, to: usize, kind: &str) {
+        let rule = format!("route add {kind} {}", self.address(to));
+        self.hosts[host].ip(&rule).expect("a route of the host");
+    }
+
+    /// Ends that.
+    pub fn allow(&self, host: usize, to: usize) {
+        let rule = format!("route del {}", self.address(to));
+        self.hosts[host].ip(&rule).expect("a route of the host");
+    }
+
+    /// Leads what any of the first hosts sends to any of the others astray, to the host `box_`, which takes it for its
+    /// own and refuses it, as a firewall does, or the end of a cut link: all of it, or only TCP. The box must be another one
+    /// for each direction.
+    pub fn refuse(&mut self, from: &[usize], to: &[usize], box_: usize, only_tcp: bool) {
+        let table = 100 + box_;
+        let way = self.address(box_);
+        self.router
+            .ip(&format!("route replace default via {way} table {table}"))
+            .expect("a route of the router");
+        let taken: String = to
+            .iter()
+            .map(|&to| format!("addr replace {}/32 dev lo\n", self.address(to)))
+            .collect();
+        self.hosts[box_].ip(&taken).expect("addresses of the box");
+        let mut rules = String::new();
+        for &from in from {
+            for &to in to {
+                let what = if only_tcp { "ipproto tcp " } else { "" };
+                // What the box answers comes from another link, and passes.
+                let (link, from, to) = (from + 1, self.address(from), self.address(to));
+                let rule = format!("iif to{link} from {from} to {to} {what}lookup {table}");
+                rules += &format!("rule add {rule}\n");
+                self.cuts.push(rule);
+            }
+        }
+        self.router.ip(&rules).expect("a rule of the router");
+    }
+
     /// Carries everything again.
     pub fn heal(&mut self) {
         let rules: Vec<String> = self

@@ -624,8 +624,8 @@ mod tests {
             assert_eq!(
                 Reader::new(body).table(),
                 Ok(Ack {
-                    seq_no: 0,
-                    payload: b"ab"
+                    payload: b"ab",
+                    ..Ack::default()
                 })
             );
         }

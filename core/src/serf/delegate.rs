@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::coordinate;
 use super::effect::Effect;
@@ -15,7 +15,7 @@ use crate::addr::RawAddr;
 use crate::serf::members::MemberId;
 use crate::swim::delegate::{Delegate, ExchangeId, JoinId, StreamId};
 use crate::swim::failure::Failure;
-use crate::swim::members::Facts;
+use crate::swim::members::{Facts, State};
 use crate::swim::packet::PacketBuilder;
 use crate::swim::queue::Pace;
 use crate::time::Time;
@@ -51,7 +51,8 @@ impl Delegate for Serf {
         self.end_join(now, id, contacted, errors);
     }
 
-    fn member_joined(&mut self, now: Time, facts: &Arc<Facts>) {
+    fn member_joined(&mut self, now: Time, facts: &Arc<Facts>) -> bool {
+        let doubtful = self.status_of(&facts.name) == Some(MemberStatus::Failed);
         let id = match self.members.find(&facts.name) {
             Some(id) => {
                 if let Some(entry) = self.members.get_mut(id) {
@@ -76,34 +77,60 @@ impl Delegate for Serf {
                 })
             }
         };
-        info!(target: "serf", "EventMemberJoin: {} {}", facts.name, facts.addr);
         self.record_member(id);
-        self.emit_member(MemberEventKind::Join, id);
+        if doubtful {
+            debug!(target: "serf", "{} says that it lives; waiting for an answer of it", facts.name);
+            self.unannounced.insert(id);
+        } else {
+            info!(target: "serf", "EventMemberJoin: {} {}", facts.name, facts.addr);
+            self.emit_member(MemberEventKind::Join, id);
+        }
         self.note_company(now);
+        doubtful
     }
 
-    fn member_gone(&mut self, now: Time, facts: &Arc<Facts>) {
+    fn member_answered(&mut self, _now: Time, facts: &Arc<Facts>) {
+        let id = self.members.find(&facts.name);
+        if let Some(id) = id.filter(|id| self.unannounced.remove(id)) {
+            info!(target: "serf", "EventMemberJoin: {} {}", facts.name, facts.addr);
+            self.emit_member(MemberEventKind::Join, id);
+        }
+    }
+
+    /// Serf lists a member as failed whose leave intent it has missed. Here its last word counts as well.
+    fn member_gone(&mut self, now: Time, facts: &Arc<Facts>, gone: State) {
         let Some(id) = self.members.find(&facts.name) else {
             return;
         };
         let Some(entry) = self.members.get_mut(id) else {
             return;
         };
-        let (status, kind) = match entry.status {
-            MemberStatus::Leaving => (MemberStatus::Left, MemberEventKind::Leave),
-            MemberStatus::Alive => (MemberStatus::Failed, MemberEventKind::Failed),
-            MemberStatus::Left | MemberStatus::Failed => return,
-        };
-        entry.status = status;
-        self.gone_since.insert(id, now);
-        match kind {
-            MemberEventKind::Leave => {
-                info!(target: "serf", "EventMemberLeave: {} {}", facts.name, facts.addr)
+        let (status, kind) = match (entry.status, gone) {
+            (MemberStatus::Leaving, _) | (MemberStatus::Alive | MemberStatus::Failed, State::Left) => {
+                (MemberStatus::Left, MemberEventKind::Leave)
             }
-            _ => info!(target: "serf", "EventMemberFailed: {} {}", facts.name, facts.addr),
+            (MemberStatus::Alive, _) => (MemberStatus::Failed, MemberEventKind::Failed),
+            (MemberStatus::Left | MemberStatus::Failed, _) => return,
+        };
+        if !entry.is_gone() {
+            self.gone_since.insert(id, now);
         }
+        entry.status = status;
         self.record_member(id);
-        self.emit_member(kind, id);
+        match (kind, self.unannounced.remove(&id)) {
+            // For the listeners it is failed already.
+            (MemberEventKind::Failed, true) => {
+                debug!(target: "serf", "{} has failed again before it answered", facts.name)
+            }
+            (MemberEventKind::Leave, _) => {
+                info!(target: "serf", "EventMemberLeave: {} {}", facts.name, facts.addr);
+                self.emit_member(kind, id);
+            }
+            _ => {
+                info!(target: "serf", "EventMemberFailed: {} {}", facts.name, facts.addr);
+                self.emit_member(kind, id);
+            }
+        }
         self.note_company(now);
     }
 
@@ -117,9 +144,12 @@ impl Delegate for Serf {
         if self.is_me(&facts.name) {
             self.config.facts = (**facts).clone();
         }
-        info!(target: "serf", "EventMemberUpdate: {}", facts.name);
         self.record_member(id);
-        self.emit_member(MemberEventKind::Update, id);
+        // Who is not announced yet will be with what it says by then.
+        if !self.unannounced.contains(&id) {
+            info!(target: "serf", "EventMemberUpdate: {}", facts.name);
+            self.emit_member(MemberEventKind::Update, id);
+        }
     }
 
     fn name_conflict(&mut self, now: Time, known: &Facts, addr: RawAddr, port: u16) {
@@ -135,12 +165,24 @@ impl Delegate for Serf {
         self.tell(Event::Isolation { isolated });
     }
 
+    fn pinged(&mut self, now: Time, by: &str, at: SocketAddr) {
+        self.note_pinger(now, by, at);
+    }
+
     fn ack_payload(&self) -> Vec<u8> {
         let mut payload = Vec::new();
         if !self.config.disable_coordinates {
             self.coordinates.own().encode_payload(&mut payload);
         }
         payload
+    }
+
+    fn write_digest(&self, out: &mut Vec<u8>) {
+        self.write_event_digest(out);
+    }
+
+    fn agrees(&self, digest: &[u8]) -> bool {
+        self.knows_events_of(digest)
     }
 
     fn ping_answered(&mut self, _now: Time, facts: &Facts, rtt: Duration, payload: &[u8]) {
@@ -152,6 +194,11 @@ impl Delegate for Serf {
             Ok(None) => {}
             Err(error) => self.refuse(format_args!("the coordinate of {}: {error}", facts.name)),
         }
+    }
+
+    fn round_trip(&self, node: &str) -> Option<Duration> {
+        let (own, other) = (self.coordinates.own(), self.coordinates.of(node)?);
+        Duration::try_from_secs_f64(coordinate::distance(own, other)).ok()
     }
 
     fn user_message(&mut self, now: Time, bytes: &[u8]) {
@@ -224,6 +271,7 @@ impl Serf {
     fn observe(&mut self, name: &Arc<str>, other: &WireCoordinate, rtt: Duration) {
         let (before, rejected) = (*self.coordinates.own(), self.coordinates.rejected());
         self.coordinates.observe(name, other, rtt);
+        self.measures.round_trips.add(rtt);
         self.measures.zero_round_trips += u64::from(rtt.is_zero());
         if self.coordinates.rejected() > rejected {
             self.measures.rejected_coordinates += 1;
@@ -238,5 +286,54 @@ impl Serf {
             let members = vec![Arc::new(entry.snapshot())];
             self.tell(Event::Member { kind, members });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serf::memory::Memory;
+    use crate::serf::restart::tests::restarted;
+    use crate::swim::testing::{alive, start};
+    use crate::wire::message::{Dead, Message};
+
+    /// What becomes of a member of whom these say that it is gone, and how often that is an event.
+    fn after(sayers: &[&str]) -> (Option<MemberStatus>, Vec<MemberEventKind>) {
+        let mut serf = restarted(&Memory::default());
+        let (now, source) = (Time::ZERO, "10.0.0.9:7946".parse().expect("an address"));
+        let (mut swim, _) = start(1);
+        let mut hear = |message: &Message<'_>| swim.handle_message(now, source, message, &mut serf);
+        hear(&Message::Alive(alive("b", 2, 1)));
+        for from in sayers {
+            let incarnation = 1;
+            hear(&Message::Dead(Dead {
+                incarnation,
+                node: "b",
+                from,
+            }));
+        }
+        let status = serf.members.by_name("b").map(|entry| entry.status);
+        let effects = std::iter::from_fn(|| serf.poll_effect());
+        let kinds = effects.filter_map(|effect| match effect {
+            Effect::Event(event) => match &*event {
+                Event::Member { kind, .. } => Some(*kind),
+                _ => None,
+            },
+            _ => None,
+        });
+        (status, kinds.collect())
+    }
+
+    #[test]
+    fn the_last_word_of_a_member_is_a_leave_whatever_else_was_missed_or_heard() {
+        use MemberEventKind::{Failed, Join, Leave};
+        assert_eq!(after(&["c"]), (Some(MemberStatus::Failed), vec![Join, Failed]));
+        assert_eq!(after(&["b"]), (Some(MemberStatus::Left), vec![Join, Leave]));
+        assert_eq!(
+            after(&["b", "c", "b"]),
+            (Some(MemberStatus::Left), vec![Join, Leave])
+        );
+        let late = (Some(MemberStatus::Left), vec![Join, Failed, Leave]);
+        assert_eq!(after(&["c", "b", "b"]), late);
     }
 }

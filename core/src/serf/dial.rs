@@ -89,9 +89,21 @@ impl Serf {
     /// Discovery has found agents at these addresses.
     pub fn handle_discovered(&mut self, now: Time, addrs: &[SocketAddr]) {
         let me = self.config.facts.socket();
-        for addr in addrs.iter().filter(|addr| **addr != me) {
-            self.dialer.targets.discover(now, *addr);
+        for &addr in addrs.iter().filter(|addr| **addr != me) {
+            let is_member = self.member_at(addr).is_some();
+            self.dialer.targets.discover(now, addr, is_member);
         }
+        self.dial(now);
+    }
+
+    /// A node that sees itself alone is pinged by its name. The pinger lists it, so it was a member before this node
+    /// was started anew or cut off, and through the pinger it is one again.
+    pub(super) fn note_pinger(&mut self, now: Time, name: &str, addr: SocketAddr) {
+        if self.here() > 1 || self.phase == Phase::Leaving {
+            return;
+        }
+        let (name, heard) = (Arc::from(name), now);
+        self.dialer.targets.knock(Known { name, addr, heard });
         self.dial(now);
     }
 
@@ -280,11 +292,7 @@ impl Serf {
             .map(|target| target.addr)
             .filter(|addr| *addr != me)
         {
-            let mut members = self.members.values();
-            // The failed are tried again until they are forgotten. Who has left may come back without a word.
-            let member = members
-                .find(|entry| entry.facts.socket() == addr && entry.status != MemberStatus::Left)
-                .map(|entry| Arc::clone(&entry.facts.name));
+            let member = self.member_at(addr);
             missing |= member.is_none();
             // A name means whoever is behind it now, an address the member that was there.
             let is_address = name.parse::<SocketAddr>().is_ok() || name.parse::<IpAddr>().is_ok();
@@ -293,6 +301,14 @@ impl Serf {
                 .look_at_seed(now, &name, addr, member, is_address);
         }
         missing
+    }
+
+    /// Who is at an address, of those that need not be looked for there: the failed are tried again until they are
+    /// forgotten. Who has left may come back without a word.
+    fn member_at(&self, addr: SocketAddr) -> Option<Arc<str>> {
+        let mut members = self.members.values();
+        let member = members.find(|entry| entry.facts.socket() == addr && entry.status != MemberStatus::Left);
+        member.map(|entry| Arc::clone(&entry.facts.name))
     }
 
     fn start_dial(&mut self, dial: Dial) {
@@ -308,6 +324,10 @@ impl Serf {
             }
             Dial::Failed(member) => {
                 info!(target: "serf", "attempting reconnect to {} {}", member.name, member.addr);
+                vec![member.contact()]
+            }
+            Dial::Pinger(member) => {
+                info!(target: "serf", "Seeing nobody, but pinged by {}; joining it at {}", member.name, member.addr);
                 vec![member.contact()]
             }
             Dial::Seed { name, addr, met } => {
@@ -353,6 +373,14 @@ impl Serf {
                 debug!(target: "serf", "reconnected to {} {}", member.name, member.addr);
             }
             Dial::Failed(_) => {}
+            Dial::Pinger(member) if contacted > 0 => {
+                info!(target: "serf", "Joined {}, which has pinged this node", member.name);
+            }
+            Dial::Pinger(member) => {
+                for (addr, reason) in errors {
+                    debug!(target: "serf", "Failed to join {}, which has pinged this node: {addr}: {reason}", member.name);
+                }
+            }
             Dial::Seed { name, .. } if contacted > 0 => {
                 info!(target: "agent", "Joined {name} again, which was no member any more");
             }

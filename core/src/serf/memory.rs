@@ -25,6 +25,16 @@ pub struct Memory {
     pub queries: Vec<QueryKey>,
 }
 
+impl Memory {
+    /// Forgets the other members; gives their names. The clocks and what was handled stay, for others may have
+    /// seen them. So it is after a leave that counts, and where the memory turns out to be another node's, as on
+    /// a copied disk: whom that one knew is no company of this one.
+    pub fn forget_members(&mut self) -> Vec<Arc<str>> {
+        let members = self.members.drain(..);
+        members.map(|member| Arc::clone(&member.facts.name)).collect()
+    }
+}
+
 /// The numbers of a node that never run backwards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marks {

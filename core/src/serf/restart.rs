@@ -244,11 +244,12 @@ impl Serf {
         let slot = slot.get_or_insert_with(|| EventSlot {
             ltime: event.ltime,
             events: Vec::new(),
+            digest: 0,
         });
         if slot.events.len() >= MAX_EVENTS_PER_LTIME || self.event_bytes + added > EVENT_RING_BYTES_MAX {
             return true;
         }
-        slot.events.push((event.name.clone(), event.payload.clone()));
+        slot.push(event.name.clone(), event.payload.clone());
         self.event_bytes += added;
         true
     }

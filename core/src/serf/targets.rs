@@ -41,8 +41,14 @@ const PEER_PACE: Pace = Pace {
     longest: Duration::from_secs(30),
 };
 
-/// Pauses of addresses that were discovered. They are heard of again each minute, and dialled only then; the
-/// first pause ends before that at any jitter.
+/// Pauses between dials of those who ping. They go on to ping, so whoever is alone is joined soon once it can be.
+const PINGER_PACE: Pace = Pace {
+    first: Duration::from_secs(1),
+    longest: Duration::from_secs(8),
+};
+
+/// Pauses of addresses that were discovered and are no members. They are heard of again each minute, and dialled only
+/// then; the first pause ends before that at any jitter.
 const DISCOVERED_PACE: Pace = Pace {
     first: Duration::from_secs(45),
     longest: Duration::from_secs(64 * 60),
@@ -103,6 +109,8 @@ pub enum Dial {
     },
     /// A failed member.
     Failed(Known),
+    /// Somebody who pings this node, which sees nobody.
+    Pinger(Known),
     /// A seed that is no member.
     Seed {
         /// As the user named it.
@@ -138,6 +146,7 @@ pub struct Targets {
     /// Dials that wait for no turn.
     ready: VecDeque<Dial>,
     gathered: Gathered,
+    pinger: Pinger,
     /// Whether nobody else is here.
     alone: bool,
     /// Peers that have not had their first answer or failure.
@@ -169,8 +178,6 @@ enum State {
     Dialling,
     /// Is dialled again when it is heard of at this time or later.
     Resting(Time),
-    /// Has answered, and is never dialled again.
-    Met,
 }
 
 /// Its place in the order of turns: when it is due, then when it was heard of.
@@ -184,6 +191,16 @@ struct Gathered {
     last: Time,
     /// Whether others are being joined.
     joining: bool,
+}
+
+/// Those who ping a node that sees nobody. One of them is dialled at a time, whoever pings next.
+#[derive(Debug, Default)]
+struct Pinger {
+    dialling: bool,
+    /// Dials in a row after which the node was still alone.
+    failures: u32,
+    /// Not before this time comes the next dial.
+    next: Time,
 }
 
 /// The pauses after failures in a row.
@@ -212,6 +229,7 @@ impl Targets {
             next_turn: Time::ZERO,
             ready: VecDeque::new(),
             gathered: Gathered::default(),
+            pinger: Pinger::default(),
             alone: true,
             untried: 0,
             reached: 0,
@@ -254,6 +272,7 @@ impl Targets {
             return false;
         }
         self.alone = !company;
+        self.pinger.failures = 0;
         let soon = now + self.jittered(PEER_PACE.first);
         self.turns.clear();
         for (who, target) in &mut self.targets {
@@ -311,14 +330,30 @@ impl Targets {
         }
     }
 
+    /// Somebody pings this node, which sees nobody.
+    pub fn knock(&mut self, by: Known) {
+        if !self.pinger.dialling && self.pinger.next <= by.heard {
+            self.pinger.dialling = true;
+            self.ready.push_back(Dial::Pinger(by));
+        }
+    }
+
     /// Forgets the addresses of seeds that are none of these: what a name means changes.
     pub fn keep_seeds(&mut self, addrs: &[SocketAddr]) {
         self.targets
             .retain(|who, _| !matches!(who, Who::Seed(addr) if !addrs.contains(addr)));
     }
 
-    /// Discovery has found an agent there.
-    pub fn discover(&mut self, now: Time, addr: SocketAddr) {
+    /// Discovery has found an agent there, which is a member or not.
+    pub fn discover(&mut self, now: Time, addr: SocketAddr, is_member: bool) {
+        if is_member && let Some(target) = self.targets.get_mut(&Who::Discovered(addr)) {
+            if let State::Resting(_) = target.state {
+                // Its pauses begin anew when it is missed again.
+                target.failures = 0;
+                target.state = State::Resting(now);
+            }
+            return;
+        }
         if !self.is_wanted(now, addr) || self.gathered.addrs.len() >= DISCOVERED_AT_ONCE {
             return;
         }
@@ -386,6 +421,14 @@ impl Targets {
                 self.turns_taken -= 1;
                 self.targets.remove(&Who::Failed(Arc::clone(&member.name)));
             }
+            Dial::Pinger(_) => {
+                let pause = PINGER_PACE.pause(self.pinger.failures + 1);
+                self.pinger = Pinger {
+                    dialling: false,
+                    failures: self.pinger.failures + 1,
+                    next: now + self.jittered(pause),
+                };
+            }
             // Silence costs little, so a seed is tried at each look until it answers. One whose member announces
             // another address answers each time, and costs a push/pull.
             Dial::Seed { addr, .. } if failed.is_empty() => self.rest(now, &Who::Seed(*addr), self.seed_pace),
@@ -397,7 +440,7 @@ impl Targets {
             Dial::Discovered(addrs) => {
                 self.gathered.joining = false;
                 for addr in addrs {
-                    self.end_discovered(now, *addr, failed.contains(addr));
+                    self.end_discovered(now, *addr);
                 }
             }
         }
@@ -484,7 +527,7 @@ impl Targets {
         }
     }
 
-    fn end_discovered(&mut self, now: Time, addr: SocketAddr, failed: bool) {
+    fn end_discovered(&mut self, now: Time, addr: SocketAddr) {
         let who = Who::Discovered(addr);
         if !self.targets.contains_key(&who) {
             let discovered = |who: &&Who| matches!(who, Who::Discovered(_));
@@ -493,12 +536,8 @@ impl Targets {
             }
             self.targets.insert(who.clone(), Target::new(now, now));
         }
-        if failed {
-            self.rest(now, &who, DISCOVERED_PACE);
-        } else if let Some(target) = self.targets.get_mut(&who) {
-            // Looking after members is the gossip's work.
-            target.state = State::Met;
-        }
+        // Looking after members is the gossip's work. Who answers and is none costs a push/pull each time.
+        self.rest(now, &who, DISCOVERED_PACE);
     }
 
     /// A quarter more or less.
@@ -784,15 +823,19 @@ mod tests {
 
     /// Discovery hears of all agents once a minute.
     #[test]
-    fn the_joined_are_left_alone_and_the_failed_tried_less_and_less() {
+    fn members_are_left_alone_and_others_tried_less_and_less() {
         let mut targets = targets(Vec::new(), 7);
         let nobody = |_: &Who, _| false;
-        let (fails, answers) = (addr(1), addr(2));
-        let mut dials = BTreeMap::from([(fails, Vec::new()), (answers, Vec::new())]);
+        let (fails, answers, member) = (addr(1), addr(2), addr(3));
+        let mut dials = BTreeMap::from([fails, answers, member].map(|addr| (addr, Vec::new())));
         for round in 0..300 {
             let now = Time::ZERO + secs(60 * round);
-            targets.discover(now, fails);
-            targets.discover(now, answers);
+            targets.discover(now, fails, false);
+            // One that answers, and announces another address than discovery has found.
+            targets.discover(now, answers, false);
+            // One is found before it is a member, and is forgotten for two minutes.
+            let is_member = round > 0 && !(200..202).contains(&round);
+            targets.discover(now, member, is_member);
             let now = now + GATHER_TIME;
             while let Step::Dial(dial) = targets.poll(now, nobody) {
                 let Dial::Discovered(addrs) = &dial else {
@@ -804,14 +847,16 @@ mod tests {
                 targets.ended(now, &dial, &[fails]);
             }
         }
-        assert_eq!(dials[&answers], [0]);
-        let rounds = &dials[&fails];
-        assert_eq!(rounds[..2], [0, 1]);
-        let pauses: Vec<u64> = rounds.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        for (pause, longest) in pauses.iter().zip([1, 2, 4, 8, 15, 30, 60, 80, 80]) {
-            assert!(*pause <= longest && *pause >= longest / 2, "{rounds:?}");
+        assert_eq!(dials[&member], [0, 200, 201]);
+        for addr in [fails, answers] {
+            let rounds = &dials[&addr];
+            assert_eq!(rounds[..2], [0, 1]);
+            let pauses: Vec<u64> = rounds.windows(2).map(|pair| pair[1] - pair[0]).collect();
+            for (pause, longest) in pauses.iter().zip([1, 2, 4, 8, 15, 30, 60, 80, 80]) {
+                assert!(*pause <= longest && *pause >= longest / 2, "{rounds:?}");
+            }
+            assert!(rounds.len() <= 13, "{rounds:?}");
         }
-        assert!(rounds.len() <= 13, "{rounds:?}");
     }
 
     #[test]
@@ -821,14 +866,14 @@ mod tests {
         let start = Time::ZERO + secs(1);
         let ms = |ms| start + Duration::from_millis(ms);
         for i in 0..3 {
-            targets.discover(ms(50 * i), addr(i as u16));
+            targets.discover(ms(50 * i), addr(i as u16), false);
         }
         assert_eq!(targets.poll(ms(150), nobody), Step::Wait(Some(ms(200))));
         let dial = Dial::Discovered((0..3).map(addr).collect());
         assert_eq!(targets.poll(ms(200), nobody), Step::Dial(dial.clone()));
         // Heard of again, together with another one, before the join is over.
-        targets.discover(ms(210), addr(1));
-        targets.discover(ms(210), addr(9));
+        targets.discover(ms(210), addr(1), false);
+        targets.discover(ms(210), addr(9), false);
         assert_eq!(targets.poll(ms(900), nobody), Step::Wait(None));
         targets.ended(ms(900), &dial, &[]);
         let later = Dial::Discovered(vec![addr(9)]);
@@ -836,7 +881,7 @@ mod tests {
         targets.ended(ms(901), &later, &[]);
         // Those that keep answering do not put the others off for ever, nor are there more than may be.
         for i in 0..2000 {
-            targets.discover(ms(1000 + i), addr(100 + i as u16));
+            targets.discover(ms(1000 + i), addr(100 + i as u16), false);
         }
         let Step::Dial(Dial::Discovered(addrs)) = targets.poll(ms(2000), nobody) else {
             panic!("they are not joined")

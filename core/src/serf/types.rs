@@ -317,6 +317,9 @@ pub struct Stats {
     pub health_score: u32,
     /// Whether this node seems to be cut off, alone or with a few others.
     pub isolated: bool,
+    /// How often others have said in the last three minutes that this node does not answer, if often enough to
+    /// count.
+    pub accused: usize,
     /// Member clock.
     pub member_time: u64,
     /// Event clock.

@@ -6,6 +6,7 @@ use tracing::debug;
 use super::types::Event;
 use super::{Serf, user_message};
 use crate::bounds::{EVENT_RING_BYTES_MAX, EVENT_RING_OVERHEAD, MAX_EVENTS_PER_LTIME, USER_EVENT_HARD_LIMIT};
+use crate::hash::stable_hash;
 use crate::serf::memory::{Record, SeenEvent};
 use crate::wire::{SerfMessage, UserEvent};
 
@@ -14,9 +15,18 @@ use crate::wire::{SerfMessage, UserEvent};
 pub(super) struct EventSlot {
     pub ltime: u64,
     pub events: Vec<(Box<str>, Box<[u8]>)>,
+    /// The sum of the events' hashes: the same in whatever order they came.
+    pub digest: u64,
 }
 
 impl EventSlot {
+    pub fn push(&mut self, name: Box<str>, payload: Box<[u8]>) {
+        let ltime = self.ltime.to_be_bytes();
+        let hash = stable_hash([&ltime[..], name.as_bytes(), &payload]);
+        self.digest = self.digest.wrapping_add(hash);
+        self.events.push((name, payload));
+    }
+
     fn holds(&self, event: &UserEvent<'_>) -> bool {
         let same =
             |(name, payload): &(Box<str>, Box<[u8]>)| **name == *event.name && **payload == *event.payload;
@@ -96,6 +106,34 @@ impl Serf {
         true
     }
 
+    /// Appends which of the remembered events this node has: from which Lamport time on, up to which, and the sum of
+    /// their hashes.
+    pub(super) fn write_event_digest(&self, out: &mut Vec<u8>) {
+        let clock = self.event_clock.time();
+        let from = clock.saturating_sub(self.events.len() as u64);
+        let from = from.max(self.event_min_time);
+        for number in [from, clock, self.event_digest(from)] {
+            out.extend_from_slice(&number.to_be_bytes());
+        }
+    }
+
+    /// Whether a peer with this digest has the same events. One that cares for older ones than this node does
+    /// has more, and shall have them; nothing follows from its digest.
+    pub(super) fn knows_events_of(&self, digest: &[u8]) -> bool {
+        let Ok(digest) = <&[u8; 24]>::try_from(digest) else {
+            return true;
+        };
+        let [from, clock, sum] =
+            [0, 8, 16].map(|at| u64::from_be_bytes(std::array::from_fn(|i| digest[at + i])));
+        from < self.event_min_time || (clock == self.event_clock.time() && sum == self.event_digest(from))
+    }
+
+    fn event_digest(&self, from: u64) -> u64 {
+        let slots = self.events.iter().flatten();
+        let slots = slots.filter(|slot| slot.ltime >= from);
+        slots.fold(0, |sum, slot| sum.wrapping_add(slot.digest))
+    }
+
     /// Puts an event into the ring; `false` if it was there, is too old, or there is no room.
     fn remember_event(&mut self, event: &UserEvent<'_>) -> bool {
         let size = self.events.len() as u64;
@@ -136,9 +174,10 @@ impl Serf {
         let slot = slot.get_or_insert_with(|| EventSlot {
             ltime: event.ltime,
             events: Vec::new(),
+            digest: 0,
         });
         let place = slot.events.len() as u32;
-        slot.events.push((event.name.into(), event.payload.into()));
+        slot.push(event.name.into(), event.payload.into());
         self.event_bytes += added;
         self.record(|| {
             Record::Event(SeenEvent {

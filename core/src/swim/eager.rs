@@ -21,8 +21,11 @@ use crate::time::Time;
 /// A new round trip counts as one of so many in the average.
 const ROUND_TRIPS: u32 = 8;
 
+/// A cluster that grows by more than one in so many members is forming.
+const FORMING: usize = 10;
+
 /// How much longer than the least pause one grows, in news that does not end and does not fill packets either.
-const LONGEST_PAUSE: u32 = 4;
+const LONGEST_PAUSE: u32 = 8;
 
 /// When the next wave may leave.
 #[derive(Debug, Default)]
@@ -34,8 +37,28 @@ pub(super) struct Eager {
     /// The pause before that.
     pause: Duration,
     bucket: Bucket,
+    growth: Growth,
     /// The usual round trip, as the probes measure it.
     round_trip: Option<Duration>,
+}
+
+/// Whether the cluster is just forming. What is said then is mostly said to few, before the others are known, and would
+/// have no sends left for them.
+#[derive(Debug, Default)]
+struct Growth {
+    /// When a member was listed last.
+    last: Time,
+    /// How many members there were before this growth began.
+    from: usize,
+}
+
+impl Growth {
+    /// Since when there is no growth any more, after a gossip interval without; `None` if there is none worth
+    /// waiting for.
+    fn ends(&self, members: usize, profile: &Profile) -> Option<Time> {
+        let grown = members.saturating_sub(self.from);
+        (grown * FORMING > members).then(|| self.last + profile.gossip_interval)
+    }
 }
 
 /// Packets that may leave at once, refilled at a steady rate.
@@ -63,6 +86,14 @@ fn refill_time(packets: usize, profile: &Profile) -> Duration {
 }
 
 impl Eager {
+    /// A member is about to be listed beside so many.
+    pub fn note_growth(&mut self, now: Time, members: usize, profile: &Profile) {
+        if now.since(self.growth.last) >= profile.gossip_interval {
+            self.growth.from = members;
+        }
+        self.growth.last = now;
+    }
+
     pub fn note_round_trip(&mut self, measured: Duration) {
         self.round_trip = Some(match self.round_trip {
             None => measured,
@@ -93,6 +124,8 @@ impl Swim {
             return;
         }
         let at = (now + self.config.profile.eager_delay).max(self.eager.next);
+        let grown = self.eager.growth.ends(self.members.len(), &self.config.profile);
+        let at = grown.map_or(at, |grown| at.max(grown));
         self.eager.waits = true;
         self.timers.set(at, Timer::Eager);
     }
@@ -121,8 +154,10 @@ impl Swim {
         }
         let fanout = self.config.profile.gossip_nodes;
         let paid = self.eager.bucket.has(fanout, &self.config.profile);
-        if paid > now {
-            self.eager.next = paid;
+        let grown = self.eager.growth.ends(self.members.len(), &self.config.profile);
+        let not_before = grown.map_or(paid, |grown| grown.max(paid));
+        if not_before > now {
+            self.eager.next = not_before;
             return;
         }
         let me = self.me;
@@ -156,7 +191,8 @@ mod tests {
     use crate::swim::delegate::Silent;
     use crate::swim::testing::{alive, start};
 
-    const T: Time = Time::ZERO;
+    /// Long after all are known.
+    const T: Time = Time::from_nanos(1_000_000_000);
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
@@ -166,7 +202,7 @@ mod tests {
     fn at_rest(others: u8) -> (Swim, Silent) {
         let (mut swim, mut delegate) = start(1);
         for i in 1..=others {
-            swim.handle_alive(T, &alive(&format!("n{i}"), i, 1), &mut delegate);
+            swim.handle_alive(Time::ZERO, &alive(&format!("n{i}"), i, 1), &mut delegate);
         }
         while !swim.queue.is_empty() {
             swim.tick_gossip(T, &mut delegate);
@@ -208,6 +244,21 @@ mod tests {
         swim.handle_alive(T, &alive("n7", 7, 2), &mut delegate);
         let early = waves(&mut swim, &mut delegate, T + ms(150));
         assert_eq!(early, [(ms(1), 3), (ms(81), 3)]);
+    }
+
+    #[test]
+    fn what_is_said_while_the_cluster_forms_keeps_its_sends_for_those_to_come() {
+        let (mut swim, mut delegate) = at_rest(20);
+        for i in 30..33 {
+            swim.handle_alive(T, &alive(&format!("n{i}"), i, 1), &mut delegate);
+        }
+        let early = waves(&mut swim, &mut delegate, T + ms(220));
+        assert_eq!(early[..2], [(ms(200), 3), (ms(205), 3)]);
+        // One member more among many is nothing special.
+        let (mut swim, mut delegate) = at_rest(20);
+        swim.handle_alive(T, &alive("n30", 30, 1), &mut delegate);
+        let early = waves(&mut swim, &mut delegate, T + ms(100));
+        assert_eq!(early, [(ms(1), 3), (ms(6), 3)]);
     }
 
     #[test]

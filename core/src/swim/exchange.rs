@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use tracing::{debug, error, warn};
 
-use super::Swim;
 use super::delegate::{Contact, Delegate, ExchangeId, JoinId, StreamId};
 use super::failure::{Cause, Failure};
-use super::members::{Facts, State};
+use super::members::{Facts, NodeId, State};
 use super::version::{self, Speaker};
+use super::{Swim, Trouble};
 use crate::bounds::MAX_PARALLEL_JOINS;
 use crate::swim::state::encoded;
 use crate::time::Time;
@@ -25,6 +25,20 @@ pub(super) enum Exchange {
     StreamPing {
         /// The probe's sequence number.
         seq_no: u32,
+    },
+    /// The stream of a look at a suspect.
+    Glance {
+        /// The suspect.
+        id: NodeId,
+        /// The sequence number of the look.
+        seq_no: u32,
+    },
+    /// Asks whether a neighbour of a suspect can be reached.
+    Neighbour {
+        /// The suspect.
+        id: NodeId,
+        /// How often its neighbours have been asked.
+        round: u32,
     },
     /// Asks whether somebody answers to a name that is claimed at another address.
     LookPing {
@@ -201,6 +215,10 @@ impl Swim {
             Some(Exchange::StreamPing { seq_no }) => {
                 self.stream_ping_answered(now, seq_no, &result, delegate)
             }
+            Some(Exchange::Glance { id, seq_no }) => self.glance_ended(now, id, seq_no, &result),
+            Some(Exchange::Neighbour { id, round }) => {
+                self.neighbour_ended(now, id, round, result.as_ref().err(), delegate);
+            }
             Some(Exchange::LookPing { seq_no }) => {
                 if let Ok(Some(StreamMessage::Ack(ack))) = result
                     && ack.seq_no == seq_no
@@ -208,11 +226,16 @@ impl Swim {
                     self.look_answered(now, seq_no, delegate);
                 }
             }
-            Some(Exchange::PushPull { peer }) => {
-                if let Err(reason) = self.merge_reply(now, result, false, delegate) {
+            Some(Exchange::PushPull { peer }) => match self.merge_reply(now, result, false, delegate) {
+                Ok(()) => {
+                    self.repeats.over(Trouble::PushPull, &peer.name);
+                    self.answered_at(now, peer.socket(), delegate);
+                }
+                Err(reason) if self.repeats.again(Trouble::PushPull, &peer.name) => {
                     error!(target: "memberlist", "Push/Pull with {} failed: {reason}", peer.name);
                 }
-            }
+                Err(_) => {}
+            },
             Some(Exchange::JoinPing { id, to, name, seq_no }) => match result {
                 Ok(Some(StreamMessage::Ack(ack))) if ack.seq_no == seq_no => {
                     self.start_join(id, to, delegate);
@@ -221,7 +244,9 @@ impl Swim {
                     self.end_target(now, id, to, Err(reason), delegate);
                 }
                 _ => {
-                    warn!(target: "memberlist", "Whoever is at {to} does not answer to the name {name}; not joining it");
+                    if self.repeats.again(Trouble::Stranger, &name) {
+                        warn!(target: "memberlist", "Whoever is at {to} does not answer to the name {name}; not joining it");
+                    }
                     let reason = format!("whoever is there does not answer to the name {name}");
                     self.end_target(now, id, to, Err(Failure::protocol(reason)), delegate);
                 }
@@ -229,6 +254,9 @@ impl Swim {
             Some(Exchange::Join { id, to }) => {
                 let ignore_old = self.joins.get(&id).is_some_and(|join| join.ignore_old);
                 let merged = self.merge_reply(now, result, ignore_old, delegate);
+                if merged.is_ok() {
+                    self.answered_at(now, to, delegate);
+                }
                 self.end_target(now, id, to, merged, delegate);
             }
             Some(Exchange::UserMessage { to }) => {
@@ -272,8 +300,13 @@ impl Swim {
     ) {
         let plain = self.encode_state(remote.join, delegate);
         delegate.reply(stream, plain);
-        if let Err(reason) = self.merge(now, remote, false, delegate) {
-            error!(target: "memberlist", "Failed push/pull merge: {reason} from={from}");
+        let peer = from.ip().to_string();
+        match self.merge(now, remote, false, delegate) {
+            Ok(()) => self.repeats.over(Trouble::PushPull, &peer),
+            Err(reason) if self.repeats.again(Trouble::PushPull, &peer) => {
+                error!(target: "memberlist", "Failed push/pull merge: {reason} from={from}");
+            }
+            Err(_) => {}
         }
     }
 

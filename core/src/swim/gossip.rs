@@ -126,6 +126,9 @@ impl Swim {
     pub(super) fn tick_push_pull(&mut self, now: Time, delegate: &mut impl Delegate) {
         let interval = push_pull_interval(self.config.profile.push_pull_interval, self.members.len());
         self.timers.set(now + interval, Timer::PushPull);
+        if self.repair.spares_push_pull(&self.config.profile) {
+            return;
+        }
         let me = self.me;
         let peers = self.pick_members(1, |id, record| record.state == State::Alive && id != me);
         if let Some(peer) = peers.first() {

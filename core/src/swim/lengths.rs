@@ -14,6 +14,7 @@ impl Swim {
             ("relayed pings", self.relays.len()),
             ("exchanges", self.exchanges.len()),
             ("running joins", self.joins.len()),
+            ("troubles", self.repeats.remembered()),
             ("swim timers", self.timers.len()),
         ]
         .into_iter()

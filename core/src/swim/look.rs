@@ -16,7 +16,7 @@ use super::delegate::Delegate;
 use super::exchange::Exchange;
 use super::members::{Facts, NodeId, State};
 use super::state::{alive_of, encoded};
-use super::{Swim, Timer};
+use super::{Swim, Timer, Trouble};
 use crate::bounds::MAX_LOOKS;
 use crate::time::Time;
 
@@ -76,13 +76,20 @@ impl Swim {
         let Some(record) = self.members.get(id) else {
             return;
         };
+        // Who has not heard of a move yet still tells the place that was left behind.
+        let left = self.moved.get(&id).filter(|(at, _)| now.since(*at) < MOVED_FOR);
+        if incarnation < record.incarnation && left.is_some_and(|(_, left)| *left == claimed.socket()) {
+            return;
+        }
         let asked = if id == self.me {
             claimed.clone()
         } else {
             (*record.facts).clone()
         };
-        info!(target: "memberlist", "{} is listed at {}:{}, and claimed to be at {}:{}; asking {}",
-            claimed.name, record.facts.addr, record.facts.port, claimed.addr, claimed.port, asked.socket());
+        if self.repeats.again(Trouble::Claim, &claimed.name) {
+            info!(target: "memberlist", "{} is listed at {}:{}, and claimed to be at {}:{}; asking {}",
+                claimed.name, record.facts.addr, record.facts.port, claimed.addr, claimed.port, asked.socket());
+        }
         let seq_no = self.next_seq_no();
         let stream = asked.takes_stream_pings() && !self.config.profile.disable_tcp_pings;
         if stream {
@@ -142,9 +149,16 @@ impl Swim {
             return true;
         };
         let known = Arc::clone(&record.facts);
-        error!(target: "memberlist", "Conflicting address for {}. Mine: {}:{} Theirs: {addr}:{port} Old state: {:?}",
-            known.name, known.addr, known.port, record.state);
-        delegate.name_conflict(now, &known, addr, port);
+        let state = record.state;
+        let is_news = self.repeats.again(Trouble::Conflict, &known.name);
+        if is_news {
+            error!(target: "memberlist", "Conflicting address for {}. Mine: {}:{} Theirs: {addr}:{port} Old state: {state:?}",
+                known.name, known.addr, known.port);
+        }
+        // About others there is nothing to do but to say so.
+        if is_news || id == self.me {
+            delegate.name_conflict(now, &known, addr, port);
+        }
         true
     }
 
@@ -170,9 +184,10 @@ impl Swim {
         }
         info!(target: "memberlist", "Updating address for {} from {}:{}, where it does not answer, to {}:{}",
             claimed.name, record.facts.addr, record.facts.port, claimed.addr, claimed.port);
-        self.moved.retain(|_, at| now.since(*at) < MOVED_FOR);
+        let left = record.facts.socket();
+        self.moved.retain(|_, (at, _)| now.since(*at) < MOVED_FOR);
         if self.moved.len() < MAX_LOOKS {
-            self.moved.insert(id, now);
+            self.moved.insert(id, (now, left));
         }
         let facts = self.config.pool.share(claimed);
         self.accept_alive(now, id, facts, incarnation, true, delegate);
@@ -193,7 +208,11 @@ impl Swim {
             return;
         }
         let Some(id) = self.members.find(node) else { return };
-        if self.moved.get(&id).is_none_or(|at| now.since(*at) >= MOVED_FOR) {
+        if self
+            .moved
+            .get(&id)
+            .is_none_or(|(at, _)| now.since(*at) >= MOVED_FOR)
+        {
             return;
         }
         let known = self.members.get(id);
@@ -243,8 +262,17 @@ mod tests {
     fn after_the_look(swim: &mut Swim, delegate: &mut Silent, answers: bool) {
         let look = swim.looks.values().next().expect("a look");
         if answers {
-            let (seq_no, payload) = (look.seq_no, &[][..]);
-            swim.handle_ack(T, &Ack { seq_no, payload }, delegate);
+            let (seq_no, payload, from) = (look.seq_no, &[][..], look.asked.socket());
+            swim.handle_ack(
+                T,
+                from,
+                &Ack {
+                    seq_no,
+                    payload,
+                    ..Ack::default()
+                },
+                delegate,
+            );
         }
         swim.timers = Default::default();
         let end = T + swim.config.profile.probe_timeout;
@@ -280,6 +308,27 @@ mod tests {
             after_the_look(&mut swim, &mut delegate, answers);
             assert_eq!(listed(&swim, "b"), listed_after, "{answers} {claimed}");
             assert_eq!(delegate.conflicts.len(), conflicts, "{answers} {claimed}");
+        }
+    }
+
+    #[test]
+    fn who_has_not_heard_of_a_move_claims_nothing() {
+        let (mut swim, mut delegate) = start(1);
+        swim.handle_alive(T, &alive("b", 2, 5), &mut delegate);
+        swim.handle_alive(T, &alive("b", 3, 6), &mut delegate);
+        after_the_look(&mut swim, &mut delegate, false);
+        assert_eq!(listed(&swim, "b"), (3, 6));
+        swim.handle_alive(T, &alive("b", 2, 5), &mut delegate);
+        assert_eq!(swim.looks.len(), 0, "left behind");
+        // From the old place in a new incarnation, from elsewhere, or much later, it may be true.
+        for (host, incarnation, later) in [(2, 7, 0), (4, 5, 0), (2, 5, 121)] {
+            swim.handle_alive(
+                T + Duration::from_secs(later),
+                &alive("b", host, incarnation),
+                &mut delegate,
+            );
+            assert_eq!(swim.looks.len(), 1, "{host} {incarnation} {later}");
+            swim.looks.clear();
         }
     }
 
@@ -328,10 +377,12 @@ mod tests {
             let mut told = 0;
             for seed in 0..20 {
                 let (mut swim, mut delegate) = start(seed);
+                swim.config.profile.evidence_looks = 0;
                 for i in 0..members - 1 {
                     swim.handle_alive(T, &alive(&format!("n{i}"), 10 + i as u8, 2), &mut delegate);
                 }
                 let suspect = Suspect {
+                    refused: false,
                     incarnation: if old { 1 } else { 2 },
                     node: "n0",
                     from: "n1",
@@ -340,7 +391,7 @@ mod tests {
                 swim.handle_message(T, from, &Message::Suspect(suspect), &mut delegate);
                 assert_eq!(delegate.sent, [], "nobody has moved");
                 let id = swim.members.find("n0").expect("a member");
-                swim.moved.insert(id, T);
+                swim.moved.insert(id, (T, from));
                 swim.handle_message(T, from, &Message::Suspect(suspect), &mut delegate);
                 told += delegate.sent.len();
                 assert!(delegate.sent.iter().all(|to| to.ip().to_string() == "10.0.0.11"));

@@ -99,6 +99,17 @@ pub struct SwimMeasures {
     pub degraded_timeouts: u64,
 }
 
+impl SwimMeasures {
+    /// Adds what was counted later.
+    pub fn merge(&mut self, later: &SwimMeasures) {
+        self.alive += later.alive;
+        self.suspect += later.suspect;
+        self.dead += later.dead;
+        self.degraded_probes += later.degraded_probes;
+        self.degraded_timeouts += later.degraded_timeouts;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

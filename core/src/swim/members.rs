@@ -1,8 +1,10 @@
 //! What this node holds about the others: facts they announce, and the state they are in.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::addr::RawAddr;
+use crate::hash::stable_hash;
 use crate::names::{self, Id, NameTable, Named};
 use crate::time::Time;
 use crate::wire::message::Ping;
@@ -110,6 +112,8 @@ pub type NodeId = Id<Record>;
 pub struct Members {
     table: NameTable<Record>,
     order: Vec<NodeId>,
+    /// What [`Members::digest`] has found, until something changes.
+    digest: Option<u64>,
 }
 
 impl Members {
@@ -118,7 +122,34 @@ impl Members {
         Members {
             table: NameTable::new(seed),
             order: Vec::new(),
+            digest: None,
         }
+    }
+
+    /// A number that is the same, up to bad luck of one in 2^64, at nodes that hold the same members for living,
+    /// at the same addresses and in the same incarnations. A suspect still counts as living.
+    pub fn digest(&mut self) -> u64 {
+        let living = self.iter().filter(|record| !record.state.is_gone());
+        let sum = |sum: u64, record: &Record| {
+            let (facts, incarnation) = (&record.facts, record.incarnation.to_be_bytes());
+            // Both forms of an IPv4 address are the same place.
+            let (v4, v6);
+            let addr: &[u8] = match facts.socket().ip() {
+                IpAddr::V4(ip) => {
+                    v4 = ip.octets();
+                    &v4
+                }
+                IpAddr::V6(ip) => {
+                    v6 = ip.octets();
+                    &v6
+                }
+            };
+            let port = facts.port.to_be_bytes();
+            sum.wrapping_add(stable_hash([facts.name.as_bytes(), addr, &port, &incarnation]))
+        };
+        let digest = self.digest.unwrap_or_else(|| living.fold(0, sum));
+        self.digest = Some(digest);
+        digest
     }
 
     /// How many nodes are listed, in any state.
@@ -143,6 +174,7 @@ impl Members {
 
     /// The record of this id.
     pub fn get_mut(&mut self, id: NodeId) -> Option<&mut Record> {
+        self.digest = None;
         self.table.get_mut(id)
     }
 
@@ -170,6 +202,7 @@ impl Members {
     /// Adds a record at a place of the probe order, so that nobody can predict who probes a new
     /// node next.
     pub fn insert(&mut self, record: Record, place: usize) -> NodeId {
+        self.digest = None;
         let id = self.table.insert(record);
         let last = self.order.len();
         names::grow_slowly(&mut self.order);

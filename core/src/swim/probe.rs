@@ -16,10 +16,9 @@ use tracing::{debug, error, info, warn};
 
 use super::delegate::{Delegate, StreamId};
 use super::exchange::Exchange;
-use super::failure::Failure;
-use super::members::{Facts, State};
-use super::packet::PacketBuilder;
-use super::{Swim, Timer, reply_address};
+use super::failure::{Cause, Failure};
+use super::members::{Facts, Record, State};
+use super::{Swim, Timer, Trouble, reply_address};
 use crate::addr::RawAddr;
 use crate::bounds::MAX_RELAYS;
 use crate::swim::members::NodeId;
@@ -42,13 +41,40 @@ pub(super) struct Probe {
     /// When the direct ping has failed, and indirect pings are sent.
     indirect_at: Time,
     indirect_sent: bool,
+    /// Whether the system of this host refused to send the direct ping.
+    unsent: bool,
     /// The end of the probe: without an ack until then the target becomes suspect.
     ends_at: Time,
+    /// Who was asked for an indirect ping.
+    asked: Vec<Arc<Facts>>,
     expected_nacks: u32,
     nacks: u32,
-    stream_answered: bool,
+    stream: StreamPing,
+    /// When the target's host refused a connection.
+    refused: Option<Time>,
     /// Whether this process stood still meanwhile, which the round trip would include.
     paused: bool,
+}
+
+impl Probe {
+    /// Whether that nothing has answered speaks against the target. If this host could not even send the ping,
+    /// others must have tried in vain; who owes no nack is taken to have done so. Where nobody else is there to be
+    /// asked, the silence of the target has to do.
+    fn is_evidence(&self, silence: bool) -> bool {
+        if self.asked.is_empty() {
+            return !self.unsent || silence;
+        }
+        !self.unsent || self.nacks > 0 || self.expected_nacks == 0
+    }
+}
+
+/// The ping of a probe over a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StreamPing {
+    /// Not sent, or failed.
+    Idle,
+    UnderWay,
+    Answered,
 }
 
 /// How often at most pauses of this process are logged.
@@ -82,12 +108,17 @@ impl Pauses {
 /// An indirect ping that a peer has asked for.
 #[derive(Debug)]
 pub(super) struct Relay {
+    /// Whether it is a member, known at that address.
+    is_member: bool,
     /// Where the peer wants its ack or nack.
     reply_to: SocketAddr,
     /// The peer's own sequence number.
     seq_no: u32,
     nack: bool,
 }
+
+/// Bytes of the longest answer to an indirect ping: an ack without payload.
+const LONGEST_RELAYED: usize = 22;
 
 impl Swim {
     pub(super) fn tick_probe(&mut self, now: Time, delegate: &mut impl Delegate) {
@@ -127,32 +158,43 @@ impl Swim {
             sent: now,
             indirect_at,
             indirect_sent: false,
+            unsent: false,
             ends_at: now + interval,
+            asked: Vec::new(),
             expected_nacks: 0,
             nacks: 0,
-            stream_answered: false,
+            stream: StreamPing::Idle,
+            refused: None,
             paused: false,
         });
-        let own = Arc::clone(&self.config.facts.name);
+        if let Some(late) = self.lateness(&facts, delegate) {
+            self.timers.set(now + late, Timer::LateAck(seq_no));
+        }
         let source = self.config.facts.clone();
         let ping = source.ping(&facts.name, seq_no);
         if state == State::Alive || !self.config.profile.refinements.buddy {
             self.send_with_gossip(facts.socket(), delegate, |out| ping.encode(out));
             return;
         }
-        // A suspect hears of the suspicion in the same packet, so that it can refute at once.
-        let mut packet = PacketBuilder::new(self.config.profile.udp_buffer_size, self.config.overhead);
-        packet.push_base(|out| ping.encode(out));
-        packet.push_base(|out| {
-            Suspect {
-                incarnation,
-                node: &facts.name,
-                from: &own,
-            }
-            .encode(out)
-        });
-        let crc = facts.pmax() >= PMAX_CRC;
-        delegate.send(facts.socket(), packet.finish(), crc);
+        self.ping_suspect(&facts, incarnation, seq_no, delegate);
+    }
+
+    /// Pings the target of a probe over a stream, unless that is under way or done: when the ack of the direct ping is
+    /// late, and when it has had its time.
+    pub(super) fn try_stream(&mut self, now: Time, seq_no: u32, delegate: &mut impl Delegate) {
+        let Some(probe) = self.probe.as_mut().filter(|probe| {
+            let is_open = probe.stream == StreamPing::Idle && probe.refused.is_none();
+            probe.seq_no == seq_no && is_open && probe.facts.takes_stream_pings()
+        }) else {
+            return;
+        };
+        if self.config.profile.disable_tcp_pings {
+            return;
+        }
+        probe.stream = StreamPing::UnderWay;
+        let facts = Arc::clone(&probe.facts);
+        let timeout = probe.ends_at.since(now).max(Duration::from_millis(1));
+        self.ping_over_stream(Exchange::StreamPing { seq_no }, &facts, seq_no, timeout, delegate);
     }
 
     /// The next node in the probe order that is not gone. At the end of each round the order is
@@ -177,6 +219,8 @@ impl Swim {
         self.members.retain(|record| {
             !record.state.is_gone() || now.since(record.changed) <= keep || record.facts.name == me
         });
+        let members = &self.members;
+        self.reached_by.retain(|target, _| members.get(*target).is_some());
         self.members.order_mut().shuffle(&mut self.rng);
         self.probe_index = 0;
     }
@@ -184,13 +228,11 @@ impl Swim {
     /// The direct ping has had its time.
     pub(super) fn end_direct_ping(&mut self, now: Time, seq_no: u32, delegate: &mut impl Delegate) {
         let late = |probe: &Probe| probe.seq_no == seq_no && probe.indirect_at <= now;
-        if let Some(target) = self
-            .probe
-            .as_ref()
-            .filter(|probe| late(probe))
-            .map(|probe| probe.target)
-        {
-            self.note_silence(now, target, delegate);
+        if let Some(probe) = self.probe.as_ref().filter(|probe| late(probe)) {
+            // Over a stream it may have answered already.
+            if probe.stream != StreamPing::Answered {
+                self.note_silence(now, probe.target, delegate);
+            }
             self.ping_indirectly(now, seq_no, delegate);
         }
     }
@@ -205,14 +247,11 @@ impl Swim {
             return;
         };
         probe.indirect_sent = true;
-        let (facts, ends_at, target) = (Arc::clone(&probe.facts), probe.ends_at, probe.target);
-        let me = self.me;
-        let peers = self.pick_members(self.config.profile.indirect_checks, |id, record| {
-            id != target && id != me && record.state == State::Alive
-        });
+        let (facts, target) = (Arc::clone(&probe.facts), probe.target);
+        let peers = self.pick_relays(target);
         let source = self.config.facts.clone();
         let mut expected_nacks = 0;
-        for peer in peers {
+        for peer in &peers {
             let nack = peer.pmax() >= PMAX_NACK && self.config.profile.refinements.nacks;
             expected_nacks += u32::from(nack);
             let ping = IndirectPing {
@@ -229,24 +268,51 @@ impl Swim {
         }
         if let Some(probe) = self.probe.as_mut() {
             probe.expected_nacks = expected_nacks;
+            probe.asked = peers;
         }
-        if facts.takes_stream_pings() && !self.config.profile.disable_tcp_pings {
-            let plain = encoded(|out| source.ping(&facts.name, seq_no).encode(out));
-            let timeout = ends_at.since(now).max(Duration::from_millis(1));
-            self.start_exchange(
-                Exchange::StreamPing { seq_no },
-                facts.socket(),
-                plain,
-                timeout,
-                delegate,
-            );
+        self.try_stream(now, seq_no, delegate);
+    }
+
+    /// Whom to ask for an indirect ping: first whoever has reached the target last, or else anybody whom this node
+    /// does not reach itself, for where sites are joined by one host only, nobody else can; and others at random.
+    fn pick_relays(&mut self, target: NodeId) -> Vec<Arc<Facts>> {
+        let (count, me) = (self.config.profile.indirect_checks, self.me);
+        let fits = |id: NodeId, record: &Record| id != target && id != me && record.state == State::Alive;
+        let known = self.reached_by.get(&target).copied().or(self.last_relay);
+        let first = known.and_then(|id| Some((id, self.members.get(id).filter(|record| fits(id, record))?)));
+        let Some((first, record)) = first.filter(|_| count > 0) else {
+            return self.pick_members(count, fits);
+        };
+        let mut relays = vec![Arc::clone(&record.facts)];
+        relays.extend(self.pick_members(count - 1, |id, record| id != first && fits(id, record)));
+        relays
+    }
+
+    /// Remembers who has reached the target of a probe, for as long as this node itself cannot.
+    fn note_way(&mut self, probe: &Probe, from: SocketAddr) {
+        let relay = probe.asked.iter().find(|peer| peer.socket() == from);
+        if let Some(relay) = relay.and_then(|peer| self.members.find(&peer.name)) {
+            self.reached_by.insert(probe.target, relay);
+            self.last_relay = Some(relay);
+        } else if from == probe.facts.socket() {
+            self.reached_by.remove(&probe.target);
         }
     }
 
-    /// A datagram could not even be sent: there is no point in waiting for its answer.
-    pub fn handle_send_failed(&mut self, now: Time, to: SocketAddr, delegate: &mut impl Delegate) {
-        if let Some(probe) = self.probe.as_ref().filter(|probe| probe.facts.socket() == to) {
-            let seq_no = probe.seq_no;
+    /// A datagram could not even be sent: there is no point in waiting for its answer. Whether others reach the
+    /// target decides.
+    pub fn handle_send_failed(
+        &mut self,
+        now: Time,
+        to: SocketAddr,
+        reason: &str,
+        delegate: &mut impl Delegate,
+    ) {
+        let direct = |probe: &&mut Probe| probe.facts.socket() == to && !probe.indirect_sent;
+        if let Some(probe) = self.probe.as_mut().filter(direct) {
+            probe.unsent = true;
+            let (seq_no, name) = (probe.seq_no, Arc::clone(&probe.facts.name));
+            self.note_refused_send(now, &name, to, reason);
             self.ping_indirectly(now, seq_no, delegate);
         }
     }
@@ -285,29 +351,57 @@ impl Swim {
         let Some(probe) = self.probe.as_mut().filter(|probe| probe.seq_no == seq_no) else {
             return;
         };
+        probe.stream = StreamPing::Idle;
         match result {
             Ok(Some(StreamMessage::Ack(ack))) if ack.seq_no == seq_no => {
-                probe.stream_answered = true;
+                probe.stream = StreamPing::Answered;
                 let from = probe.facts.socket();
                 self.note_heard(now, from, delegate);
             }
             Ok(_) => debug!(target: "memberlist", "Fallback ping of {} got no ack", probe.facts.name),
-            Err(reason) => debug!(target: "memberlist", "Failed fallback ping: {reason}"),
+            Err(failure) => {
+                debug!(target: "memberlist", "Failed fallback ping: {failure}");
+                // Where this host's own system refuses to send, it may be the one that refuses this as well.
+                if failure.cause == Cause::Refused && !probe.unsent && self.minds_evidence() {
+                    self.note_refused_probe(now, delegate);
+                }
+            }
         }
     }
 
-    pub(super) fn handle_ack(&mut self, now: Time, ack: &Ack<'_>, delegate: &mut impl Delegate) {
-        if let Some(relay) = self.relays.remove(&ack.seq_no) {
-            self.send_with_gossip(relay.reply_to, delegate, |out| {
-                Ack {
-                    seq_no: relay.seq_no,
-                    payload: &[],
-                }
-                .encode(out)
-            });
-            return;
+    /// The target's host refuses connections. Others are asked at once, and the probe ends as soon as their acks
+    /// would be late as well.
+    fn note_refused_probe(&mut self, now: Time, delegate: &mut impl Delegate) {
+        let Some(probe) = self.probe.as_mut() else { return };
+        probe.refused = Some(now);
+        let (facts, seq_no) = (Arc::clone(&probe.facts), probe.seq_no);
+        self.ping_indirectly(now, seq_no, delegate);
+        let late = self.lateness(&facts, delegate);
+        let late = late.unwrap_or(self.config.profile.probe_timeout);
+        if let Some(probe) = self.probe.as_mut() {
+            probe.ends_at = probe.ends_at.min(now + late * 2);
+            self.timers.set(probe.ends_at, Timer::ProbeDeadline(seq_no));
         }
-        if self.look_answered(now, ack.seq_no, delegate) {
+    }
+
+    pub(super) fn handle_ack(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        ack: &Ack<'_>,
+        delegate: &mut impl Delegate,
+    ) {
+        if let Some(relay) = self.relays.remove(&ack.seq_no) {
+            let ack = Ack {
+                seq_no: relay.seq_no,
+                ..Ack::default()
+            };
+            return self.answer_relayed(&relay, delegate, |out| ack.encode(out));
+        }
+        if self.look_answered(now, ack.seq_no, delegate)
+            || self.glance_answered(ack.seq_no)
+            || self.return_answered(now, ack.seq_no, delegate)
+        {
             return;
         }
         let Some(probe) = self.probe.take_if(|probe| probe.seq_no == ack.seq_no) else {
@@ -318,8 +412,14 @@ impl Swim {
             self.eager.note_round_trip(round_trip);
             delegate.ping_answered(now, &probe.facts, round_trip, ack.payload);
         }
-        // The ack may have come through somebody else.
+        // The ack of a relay comes from somebody else, and says nothing of what the target knows.
+        if !probe.indirect_sent {
+            self.compare(now, &probe.facts, ack.digest, delegate);
+        }
+        self.repeats.over(Trouble::Datagrams, &probe.facts.name);
+        self.note_way(&probe, from);
         self.note_heard(now, probe.facts.socket(), delegate);
+        self.answered(now, probe.target, delegate);
         self.change_awareness(-1);
         self.probe_ended(now, delegate);
     }
@@ -337,16 +437,26 @@ impl Swim {
             return;
         };
         let name = Arc::clone(&probe.facts.name);
-        if probe.stream_answered {
-            warn!(target: "memberlist", "Was able to connect to {name} over TCP but UDP probes failed, network may be misconfigured");
+        if probe.stream == StreamPing::Answered {
+            if self.repeats.again(Trouble::Datagrams, &name) {
+                warn!(target: "memberlist", "Was able to connect to {name} over TCP but UDP probes failed, network may be misconfigured");
+            }
+            self.answered(now, probe.target, delegate);
             self.change_awareness(-1);
         } else {
-            let missed = probe.expected_nacks.saturating_sub(probe.nacks);
-            self.change_awareness(if probe.expected_nacks > 0 {
-                missed as i32
-            } else {
-                1
-            });
+            // A refusal says whose fault it is, and does not wait for the nacks.
+            if probe.refused.is_none() {
+                let missed = probe.expected_nacks.saturating_sub(probe.nacks);
+                self.change_awareness(if probe.expected_nacks > 0 {
+                    missed as i32
+                } else {
+                    1
+                });
+            }
+            if !probe.is_evidence(self.is_long(now.since(self.heard))) {
+                debug!(target: "memberlist", "Nobody can say whether {name} is there: this host could not ask it");
+                return self.probe_ended(now, delegate);
+            }
             info!(target: "memberlist", "Suspect {name} has failed, no acks received");
             let known = self
                 .members
@@ -354,7 +464,19 @@ impl Swim {
                 .filter(|record| record.facts.name == name && record.facts.socket() == probe.facts.socket());
             if let Some(incarnation) = known.map(|record| record.incarnation) {
                 let me = Arc::clone(&self.config.facts.name);
-                self.suspect(now, &name, incarnation, &me);
+                let refused = probe.refused.is_some();
+                self.accuse(
+                    now,
+                    &Suspect {
+                        from: &me,
+                        incarnation,
+                        node: &name,
+                        refused,
+                    },
+                );
+                if let Some(at) = probe.refused {
+                    self.note_refusal(now, probe.target, at, delegate);
+                }
             }
         }
         self.probe_ended(now, delegate);
@@ -371,25 +493,52 @@ impl Swim {
         self.awareness = self.awareness.saturating_add_signed(delta).min(top);
     }
 
-    pub(super) fn handle_ping(&mut self, from: SocketAddr, ping: &Ping<'_>, delegate: &mut impl Delegate) {
+    pub(super) fn handle_ping(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        ping: &Ping<'_>,
+        delegate: &mut impl Delegate,
+    ) {
         if !ping.node.is_empty() && !self.is_me(ping.node) {
             self.refused += 1;
-            warn!(target: "memberlist", "Got ping for unexpected node '{}' from={from}", ping.node);
+            if self.is_news(Trouble::Ping, ping.node) {
+                warn!(target: "memberlist", "Got ping for unexpected node '{}' from={from}", ping.node);
+            }
             return;
         }
+        self.note_life_of(ping.source_node);
         let to = reply_address(ping.source_addr, ping.source_port, from);
-        let payload = delegate.ack_payload();
-        self.send_with_gossip(to, delegate, |out| {
-            Ack {
-                seq_no: ping.seq_no,
-                payload: &payload,
-            }
-            .encode(out)
-        });
+        self.note_pinger(now, to, ping, delegate);
+        let (payload, digest) = (delegate.ack_payload(), self.digest(delegate));
+        let seq_no = ping.seq_no;
+        let ack = Ack {
+            seq_no,
+            payload: &payload,
+            digest: &digest,
+        };
+        let bare = Ack {
+            seq_no,
+            ..Ack::default()
+        };
+        let (whole, bare) = (
+            |out: &mut Vec<u8>| ack.encode(out),
+            |out: &mut Vec<u8>| bare.encode(out),
+        );
+        self.answer(now, ping.source_node, to, delegate, whole, bare);
+    }
+
+    /// Whoever pings this node by its name lists it, and may be the one through whom it finds the others.
+    fn note_pinger(&self, now: Time, to: SocketAddr, ping: &Ping<'_>, delegate: &mut impl Delegate) {
+        let pinger = ping.source_node;
+        if self.is_me(ping.node) && !pinger.is_empty() && !self.is_me(pinger) {
+            delegate.pinged(now, pinger, to);
+        }
     }
 
     pub(super) fn accept_stream_ping(
         &mut self,
+        now: Time,
         from: SocketAddr,
         stream: StreamId,
         ping: &Ping<'_>,
@@ -397,13 +546,17 @@ impl Swim {
     ) {
         if !ping.node.is_empty() && !self.is_me(ping.node) {
             self.refused += 1;
-            warn!(target: "memberlist", "Got ping for unexpected node {} from={from}", ping.node);
+            if self.is_news(Trouble::Ping, ping.node) {
+                warn!(target: "memberlist", "Got ping for unexpected node {} from={from}", ping.node);
+            }
             return;
         }
+        let to = reply_address(ping.source_addr, ping.source_port, from);
+        self.note_pinger(now, to, ping, delegate);
         let plain = encoded(|out| {
             Ack {
                 seq_no: ping.seq_no,
-                payload: &[],
+                ..Ack::default()
             }
             .encode(out)
         });
@@ -423,11 +576,16 @@ impl Swim {
             ));
             return;
         }
-        let seq_no = self.next_seq_no();
         let reply_to = reply_address(ping.source_addr, ping.source_port, from);
+        let is_member = self.is_at(ping.source_node, reply_to);
+        if !is_member && !self.may_answer_stranger(now, reply_to, LONGEST_RELAYED) {
+            return;
+        }
+        let seq_no = self.next_seq_no();
         self.relays.insert(
             seq_no,
             Relay {
+                is_member,
                 reply_to,
                 seq_no: ping.seq_no,
                 nack: ping.nack,
@@ -455,16 +613,28 @@ impl Swim {
             self.send_with_gossip(facts.socket(), delegate, |out| {
                 source.ping(ping.node, seq_no).encode(out)
             });
-        } else {
+        } else if self.is_news(Trouble::Relay, ping.node) {
             error!(target: "memberlist", "Did not ping '{}' for {from}: no such member at that address", ping.node);
         }
     }
 
     pub(super) fn end_relay(&mut self, seq_no: u32, delegate: &mut impl Delegate) {
         if let Some(relay) = self.relays.remove(&seq_no).filter(|relay| relay.nack) {
-            self.send_with_gossip(relay.reply_to, delegate, |out| {
-                Nack { seq_no: relay.seq_no }.encode(out)
-            });
+            let nack = |out: &mut Vec<u8>| Nack { seq_no: relay.seq_no }.encode(out);
+            self.answer_relayed(&relay, delegate, nack);
+        }
+    }
+
+    fn answer_relayed(
+        &mut self,
+        relay: &Relay,
+        delegate: &mut impl Delegate,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        if relay.is_member {
+            self.send_with_gossip(relay.reply_to, delegate, write);
+        } else {
+            delegate.send(relay.reply_to, encoded(write), false);
         }
     }
 }

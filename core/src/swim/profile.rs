@@ -103,6 +103,10 @@ profile! {
         suspicion_max_timeout_mult: Factor(),
         /// Base interval of push/pulls; zero turns them off.
         push_pull_interval: Time(ZERO),
+        /// Least pause between two push/pulls with members that know something else; zero turns them off.
+        repair_interval: Time(ZERO),
+        /// While all probed members know the same, one in so many push/pulls takes place.
+        push_pull_thinning: Count(1, 1000),
         /// Interval between probes; zero turns them off.
         probe_interval: Time(ZERO),
         /// How long a direct ping may take.
@@ -131,6 +135,18 @@ profile! {
         dead_node_reclaim_time: Time(ZERO),
         /// Turns the fallback probe over a stream off.
         disable_tcp_pings: Switch(),
+        /// After so many of its usual round trips the ack of a member is late.
+        late_ack_mult: Factor(),
+        /// No ack is late sooner.
+        late_ack_min: Time(ZERO),
+        /// An ack is late by then; zero: only when the direct ping has had its time.
+        late_ack_max: Time(ZERO),
+        /// How far apart two refusals must be to count; zero: none counts.
+        evidence_pause: Time(ZERO),
+        /// How many members on average look at a suspect for themselves.
+        evidence_looks: Count(0, 1000),
+        /// How many others must have been refused as well.
+        evidence_confirmations: Count(0, 3),
     }
     serf {
         /// Longest time member events are held back for coalescing.

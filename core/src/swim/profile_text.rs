@@ -79,6 +79,14 @@ impl Profile {
                 self.probe_interval,
             ));
         }
+        if self.late_ack_min > self.late_ack_max && !self.late_ack_max.is_zero() {
+            return Err(excess(
+                "late_ack_min",
+                self.late_ack_min,
+                "at most late_ack_max",
+                self.late_ack_max,
+            ));
+        }
         for (key, quiet, period_key, period) in [
             (
                 "serf.quiescent_period",
@@ -221,6 +229,26 @@ mod tests {
         }
     }
 
+    /// What Serf does not have: when a stream is tried early, and when refusals count.
+    #[test]
+    fn builtin_profiles_say_when_an_ack_is_late_and_what_refusals_weigh() {
+        for (name, min, max) in [("lan", 100, 250), ("wan", 200, 1_000), ("local", 50, 100)] {
+            let p = Profile::builtin(name).unwrap();
+            assert_eq!((p.late_ack_min, p.late_ack_max), (ms(min), ms(max)), "{name}");
+            assert!(p.late_ack_max < p.probe_timeout, "{name}");
+            assert_eq!(
+                (
+                    p.late_ack_mult,
+                    p.evidence_pause,
+                    p.evidence_looks,
+                    p.evidence_confirmations
+                ),
+                (4, ms(2_000), 5, 2),
+                "{name}"
+            );
+        }
+    }
+
     /// The values that all profiles share (docs/protocol.md#a24-configuration).
     #[test]
     fn builtin_profiles_share_the_rest() {
@@ -231,8 +259,9 @@ mod tests {
                 (p.udp_buffer_size, p.dead_node_reclaim_time, p.disable_tcp_pings),
                 (1400, ZERO, false)
             );
-            assert_eq!((p.eager_share, p.eager_rate, p.eager_burst), (75, 100, 200));
+            assert_eq!((p.eager_share, p.eager_rate, p.eager_burst), (75, 60, 200));
             assert_eq!((p.eager_delay, p.eager_pause), (ms(1), ms(5)));
+            assert_eq!((p.repair_interval, p.push_pull_thinning), (ms(1_000), 4));
             let expected = SerfProfile {
                 coalesce_period: ms(3_000),
                 quiescent_period: ms(1_000),
@@ -315,6 +344,8 @@ mod tests {
             ("[serf]\nfoo = 1", "unknown key: serf.foo"),
             ("[swim]\nfoo = 1", "unknown table: [swim]"),
             ("serf = 1", "unknown key: serf"),
+            ("late_ack_min = \"1s\"", "late_ack_min = \"1s\" must be at most late_ack_max (250ms)"),
+            ("evidence_confirmations = 4", "evidence_confirmations = 4 must be from 0 to 3"),
             ("[serf]\nquiescent_period = \"4s\"", "serf.quiescent_period = \"4s\" must be at most coalesce_period (3s)"),
             ("[serf]\nuser_coalesce_period = \"1ms\"", "serf.user_quiescent_period = \"1s\" must be at most user_coalesce_period (1ms)"),
             ("[serf]\nbroadcast_timeout = \"1ms\"", "serf.broadcast_timeout = \"1ms\" must be from 1s to 87600h"),

@@ -7,13 +7,12 @@ use std::sync::Arc;
 use rand::RngExt;
 use tracing::{debug, info, warn};
 
-use super::Swim;
-use super::Timer;
 use super::delegate::Delegate;
 use super::members::{Facts, Record, State};
 use super::queue::{Subject, Token};
 use super::suspicion::Suspicion;
 use super::version;
+use super::{Swim, Timer, Trouble};
 use crate::addr::RawAddr;
 use crate::bounds::{MAX_INCARNATION, MAX_INCARNATION_STEP, MAX_MEMBERS};
 use crate::swim::formulas::{expected_confirmations, suspicion_bounds};
@@ -71,14 +70,38 @@ impl Swim {
             return;
         }
         let facts = self.config.pool.share(claim.to_facts());
-        self.list_alive(now, &facts, incarnation);
+        self.judge_address(&facts);
+        let id = self.list_alive(now, &facts, incarnation);
         self.measures.alive += 1;
         self.broadcast_alive(&facts, incarnation, Subject::Node(Arc::clone(&facts.name)), None);
-        delegate.member_joined(now, &facts);
+        if delegate.member_joined(now, &facts) {
+            self.await_answer(now, id);
+        }
+    }
+
+    /// Says, once for each member, that nobody can reach it. The bridge of a container engine has the same address on
+    /// every host.
+    fn judge_address(&mut self, facts: &Facts) {
+        let Facts { name, addr, port, .. } = facts;
+        let is_mine = facts.socket() == self.config.facts.socket();
+        if !is_mine && !addr.ip().is_unspecified() {
+            return self.repeats.over(Trouble::Address, name);
+        }
+        if !self.repeats.first(Trouble::Address, name) {
+            return;
+        }
+        if is_mine {
+            warn!(target: "memberlist", "{name} announces my own address {addr}:{port}; if it is on another host, one of us needs -bind or -advertise");
+        } else {
+            warn!(target: "memberlist", "{name} announces {addr}:{port}, where nobody can reach it; it needs an address, by -bind or -advertise");
+        }
     }
 
     /// Adds a record at a random place of the probe order.
-    pub(super) fn list_alive(&mut self, now: Time, facts: &Arc<Facts>, incarnation: u32) {
+    pub(super) fn list_alive(&mut self, now: Time, facts: &Arc<Facts>, incarnation: u32) -> NodeId {
+        self.repair.note_change(now);
+        self.eager
+            .note_growth(now, self.members.len(), &self.config.profile);
         let place = self.rng.random_range(0..=self.members.len());
         let record = Record {
             facts: Arc::clone(facts),
@@ -86,7 +109,7 @@ impl Swim {
             state: State::Alive,
             changed: now,
         };
-        self.members.insert(record, place);
+        self.members.insert(record, place)
     }
 
     fn alive_known(&mut self, now: Time, id: NodeId, claim: &Claim<'_>, delegate: &mut impl Delegate) {
@@ -145,6 +168,8 @@ impl Swim {
         delegate: &mut impl Delegate,
     ) {
         self.suspicions.remove(&id);
+        self.repair.note_change(now);
+        self.judge_address(&facts);
         let Some(record) = self.members.get_mut(id) else {
             return;
         };
@@ -158,7 +183,9 @@ impl Swim {
         self.measures.alive += 1;
         self.broadcast_alive(&facts, incarnation, Subject::Node(Arc::clone(&facts.name)), None);
         if state.is_gone() {
-            delegate.member_joined(now, &facts);
+            if delegate.member_joined(now, &facts) {
+                self.await_answer(now, id);
+            }
         } else if updated {
             delegate.member_updated(now, &facts);
         }
@@ -182,7 +209,7 @@ impl Swim {
     }
 
     /// Who is accused, and the state it is in; `None` if the accusation is old, or could not be refuted.
-    fn accused(&mut self, node: &str, incarnation: u32) -> Option<(NodeId, State)> {
+    fn accused_member(&mut self, node: &str, incarnation: u32) -> Option<(NodeId, State)> {
         let id = self.members.find(node)?;
         let record = self.members.get(id)?;
         let (current, state) = (record.incarnation, record.state);
@@ -197,8 +224,27 @@ impl Swim {
     }
 
     pub(super) fn suspect(&mut self, now: Time, node: &str, incarnation: u32, from: &str) {
-        let Some((id, state)) = self.accused(node, incarnation) else {
-            return;
+        self.accuse(
+            now,
+            &Suspect {
+                from,
+                incarnation,
+                node,
+                refused: false,
+            },
+        );
+    }
+
+    /// Takes an accusation; says whether it is passed on.
+    pub(super) fn accuse(&mut self, now: Time, suspect: &Suspect<'_>) -> bool {
+        let &Suspect {
+            from,
+            incarnation,
+            node,
+            ..
+        } = suspect;
+        let Some((id, state)) = self.accused_member(node, incarnation) else {
+            return false;
         };
         if let Some(suspicion) = self.suspicions.get_mut(&id) {
             if suspicion.confirm(from) {
@@ -206,23 +252,26 @@ impl Swim {
                 // this process.
                 let deadline = suspicion.deadline().max(now);
                 self.timers.set(deadline, Timer::Suspicion(id));
-                self.broadcast_suspect(node, incarnation, from);
+                self.broadcast_suspect(suspect);
+                return true;
             }
-            return;
+            return false;
         }
         if state != State::Alive {
-            return;
+            return false;
         }
         if id == self.me {
             if !self.leaving {
                 warn!(target: "memberlist", "Refuting a suspect message (from: {from})");
+                self.note_accusation(now, from);
                 self.refute(incarnation);
             }
-            return;
+            return false;
         }
         self.measures.suspect += 1;
-        self.broadcast_suspect(node, incarnation, from);
+        self.broadcast_suspect(suspect);
         self.start_suspicion(now, id, incarnation, from);
+        true
     }
 
     fn start_suspicion(&mut self, now: Time, id: NodeId, incarnation: u32, from: &str) {
@@ -254,7 +303,8 @@ impl Swim {
             return;
         };
         let patience_ends = suspicion.deadline() + suspicion.patience();
-        if now < patience_ends && self.is_deaf(now) {
+        let is_refused = suspicion.evidence.is_first_hand() && self.is_refused_by_several();
+        if now < patience_ends && self.is_deaf(now) && !is_refused {
             let look_again = now + self.config.profile.probe_interval;
             self.timers
                 .set(look_again.min(patience_ends), Timer::Suspicion(id));
@@ -279,18 +329,23 @@ impl Swim {
         from: &str,
         delegate: &mut impl Delegate,
     ) {
-        let Some((id, state)) = self.accused(node, incarnation) else {
+        let Some((id, state)) = self.accused_member(node, incarnation) else {
             return;
         };
         if id == self.me {
             if !self.leaving {
                 warn!(target: "memberlist", "Refuting a dead message (from: {from})");
+                self.note_accusation(now, from);
                 self.refute(incarnation);
             }
             return;
         }
         self.suspicions.remove(&id);
-        if state.is_gone() {
+        self.returns.remove(&id);
+        let gone = if node == from { State::Left } else { State::Dead };
+        // Whoever was declared dead and says itself that it left is believed.
+        let is_late = (state, gone) == (State::Dead, State::Left);
+        if state.is_gone() && !is_late {
             // The node is gone already, but the incarnation of this death keeps an older alive message
             // from bringing it back.
             if let Some(record) = self.members.get_mut(id) {
@@ -299,6 +354,7 @@ impl Swim {
             return;
         }
         self.measures.dead += 1;
+        self.repair.note_change(now);
         let message = Dead {
             incarnation,
             node,
@@ -313,11 +369,13 @@ impl Swim {
             return;
         };
         record.incarnation = incarnation;
-        record.state = if node == from { State::Left } else { State::Dead };
-        record.changed = now;
+        record.state = gone;
+        if !is_late {
+            record.changed = now;
+        }
         let facts = Arc::clone(&record.facts);
         self.note_gone(facts.socket());
-        delegate.member_gone(now, &facts);
+        delegate.member_gone(now, &facts, gone);
     }
 
     /// The last word about ourselves when leaving. It carries the current incarnation.
@@ -339,7 +397,7 @@ impl Swim {
             encoded(|out| message.encode(out)),
             Some(token),
         );
-        delegate.member_gone(now, &facts);
+        delegate.member_gone(now, &facts, State::Left);
     }
 
     /// Refutes a suspect or dead message about this node by a higher incarnation. That somebody missed our
@@ -379,15 +437,10 @@ impl Swim {
             .push(Some(subject), encoded(|out| message.encode(out)), token);
     }
 
-    fn broadcast_suspect(&mut self, node: &str, incarnation: u32, from: &str) {
-        let message = Suspect {
-            incarnation,
-            node,
-            from,
-        };
+    pub(super) fn broadcast_suspect(&mut self, suspect: &Suspect<'_>) {
         self.queue.push(
-            Some(Subject::Node(node.into())),
-            encoded(|out| message.encode(out)),
+            Some(Subject::Node(suspect.node.into())),
+            encoded(|out| suspect.encode(out)),
             None,
         );
     }

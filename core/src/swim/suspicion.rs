@@ -21,6 +21,8 @@ pub struct Suspicion {
     held: Duration,
     /// Who has suspected, the initiator first; never more than k + 1.
     accusers: Vec<Box<str>>,
+    /// What is known first hand.
+    pub evidence: Evidence,
 }
 
 impl Suspicion {
@@ -33,6 +35,7 @@ impl Suspicion {
             k,
             held: Duration::ZERO,
             accusers: vec![initiator.into()],
+            evidence: Evidence::default(),
         }
     }
 
@@ -85,6 +88,58 @@ impl Suspicion {
         }
         self.accusers.push(from.into());
         true
+    }
+}
+
+/// What is known first hand of a member under suspicion.
+#[derive(Debug, Default)]
+pub struct Evidence {
+    /// The others who say that they were refused.
+    pub witnesses: Vec<Box<str>>,
+    /// When this node was refused first and last, since there was any sign of life.
+    pub refused: Option<(Time, Time)>,
+    /// The look under way.
+    pub look: Option<Glance>,
+    /// When something is to be done next; timers that come at another time are outdated.
+    pub due: Option<Time>,
+    /// How often this node has looked, and how often it has drawn whether to.
+    pub looks: u32,
+    pub draws: u32,
+    pub neighbours: Neighbours,
+}
+
+/// Whether those near a suspect can be reached.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Neighbours {
+    /// Counts how often they were asked.
+    pub round: u32,
+    /// How many are still to answer; `None` while nobody was asked, or if one did not answer.
+    pub left: Option<usize>,
+}
+
+/// A look at a suspect: a ping and a stream.
+#[derive(Debug)]
+pub struct Glance {
+    pub seq_no: u32,
+    /// Until then the ping may be answered.
+    pub patient_until: Time,
+    pub refused: Option<Time>,
+}
+
+impl Evidence {
+    /// Whether a refusal is known of, this node's own or another's.
+    pub fn is_refused(&self) -> bool {
+        self.refused.is_some() || !self.witnesses.is_empty()
+    }
+
+    /// Whether this node was refused itself.
+    pub fn is_first_hand(&self) -> bool {
+        self.refused.is_some()
+    }
+
+    pub fn note_refusal(&mut self, at: Time) {
+        let first = self.refused.map_or(at, |(first, _)| first);
+        self.refused = Some((first, at));
     }
 }
 

@@ -130,6 +130,7 @@ mod tests {
 
     const NACK: Message<'static> = Message::Nack(Nack { seq_no: 18 });
     const SUSPECT: Message<'static> = Message::Suspect(Suspect {
+        refused: false,
         incarnation: 1,
         node: "gamma",
         from: "beta",

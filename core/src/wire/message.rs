@@ -52,6 +52,9 @@ table! {
     /// The answer to a [`Ping`].
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct Ack<'a>, "ack", kind::ACK {
+        /// What the sender knows, in short (docs/protocol.md#a15-probe-cycle); empty where it does not say. Serf
+        /// skips the field.
+        2 Digest: Omit<Plain> => pub digest: &'a [u8],
         /// What the layer above adds: Serf's network coordinate. Empty stands for nil as well.
         1 Payload: OrNil<Plain> => pub payload: &'a [u8],
         /// The sequence number of the ping.
@@ -78,6 +81,8 @@ table! {
         0 Incarnation: Plain => pub incarnation: u32,
         /// The suspected node.
         1 Node: Filled<Name> => pub node: &'a str,
+        /// Whether the node's host has refused `from` a connection. Not in Serf, whose decoder skips it.
+        3 Refused: Omit<Plain> => pub refused: bool,
     }
 }
 

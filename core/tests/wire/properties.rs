@@ -85,7 +85,11 @@ fn indirect_ping() -> impl Strategy<Value = IndirectPing<'static>> {
 }
 
 fn ack() -> impl Strategy<Value = Ack<'static>> {
-    (any::<u32>(), bytes()).prop_map(|(seq_no, payload)| Ack { seq_no, payload })
+    (any::<u32>(), bytes(), bytes()).prop_map(|(seq_no, payload, digest)| Ack {
+        seq_no,
+        payload,
+        digest,
+    })
 }
 
 fn node_state() -> impl Strategy<Value = PushNodeState<'static>> {
@@ -108,13 +112,14 @@ fn message() -> impl Strategy<Value = Message<'static>> {
         indirect_ping().prop_map(Message::IndirectPing),
         ack().prop_map(Message::Ack),
         any::<u32>().prop_map(|seq_no| Message::Nack(Nack { seq_no })),
-        (any::<u32>(), name(), maybe(name())).prop_map(|(incarnation, node, from)| Message::Suspect(
-            Suspect {
+        (any::<u32>(), name(), maybe(name()), any::<bool>()).prop_map(
+            |(incarnation, node, from, refused)| Message::Suspect(Suspect {
                 incarnation,
                 node,
-                from
-            }
-        )),
+                from,
+                refused
+            })
+        ),
         (any::<u32>(), name(), maybe(name())).prop_map(|(incarnation, node, from)| Message::Dead(Dead {
             incarnation,
             node,

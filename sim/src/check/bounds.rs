@@ -7,6 +7,7 @@ use super::{Checker, Sight, Standing};
 use crate::HostId;
 use fyrd_core::bounds::{
     EVENT_RING_BYTES_MAX, HELD_OUTPUT, MAX_LOOKS, MAX_OWN_QUERIES, MAX_RECENT_INTENTS, MAX_RELAYS,
+    REPEATS_MAX,
 };
 
 /// Every table and queue of a node stays within its bound, and none that should be empty at times is
@@ -54,6 +55,7 @@ fn bound(table: &str, sight: &Sight<'_>) -> usize {
         "swim broadcasts" => names + 1,
         "relayed pings" => MAX_RELAYS,
         "looks at addresses" | "moved members" => MAX_LOOKS,
+        "troubles" | "conflicts" => REPEATS_MAX,
         "recent intents" => MAX_RECENT_INTENTS.min(names),
         "bytes of remembered events" => EVENT_RING_BYTES_MAX,
         "remembered events" => serf.event_buffer * names,

@@ -139,6 +139,55 @@ fn strangers_at_an_old_address_are_not_joined() {
     }
 }
 
+/// Discovery asks once a minute. Who answers and is no member any more is joined again.
+#[test]
+fn what_discovery_finds_after_all_memory_is_gone_is_joined_again() {
+    for seed in SEEDS {
+        let mut config = WorldConfig::new(seed);
+        config.profile.serf.reconnect_timeout = secs(60);
+        let mut world = World::new(config);
+        let hosts = world.add_many(4);
+        let (left, right) = hosts.split_at(2);
+        let round = |world: &mut World, found: [&[HostId]; 2]| {
+            for (own, found) in [left, right].into_iter().zip(found) {
+                for &host in own {
+                    world.discover(host, found);
+                }
+            }
+            world.run_for(secs(60));
+        };
+        for _ in 0..3 {
+            round(&mut world, [&hosts, &hosts]);
+        }
+        assert!(world.all_alive(&hosts), "seed {seed}");
+        let dialled = |world: &World| -> Vec<u64> {
+            let counters = hosts.iter().map(|&host| world.host(host).counters);
+            counters.map(|counters| counters.streams_dialled).collect()
+        };
+        let before = dialled(&world);
+        for _ in 0..10 {
+            round(&mut world, [&hosts, &hosts]);
+        }
+        for (before, after) in before.iter().zip(dialled(&world)) {
+            // A push/pull each half a minute, on average.
+            assert!(
+                after - before <= 25,
+                "seed {seed}: {} streams in ten minutes",
+                after - before
+            );
+        }
+        world.links.partition(left, right);
+        for _ in 0..10 {
+            round(&mut world, [left, right]);
+        }
+        world.links.heal();
+        world.run_for(secs(120));
+        assert_eq!(world.host(left[0]).status_of(world.host(right[0]).name()), None);
+        round(&mut world, [&hosts, &hosts]);
+        assert!(world.all_alive(&hosts), "seed {seed}: two clusters for good");
+    }
+}
+
 /// Two clusters share a key, and everybody is told of the others: by join, as a seed, and by discovery.
 #[test]
 fn clusters_of_one_key_and_two_labels_never_merge() {

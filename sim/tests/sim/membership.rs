@@ -148,7 +148,8 @@ fn a_crashed_node_fails_everywhere_within_the_bound_and_not_before_the_minimum()
             let victim = hosts[count / 2];
             let rest = without(&hosts, victim);
             let crashed = world.now();
-            world.crash(victim);
+            // Where the machine is gone as well, nothing refuses connections, and only time can tell.
+            world.vanish(victim);
             let (min, max) = suspicion_bounds(4, 6, count, secs(1));
             // Two rounds until somebody's turn comes, the probe, the suspicion, and its spreading.
             let bound = secs(2 * count as u64 + 2) + max + secs(2);
@@ -721,11 +722,11 @@ fn every_timer_still_runs_after_a_day() {
     let hosts = world.cluster(3);
     world.run_for(secs(24 * 3600 / 8));
     let before: Vec<_> = hosts.iter().map(|&host| world.host(host).counters).collect();
-    world.run_for(secs(100));
+    world.run_for(secs(250));
     for (&host, before) in hosts.iter().zip(before) {
         let now = world.host(host).counters;
-        // A ping and an ack each second, and a push/pull every 30 s.
-        assert!(now.datagrams_sent - before.datagrams_sent >= 190, "{host:?}");
-        assert!(now.streams_dialled - before.streams_dialled >= 3, "{host:?}");
+        // A ping and an ack each second, and a push/pull every 30 s, of which three of four are left out.
+        assert!(now.datagrams_sent - before.datagrams_sent >= 475, "{host:?}");
+        assert!(now.streams_dialled - before.streams_dialled >= 2, "{host:?}");
     }
 }

@@ -39,7 +39,12 @@ fn failures(world: &World, hosts: &[HostId], subjects: &[HostId]) -> usize {
 /// Twelve of sixty hosts have their packets held up for 32 s again and again. What comes through in between is too
 /// little to hear all refutations. How often a healthy host is declared failed anywhere, and at a healthy one.
 fn mistakes(seed: u64, minds_silence: bool) -> [usize; 2] {
-    let mut world = world(seed, minds_silence);
+    let mut config = WorldConfig::new(seed);
+    let profile = &mut config.profile;
+    profile.refinements.minds_silence = minds_silence;
+    // What accusers are told again helps as well; here silence is to show what it does alone.
+    (profile.evidence_pause, profile.late_ack_max) = (Duration::ZERO, Duration::ZERO);
+    let mut world = World::new(config);
     let hosts = world.acquainted(60);
     let (slow, healthy) = hosts.split_at(12);
     for &host in &hosts {
@@ -125,7 +130,7 @@ fn until_all_are_gone(mut world: World, left: usize) -> Duration {
     world.run_for(secs(5));
     let (stay, go) = hosts.split_at(left);
     for &host in go {
-        world.crash(host);
+        world.vanish(host);
     }
     let before = world.now();
     let gone = |world: &World| {
@@ -169,8 +174,9 @@ fn the_operator_of_an_isolated_host_hears_of_it_within_ten_seconds_and_others_ne
                 matches!(first[..], [(_, true)]),
                 "seed {seed}, {count}: {first:?} after {cut:?}"
             );
+            // Where one of three is gone, one lost packet of the other leaves nobody to be heard.
             assert!(
-                rest.iter().all(|&host| told(&world, host).is_empty()),
+                count == 3 || rest.iter().all(|&host| told(&world, host).is_empty()),
                 "{seed} {count}"
             );
             world.links.heal();
@@ -194,7 +200,7 @@ fn who_has_lost_most_of_its_cluster_is_told_within_ten_seconds_and_until_the_ver
         world.run_for(secs(60));
         let (stay, go) = hosts.split_at(2);
         for &host in go {
-            world.crash(host);
+            world.vanish(host);
         }
         world.run_for(secs(10));
         late += stay.iter().filter(|host| told(&world, **host).is_empty()).count();
@@ -227,7 +233,7 @@ fn a_rack_that_dies_makes_nobody_else_believe_to_be_cut_off() {
         world.run_for(secs(10));
         let (rack, others) = hosts.split_at(30);
         for &host in rack {
-            world.crash(host);
+            world.vanish(host);
         }
         world.run_for(secs(60));
         for &host in others {

@@ -147,7 +147,12 @@ impl Service {
         if !packet.has_flags(PacketFlag::RESPONSE) {
             return None;
         }
-        let mut reply = Reply::default();
+        let mut reply = Reply {
+            from: from.ip(),
+            instances: Vec::new(),
+            services: Vec::new(),
+            addresses: Vec::new(),
+        };
         for record in packet.answers.iter().chain(&packet.additional_records) {
             let owner = key(&record.name);
             match &record.rdata {
@@ -177,19 +182,33 @@ impl Service {
 }
 
 /// What one answer says; names in lower case.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Reply {
+    from: IpAddr,
     instances: Vec<Name<'static>>,
     services: Vec<(String, u16, String)>,
     addresses: Vec<(String, SocketAddr)>,
 }
 
 /// What the answers of one round say together, because a node may spread its records over several.
+///
+/// Hosts may share a name, as cloned images do: what a name means is asked of the answer that uses it, then of others from
+/// the same source, and never of other hosts.
 #[derive(Debug, Default)]
 pub struct Round {
     instances: BTreeMap<String, Known>,
-    services: BTreeMap<String, (u16, String)>,
-    addresses: BTreeMap<String, Vec<SocketAddr>>,
+    services: BTreeMap<String, Place>,
+    addresses: BTreeMap<(IpAddr, String), Vec<SocketAddr>>,
+}
+
+/// Where an instance is.
+#[derive(Debug)]
+struct Place {
+    port: u16,
+    host: String,
+    from: IpAddr,
+    /// Its address, if that stood in the same answer.
+    own: Option<SocketAddr>,
 }
 
 /// How much is known about an instance.
@@ -210,11 +229,20 @@ impl Round {
             add(&mut self.instances, key.clone(), Known::Named);
             named.insert(key, instance);
         }
+        let from = reply.from;
         for (instance, port, host) in reply.services {
-            add(&mut self.services, instance, (port, host));
+            let its = reply.addresses.iter().filter(|(of, _)| *of == host);
+            let own = best(its.map(|(_, addr)| *addr), from);
+            let place = Place {
+                port,
+                host,
+                from,
+                own,
+            };
+            add(&mut self.services, instance, place);
         }
         for (host, addr) in reply.addresses {
-            let addrs = add(&mut self.addresses, host, Vec::new());
+            let addrs = add(&mut self.addresses, (from, host), Vec::new());
             if let Some(addrs) = addrs.filter(|addrs| addrs.len() < 4 && !addrs.contains(&addr)) {
                 addrs.push(addr);
             }
@@ -224,17 +252,18 @@ impl Round {
             if *progress == Known::Found {
                 continue;
             }
-            let service = self.services.get(instance);
-            let addrs = service.and_then(|(port, host)| Some((*port, self.addresses.get(host)?)));
-            if let Some((port, addrs)) = addrs.filter(|(port, _)| *port != 0) {
-                // One address is enough, and IPv4 before IPv6 is what Serf takes.
-                let best = addrs.iter().find(|addr| addr.is_ipv4()).or(addrs.first());
-                if let Some(addr) = best {
-                    let mut addr = *addr;
-                    addr.set_port(port);
-                    found.push(addr);
-                    *progress = Known::Found;
-                }
+            let place = self.services.get(instance).filter(|place| place.port != 0);
+            let addr = place.and_then(|place| {
+                let others = || self.addresses.get(&(place.from, place.host.clone()));
+                let mut addr = place
+                    .own
+                    .or_else(|| best(others()?.iter().copied(), place.from))?;
+                addr.set_port(place.port);
+                Some(addr)
+            });
+            if let Some(addr) = addr {
+                found.push(addr);
+                *progress = Known::Found;
             } else if *progress == Known::Named
                 && let Some(instance) = named.remove(instance)
             {
@@ -246,8 +275,13 @@ impl Round {
     }
 }
 
-/// The value of a name, new or known; none when there are too many.
-fn add<T>(all: &mut BTreeMap<String, T>, key: String, new: T) -> Option<&mut T> {
+/// One address is enough: the one that the answer came from, or else IPv4 before IPv6, which is what Serf takes.
+fn best(addrs: impl Iterator<Item = SocketAddr>, from: IpAddr) -> Option<SocketAddr> {
+    addrs.min_by_key(|addr| (addr.ip() != from, addr.is_ipv6()))
+}
+
+/// The value of a key, new or known; none when there are too many.
+fn add<K: Ord, T>(all: &mut BTreeMap<K, T>, key: K, new: T) -> Option<&mut T> {
     if all.len() >= LEARNED_MAX && !all.contains_key(&key) {
         return None;
     }
@@ -399,6 +433,52 @@ mod tests {
         let (found, _) = round.learn(me.read_reply(from(), &answer).unwrap());
         assert_eq!(found, ["10.0.0.2:7946".parse().unwrap()]);
         assert!(round.learn(me.read_reply(from(), &answer).unwrap()).0.is_empty());
+    }
+
+    #[test]
+    fn hosts_of_one_name_are_told_apart_by_their_answers() {
+        let me = service("me", "10.0.0.1");
+        let answer = |of: &Service, from: &str, question: &[u8]| {
+            let packet = of.answer(question).unwrap();
+            me.read_reply(from.parse().unwrap(), &packet).unwrap()
+        };
+        let (b, c) = (service("b", "10.0.0.2"), service("c", "10.0.0.3"));
+        let mut round = Round::default();
+        let query = me.query(1).unwrap();
+        let (found, _) = round.learn(answer(&b, "10.0.0.2:5353", &query));
+        assert_eq!(found, ["10.0.0.2:7946".parse().unwrap()]);
+        // Through something that carries the answers of several hosts, or by another of the host's addresses.
+        for from in ["10.0.0.2:5353", "10.9.0.3:5353"] {
+            let mut round = Round::default();
+            round.learn(answer(&b, from, &query));
+            let (found, _) = round.learn(answer(&c, from, &query));
+            assert_eq!(found, ["10.0.0.3:7946".parse().unwrap()], "{from}");
+        }
+        // Address and service apart.
+        let mut round = Round::default();
+        let packet = |of: &Service, record: ResourceRecord<'static>, from: &str| {
+            let mut packet = Packet::new_reply(0);
+            let pointer = RData::PTR(PTR(of.instance.clone()));
+            packet.answers = vec![self::record(&of.service, pointer), record];
+            me.read_reply(from.parse().unwrap(), &packet.build_bytes_vec().unwrap())
+                .unwrap()
+        };
+        let srv = |of: &Service| of.records(&of.instance, TYPE::SRV.into()).remove(0);
+        let a = |of: &Service| of.records(&of.host, TYPE::A.into()).remove(0);
+        assert!(round.learn(packet(&b, a(&b), "10.0.0.2:5353")).0.is_empty());
+        assert!(round.learn(packet(&c, srv(&c), "10.0.0.3:5353")).0.is_empty());
+        let (found, _) = round.learn(packet(&c, a(&c), "10.0.0.3:5353"));
+        assert_eq!(found, ["10.0.0.3:7946".parse().unwrap()]);
+        // Of several addresses, the one that is seen to work.
+        let mut packet = Packet::new_reply(0);
+        let pointer = record(&c.service, RData::PTR(PTR(c.instance.clone())));
+        packet.answers = vec![pointer, srv(&c), a(&b), a(&c)];
+        let packet = packet.build_bytes_vec().unwrap();
+        let reply = me.read_reply("10.0.0.3:5353".parse().unwrap(), &packet).unwrap();
+        assert_eq!(
+            Round::default().learn(reply).0,
+            ["10.0.0.3:7946".parse().unwrap()]
+        );
     }
 
     #[test]

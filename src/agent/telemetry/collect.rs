@@ -49,12 +49,22 @@ pub async fn run(metrics: Metrics, driver: Handle, mut events: Subscription) {
     }
 }
 
-async fn fetch(metrics: &Metrics, driver: &Handle) -> Result<(), Stopped> {
+/// Takes over what node and driver have counted since the last time.
+pub async fn fetch(metrics: &Metrics, driver: &Handle) -> Result<(), Stopped> {
     let (swim, serf, traffic) = driver.take_measures().await?;
     let health = driver.read(|node| node.stats().health_score).await?;
+    metrics.add(|totals| {
+        totals.swim.merge(&swim);
+        totals.serf.merge(&serf);
+        totals.traffic.merge(&traffic);
+    });
     count_swim(metrics, &swim, &traffic);
     count_serf(metrics, &serf);
     metrics.gauge("memberlist.health.score", f64::from(health));
+    let sealed = driver.sealed_by_primary();
+    if sealed > 0 {
+        metrics.gauge("fyrd.sealed_by_primary", sealed as f64);
+    }
     let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
     metrics.gauge("runtime.num_goroutines", tasks as f64);
     if let Some((all, resident)) = memory() {
@@ -123,10 +133,14 @@ fn count_event(metrics: &Metrics, event: &Event, failures: &mut Failures) {
             }
         }
         Event::User { name, .. } => {
+            metrics.add(|totals| totals.user_events += 1);
             metrics.count("serf.events", &once);
             metrics.count(&format!("serf.events.{name}"), &once);
         }
-        Event::Isolation { isolated } => metrics.count("fyrd.isolated", &Tally::ones(u64::from(*isolated))),
+        Event::Isolation { isolated } => {
+            metrics.add(|totals| totals.isolations += u64::from(*isolated));
+            metrics.count("fyrd.isolated", &Tally::ones(u64::from(*isolated)));
+        }
         // All queries are counted where those for others are known too.
         Event::Query { name, .. } => metrics.count(&format!("serf.queries.{name}"), &once),
     }
@@ -134,6 +148,16 @@ fn count_event(metrics: &Metrics, event: &Event, failures: &mut Failures) {
 
 fn count_member(metrics: &Metrics, kind: MemberEventKind, member: &Member, failures: &mut Failures) {
     let once = Tally::ones(1);
+    metrics.add(|totals| {
+        let changes = &mut totals.members;
+        *match kind {
+            MemberEventKind::Join => &mut changes.join,
+            MemberEventKind::Leave => &mut changes.leave,
+            MemberEventKind::Failed => &mut changes.failed,
+            MemberEventKind::Update => &mut changes.update,
+            MemberEventKind::Reap => &mut changes.reap,
+        } += 1;
+    });
     let name = match kind {
         MemberEventKind::Join => "serf.member.join",
         MemberEventKind::Leave => "serf.member.left",
@@ -152,12 +176,13 @@ fn count_member(metrics: &Metrics, kind: MemberEventKind, member: &Member, failu
         .then(|| failures.remove(&member.name))
         .flatten();
     if failed.is_some_and(|at| at.elapsed() < FLAP_TIME) {
+        metrics.add(|totals| totals.members.flap += 1);
         metrics.count("serf.member.flap", &once);
     }
 }
 
 /// Bytes of this process's address space, and of those that are in memory; where the system tells.
-fn memory() -> Option<(f64, f64)> {
+pub fn memory() -> Option<(f64, f64)> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
     let bytes = |key: &str| {
         let rest = text.lines().find_map(|line| line.strip_prefix(key))?;

@@ -14,11 +14,12 @@ use std::time::Instant;
 
 use chrono::{DateTime, Local};
 
+use crate::http::Totals;
 use fyrd_core::swim::measures::Tally;
 use intervals::Intervals;
 use statsd::Outlet;
 
-pub use collect::{EVENT_QUEUE, run};
+pub use collect::{EVENT_QUEUE, fetch, memory, run};
 
 /// Before every name.
 const SERVICE: &str = "serf-agent";
@@ -50,6 +51,7 @@ pub struct Metrics(Rc<RefCell<Inner>>);
 #[derive(Debug)]
 struct Inner {
     intervals: Intervals,
+    totals: Totals,
     outlets: Vec<Outlet>,
     /// Stands in the names of gauges when they are sent to a place where those of many hosts meet.
     host: Option<String>,
@@ -69,6 +71,7 @@ impl Metrics {
         let host = (!outlets.is_empty()).then(|| gethostname::gethostname().to_string_lossy().into_owned());
         Metrics(Rc::new(RefCell::new(Inner {
             intervals: Intervals::new(Instant::now()),
+            totals: Totals::default(),
             outlets,
             host,
         })))
@@ -92,6 +95,15 @@ impl Metrics {
     /// The complete intervals, as text.
     pub fn dump(&self) -> String {
         self.0.borrow().intervals.dump(Local::now())
+    }
+
+    /// All that has come together since the start, as of the last [`fetch`].
+    pub fn totals(&self) -> Totals {
+        self.0.borrow().totals
+    }
+
+    fn add(&self, to_totals: impl FnOnce(&mut Totals)) {
+        to_totals(&mut self.0.borrow_mut().totals);
     }
 
     fn record(&self, kind: Kind, name: &str, tally: &Tally) {

@@ -7,15 +7,17 @@ use std::rc::Rc;
 use serde::Serialize;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tracing::{error, warn};
 use zeroize::Zeroizing;
 
 use super::Backend;
 use super::connection::{Connection, Reader};
+use super::guesses::Guesses;
 use super::loss::Loss;
 use super::outbox::Outbox;
 use super::pending::PendingQueries;
+use super::places::Place;
 use crate::rpc::frame::{FrameReader, MAX_REQUEST_BYTES};
 use crate::rpc::types::{Request, RequestHeader};
 use fyrd_core::bounds;
@@ -39,6 +41,9 @@ pub(super) struct Client<B> {
     pub(super) header: RequestHeader,
     pub(super) greeted: bool,
     pub(super) authenticated: bool,
+    /// Where it comes from.
+    pub(super) source: String,
+    pub(super) guesses: Guesses,
     /// When both must be done, for those who need both.
     introduced_by: Instant,
     /// Subscriptions and queries under way; they end with the client.
@@ -50,6 +55,28 @@ pub(super) struct Client<B> {
     /// The queries that came by a stream and may be answered.
     pub(super) pending: Rc<PendingQueries>,
     pub(super) losses: Losses,
+    /// Until it has to give way to another.
+    place: Option<Place>,
+    yielded: Rc<Loss>,
+    peer: String,
+}
+
+/// Tells a client for which there is no place why it is not served, in answer to its first request.
+pub(super) async fn refuse(connection: Connection, max: usize) {
+    let Connection { reader, writer, .. } = connection;
+    let requests = FrameReader::new(reader, bounds::RPC_FRAME_OF_STRANGER);
+    let (mut requests, outbox) = (requests, Outbox::new(writer));
+    let refusing = async {
+        let first = requests.next().await.ok().flatten();
+        let header = first.map(|frame| RequestHeader::decode_after(&RequestHeader::default(), frame));
+        let seq = header.and_then(Result::ok).map_or(0, |header| header.seq);
+        let reason = format!("Too many RPC clients: all {max} places (rpc_max_clients) are taken and in use");
+        // It may have gone already.
+        let _ = outbox.answer(seq, &reason, None::<&()>).await;
+        outbox.close().await;
+        while let Ok(Some(_)) = requests.next().await {}
+    };
+    let _ = timeout(bounds::RPC_LINGER, refusing).await;
 }
 
 /// What a client that does not read loses, kind by kind.
@@ -71,31 +98,50 @@ impl Losses {
 }
 
 impl<B: Backend> Client<B> {
-    pub(super) async fn run(connection: Connection, backend: B, left: Rc<Notify>) {
-        let Connection { reader, writer, peer } = connection;
-        let mut client = Client {
+    pub(super) fn new(
+        connection: Connection,
+        backend: B,
+        place: Place,
+        yielded: Rc<Loss>,
+        guesses: Guesses,
+    ) -> Client<B> {
+        let Connection {
+            reader,
+            writer,
+            peer,
+            source,
+        } = connection;
+        Client {
             backend,
-            requests: FrameReader::new(reader, MAX_REQUEST_BYTES),
+            requests: FrameReader::new(reader, bounds::RPC_FRAME_OF_STRANGER),
             outbox: Outbox::new(writer),
             header: RequestHeader::default(),
             greeted: false,
             authenticated: false,
+            source,
+            guesses,
             introduced_by: Instant::now() + bounds::RPC_INTRODUCTION,
             tasks: JoinSet::new(),
             streams: BTreeMap::new(),
             monitor: None,
             pending: Rc::default(),
             losses: Losses::of(&peer),
-        };
-        match client.converse().await {
+            place: Some(place),
+            yielded,
+            peer,
+        }
+    }
+
+    pub(super) async fn run(mut self, left: Rc<Notify>) {
+        match self.converse().await {
             Ok(true) => {
-                client.wait_for_its_end().await;
+                self.wait_for_its_end().await;
                 left.notify_one();
             }
             Ok(false) => {}
-            Err(reason) => error!(target: "agent.ipc", "{reason} client={peer}"),
+            Err(reason) => error!(target: "agent.ipc", "{reason} client={}", self.peer),
         }
-        client.linger().await;
+        self.linger().await;
     }
 
     /// Serves requests to the end; whether the agent has left. The error is what the log shall say.
@@ -109,7 +155,7 @@ impl<B: Backend> Client<B> {
             while self.tasks.try_join_next().is_some() {}
             let handling = self.handle().await;
             match handling.map_err(|reason| format!("Failed to evaluate request: {reason}"))? {
-                Next::Continue => {}
+                Next::Continue => self.note_admission(),
                 Next::Left => return Ok(true),
                 Next::Close(reason) => return Err(format!("Failed to evaluate request: {reason}")),
             }
@@ -118,7 +164,7 @@ impl<B: Backend> Client<B> {
 
     async fn next_header(&mut self) -> Result<Option<RequestHeader>, String> {
         let fail = |reason: String| format!("failed to decode request header: {reason}");
-        match self.next_frame().await {
+        match self.next_request().await {
             Ok(Some(frame)) => {
                 let header = RequestHeader::decode_after(&self.header, &frame);
                 header.map(Some).map_err(|error| fail(error.to_string()))
@@ -130,23 +176,63 @@ impl<B: Backend> Client<B> {
         }
     }
 
+    /// The next request's header; nothing once the client has gone, or has had to give its place to another.
+    async fn next_request(&mut self) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+        loop {
+            while self.tasks.try_join_next().is_some() {}
+            let limit = self.introduction_limit();
+            let Some(place) = &self.place else {
+                return Ok(None);
+            };
+            place.set_idle(self.tasks.is_empty());
+            let frame = async { own(self.requests.next().await) };
+            tokio::select! {
+                // What has come is served, even if the place is wanted.
+                biased;
+                frame = frame => {
+                    place.set_idle(false);
+                    return frame;
+                }
+                () = sleep_until(limit.unwrap_or_else(Instant::now)), if limit.is_some() => return Err(not_in_time()),
+                // It may be idle from now on.
+                _ = self.tasks.join_next(), if !self.tasks.is_empty() => continue,
+                () = place.wanted() => {}
+            }
+            self.give_way().await;
+        }
+    }
+
+    /// No request of a client has the number 0, so Serf's own drops what this one says.
+    async fn give_way(&mut self) {
+        self.place = None;
+        self.yielded.add(1);
+        let reason = "Closed for being idle: all places for RPC clients (rpc_max_clients) are taken";
+        // It may have gone already.
+        let _ = self.outbox.answer(0, reason, None::<&()>).await;
+    }
+
+    fn introduction_limit(&self) -> Option<Instant> {
+        (!self.is_admitted()).then_some(self.introduced_by)
+    }
+
     /// Who has not introduced himself may not hold a place for ever; all others may idle.
     async fn next_frame(&mut self) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
-        let limit = if self.is_admitted() {
-            None
-        } else {
-            Some(self.introduced_by)
-        };
+        let limit = self.introduction_limit();
         let next = self.requests.next();
-        let frame = match limit {
-            None => next.await,
-            Some(limit) => match timeout_at(limit, next).await {
-                Ok(frame) => frame,
-                Err(_) => return Err(io::Error::other("no handshake or authentication in time")),
-            },
-        };
-        // A frame may hold a token or a key.
-        Ok(frame?.map(|frame| Zeroizing::new(frame.to_vec())))
+        match limit {
+            None => own(next.await),
+            Some(limit) => own(timeout_at(limit, next).await.map_err(|_| not_in_time())?),
+        }
+    }
+
+    /// Who has introduced himself keeps his place before strangers, and may send large requests.
+    fn note_admission(&mut self) {
+        if self.is_admitted()
+            && let Some(place) = &self.place
+            && place.admit()
+        {
+            self.requests.set_limit(MAX_REQUEST_BYTES);
+        }
     }
 
     fn is_admitted(&self) -> bool {
@@ -220,4 +306,13 @@ impl<B: Backend> Client<B> {
         };
         let _ = timeout(bounds::RPC_LINGER, ending).await;
     }
+}
+
+/// A copy of a frame, which may hold a token or a key.
+fn own(frame: io::Result<Option<&[u8]>>) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+    Ok(frame?.map(|frame| Zeroizing::new(frame.to_vec())))
+}
+
+fn not_in_time() -> io::Error {
+    io::Error::other("no handshake or authentication in time")
 }

@@ -48,7 +48,8 @@ impl Listener {
         ))
     }
 
-    pub(super) async fn accept(&self) -> io::Result<Connection> {
+    /// The next client.
+    pub async fn accept(&self) -> io::Result<Connection> {
         match &self.0 {
             Kind::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
@@ -61,6 +62,7 @@ impl Listener {
                     reader: Box::new(reader),
                     writer: Box::new(writer),
                     peer: peer.to_string(),
+                    source: peer.ip().to_canonical().to_string(),
                 })
             }
             #[cfg(unix)]

@@ -12,6 +12,7 @@
 mod client;
 mod commands;
 mod connection;
+mod guesses;
 mod keys;
 mod listener;
 mod loss;
@@ -19,6 +20,7 @@ mod members;
 mod monitor;
 mod outbox;
 mod pending;
+mod places;
 mod query;
 mod stream;
 #[cfg(test)]
@@ -41,12 +43,15 @@ use fyrd_core::serf::keyring::{KeyBytes, KeyOp};
 use fyrd_core::serf::{self, KeyReport, QueryKey, QueryParams, Tags};
 use fyrd_core::wire::WireCoordinate;
 
+pub use connection::Connection;
 pub use listener::Listener;
 pub use monitor::LogTap;
 pub use query::{QueryAnswers, RespondError};
 
 use client::Client;
+use guesses::Guesses;
 use loss::Loss;
+use places::Places;
 
 /// What the server asks of the agent.
 #[expect(
@@ -58,8 +63,8 @@ pub trait Backend: Clone + 'static {
     fn rpc_auth(&self) -> Option<&str>;
     /// All known members.
     async fn members(&self) -> Vec<Arc<serf::Member>>;
-    /// Contacts these addresses; how many answered, or why none did, as users shall read it.
-    async fn join(&self, existing: Vec<String>, replay: bool) -> Result<usize, String>;
+    /// Contacts these addresses; what came of it, or why none answered, as users shall read it.
+    async fn join(&self, existing: Vec<String>, replay: bool) -> Result<Joined, String>;
     /// Leaves the cluster; comes back when the leave is over. The agent must not end before
     /// [`serve`] does, or the client will not be told.
     async fn leave(&self) -> Result<(), String>;
@@ -84,10 +89,41 @@ pub trait Backend: Clone + 'static {
     async fn respond(&self, query: QueryKey, payload: Vec<u8>) -> Result<(), RespondError>;
     /// Has all members do this with that key, empty for a listing. A report of failures is no error.
     async fn keys(&self, op: KeyOp, key: KeyBytes) -> Result<KeyReport, String>;
+    /// How much clients may take.
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
     /// A client has connected.
     fn note_client(&self) {}
     /// A client has sent a request.
     fn note_request(&self) {}
+}
+
+/// What came of a join.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Joined {
+    /// How many addresses answered.
+    pub contacted: usize,
+    /// What went wrong with the others, as users shall read it.
+    pub failed: Vec<String>,
+}
+
+/// How much clients may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Clients at once.
+    pub clients: usize,
+    /// Event streams and queries of one client at once.
+    pub subscriptions: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            clients: bounds::RPC_CLIENTS_MAX,
+            subscriptions: bounds::RPC_SUBSCRIPTIONS_MAX,
+        }
+    }
 }
 
 /// Serves clients until one of them has made the agent leave and has been told so. To end earlier,
@@ -108,22 +144,39 @@ pub async fn serve<B: Backend>(listener: impl Into<Listener>, backend: B) {
 
 async fn accept<B: Backend>(listener: Listener, backend: B, left: Rc<Notify>) {
     let mut clients = JoinSet::new();
-    let max = bounds::RPC_CLIENTS_MAX;
-    let refused = Loss::new(format!("Refused client: {max} clients are connected already"));
+    let guesses = Guesses::default();
+    let places = Places::new(backend.limits().clients);
+    let max = places.max();
+    let refused = Loss::new(format!(
+        "Refused client: all {max} places (rpc_max_clients) are taken and in use"
+    ));
+    let yielded = Rc::new(Loss::new(format!(
+        "Closed the client that was idle for longest: all {max} places (rpc_max_clients) are taken"
+    )));
     loop {
         let accepted = listener.accept().await;
         while clients.try_join_next().is_some() {}
         match accepted {
-            Ok(connection) if clients.len() < max => {
-                info!(target: "agent.ipc", "Accepted client: {}", connection.peer);
-                backend.note_client();
-                clients.spawn_local(Client::run(connection, backend.clone(), left.clone()));
-            }
-            Ok(_) => {
-                refused.add(1);
-                // A client that tries again at once shall not spin us.
-                sleep(bounds::ACCEPT_PAUSE).await;
-            }
+            Ok(connection) => match places.take().await {
+                Some(place) => {
+                    info!(target: "agent.ipc", "Accepted client: {}", connection.peer);
+                    backend.note_client();
+                    let client = Client::new(
+                        connection,
+                        backend.clone(),
+                        place,
+                        yielded.clone(),
+                        guesses.clone(),
+                    );
+                    clients.spawn_local(client.run(left.clone()));
+                }
+                None => {
+                    refused.add(1);
+                    clients.spawn_local(client::refuse(connection, max));
+                    // A client that tries again at once shall not spin us.
+                    sleep(bounds::ACCEPT_PAUSE).await;
+                }
+            },
             Err(error) => {
                 error!(target: "agent.ipc", "Failed to accept client: {error}");
                 sleep(bounds::ACCEPT_PAUSE).await;

@@ -61,12 +61,12 @@ impl<B: Backend> Client<B> {
 
     /// Whether this client may have one more stream or query.
     pub(super) fn has_room(&self) -> Result<(), String> {
-        let max = bounds::RPC_SUBSCRIPTIONS_MAX;
+        let max = self.backend.limits().subscriptions;
         if self.tasks.len() < max {
             return Ok(());
         }
         Err(format!(
-            "Too many streams and queries: one connection may have {max} at a time"
+            "Too many streams and queries: one connection may have {max} at a time (rpc_max_subscriptions)"
         ))
     }
 }

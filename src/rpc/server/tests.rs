@@ -52,7 +52,17 @@ fn member(name: &str, addr: RawAddr, status: MemberStatus, tags: &[(&str, &str)]
     })
 }
 
+/// How many clients the server of a test takes.
+const CLIENTS: usize = 8;
+
 impl Backend for Fake {
+    fn limits(&self) -> Limits {
+        Limits {
+            clients: CLIENTS,
+            ..Limits::default()
+        }
+    }
+
     fn rpc_auth(&self) -> Option<&str> {
         self.token.as_deref()
     }
@@ -71,7 +81,7 @@ impl Backend for Fake {
         ]
     }
 
-    async fn join(&self, existing: Vec<String>, replay: bool) -> Result<usize, String> {
+    async fn join(&self, existing: Vec<String>, replay: bool) -> Result<Joined, String> {
         self.note(format!("join {existing:?} {replay}"));
         match existing.iter().any(|address| address.ends_with(":1")) {
             true => Err(
@@ -79,7 +89,10 @@ impl Backend for Fake {
                          connection refused\n\n"
                     .to_owned(),
             ),
-            false => Ok(existing.len()),
+            false => Ok(Joined {
+                contacted: existing.len(),
+                failed: vec!["a reason".to_owned()],
+            }),
         }
     }
 
@@ -736,28 +749,73 @@ async fn a_client_that_never_reads_is_given_up() {
 }
 
 #[tokio::test]
-async fn clients_over_the_cap_are_refused_and_the_others_served() {
+async fn when_all_places_are_taken_the_longest_idle_gives_way_and_hears_why() {
     with_server(None, async |server: Server| {
-        let mut first = greet(server.addr).await;
+        // One has a subscription, one a request under way; neither is idle.
+        let mut subscribed = greet(server.addr).await;
+        exchange(
+            &mut subscribed,
+            &request("stream", 1, b"\x81\xa4Type\xa1*"),
+            &response("", 1, b""),
+        )
+        .await;
         let mut idle = Vec::new();
-        for _ in 1..bounds::RPC_CLIENTS_MAX {
-            idle.push(TcpStream::connect(server.addr).await.unwrap());
+        for _ in 1..CLIENTS {
+            idle.push(greet(server.addr).await);
         }
-        expect_end(&mut TcpStream::connect(server.addr).await.unwrap()).await;
+        let mut last = greet(server.addr).await;
         let stats = response("", 3, b"\x82\xa5agent\x81\xa4name\xa2n1\xa4tags\x80");
-        exchange(&mut first, &request("stats", 3, b""), &stats).await;
-        drop(idle);
-        // Places are free once the server has noticed.
-        let mut stream = loop {
-            let mut stream = TcpStream::connect(server.addr).await.unwrap();
-            stream.write_all(&hex(GREETING)).await.unwrap();
-            if stream.read_u8().await.is_ok() {
-                break stream;
-            }
-        };
-        assert_eq!(stream.read_u8().await.unwrap(), 0xa5);
+        exchange(&mut last, &request("stats", 3, b""), &stats).await;
+        let reason = "Closed for being idle: all places for RPC clients (rpc_max_clients) are taken";
+        exchange(&mut idle[0], b"", &response(reason, 0, b"")).await;
+        expect_end(&mut idle[0]).await;
+        for stays in [&mut subscribed, &mut idle[1]] {
+            exchange(stays, &request("stats", 3, b""), &stats).await;
+        }
     })
     .await;
+}
+
+/// Serf's clients know one field; who asks for more gets more.
+#[tokio::test]
+async fn the_reasons_of_those_that_failed_are_for_who_asks() {
+    with_server(None, async |server: Server| {
+        let mut stream = greet(server.addr).await;
+        let plain = request("join", 2, b"\x82\xa8Existing\x91\xa1a\xa6Replay\xc2");
+        exchange(&mut stream, &plain, &response("", 2, b"\x81\xa3Num\x01")).await;
+        let asking = request(
+            "join",
+            3,
+            b"\x83\xa6Detail\xc3\xa8Existing\x91\xa1a\xa6Replay\xc2",
+        );
+        let told = b"\x82\xa6Failed\x91\xa8a reason\xa3Num\x01";
+        exchange(&mut stream, &asking, &response("", 3, told)).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_finds_no_place_is_told_in_answer_to_the_first_request() {
+    let (theirs, ours) = tokio::io::duplex(1024);
+    let (reader, writer) = tokio::io::split(ours);
+    let connection = super::connection::Connection {
+        reader: Box::new(reader),
+        writer: Box::new(writer),
+        peer: "p".to_owned(),
+        source: "p".to_owned(),
+    };
+    let asking = async {
+        let (mut reader, mut writer) = tokio::io::split(theirs);
+        writer
+            .write_all(&request("handshake", 9, b"\x81\xa7Version\x01"))
+            .await
+            .unwrap();
+        let mut answer = Vec::new();
+        reader.read_to_end(&mut answer).await.unwrap();
+        let reason = "Too many RPC clients: all 7 places (rpc_max_clients) are taken and in use";
+        assert_eq!(answer, response(reason, 9, b""));
+    };
+    tokio::join!(super::client::refuse(connection, 7), asking);
 }
 
 async fn real_serf(addr: SocketAddr, args: &[&str]) -> Option<(Option<i32>, String)> {
@@ -812,3 +870,80 @@ async fn the_real_command_line_understands_this_server() {
 }
 
 const MEMBERS_TABLE: &str = "n1  127.0.0.1:17901  alive   role=web\nn2  10.77.0.1:17901  failed\n";
+
+/// Who has shown no token may not fill the memory, nor try tokens without end.
+#[tokio::test]
+async fn strangers_send_little_and_guess_slowly() {
+    with_server(Some("the token"), async |server: Server| {
+        let auth = |seq, token: &str| {
+            let mut body = b"\x81\xa7AuthKey".to_vec();
+            encode_into(token, &mut body).unwrap();
+            request("auth", seq, &body)
+        };
+        let mut stream = greet(server.addr).await;
+        let large = [b"\x81\xa7AuthKey\xc5\x20\x00".as_slice(), &[b'x'; 0x2000]].concat();
+        let _ = stream.write_all(&request("auth", 2, &large)).await;
+        let mut rest = Vec::new();
+        // Closing over unread bytes may look like a reset.
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut rest))
+            .await
+            .expect("an end");
+        assert_eq!(rest, b"");
+
+        let mut stream = greet(server.addr).await;
+        let begun = std::time::Instant::now();
+        for seq in 2..=6 {
+            let wrong = response("Invalid authentication token", seq, b"");
+            exchange(&mut stream, &auth(seq, "guess"), &wrong).await;
+        }
+        let quick = begun.elapsed();
+        // The right one waits as well now, from this address; then all is forgiven.
+        exchange(&mut stream, &auth(7, "the token"), &response("", 7, b"")).await;
+        let slow = begun.elapsed() - quick;
+        assert!(
+            slow >= bounds::RPC_TOKEN_PAUSE && slow > quick,
+            "{slow:?} after {quick:?}"
+        );
+        let existing = [b"\x81\xa8Existing\x91\xc5\x20\x00".as_slice(), &[b'x'; 0x2000]].concat();
+        exchange(
+            &mut stream,
+            &request("join", 8, &existing),
+            &response("", 8, b"\x81\xa3Num\x01"),
+        )
+        .await;
+        let begun = std::time::Instant::now();
+        exchange(
+            &mut greet(server.addr).await,
+            &auth(2, "the token"),
+            &response("", 2, b""),
+        )
+        .await;
+        assert!(begun.elapsed() < bounds::RPC_TOKEN_PAUSE);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn clients_without_a_token_yield_to_newcomers() {
+    with_server(Some("the token"), async |server: Server| {
+        let token = request("auth", 2, b"\x81\xa7AuthKey\xa9the token");
+        let mut known = greet(server.addr).await;
+        exchange(&mut known, &token, &response("", 2, b"")).await;
+        let mut held = Vec::new();
+        for _ in 0..3 * CLIENTS {
+            let mut stream = TcpStream::connect(server.addr).await.unwrap();
+            stream.write_all(&hex("82a7436f6d6d")).await.unwrap();
+            held.push(stream);
+        }
+        let mut other = greet(server.addr).await;
+        exchange(&mut other, &token, &response("", 2, b"")).await;
+        let mut told = Vec::new();
+        // Closing over unread bytes may look like a reset.
+        let _ = timeout(PATIENCE, held[0].read_to_end(&mut told))
+            .await
+            .expect("an end");
+        let stop = request("stop", 3, b"\x81\xa4Stop\x09");
+        exchange(&mut known, &stop, &response("", 3, b"")).await;
+    })
+    .await;
+}

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use fyrd::agent::options::Options;
+use fyrd::snapshot;
 use fyrd::snapshot::serf_text::{self, Imported, Reading, Warnings};
 use fyrd_core::bounds::{MAX_LTIME, MAX_MEMBERS, SNAPSHOT_LINE_SHOWN, SNAPSHOT_WARNINGS};
 use fyrd_core::node::{Input, Node};
@@ -102,6 +103,65 @@ pub fn snapshot(input: &[u8]) {
         assert_eq!(again.memory.marks, imported.memory.marks);
         assert_eq!(places(&again), places(&imported));
     }
+}
+
+/// The essence of a snapshot: the first two bytes say where the first copy ends and the second begins. Checksums are
+/// put right first, or nothing would get past them.
+pub fn essence(input: &[u8]) {
+    let Some(([high, low], rest)) = input.split_first_chunk() else {
+        return;
+    };
+    let cut = usize::from(u16::from_be_bytes([*high, *low])) % (rest.len() + 1);
+    let (one, other) = rest.split_at(cut);
+    let now = Time::from_nanos(1 << 60);
+    let copies = [with_checksums(one), with_checksums(other)];
+    let Some(contents) = snapshot::read_essence(&copies, now) else {
+        return;
+    };
+    let memory = &contents.memory;
+    assert!(memory.members.len() <= MAX_MEMBERS.min(rest.len()));
+    assert!(memory.events.len() + memory.queries.len() <= rest.len());
+    let marks = memory.marks;
+    assert!(
+        memory
+            .members
+            .iter()
+            .all(|member| member.status_ltime > MAX_LTIME || member.status_ltime < marks.member)
+    );
+    assert!(
+        memory
+            .events
+            .iter()
+            .all(|event| event.ltime > MAX_LTIME || event.ltime < marks.event)
+    );
+    assert!(
+        memory
+            .queries
+            .iter()
+            .all(|query| query.0 > MAX_LTIME || query.0 < marks.query)
+    );
+    let [one, other] = copies;
+    assert!(
+        snapshot::read_essence(&[other, one], now).is_some(),
+        "it was read the other way round"
+    );
+}
+
+/// Each frame with the checksum that its bytes have.
+fn with_checksums(copy: &[u8]) -> Vec<u8> {
+    let mut copy = copy.to_vec();
+    let mut at = 0;
+    while let Some(frame) = copy.get_mut(at..)
+        && let Some((head, body)) = frame.split_at_mut_checked(12)
+    {
+        let len = u32::from_be_bytes([head[4], head[5], head[6], head[7]]) as usize;
+        if !head.starts_with(b"Fyrd") || len > body.len() {
+            break;
+        }
+        head[8..].copy_from_slice(&crc32fast::hash(&body[..len]).to_be_bytes());
+        at += 12 + len;
+    }
+    copy
 }
 
 fn check_imported(imported: &Imported, input: &[u8]) {

@@ -16,7 +16,7 @@ mod wire;
 pub type Target = fn(&[u8]);
 
 /// All targets, by the name of their corpus.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("datagram", wire::datagram),
     ("stream", wire::stream),
     ("rpc_server", rpc::server),
@@ -25,6 +25,7 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("profile", files::profile),
     ("keyring", files::keyring),
     ("snapshot", files::snapshot),
+    ("essence", files::essence),
     ("node", node::node),
 ];
 

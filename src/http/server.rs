@@ -1,0 +1,91 @@
+//! Connections: so many at once, each with its deadlines.
+
+use std::rc::Rc;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncWriteExt;
+use tokio::task::{JoinSet, spawn_local};
+use tokio::time::{sleep, timeout};
+use tokio_io_timeout::TimeoutStream;
+use tracing::{debug, error};
+
+use super::Backend;
+use super::feed::Feed;
+use super::gate::Gate;
+use super::places::Places;
+use super::route::{self, Shared};
+use crate::rpc::server::{Connection, Listener};
+use fyrd_core::bounds;
+
+/// What somebody hears for whom there is no place.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
+    Content-Length: 49\r\nRetry-After: 5\r\nConnection: close\r\n\r\n\
+    too many clients are connected; try again later.\n";
+
+/// Serves clients; to end it, drop the future, which closes all connections. Within a `LocalSet`.
+pub async fn serve<B: Backend>(listener: Listener, backend: B, gate: Gate) {
+    let feed = Rc::new(Feed::new());
+    if let Some(events) = backend.events().await {
+        spawn_local(Rc::clone(&feed).run(events));
+    }
+    let shared = Rc::new(Shared {
+        backend,
+        gate,
+        feed,
+        places: Places::new(bounds::HTTP_WAITING_MAX),
+    });
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = listener.accept().await;
+        while connections.try_join_next().is_some() {}
+        match accepted {
+            Ok(connection) if connections.len() < bounds::HTTP_CONNECTIONS_MAX => {
+                connections.spawn_local(converse(connection, Rc::clone(&shared)));
+            }
+            Ok(connection) => refuse(connection).await,
+            Err(error) => {
+                error!(target: "agent.http", "Failed to accept client: {error}");
+                sleep(bounds::ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// A new connection has room for this text, so nobody is waited for.
+async fn refuse(mut connection: Connection) {
+    debug!(target: "agent.http", "Refused client: {}", connection.peer);
+    let _ = timeout(bounds::ACCEPT_PAUSE, connection.writer.write_all(FULL)).await;
+}
+
+async fn converse<B: Backend>(connection: Connection, shared: Rc<Shared<B>>) {
+    let peer = connection.peer;
+    let mut stream = TimeoutStream::new(tokio::io::join(connection.reader, connection.writer));
+    stream.set_write_timeout(Some(bounds::HTTP_WRITE));
+    let service = service_fn(move |request| route::answer(request, Rc::clone(&shared)));
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(bounds::HTTP_HEADERS_TIME)
+        .max_headers(bounds::HTTP_HEADERS_MAX)
+        .max_buf_size(bounds::HTTP_HEAD_BYTES)
+        .serve_connection(TokioIo::new(Box::pin(stream)), service)
+        .await;
+    if let Err(error) = served {
+        debug!(target: "agent.http", "Client {peer}: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_refusal_tells_its_length() {
+        let text = std::str::from_utf8(super::FULL).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.contains(&format!("Content-Length: {}", body.len())),
+            "{}",
+            body.len()
+        );
+    }
+}

@@ -1,0 +1,211 @@
+//! The places of clients, and who gives up his when all are taken.
+//!
+//! Who comes then waits, and those behind him wait in the backlog of the socket. The client that has been idle for
+//! longest and has no subscription gives way: it can come again. When nobody can give way for a while, who comes is
+//! refused, and told so.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use fyrd_core::bounds::{RPC_PLACE_WAIT, RPC_YIELD_AFTER};
+
+/// All places.
+#[derive(Debug)]
+pub(super) struct Places {
+    max: usize,
+    /// How long a client must have been idle to give way.
+    yield_after: Duration,
+    /// How long who comes waits for that.
+    wait: Duration,
+    taken: RefCell<Vec<Rc<Seat>>>,
+    freed: Notify,
+    /// Since when nobody gives way.
+    full_since: Cell<Option<Instant>>,
+}
+
+/// One client's place; dropping it frees it.
+#[derive(Debug)]
+pub(super) struct Place {
+    seat: Rc<Seat>,
+    places: Rc<Places>,
+}
+
+#[derive(Debug)]
+struct Seat {
+    /// Since when its client only waits for itself; `None` while it is served, or has a subscription.
+    idle_since: Cell<Option<Instant>>,
+    gives_way: Cell<bool>,
+    /// Whether its client has introduced itself.
+    is_known: Cell<bool>,
+    wanted: Notify,
+}
+
+impl Places {
+    pub(super) fn new(max: usize) -> Rc<Places> {
+        Places::with_times(max, RPC_YIELD_AFTER, RPC_PLACE_WAIT)
+    }
+
+    fn with_times(max: usize, yield_after: Duration, wait: Duration) -> Rc<Places> {
+        Rc::new(Places {
+            max,
+            yield_after,
+            wait,
+            taken: RefCell::default(),
+            freed: Notify::new(),
+            full_since: Cell::new(None),
+        })
+    }
+
+    pub(super) fn max(&self) -> usize {
+        self.max
+    }
+
+    /// The next place that is free; none when nobody gives way for long enough.
+    pub(super) async fn take(self: &Rc<Places>) -> Option<Place> {
+        loop {
+            if self.taken.borrow().len() < self.max {
+                self.full_since.set(None);
+                return Some(self.seat());
+            }
+            let now = Instant::now();
+            let full_since = self.full_since.get().unwrap_or(now);
+            self.full_since.set(Some(full_since));
+            let refused_at = full_since + self.wait;
+            if now >= refused_at {
+                return None;
+            }
+            let next = match self.longest_idle() {
+                Some((seat, at)) if at <= now => {
+                    seat.gives_way.set(true);
+                    seat.wanted.notify_one();
+                    refused_at
+                }
+                Some((_, at)) => at.min(refused_at),
+                None => refused_at,
+            };
+            // Whether in time or not, the next round finds out.
+            let _ = timeout_at(next, self.freed.notified()).await;
+        }
+    }
+
+    fn seat(self: &Rc<Places>) -> Place {
+        let seat = Rc::new(Seat {
+            idle_since: Cell::new(None),
+            gives_way: Cell::new(false),
+            is_known: Cell::new(false),
+            wanted: Notify::new(),
+        });
+        self.taken.borrow_mut().push(Rc::clone(&seat));
+        Place {
+            seat,
+            places: Rc::clone(self),
+        }
+    }
+
+    /// Who has been idle for longest, and from when on that is long enough to give way: at once for one that nobody
+    /// knows yet, which goes before all others, whatever it has begun to send.
+    fn longest_idle(&self) -> Option<(Rc<Seat>, Instant)> {
+        let taken = self.taken.borrow();
+        let idle = taken.iter().filter(|seat| !seat.gives_way.get());
+        let idle = idle.filter_map(|seat| Some((seat, seat.idle_since.get()?)));
+        let (seat, since) = idle.min_by_key(|(seat, since)| (seat.is_known.get(), *since))?;
+        let enough = if seat.is_known.get() {
+            self.yield_after
+        } else {
+            Duration::ZERO
+        };
+        Some((Rc::clone(seat), since + enough))
+    }
+}
+
+impl Place {
+    /// Its client has introduced itself; whether that is news.
+    pub(super) fn admit(&self) -> bool {
+        !self.seat.is_known.replace(true)
+    }
+
+    /// The client is idle from now on, or is not.
+    pub(super) fn set_idle(&self, idle: bool) {
+        self.seat.idle_since.set(idle.then(Instant::now));
+    }
+
+    /// Waits until this client has to give way.
+    pub(super) async fn wanted(&self) {
+        self.seat.wanted.notified().await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken.borrow_mut();
+        taken.retain(|seat| !Rc::ptr_eq(seat, &self.seat));
+        self.places.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const YIELD_AFTER: Duration = Duration::from_millis(50);
+    const WAIT: Duration = Duration::from_millis(300);
+
+    #[tokio::test]
+    async fn the_longest_idle_gives_way_and_without_one_the_next_is_refused() {
+        let places = Places::with_times(3, YIELD_AFTER, WAIT);
+        let mut taken = Vec::new();
+        for _ in 0..3 {
+            let place = places.take().await.unwrap();
+            assert!(place.admit() && !place.admit());
+            taken.push(place);
+            taken.iter().for_each(|place| place.set_idle(true));
+        }
+        let start = Instant::now();
+        taken[1].set_idle(true);
+        // The first is served again, so the third has been idle for longest.
+        taken[0].set_idle(false);
+        let third = taken.pop().unwrap();
+        let giving = async {
+            third.wanted().await;
+            drop(third);
+            start.elapsed()
+        };
+        let (next, after) = tokio::join!(places.take(), giving);
+        assert!(
+            next.is_some() && after + Duration::from_millis(5) >= YIELD_AFTER,
+            "{after:?}"
+        );
+        // Now nobody is idle.
+        taken[1].set_idle(false);
+        let start = Instant::now();
+        assert!(places.take().await.is_none());
+        assert!(start.elapsed() >= WAIT);
+        let start = Instant::now();
+        for _ in 0..100 {
+            assert!(places.take().await.is_none());
+        }
+        assert!(start.elapsed() < 50 * WAIT, "each has waited");
+        drop(next);
+        assert!(places.take().await.is_some());
+    }
+
+    #[tokio::test]
+    async fn whom_nobody_knows_gives_way_before_all_others_and_at_once() {
+        let places = Places::with_times(2, 100 * WAIT, WAIT);
+        let known = places.take().await.unwrap();
+        known.admit();
+        known.set_idle(true);
+        let stranger = places.take().await.unwrap();
+        stranger.set_idle(true);
+        let giving = async {
+            stranger.wanted().await;
+            drop(stranger);
+        };
+        let (next, ()) = tokio::join!(places.take(), giving);
+        assert!(next.is_some());
+    }
+}
