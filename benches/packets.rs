@@ -18,6 +18,8 @@ use fyrd_core::swim::queue::{GossipQueue, Pace, Subject};
 use fyrd_core::time::Time;
 use fyrd_core::wire::{Alive, Message, decode_datagram, encode_tags, finish_datagram};
 use fyrd_keys::{HEADROOM, Key, Keyring, NONCE_LEN, OVERHEAD, TAG_LEN};
+use rand::TryRng;
+use rand::rngs::SysRng;
 
 /// How many messages a datagram holds when each is about 76 bytes long.
 const MESSAGES: usize = 17;
@@ -67,6 +69,7 @@ fn cases() -> Vec<Case> {
     vec![
         case("bare AEAD, seal", BARE_SEAL, bare_seal()),
         case("bare AEAD, open", BARE_OPEN, bare_open()),
+        case("nonces of the operating system", BARE_SEAL, system_nonces()),
         case("fill, seal", BARE_SEAL, fill_and_seal(false)),
         case("fill, compress, seal", BARE_SEAL, fill_and_seal(true)),
         case("open", BARE_OPEN, receive(false, Depth::Open, News::None)),
@@ -141,6 +144,19 @@ fn bare_seal() -> Batch {
                 let nonce = nonces.draw().into();
                 black_box(aead.encrypt_inout_detached(&nonce, b"", body.as_mut_slice().into()))
                     .expect("seals");
+            }
+        })
+    })
+}
+
+/// What an agent draws beside, once a packet.
+fn system_nonces() -> Batch {
+    Box::new(|| {
+        timed(|| {
+            for _ in 0..PACKETS {
+                let mut nonce = [0_u8; NONCE_LEN];
+                SysRng.try_fill_bytes(&mut nonce).expect("randomness");
+                black_box(nonce);
             }
         })
     })
@@ -231,7 +247,14 @@ fn receive(compress: bool, depth: Depth, news: News) -> Batch {
                 let datagram = decode_datagram(plain, &mut scratch).expect("decodes");
                 let messages = black_box(datagram.messages.as_slice());
                 if depth == Depth::Handle {
-                    node.handle(Time::ZERO, Input::Datagram { from, messages });
+                    node.handle(
+                        Time::ZERO,
+                        Input::Datagram {
+                            from,
+                            len: 1400,
+                            messages,
+                        },
+                    );
                     while let Some(effect) = node.poll_effect() {
                         black_box(effect);
                     }
@@ -330,7 +353,14 @@ fn informed_node(from: SocketAddr) -> Node {
     for plain in plain_batch(FIRST_INCARNATION, false) {
         let datagram = decode_datagram(&plain, &mut scratch).expect("decodes");
         let messages = datagram.messages.as_slice();
-        node.handle(Time::ZERO, Input::Datagram { from, messages });
+        node.handle(
+            Time::ZERO,
+            Input::Datagram {
+                from,
+                len: 1400,
+                messages,
+            },
+        );
     }
     while node.poll_effect().is_some() {}
     assert_eq!(node.members().len(), MEMBERS + 1, "every member is known");

@@ -172,7 +172,7 @@ fn main() {
     let nodes: Vec<_> = nodes.collect();
     let members = |rpc: SocketAddr| -> Option<usize> {
         runtime.block_on(async {
-            let mut client = Client::connect(&rpc.to_string()).await.ok()?;
+            let mut client = Client::connect(&rpc.to_string(), None).await.ok()?;
             client.members().await.ok().map(|members| members.len())
         })
     };

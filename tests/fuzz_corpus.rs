@@ -186,7 +186,7 @@ fn requests() -> Vec<Vec<u8>> {
         }),
         Request::Join(JoinRequest {
             existing: names(&["127.0.0.1:7946", "b"]),
-            replay: false,
+            ..JoinRequest::default()
         }),
         Request::Members,
         Request::MembersFiltered(MembersFilteredRequest {
@@ -312,7 +312,15 @@ fn conversations() -> Vec<Vec<u8>> {
         (1, "", Some(&stats), vec![]),
         (2, "", Some(&coordinate), vec![]),
         (3, "1/3 nodes reported failure", Some(&keys), vec![]),
-        (4, "", Some(&JoinResponse { num: 1 }), vec![]),
+        (
+            4,
+            "",
+            Some(&JoinResponse {
+                num: 1,
+                failed: vec!["Failed to join b: no such host".to_owned()],
+            }),
+            vec![],
+        ),
         (5, "", None, vec![&event, &joined]),
         (6, "", None, vec![&line]),
         (7, "", None, vec![&answer]),

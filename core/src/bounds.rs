@@ -4,9 +4,12 @@
 
 use std::time::Duration;
 
-/// Longest node name in bytes. A DNS label has 63 and a Linux host name 64; Serf's own validation,
+/// Longest name of this node in bytes. A DNS label has 63 and a Linux host name 64; Serf's own validation,
 /// where it is switched on, stops at 128 as well.
 pub const NAME_MAX: usize = 128;
+
+/// Longest name of a member in bytes. Serf limits no names; beyond the bytes of its datagrams none can be gossiped.
+pub const PEER_NAME_MAX: usize = 1400;
 
 /// Longest metadata (encoded tags) of a node in bytes; memberlist's own limit, checked by every sender.
 pub const META_MAX: usize = 512;
@@ -95,11 +98,21 @@ pub const MAX_RELAYS: usize = 512;
 /// them hears of enough others.
 pub const MAX_WITNESSES: usize = 3;
 
+/// Bytes of an answer about a name that two claim, which goes to an address without a known member: one member with
+/// its tags.
+pub const CONFLICT_ANSWER: usize = 1024;
+
+/// Addresses without a member whose bytes are counted at a time, lest answers to them be longer.
+pub const MAX_STRANGERS: usize = 4096;
+
 /// Most names whose address is looked into at a time. Each costs a few pings, and takes a probe timeout.
 pub const MAX_LOOKS: usize = 64;
 
 /// Exchanges of one join that run at the same time.
 pub const MAX_PARALLEL_JOINS: usize = 8;
+
+/// Accusations of this node that are remembered, to tell its operator. Three are enough for that.
+pub const MAX_ACCUSATIONS: usize = 64;
 
 /// Failed members that wait to be tried again, or are; each try may last as long as a stream's deadline.
 pub const MAX_RECONNECTS: usize = 8;
@@ -130,8 +143,29 @@ pub const MAX_OWN_QUERIES: usize = 1024;
 /// Most queries of others that may still be answered by a handler or a client.
 pub const MAX_OPEN_QUERIES: usize = 4096;
 
-/// Longest expression of a query's tag filter, compiled, in bytes of memory.
-pub const FILTER_REGEX_MAX: usize = 1 << 20;
+/// Longest expression that a client of this agent may give, compiled, in bytes of memory.
+pub const REGEX_MAX: usize = 1 << 20;
+
+/// What all tag filters of one query may take together, compiled. Compiling and matching cost time in proportion,
+/// a few milliseconds for this much, in which the node does nothing else; and so do all others that the query
+/// reaches. A hundred simple filters fit, or one with a few hundred repetitions of any letter.
+pub const QUERY_FILTERS_WORK: usize = 256 * 1024;
+
+/// What a class of letters by name, such as `\\pL`, counts at least: its tables have to be built before it is
+/// known how large it becomes.
+pub const FILTER_CLASS_WORK: usize = 8 * 1024;
+
+/// Longest text of all tag filters of one query together. By default no query may have as many bytes.
+pub const QUERY_FILTERS_TEXT: usize = 4 * 1024;
+
+/// Compiled expressions of filters that are kept, those used last; together they take no more memory than a few
+/// queries at their limit.
+pub const FILTERS_KEPT: usize = 64;
+
+/// Packets sealed with one key after which another is advised. Nonces are random: at 2^32 packets of a whole
+/// cluster the odds that two of them are equal reach 2^-33, the most that NIST allows for AES-GCM; an agent
+/// knows only of its own, and since its start.
+pub const SEALED_BY_ONE_KEY: u64 = 1 << 31;
 
 /// Bytes the UDP receive buffer holds: the largest datagram there can be.
 pub const UDP_RECEIVE_BUFFER: usize = 65_536;
@@ -170,13 +204,17 @@ pub const LISTEN_BACKLOG: i32 = 1024;
 /// Tries to find a port that is free for TCP and UDP alike.
 pub const FREE_PORT_TRIES: u32 = 32;
 
-/// Inbound streams at once. memberlist serves at most 127 push/pulls; twice that stays far below the
+/// Inbound streams at once, of strangers, and as many of members. memberlist serves at most 127 push/pulls; twice that stays far below the
 /// usual limit of 1,024 descriptors.
 pub const STREAMS_MAX: usize = 256;
 
 /// Inbound streams at once from one address (IPv6: one /64). Half of all, so that one host cannot lock
 /// the others out, and yet a test cluster on one host works as with memberlist.
 pub const STREAMS_PER_SOURCE_MAX: usize = 128;
+
+/// How long a stream may take until it has said what it is about. Whoever dials begins to send at once, so this is
+/// for a packet that is lost and sent again; without it, silence holds a place for all of a stream's deadline.
+pub const STREAM_FIRST_BYTES: Duration = Duration::from_secs(1);
 
 /// Bytes that all unfinished streams together may hold: three messages of the largest size, or some
 /// hundred of a cluster of thousands.
@@ -203,8 +241,14 @@ pub const DRIVER_REQUESTS: usize = 1024;
 /// Commands that wait for their answer. A join may take minutes, and each caller waits for its own.
 pub const COMMANDS_IN_FLIGHT: usize = 4096;
 
-/// Lines about network errors that are logged in ten seconds.
-pub const NETWORK_LOG_LINES: u32 = 20;
+/// How long the lines of one place in the program are counted together.
+pub const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Warnings and errors of one place that are logged meanwhile; more are counted, and told in a sum.
+pub const LOG_LINES: u32 = 20;
+
+/// The same for lines of other levels. Who asks for details wants to see more of them.
+pub const LOG_DETAIL_LINES: u32 = 500;
 
 /// What peers do again and again is remembered for so many names, to be said ever less often.
 pub const REPEATS_MAX: usize = 1024;
@@ -278,6 +322,21 @@ pub const RPC_PLACE_WAIT: Duration = Duration::from_secs(5);
 /// How long an RPC client may take to introduce itself (handshake, and token where one is needed), so
 /// that strangers cannot hold all places. Afterwards it may idle for as long as it likes.
 pub const RPC_INTRODUCTION: Duration = Duration::from_secs(60);
+
+/// Largest object of an RPC client that has not introduced itself: a token fits many times.
+pub const RPC_FRAME_OF_STRANGER: usize = 4 * 1024;
+
+/// Wrong tokens of one address after which each further one, right or wrong, waits for its answer.
+pub const RPC_WRONG_TOKENS: u32 = 5;
+
+/// How long: each client guesses once a second then.
+pub const RPC_TOKEN_PAUSE: Duration = Duration::from_secs(1);
+
+/// Addresses of which wrong tokens are remembered at a time.
+pub const RPC_GUESSERS_MAX: usize = 512;
+
+/// How long an address must have been quiet for its wrong tokens to be forgotten.
+pub const RPC_TOKEN_MEMORY: Duration = Duration::from_secs(60);
 
 /// Idle time after which the system asks whether an RPC client's host is still there.
 pub const RPC_KEEPALIVE: Duration = Duration::from_secs(60);
@@ -356,7 +415,7 @@ pub const SERF_SNAPSHOT_LINE: usize = 4 * 1024;
 /// Warnings about lines of a text snapshot that are kept; a file of another kind has nothing but such lines.
 pub const SNAPSHOT_WARNINGS: usize = 20;
 
-/// Bytes of such a line that a warning shows: a name of the greatest length and an address fit.
+/// Bytes of such a line that a warning shows: a name of the length that Serf validates and an address fit.
 pub const SNAPSHOT_LINE_SHOWN: usize = 256;
 
 /// Largest value in the snapshot; a longer event is written in parts. sled keeps up to 17 entries on a page,

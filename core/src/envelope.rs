@@ -6,23 +6,31 @@
 //! ```
 //!
 //! A nonce that repeats would break the key, so whoever owns the randomness hands each one in: the driver
-//! from a cryptographic generator seeded by the operating system, the simulator from its seed.
+//! from the operating system, the simulator from its seed.
 
 mod assembly;
+mod replay;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::time::Duration;
 
 use fyrd_keys::{HEADROOM, Keyring, NONCE_LEN, OpenError, PeerKeys};
 
 use crate::bounds;
 use crate::wire::{self, DecodeError, StreamDecoder, StreamMessage};
 
+use crate::time::Time;
 pub use assembly::{Assembly, Received, Unreadable};
+pub use replay::Stale;
+use replay::Window;
 
 /// Twelve bytes that no other packet of the same key has.
 pub type Nonce = [u8; NONCE_LEN];
+
+/// A nonce, or why there is none: then nothing is sealed.
+pub type Drawn = Result<Nonce, String>;
 
 /// Seals and opens for one node.
 #[derive(Debug)]
@@ -31,6 +39,8 @@ pub struct Envelope {
     peers: PeerKeys,
     label: Vec<u8>,
     compress: bool,
+    /// Whether nonces carry the time, and it counts.
+    window: Option<Window>,
     datagram: Vec<u8>,
 }
 
@@ -46,6 +56,9 @@ pub enum Unopened {
     /// No key opens it.
     #[error("Decrypt packet failed: {0}")]
     Sealed(#[from] OpenError),
+    /// It is too old.
+    #[error("{0}")]
+    Stale(Stale),
 }
 
 /// A label met that is not this cluster's. Either is empty where there is none.
@@ -114,7 +127,22 @@ impl Envelope {
             peers: PeerKeys::new(),
             label,
             compress,
+            window: None,
             datagram: Vec::new(),
+        }
+    }
+
+    /// The same, but what it seals carries the time, and what others have sealed longer ago than `width`, or will
+    /// so much later, is not opened. Then tell it the time by [`Envelope::set_time`].
+    pub fn with_replay_window(mut self, width: Option<Duration>) -> Envelope {
+        self.window = width.map(Window::new);
+        self
+    }
+
+    /// The time of day, before each packet that goes or comes; without a replay window it does not matter.
+    pub fn set_time(&mut self, now: Time) {
+        if let Some(window) = &mut self.window {
+            window.set_time(now);
         }
     }
 
@@ -165,14 +193,23 @@ impl Envelope {
         let Some(keyring) = &self.keyring else {
             return Ok(body);
         };
+        let head: [u8; HEADROOM] = body.first_chunk().copied().unwrap_or_default();
         let (plain, key) = keyring.open_datagram(&self.label, body, self.peers.hint(&from))?;
         self.peers.remember(keyring, from, key);
+        if let Some(window) = &self.window {
+            window.check(&head).map_err(Unopened::Stale)?;
+        }
         Ok(plain)
     }
 
     /// Puts all layers around a datagram. The result is good until the next call. No nonce is drawn
     /// without encryption.
-    pub fn close_datagram(&mut self, nonce: impl FnOnce() -> Nonce, plain: Vec<u8>, crc: bool) -> &[u8] {
+    pub fn close_datagram(
+        &mut self,
+        nonce: impl FnOnce() -> Drawn,
+        plain: Vec<u8>,
+        crc: bool,
+    ) -> Result<&[u8], String> {
         let plain = wire::finish_datagram(plain, self.compress, crc);
         let out = &mut self.datagram;
         out.clear();
@@ -182,15 +219,16 @@ impl Envelope {
                 let start = out.len();
                 out.resize(start + HEADROOM, 0);
                 out.extend_from_slice(&plain);
-                keyring.seal_datagram_in(&nonce(), &self.label, out, start);
+                let nonce = stamped(self.window.as_ref(), nonce)?;
+                keyring.seal_datagram_in(&nonce, &self.label, out, start);
             }
             None => out.extend_from_slice(&plain),
         }
-        out
+        Ok(out)
     }
 
     /// Puts all layers around a message that opens a stream.
-    pub fn close_request(&self, nonce: impl FnOnce() -> Nonce, plain: Vec<u8>) -> Result<Vec<u8>, String> {
+    pub fn close_request(&self, nonce: impl FnOnce() -> Drawn, plain: Vec<u8>) -> Result<Vec<u8>, String> {
         let mut out = Vec::new();
         wire::put_label(&self.label, &mut out);
         let sealed = self.close_reply(nonce, plain)?;
@@ -202,11 +240,11 @@ impl Envelope {
     }
 
     /// Puts all layers around the answer on a stream: its encryption covers the label, which is not sent.
-    pub fn close_reply(&self, nonce: impl FnOnce() -> Nonce, plain: Vec<u8>) -> Result<Vec<u8>, String> {
+    pub fn close_reply(&self, nonce: impl FnOnce() -> Drawn, plain: Vec<u8>) -> Result<Vec<u8>, String> {
         let plain = wire::finish_stream(plain, self.compress);
         match &self.keyring {
             Some(keyring) => keyring
-                .seal_stream(&nonce(), &self.label, &plain)
+                .seal_stream(&stamped(self.window.as_ref(), nonce)?, &self.label, &plain)
                 .map_err(|error| error.to_string()),
             None => Ok(plain),
         }
@@ -223,6 +261,9 @@ impl Envelope {
                 let opened = keyring.open_stream(&header, &self.label, &mut block, self.peers.hint(&from));
                 let (plain, _) = opened.map_err(|error| error.to_string())?;
                 let plain = HEADROOM..HEADROOM + plain.len();
+                if let Some(window) = &self.window {
+                    window.check(&block).map_err(|stale| stale.to_string())?;
+                }
                 Ok(Opened::Sealed {
                     block,
                     plain,
@@ -231,6 +272,12 @@ impl Envelope {
             }
         }
     }
+}
+
+/// A nonce, with the time in it where there is a window.
+fn stamped(window: Option<&Window>, nonce: impl FnOnce() -> Drawn) -> Drawn {
+    let nonce = nonce()?;
+    Ok(window.map_or(nonce, |window| window.stamp(nonce)))
 }
 
 /// A peer without encryption talks to us, who have it.
@@ -250,8 +297,8 @@ mod tests {
         Envelope::new(ring, label.as_bytes().to_vec(), true)
     }
 
-    fn nonce() -> Nonce {
-        [1; NONCE_LEN]
+    fn nonce() -> Drawn {
+        Ok([1; NONCE_LEN])
     }
 
     fn from() -> SocketAddr {
@@ -271,6 +318,7 @@ mod tests {
             for receiver in kinds {
                 let mut packet = envelope(sender.0, sender.1)
                     .close_datagram(nonce, b"\x08hello".to_vec(), false)
+                    .unwrap()
                     .to_vec();
                 let mut opener = envelope(receiver.0, receiver.1);
                 let opened = opener.open_datagram(from(), &mut packet);
@@ -287,17 +335,26 @@ mod tests {
     #[test]
     fn each_packet_has_the_nonce_it_was_given() {
         let mut sealer = envelope(Some(KEY), "lab");
-        let datagram = sealer.close_datagram(|| [7; NONCE_LEN], b"\x08x".to_vec(), false);
+        let datagram = sealer
+            .close_datagram(|| Ok([7; NONCE_LEN]), b"\x08x".to_vec(), false)
+            .unwrap();
         let (label, block) = wire::split_label(datagram).unwrap();
         assert_eq!((label, &block[1..HEADROOM]), (&b"lab"[..], &[7; NONCE_LEN][..]));
-        let reply = sealer.close_reply(|| [8; NONCE_LEN], b"\x08x".to_vec()).unwrap();
+        let reply = sealer
+            .close_reply(|| Ok([8; NONCE_LEN]), b"\x08x".to_vec())
+            .unwrap();
         assert_eq!(reply[6..5 + HEADROOM], [8; NONCE_LEN]);
         let request = sealer
-            .close_request(|| [8; NONCE_LEN], b"\x08x".to_vec())
+            .close_request(|| Ok([8; NONCE_LEN]), b"\x08x".to_vec())
             .unwrap();
         assert_eq!(request, [b"\xf4\x03lab", &reply[..]].concat());
-        let drawn = || -> Nonce { panic!("nothing is sealed") };
-        envelope(None, "").close_datagram(drawn, b"\x08x".to_vec(), false);
+        let none = || Err("no randomness".to_owned());
+        let refused = sealer.close_datagram(none, b"\x08x".to_vec(), false);
+        assert_eq!(refused, Err("no randomness".to_owned()));
+        let plain = envelope(None, "")
+            .close_datagram(none, b"\x08x".to_vec(), false)
+            .map(<[u8]>::to_vec);
+        assert_eq!(plain, Ok(b"\x08x".to_vec()), "nothing is sealed");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod leave;
 mod lengths;
 pub mod limits;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rand::rngs::Xoshiro256PlusPlus;
@@ -27,6 +28,7 @@ use crate::swim::queue::Token;
 use crate::swim::{self, Swim, SwimConfig};
 use crate::time::Time;
 use crate::wire::WireCoordinate;
+use crate::wire::message::Message;
 
 pub use crate::serf::memory;
 pub use crate::serf::{CommandId, Effect, KeyringId};
@@ -39,6 +41,15 @@ const PROTOCOL: [u8; 3] = [1, 5, 2];
 
 /// The Serf version that brought queries.
 const QUERY_PROTOCOL: u8 = 4;
+
+/// The messages of a datagram, of equal pings only the first: one answer says it all.
+fn without_repeated_pings<'m, 'b>(messages: &'m [Message<'b>]) -> impl Iterator<Item = &'m Message<'b>> {
+    let mut pings = BTreeSet::new();
+    messages.iter().filter(move |message| match message {
+        Message::Ping(ping) => pings.insert((ping.seq_no, ping.source_addr, ping.source_port)),
+        _ => true,
+    })
+}
 
 /// What shall be answered when a broadcast has been sent, or is not within its time.
 #[derive(Debug)]
@@ -134,14 +145,15 @@ impl Node {
                 swim.handle_tick(now, serf);
                 serf.handle_tick(now);
             }
-            Input::Datagram { from, messages } => {
-                for message in messages {
+            Input::Datagram { from, len, messages } => {
+                swim.note_arrival(from, len);
+                for message in without_repeated_pings(messages) {
                     swim.handle_message(now, from, message, serf);
                 }
             }
             Input::Stream { from, id, message } => swim.handle_stream(now, from, id, message, serf),
             Input::Exchange { id, result } => swim.handle_exchange(now, id, result, serf),
-            Input::SendFailed { to } => swim.handle_send_failed(now, to, serf),
+            Input::SendFailed { to, reason } => swim.handle_send_failed(now, to, reason, serf),
             Input::Keyring { id, result } => serf.handle_keyring(id, &result),
             Input::Seeds(seeds) => serf.handle_seeds(now, seeds),
             Input::LookedUp(seeds) => serf.handle_looked_up(now, seeds),
@@ -217,12 +229,12 @@ impl Node {
         &self.config.tags
     }
 
-    /// All members, by name.
+    /// All members, by name, as listeners know them: who was failed and has not answered yet is listed as failed.
     pub fn members(&self) -> Vec<Arc<Member>> {
         self.serf.members()
     }
 
-    /// How this node sees a member; `None` if it does not know it.
+    /// How a member stands among the members, whether listeners know it already or not; `None` if it is not known.
     pub fn status_of(&self, name: &str) -> Option<MemberStatus> {
         self.serf.status_of(name)
     }
@@ -238,6 +250,7 @@ impl Node {
         Stats {
             health_score: self.swim.health_score(),
             isolated: self.swim.is_isolated(),
+            accused: self.swim.accused(),
             refused_messages: stats.refused_messages + self.swim.refused(),
             ..stats
         }

@@ -4,30 +4,133 @@
 //! same on every member of a mixed cluster: `\d`, `\s`, `\w` and `\b` are ASCII, `\Q..\E` quotes, and a
 //! class knows neither nesting nor set operations.
 
+use std::collections::VecDeque;
+
 use regex::{Regex, RegexBuilder};
 
-use crate::bounds::FILTER_REGEX_MAX;
+use crate::bounds::{FILTER_CLASS_WORK, FILTERS_KEPT, QUERY_FILTERS_TEXT, QUERY_FILTERS_WORK, REGEX_MAX};
 
 /// Compiles a pattern, unanchored. The error says what is wrong with it, in one line.
 pub fn compile(pattern: &str) -> Result<Regex, String> {
-    let built = RegexBuilder::new(&rewrite(pattern))
-        .size_limit(FILTER_REGEX_MAX)
-        .build();
-    built.map_err(|error| {
-        let reason = match &error {
-            regex::Error::CompiledTooBig(limit) => format!("it takes more than {limit} bytes when compiled"),
-            // The syntax error is drawn over several lines, and the last of them says it all.
-            other => {
-                let text = other.to_string();
-                text.lines()
-                    .last()
-                    .unwrap_or_default()
-                    .trim_start_matches("error: ")
-                    .to_owned()
-            }
+    build(pattern, REGEX_MAX).map_err(|error| explain(pattern, &error))
+}
+
+/// What may still be spent on one query's filters.
+#[derive(Debug)]
+pub struct Budget {
+    work: usize,
+    text: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Budget {
+        Budget {
+            work: QUERY_FILTERS_WORK,
+            text: QUERY_FILTERS_TEXT,
+        }
+    }
+}
+
+/// Why an expression is not used.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is none.
+    Malformed(String),
+    /// It takes more work than is left of the budget.
+    TooMuch,
+}
+
+/// Compiles the expressions of filters within the budget of a query, and keeps those used last: the same are
+/// asked for again and again.
+#[derive(Debug, Default)]
+pub struct Filters {
+    kept: VecDeque<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    pattern: Box<str>,
+    work: usize,
+    regex: Regex,
+}
+
+impl Filters {
+    /// A pattern, compiled. One that was kept costs the budget as much as others, for it takes as long to match.
+    pub fn compile(&mut self, pattern: &str, budget: &mut Budget) -> Result<&Regex, Refusal> {
+        let at = self.kept.iter().position(|kept| *kept.pattern == *pattern);
+        let found = match at.and_then(|at| self.kept.remove(at)) {
+            Some(kept) => kept,
+            None => build_within(pattern, budget)?,
         };
-        format!("error parsing regexp: {reason}: `{pattern}`")
-    })
+        let pays = pay(&mut budget.work, found.work) && pay(&mut budget.text, pattern.len());
+        self.kept.push_back(found);
+        while self.kept.len() > FILTERS_KEPT
+            || self.kept.iter().map(|kept| kept.work).sum::<usize>() > 4 * QUERY_FILTERS_WORK
+        {
+            self.kept.pop_front();
+        }
+        match self.kept.back() {
+            Some(kept) if pays => Ok(&kept.regex),
+            _ => Err(Refusal::TooMuch),
+        }
+    }
+}
+
+fn pay(left: &mut usize, price: usize) -> bool {
+    let rest = left.checked_sub(price);
+    *left = rest.unwrap_or(0);
+    rest.is_some()
+}
+
+/// Compiles at the smallest of some limits that suffices, which is what the expression counts: how large it has
+/// become, the library does not tell.
+fn build_within(pattern: &str, budget: &Budget) -> Result<Kept, Refusal> {
+    let classes = pattern.matches(r"\p").count() + pattern.matches(r"\P").count();
+    let least = classes.saturating_mul(FILTER_CLASS_WORK);
+    if pattern.len() > budget.text || least > budget.work {
+        return Err(Refusal::TooMuch);
+    }
+    let mut limit = SMALLEST_REGEX.max(least);
+    loop {
+        match build(pattern, limit.min(budget.work)) {
+            Ok(regex) => {
+                return Ok(Kept {
+                    pattern: pattern.into(),
+                    work: limit.min(budget.work),
+                    regex,
+                });
+            }
+            Err(regex::Error::CompiledTooBig(_)) if limit >= budget.work => return Err(Refusal::TooMuch),
+            Err(regex::Error::CompiledTooBig(_)) => limit = limit.saturating_mul(4),
+            Err(error) => return Err(Refusal::Malformed(explain(pattern, &error))),
+        }
+    }
+}
+
+/// What the least expression counts; an ordinary one fits.
+const SMALLEST_REGEX: usize = 2 * 1024;
+
+fn build(pattern: &str, limit: usize) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(&rewrite(pattern))
+        .size_limit(limit)
+        .dfa_size_limit(limit)
+        .build()
+}
+
+fn explain(pattern: &str, error: &regex::Error) -> String {
+    let reason = match error {
+        regex::Error::CompiledTooBig(limit) => format!("it takes more than {limit} bytes when compiled"),
+        // The syntax error is drawn over several lines, and the last of them says it all.
+        other => {
+            let text = other.to_string();
+            text.lines()
+                .last()
+                .unwrap_or_default()
+                .trim_start_matches("error: ")
+                .to_owned()
+        }
+    };
+    format!("error parsing regexp: {reason}: `{pattern}`")
 }
 
 fn rewrite(pattern: &str) -> String {
@@ -180,6 +283,55 @@ mod tests {
                 "{pattern} on {text:?}"
             );
         }
+    }
+
+    #[test]
+    fn the_filters_of_a_query_share_a_budget() {
+        let mut filters = Filters::default();
+        // As one query's, with a hundred different ones and some in other alphabets.
+        let mut budget = Budget::default();
+        for n in 0..100 {
+            let ordinary = format!("^(web|db)-[0-9]+{n}$");
+            assert!(filters.compile(&ordinary, &mut budget).is_ok(), "{n}: {budget:?}");
+        }
+        for one in [
+            r"^.{0,200}$",
+            r"^\pL+ \p{Greek}\d{1,64}$",
+            "(?i)^(alpha|beta|gamma|delta)[a-z]*$",
+        ] {
+            assert!(filters.compile(one, &mut Budget::default()).is_ok(), "{one}");
+        }
+        assert_eq!(
+            filters.compile("a**b(", &mut Budget::default()).err(),
+            Some(Refusal::Malformed(
+                "error parsing regexp: unclosed group: `a**b(`".to_owned()
+            ))
+        );
+        let bomb = "(?:.{0,50}){0,20}";
+        for _ in 0..2 {
+            assert_eq!(
+                filters.compile(bomb, &mut Budget::default()).err(),
+                Some(Refusal::TooMuch)
+            );
+        }
+        // Those that are kept are counted as well.
+        let large = "^.{0,100}$";
+        let mut budget = Budget::default();
+        let taken = (0..100)
+            .take_while(|_| filters.compile(large, &mut budget).is_ok())
+            .count();
+        assert!((1..10).contains(&taken), "{taken}");
+        let classes = r"\pL".repeat(1000);
+        assert_eq!(
+            filters.compile(&classes, &mut Budget::default()).err(),
+            Some(Refusal::TooMuch)
+        );
+        let text = "a".repeat(QUERY_FILTERS_TEXT + 1);
+        assert_eq!(
+            filters.compile(&text, &mut Budget::default()).err(),
+            Some(Refusal::TooMuch)
+        );
+        assert!(filters.kept.len() <= FILTERS_KEPT);
     }
 
     #[test]

@@ -18,6 +18,8 @@
 //! Opening works in the buffer of the caller. The ciphers check the tag before they decrypt a byte, so a key
 //! that does not fit leaves the buffer as it was for the next one to try.
 
+use std::sync::atomic::Ordering;
+
 use crate::cipher::{NONCE_LEN, TAG_LEN};
 use crate::key::Fingerprint;
 use crate::ring::{Entry, Keyring};
@@ -212,6 +214,7 @@ fn seal_block(entry: &Entry, nonce: &[u8; NONCE_LEN], aad: &[u8], buf: &mut Vec<
     *version = entry.key.cipher().version();
     *nonce_place = *nonce;
     let tag = entry.prepared.seal(nonce, aad, body);
+    entry.sealed.fetch_add(1, Ordering::Relaxed);
     buf.extend_from_slice(&tag);
 }
 

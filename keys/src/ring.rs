@@ -1,6 +1,8 @@
 //! The keys of a cluster, the primary first.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cipher::Prepared;
 use crate::key::{Fingerprint, Key};
@@ -26,6 +28,8 @@ pub struct Keyring {
 pub(crate) struct Entry {
     pub(crate) key: Key,
     pub(crate) prepared: Prepared,
+    /// How many blocks it has sealed. Copies of a ring count together, for what one seals is spent for all.
+    pub(crate) sealed: Arc<AtomicU64>,
 }
 
 impl Keyring {
@@ -106,6 +110,12 @@ impl Keyring {
         self.others.len() + 1
     }
 
+    /// How many packets the primary has sealed here. Nonces are random, so that the risk of two that are equal
+    /// grows with the square of all that a key has sealed, on all hosts.
+    pub fn sealed_by_primary(&self) -> u64 {
+        self.primary.sealed.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn sealer(&self) -> &Entry {
         &self.primary
     }
@@ -129,6 +139,7 @@ impl Entry {
         Self {
             prepared: key.prepare(),
             key,
+            sealed: Arc::default(),
         }
     }
 }
@@ -246,6 +257,22 @@ mod tests {
             [1, 2, 3].map(numbered),
             "a hint to a removed key is no hint"
         );
+    }
+
+    #[test]
+    fn each_key_counts_what_it_seals_over_copies_and_changes_of_the_ring() {
+        let mut ring = ring(&[1, 2]);
+        let seal = |ring: &Keyring| ring.seal_datagram(&[7; 12], b"", &mut b"hello".to_vec());
+        seal(&ring);
+        let copy = ring.clone();
+        seal(&copy);
+        assert!(copy.seal_stream(&[7; 12], b"", b"hello").is_ok());
+        assert_eq!((ring.sealed_by_primary(), copy.sealed_by_primary()), (3, 3));
+        ring.use_key(&numbered(2)).unwrap();
+        assert_eq!(ring.sealed_by_primary(), 0);
+        seal(&ring);
+        ring.use_key(&numbered(1)).unwrap();
+        assert_eq!((ring.sealed_by_primary(), copy.sealed_by_primary()), (3, 3));
     }
 
     #[test]

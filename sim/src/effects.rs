@@ -17,14 +17,20 @@ impl World {
         }
     }
 
-    /// Carries out what a node wants done, and notes when it wants to be called again.
+    /// Carries out what a node wants done, and notes when it wants to be called again. As in the driver, refused
+    /// sends are told to the node once; what it sends then, and is refused again, waits for the next input.
     pub(super) fn settle(&mut self, id: HostId) {
-        while let Some(effect) = self.hosts[id.0].node.as_mut().and_then(Node::poll_effect) {
-            #[cfg(feature = "campaign")]
-            let Some(effect) = self.bend_effect(id, effect) else {
-                continue;
-            };
-            self.carry_out(id, effect);
+        self.carry_out_all(id);
+        let refused = std::mem::take(&mut self.hosts[id.0].refused_sends);
+        if !refused.is_empty() {
+            let now = self.local_time(id);
+            for to in refused {
+                if let Some(node) = self.hosts[id.0].node.as_mut() {
+                    let reason = "no route to host";
+                    node.handle(now, Input::SendFailed { to, reason });
+                }
+            }
+            self.carry_out_all(id);
         }
         let host = &mut self.hosts[id.0];
         let deadline = host.node.as_ref().and_then(Node::next_deadline);
@@ -35,6 +41,16 @@ impl World {
             let at = deadline.max(self.now);
             host.wake_at = Some(at);
             self.agenda.set(at, Happening::Wake(id));
+        }
+    }
+
+    fn carry_out_all(&mut self, id: HostId) {
+        while let Some(effect) = self.hosts[id.0].node.as_mut().and_then(Node::poll_effect) {
+            #[cfg(feature = "campaign")]
+            let Some(effect) = self.bend_effect(id, effect) else {
+                continue;
+            };
+            self.carry_out(id, effect);
         }
     }
 

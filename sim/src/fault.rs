@@ -205,7 +205,10 @@ impl World {
                 ..Ack::default()
             };
             ack.encode(&mut plain);
-            let bytes = sealer.close_datagram(|| self.rng.random(), plain, false).to_vec();
+            let closed = sealer.close_datagram(|| Ok(self.rng.random()), plain, false);
+            let Ok(bytes) = closed.map(<[u8]>::to_vec) else {
+                continue;
+            };
             let at = self.now + Duration::from_millis(1);
             self.agenda
                 .set(at, Happening::Arrive(asker, Arrival::Datagram { from, bytes }));
@@ -238,7 +241,7 @@ impl World {
                 exchange,
                 bytes: {
                     let plain = strip_sealed(&envelope, Some(envelope.label()), bytes)?;
-                    envelope.close_request(|| self.rng.random(), plain).ok()?
+                    envelope.close_request(|| Ok(self.rng.random()), plain).ok()?
                 },
             }),
             Arrival::Replied {
@@ -250,14 +253,14 @@ impl World {
                 exchange,
                 result: {
                     let plain = strip_sealed(&envelope, None, bytes)?;
-                    Ok(envelope.close_reply(|| self.rng.random(), plain).ok()?)
+                    Ok(envelope.close_reply(|| Ok(self.rng.random()), plain).ok()?)
                 },
             }),
             Arrival::Datagram { from, mut bytes } => {
                 let plain = envelope.open_datagram(from, &mut bytes).ok()?.to_vec();
                 let plain = strip_datagram(plain, &is_update)?;
-                let bytes = envelope.close_datagram(|| self.rng.random(), plain, false);
-                let bytes = bytes.to_vec();
+                let bytes = envelope.close_datagram(|| Ok(self.rng.random()), plain, false);
+                let bytes = bytes.ok()?.to_vec();
                 Some(Arrival::Datagram { from, bytes })
             }
             arrival => Some(arrival),

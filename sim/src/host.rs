@@ -65,6 +65,8 @@ pub struct Host {
     pub(super) sockets: Sockets,
     /// Those under way, each with whether its connection stands.
     pub(super) exchanges: BTreeMap<ExchangeId, bool>,
+    /// Where its system has refused to send datagrams, which the node is still to hear.
+    pub(super) refused_sends: Vec<SocketAddr>,
     pub(super) wake_at: Option<Time>,
     /// By how much its clock is ahead of the world's.
     pub(super) clock_ahead: Duration,
@@ -99,6 +101,7 @@ impl Host {
             inbox: VecDeque::new(),
             sockets: Sockets::default(),
             exchanges: BTreeMap::new(),
+            refused_sends: Vec::new(),
             wake_at: None,
             clock_ahead: Duration::ZERO,
             store: Store::default(),

@@ -79,6 +79,8 @@ pub struct WorldConfig {
     pub label: Vec<u8>,
     /// Whether nodes compress.
     pub compress: bool,
+    /// How old a packet may be; `None` for any age.
+    pub replay_window: Option<Duration>,
 }
 
 impl WorldConfig {
@@ -91,6 +93,7 @@ impl WorldConfig {
             key: None,
             label: Vec::new(),
             compress: true,
+            replay_window: None,
         }
     }
 
@@ -101,6 +104,7 @@ impl WorldConfig {
             self.label.clone(),
             self.compress,
         )
+        .with_replay_window(self.replay_window)
     }
 }
 
@@ -266,20 +270,45 @@ impl World {
 
     /// Delivers a datagram that no node has sent, sealed with the cluster's key, at once.
     pub fn forge(&mut self, from: SocketAddr, to: HostId, plain: Vec<u8>) {
+        let now = self.local_time(to);
         let envelope = &mut self.hosts[to.0].envelope;
+        envelope.set_time(now);
         let bytes = envelope
-            .close_datagram(|| self.rng.random(), plain, false)
+            .close_datagram(|| Ok(self.rng.random()), plain, false)
+            .expect("a simulator has nonces")
             .to_vec();
         self.agenda
             .set(self.now, Happening::Arrive(to, Arrival::Datagram { from, bytes }));
     }
 
+    /// Delivers once more, at once, a packet that a tap has seen.
+    pub fn replay(&mut self, packet: &Tapped) {
+        let from = self.hosts[packet.from.0].addr();
+        let Some(&to) = self.by_addr.get(&packet.to) else {
+            return;
+        };
+        let bytes = packet.bytes.clone();
+        let arrival = if packet.is_datagram {
+            Arrival::Datagram { from, bytes }
+        } else {
+            Arrival::Dial {
+                from: packet.from,
+                life: 0,
+                exchange: ExchangeId(0),
+                bytes,
+            }
+        };
+        self.agenda.set(self.now, Happening::Arrive(to, arrival));
+    }
+
     /// Delivers a stream message as if `from` had dialled, sealed with the cluster's key, at once.
     /// The reply goes nowhere.
     pub fn forge_stream(&mut self, from: HostId, to: HostId, plain: Vec<u8>) {
-        let envelope = &self.hosts[to.0].envelope;
+        let now = self.local_time(to);
+        let envelope = &mut self.hosts[to.0].envelope;
+        envelope.set_time(now);
         let bytes = envelope
-            .close_request(|| self.rng.random(), plain)
+            .close_request(|| Ok(self.rng.random()), plain)
             .expect("a forged message fits a stream");
         let arrival = Arrival::Dial {
             from,

@@ -179,6 +179,12 @@ pub struct Links {
     translated: BTreeMap<HostId, SocketAddr>,
     special: BTreeMap<(HostId, HostId), Link>,
     cuts: BTreeSet<(HostId, HostId)>,
+    /// Between whom no streams are possible, whoever dials.
+    no_streams: BTreeSet<(HostId, HostId)>,
+    /// Who is reached by nobody, but for answers over the streams that it dials itself.
+    closed: BTreeSet<HostId>,
+    /// From whom to whom the sender's own system sends nothing.
+    forbidden: BTreeSet<(HostId, HostId)>,
     refusals: BTreeSet<(HostId, HostId)>,
 }
 
@@ -228,7 +234,10 @@ impl Links {
     /// Whether nothing is cut, and hardly anything lost.
     pub fn is_calm(&self) -> bool {
         self.cuts.is_empty()
+            && self.forbidden.is_empty()
             && self.refusals.is_empty()
+            && self.no_streams.is_empty()
+            && self.closed.is_empty()
             && self
                 .all()
                 .all(|link| link.loss <= CALM_LOSS && link.corrupt <= CALM_LOSS)
@@ -237,7 +246,10 @@ impl Links {
     /// Whether nothing is cut, lost or damaged at all.
     pub fn is_clean(&self) -> bool {
         self.cuts.is_empty()
+            && self.forbidden.is_empty()
             && self.refusals.is_empty()
+            && self.no_streams.is_empty()
+            && self.closed.is_empty()
             && self
                 .all()
                 .all(|link| link.loss == 0.0 && link.corrupt == 0.0 && link.mtu == usize::MAX)
@@ -280,6 +292,23 @@ impl Links {
         }
     }
 
+    /// Lets the system of one host send nothing to another, as where no route leads there or a firewall forbids it. The
+    /// other direction stays as it is, but for streams, which need both.
+    pub fn forbid(&mut self, from: HostId, to: HostId) {
+        self.forbidden.insert((from, to));
+    }
+
+    /// Lets no streams through between two hosts, while datagrams go as before.
+    pub fn block_streams(&mut self, a: HostId, b: HostId) {
+        self.no_streams.extend([(a, b), (b, a)]);
+    }
+
+    /// Lets nothing in to a host but the answers over streams that it dials itself: as behind an address translator
+    /// that forwards nothing, or where it announces an address that is not its own.
+    pub fn close(&mut self, host: HostId) {
+        self.closed.insert(host);
+    }
+
     /// Lets something on the way, a firewall or a box that resets what it cannot pass on, refuse each connection that
     /// one host opens to another. Datagrams pass as ever, and go nowhere if that direction is cut as well.
     pub fn refuse(&mut self, from: HostId, to: HostId) {
@@ -290,10 +319,13 @@ impl Links {
         self.refusals.contains(&(from, to))
     }
 
-    /// Ends all cuts and refusals.
+    /// Ends all of this.
     pub fn heal(&mut self) {
         self.cuts.clear();
+        self.forbidden.clear();
         self.refusals.clear();
+        self.no_streams.clear();
+        self.closed.clear();
     }
 
     /// The link from one host to another. A host reaches itself without the network.
@@ -307,8 +339,24 @@ impl Links {
             .unwrap_or(self.usual)
     }
 
+    /// Whether nothing that `from` sends without having been asked gets in at `to`.
+    fn is_closed(&self, from: HostId, to: HostId) -> bool {
+        from != to && self.closed.contains(&to)
+    }
+
+    pub(super) fn has_streams(&self, from: HostId, to: HostId) -> bool {
+        !self.is_closed(from, to)
+            && !self.no_streams.contains(&(from, to))
+            && !self.is_cut(from, to)
+            && !self.is_cut(to, from)
+    }
+
+    pub(super) fn is_forbidden(&self, from: HostId, to: HostId) -> bool {
+        self.forbidden.contains(&(from, to))
+    }
+
     pub(super) fn is_cut(&self, from: HostId, to: HostId) -> bool {
-        self.cuts.contains(&(from, to))
+        self.cuts.contains(&(from, to)) || self.is_forbidden(from, to)
     }
 
     /// Draws when the copies of a datagram arrive.
@@ -319,7 +367,7 @@ impl Links {
         to: HostId,
         len: usize,
     ) -> [Option<Duration>; 2] {
-        if self.is_cut(from, to) {
+        if self.is_cut(from, to) || self.is_closed(from, to) {
             return [None, None];
         }
         let link = self.between(from, to);

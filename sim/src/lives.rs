@@ -109,6 +109,7 @@ impl World {
         host.inbox.clear();
         host.sockets.clear();
         host.exchanges.clear();
+        host.refused_sends.clear();
         host.wake_at = None;
         let is_silent = host.is_silent;
         // The system ends the streams whose reply was still to come.

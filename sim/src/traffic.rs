@@ -125,6 +125,8 @@ impl World {
         let now = self.local_time(id);
         let host = &mut self.hosts[id.0];
         let mut scratch = Vec::new();
+        let len = bytes.len();
+        host.envelope.set_time(now);
         let datagram = host
             .envelope
             .open_datagram(from, &mut bytes)
@@ -136,7 +138,7 @@ impl World {
         };
         host.counters.datagrams_received += 1;
         let messages = &datagram.messages;
-        node.handle(now, Input::Datagram { from, messages });
+        node.handle(now, Input::Datagram { from, len, messages });
         self.settle(id);
     }
 
@@ -153,6 +155,7 @@ impl World {
         };
         let now = self.local_time(id);
         let host = &mut self.hosts[id.0];
+        host.envelope.set_time(now);
         let mut opened = open_stream(&host.envelope, source, Some(host.envelope.label()), bytes).ok();
         let message = opened.as_mut().and_then(|opened| opened.message().ok());
         let (Some(message), Some(node)) = (message, host.node.as_mut()) else {
@@ -211,6 +214,7 @@ impl World {
             .map_or_else(|failure| failure.text.as_bytes(), Vec::as_slice);
         self.trace.note(self.now, "reply", id.0, noted);
         let from = host.addr();
+        host.envelope.set_time(now);
         let mut opened = result
             .and_then(|reply| open_stream(&host.envelope, from, None, reply).map_err(Failure::protocol));
         let result = match &mut opened {
@@ -228,9 +232,11 @@ impl World {
 
     pub(super) fn send(&mut self, from: HostId, to: SocketAddr, plain: Vec<u8>, crc: bool) {
         let kept = self.tap.is_some().then(|| plain.clone());
+        let now = self.local_time(from);
         let host = &mut self.hosts[from.0];
-        let closed = host.envelope.close_datagram(|| self.rng.random(), plain, crc);
-        let bytes = closed.to_vec();
+        host.envelope.set_time(now);
+        let closed = host.envelope.close_datagram(|| Ok(self.rng.random()), plain, crc);
+        let bytes = closed.expect("a simulator has nonces").to_vec();
         let counters = &mut host.counters;
         counters.datagrams_sent += 1;
         counters.bytes_sent += bytes.len() as u64;
@@ -256,6 +262,10 @@ impl World {
         let Some(&target) = self.by_addr.get(&to) else {
             return;
         };
+        if self.links.is_forbidden(from, target) {
+            self.hosts[from.0].refused_sends.push(to);
+            return;
+        }
         let source = self.links.source(from, self.hosts[from.0].addr());
         let copies = self.links.datagram(&mut self.rng, from, target, bytes.len());
         for latency in copies.into_iter().flatten() {
@@ -276,10 +286,12 @@ impl World {
         timeout: Duration,
     ) {
         let kept = self.tap.is_some().then(|| plain.clone());
+        let now = self.local_time(from);
         let host = &mut self.hosts[from.0];
+        host.envelope.set_time(now);
         let bytes = host
             .envelope
-            .close_request(|| self.rng.random(), plain)
+            .close_request(|| Ok(self.rng.random()), plain)
             .expect("a node's state fits a stream");
         host.counters.streams_dialled += 1;
         host.counters.stream_bytes_sent += bytes.len() as u64;
@@ -313,6 +325,16 @@ impl World {
         if !self.hosts[from.0].exchanges.contains_key(&exchange) {
             return;
         }
+        if self.links.is_forbidden(from, target) {
+            let text = format!("dial tcp {to}: connect: no route to host");
+            let result = Err(Failure::new(Cause::Unreachable, text));
+            let reply = Arrival::Replied {
+                life,
+                exchange,
+                result,
+            };
+            return self.agenda.set(self.now, Happening::Arrive(from, reply));
+        }
         if self.links.refuses(from, target) {
             // Whatever refuses stands somewhere on the way.
             let latency = self.links.between(from, target).latency(&mut self.rng);
@@ -326,7 +348,7 @@ impl World {
                 .set(self.now + latency * 2, Happening::Arrive(from, reply));
         }
         // A connection needs both directions.
-        if self.links.is_cut(from, target) || self.links.is_cut(target, from) {
+        if !self.links.has_streams(from, target) {
             return;
         }
         // The handshake takes one round trip before the request sets out.
@@ -347,9 +369,11 @@ impl World {
             return;
         };
         let kept = self.tap.is_some().then(|| plain.clone());
-        let envelope = &self.hosts[from.0].envelope;
+        let now = self.local_time(from);
+        let envelope = &mut self.hosts[from.0].envelope;
+        envelope.set_time(now);
         let bytes = envelope
-            .close_reply(|| self.rng.random(), plain)
+            .close_reply(|| Ok(self.rng.random()), plain)
             .expect("a node's state fits a stream");
         self.hosts[from.0].counters.stream_bytes_sent += bytes.len() as u64;
         self.note_tapped(from, self.hosts[path.dialler.0].addr(), false, kept, &bytes);

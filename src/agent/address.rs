@@ -143,6 +143,52 @@ pub fn interface_addresses(name: &str) -> Result<Vec<IpAddr>, String> {
     }
 }
 
+/// Whether an address can be reached from everywhere: it is in none of the blocks of RFC 6890, by which Serf
+/// judges as well.
+pub fn is_public(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => !SPECIAL_V4.iter().any(|(block, bits)| {
+            let differing = u32::from(ip) ^ u32::from(Ipv4Addr::from(*block));
+            differing.leading_zeros() >= *bits
+        }),
+        IpAddr::V6(ip) => !SPECIAL_V6.iter().any(|(block, bits)| {
+            let differing = u128::from(ip) ^ u128::from(Ipv6Addr::from(*block));
+            differing.leading_zeros() >= *bits
+        }),
+    }
+}
+
+const SPECIAL_V4: [([u8; 4], u32); 15] = [
+    ([0, 0, 0, 0], 8),
+    ([10, 0, 0, 0], 8),
+    ([100, 64, 0, 0], 10),
+    ([127, 0, 0, 0], 8),
+    ([169, 254, 0, 0], 16),
+    ([172, 16, 0, 0], 12),
+    ([192, 0, 0, 0], 24),
+    ([192, 0, 2, 0], 24),
+    ([192, 88, 99, 0], 24),
+    ([192, 168, 0, 0], 16),
+    ([198, 18, 0, 0], 15),
+    ([198, 51, 100, 0], 24),
+    ([203, 0, 113, 0], 24),
+    ([240, 0, 0, 0], 4),
+    ([255, 255, 255, 255], 32),
+];
+
+/// Serf takes all of 2001::/16 to be special, where public addresses are handed out.
+const SPECIAL_V6: [([u16; 8], u32); 9] = [
+    ([0, 0, 0, 0, 0, 0, 0, 0], 128),
+    ([0, 0, 0, 0, 0, 0, 0, 1], 128),
+    ([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96),
+    ([0x100, 0, 0, 0, 0, 0, 0, 0], 64),
+    ([0x2001, 0, 0, 0, 0, 0, 0, 0], 23),
+    ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32),
+    ([0x2002, 0, 0, 0, 0, 0, 0, 0], 16),
+    ([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7),
+    ([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10),
+];
+
 /// A link-local address of an interface, with its scope.
 pub fn link_of(interface: &str) -> Option<SocketAddr> {
     let all = if_addrs::get_if_addrs().unwrap_or_default();
@@ -244,6 +290,25 @@ fn is_benchmarking(ip: Ipv4Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a real Serf 0.9.4 warned about, and what it did not, at `-advertise`.
+    #[test]
+    fn public_addresses_are_those_that_serf_warns_about() {
+        let public = "8.8.8.8 172.32.0.1 192.0.1.1 198.20.0.1 224.0.0.1 239.255.0.1 2606:4700::1 \
+                      ::ffff:8.8.8.8 fec0::1 ff02::1 100:0:0:1::1 2003::1 64:ff9b:1::1 64:ff9b::1:0:1 ::2 \
+                      ::8.8.8.8";
+        let special = "0.1.2.3 10.1.1.1 100.64.0.1 127.0.0.1 169.254.1.1 172.16.1.1 192.0.0.1 192.0.0.255 \
+                       192.0.2.1 192.168.1.1 192.88.99.1 198.18.0.1 198.19.255.1 198.51.100.1 203.0.113.1 \
+                       240.0.0.1 255.255.255.255 100::1 100::1:0:0:1 2001:10::1 2001:2::1 2001::1 \
+                       2001:db8::1 2002::1 64:ff9b::1 fc00::1 fd00::2 fe80::1 fe90::1 ::1";
+        for (addresses, expected) in [(public, true), (special, false)] {
+            for address in addresses.split_whitespace() {
+                assert_eq!(is_public(address.parse().unwrap()), expected, "{address}");
+            }
+        }
+        // Serf says nothing here, and yet anybody can reach it.
+        assert!(is_public("2001:4860::8888".parse().unwrap()));
+    }
 
     #[test]
     fn addresses_in_every_form() {

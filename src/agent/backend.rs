@@ -9,7 +9,8 @@ use super::logging::Level;
 use super::{Agent, STOPPED, files};
 use crate::driver::Stopped;
 use crate::events::hub::Subscription;
-use crate::rpc::server::{Backend, Limits, LogTap, QueryAnswers, RespondError};
+use crate::go;
+use crate::rpc::server::{Backend, Joined, Limits, LogTap, QueryAnswers, RespondError};
 use fyrd_core::serf::keyring::{KeyBytes, KeyOp};
 use fyrd_core::serf::{Answer, Command, KeyReport, Member, PAST_DEADLINE, QueryKey, QueryParams, Tags};
 use fyrd_core::swim::measures::Tally;
@@ -28,7 +29,7 @@ impl Backend for Agent {
             .unwrap_or_default()
     }
 
-    async fn join(&self, existing: Vec<String>, replay: bool) -> Result<usize, String> {
+    async fn join(&self, existing: Vec<String>, replay: bool) -> Result<Joined, String> {
         self.join_all(&existing, replay).await
     }
 
@@ -49,7 +50,10 @@ impl Backend for Agent {
         let Some(path) = &self.0.tags_file else {
             return self.command(Command::SetTags(new)).await;
         };
-        write_tags(path, &new).await?;
+        if let Err(reason) = write_tags(path, &new).await {
+            error!(target: "agent", "{reason}");
+            return Err(reason);
+        }
         let result = self.command(Command::SetTags(new)).await;
         if result.is_err()
             && let Err(reason) = write_tags(path, &old).await
@@ -73,7 +77,7 @@ impl Backend for Agent {
     }
 
     async fn user_event(&self, name: String, payload: Vec<u8>, coalesce: bool) -> Result<(), String> {
-        debug!(target: "agent", "Requesting user event send: {name}. Coalesced: {coalesce}");
+        debug!(target: "agent", "Requesting user event send: {name}. Coalesced: {coalesce}. Payload: {}", shown(&payload));
         let event = Command::UserEvent {
             name,
             payload,
@@ -94,7 +98,7 @@ impl Backend for Agent {
     }
 
     async fn query(&self, params: QueryParams) -> Result<QueryAnswers, String> {
-        debug!(target: "agent", "Requesting query send: {}", params.name);
+        debug!(target: "agent", "Requesting query send: {}. Payload: {}", params.name, shown(&params.payload));
         self.0.queries.ask(&self.0.driver, params).await
     }
 
@@ -148,6 +152,14 @@ impl Agent {
         new.extend(set);
         Ok((old, new))
     }
+}
+
+/// A payload as Serf's log shows it.
+fn shown(payload: &[u8]) -> String {
+    if payload.is_empty() {
+        return "[]byte(nil)".to_owned();
+    }
+    go::bytes("[]byte", payload)
 }
 
 /// Writes the tags file on a thread of its own, for a sync to disk would hold up gossip.

@@ -1,5 +1,6 @@
 //! Reads the files that configure an agent: configuration files and directories, profiles, the tags file.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -15,17 +16,92 @@ use fyrd_core::serf::Tags;
 use fyrd_core::swim::profile::Profile;
 use fyrd_keys::replace::{Access, replace_bytes};
 
+/// Where options came from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sources {
+    /// What is to be said about the files, a line each.
+    pub remarks: Vec<String>,
+    /// The files that were read.
+    files: BTreeSet<String>,
+    /// Files of a directory with nothing in them.
+    empty: Vec<String>,
+    /// Directories, and whether there was something in them.
+    directories: BTreeMap<String, bool>,
+}
+
+impl Sources {
+    /// Whether these can take the place of those `before` them. What an editor, a full disk or a copy that has just
+    /// begun leaves empty is no wish to run without it. The error is a line for the user.
+    pub fn can_follow(&self, before: &Sources) -> Result<(), String> {
+        if let Some(path) = self.empty.iter().find(|path| before.files.contains(*path)) {
+            return Err(format!(
+                "Error decoding '{path}': it is empty, and was not before; remove it if it shall not count any more"
+            ));
+        }
+        let was_filled = |path: &str| before.directories.get(path) == Some(&true);
+        match self
+            .directories
+            .iter()
+            .find(|(path, filled)| !**filled && was_filled(path))
+        {
+            Some((path, _)) => Err(format!(
+                "Error reading '{path}': the directory holds no configuration any more; without it, restart the agent"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn directory(&mut self, path: &str) -> Result<Options, String> {
+        let mut options = Options::default();
+        let listed =
+            files_in(path).map_err(|e| format!("Error reading '{path}': {}", go::open_error(path, &e)))?;
+        let mut filled = false;
+        for file in listed {
+            match file {
+                Listed::Skipped(file, why) => self.remarks.push(format!("Skipping '{file}': {why}")),
+                Listed::File(file) => {
+                    let content = read(&file)?;
+                    if content.trim_ascii().is_empty() {
+                        self.remarks.push(format!("Skipping '{file}': it is empty"));
+                        self.empty.push(file);
+                        continue;
+                    }
+                    filled = true;
+                    options.merge(self.decode(&file, &content)?);
+                }
+            }
+        }
+        self.directories.insert(path.to_owned(), filled);
+        Ok(options)
+    }
+
+    fn decode(&mut self, path: &str, content: &[u8]) -> Result<Options, String> {
+        let options = Options::decode(content).map_err(|e| format!("Error decoding '{path}': {e}"))?;
+        if options.has_secrets() {
+            warn_if_exposed(path);
+        }
+        for key in go::repeated_keys(content) {
+            let line = format!("Warning: {key} stands more than once in '{path}'; the last one counts");
+            self.remarks.push(line);
+        }
+        self.files.insert(path.to_owned());
+        Ok(options)
+    }
+}
+
 /// What all sources say together, the later over the earlier: the defaults, the environment, the
 /// configuration files and directories in this order, the flags. The error is a line for the user, or several
 /// when a file has several mistakes.
-pub fn read_options(paths: &[String], flags: &Options) -> Result<Options, String> {
-    let mut said = Options::default();
+pub fn read_options(paths: &[String], flags: &Options) -> Result<(Options, Sources), String> {
+    let (mut said, mut sources) = (Options::default(), Sources::default());
     for path in paths {
-        for file in
-            files_at(path).map_err(|e| format!("Error reading '{path}': {}", go::open_error(path, &e)))?
-        {
-            said.merge(read_one(&file)?);
-        }
+        let metadata = fs::metadata(path);
+        let metadata =
+            metadata.map_err(|e| format!("Error reading '{path}': {}", go::open_error(path, &e)))?;
+        said.merge(match metadata.is_dir() {
+            true => sources.directory(path)?,
+            false => sources.decode(path, &read(path)?)?,
+        });
     }
     said.merge(flags.clone());
     let mut environment = Options::from_environment(|name| std::env::var(name).ok())?;
@@ -36,21 +112,37 @@ pub fn read_options(paths: &[String], flags: &Options) -> Result<Options, String
     let mut options = Options::defaults()?;
     options.merge(environment);
     options.merge(said);
-    Ok(options)
+    Ok((options, sources))
 }
 
-/// The file itself, or of a directory those that end in `.json`, by name.
-fn files_at(path: &str) -> io::Result<Vec<String>> {
-    if !fs::metadata(path)?.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
+/// An entry of a configuration directory whose name ends in `.json`.
+enum Listed {
+    File(String),
+    /// One that is not read, and why.
+    Skipped(String, &'static str),
+}
+
+/// What a directory holds of configuration, by name.
+fn files_in(path: &str) -> io::Result<Vec<Listed>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".json") && !entry.path().is_dir() {
-            names.push(name);
+        if !name.ends_with(".json") {
+            continue;
         }
+        // What cannot be looked at cannot be read either, which is said then.
+        let kind = fs::metadata(entry.path()).map(|metadata| metadata.file_type());
+        let skipped = if kind.as_ref().is_ok_and(fs::FileType::is_dir) {
+            continue;
+        } else if name.starts_with('.') {
+            Some("editors keep hidden files, and they are no configuration")
+        } else if kind.is_ok_and(|kind| !kind.is_file()) {
+            Some("it is no file")
+        } else {
+            None
+        };
+        names.push((name, skipped));
     }
     names.sort();
     // Without the `.` of a directory given as `./`.
@@ -60,18 +152,20 @@ fn files_at(path: &str) -> io::Result<Vec<String>> {
             .filter(|part| *part != Component::CurDir)
             .collect()
     };
-    Ok(names
-        .into_iter()
-        .map(|name| parts(name).to_string_lossy().into_owned())
-        .collect())
+    let listed = names.into_iter().map(|(name, skipped)| {
+        let path = parts(name).to_string_lossy().into_owned();
+        match skipped {
+            Some(why) => Listed::Skipped(path, why),
+            None => Listed::File(path),
+        }
+    });
+    Ok(listed.collect())
 }
 
-fn read_one(path: &str) -> Result<Options, String> {
-    let content =
-        fs::read(path).map_err(|e| format!("Error reading '{path}': {}", go::open_error(path, &e)))?;
-    // The file may hold the encryption key.
-    let content = Zeroizing::new(content);
-    Options::decode(&content).map_err(|e| format!("Error decoding '{path}': {e}"))
+/// A configuration file's content, which may hold the encryption key.
+fn read(path: &str) -> Result<Zeroizing<Vec<u8>>, String> {
+    let content = fs::read(path).map(Zeroizing::new);
+    content.map_err(|e| format!("Error reading '{path}': {}", go::open_error(path, &e)))
 }
 
 /// The profile of this name, or in this file.
@@ -119,11 +213,32 @@ fn read_alone(path: &str, what: &str, right: &str) -> Result<Zeroizing<String>, 
     let text = text::of_file(&content).map_err(|e| format!("Error reading {what} file '{path}': {e}"))?;
     let start = what[..1].to_uppercase() + &what[1..];
     match std::str::from_utf8(text).map(str::trim) {
-        Ok(text) if !text.is_empty() => Ok(Zeroizing::new(text.to_string())),
+        Ok(text) if !text.is_empty() => {
+            warn_if_exposed(path);
+            Ok(Zeroizing::new(text.to_string()))
+        }
         Ok(_) => Err(format!("{start} file '{path}' is empty, it must hold {right}")),
         Err(_) => Err(format!("{start} file '{path}' is not text, it must hold {right}")),
     }
 }
+
+/// Says when everybody on this host can read a file that holds a key or a token. A group that can is somebody's
+/// decision: files of root are often made readable for the service's group.
+#[cfg(unix)]
+pub fn warn_if_exposed(path: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    const OTHERS_READ: u32 = 0o004;
+    if fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & OTHERS_READ != 0) {
+        tracing::warn!(
+            target: "agent",
+            "{path} holds secrets and every user of this host can read it: chmod 600 {path}"
+        );
+    }
+}
+
+/// Access lists of this system are not looked at.
+#[cfg(not(unix))]
+pub fn warn_if_exposed(_path: &str) {}
 
 /// Reads a tags file; one that is not there has no tags.
 pub fn read_tags(path: &str) -> Result<Option<Tags>, String> {
@@ -211,16 +326,59 @@ mod tests {
         )
         .unwrap();
         fs::write(sub.join(".hidden.json"), r#"{"advertise":"hidden"}"#).unwrap();
+        fs::write(sub.join("30.json"), " \n").unwrap();
         fs::write(sub.join("x.json.bak"), "not read").unwrap();
         let last = path_of(&directory, "last");
         fs::write(&last, r#"{"start_join":["c"],"node_name":"last"}"#).unwrap();
-        let options = read_options(&[path_of(&directory, "conf"), last], &Options::default()).unwrap();
+        let paths = [path_of(&directory, "conf"), last];
+        let (options, sources) = read_options(&paths, &Options::default()).unwrap();
         assert_eq!(options.start_join, ["a", "b", "c"]);
         assert_eq!(
             (options.node_name.as_str(), options.bind.as_str()),
             ("last", "ten")
         );
-        assert_eq!(options.advertise, "hidden");
+        assert_eq!(options.advertise, "");
+        let remarks = sources
+            .remarks
+            .iter()
+            .map(|remark| remark.replace(&paths[0], "conf"));
+        let expected = [
+            "Skipping 'conf/.hidden.json': editors keep hidden files, and they are no configuration",
+            "Skipping 'conf/30.json': it is empty",
+        ];
+        assert_eq!(
+            remarks.collect::<Vec<_>>(),
+            expected.map(|line| line.replace('/', std::path::MAIN_SEPARATOR_STR))
+        );
+    }
+
+    #[test]
+    fn what_becomes_empty_cannot_follow() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, file) = (path_of(&directory, "conf"), path_of(&directory, "conf/a.json"));
+        fs::create_dir(&path).unwrap();
+        let read = || {
+            read_options(std::slice::from_ref(&path), &Options::default())
+                .unwrap()
+                .1
+        };
+        let bare = read();
+        fs::write(&file, "").unwrap();
+        let empty = read();
+        fs::write(&file, "{}").unwrap();
+        let full = read();
+        for (before, now) in [
+            (&bare, &full),
+            (&bare, &empty),
+            (&empty, &bare),
+            (&full, &full),
+            (&bare, &bare),
+        ] {
+            assert_eq!(now.can_follow(before), Ok(()));
+        }
+        let refused = |now: &Sources| now.can_follow(&full).unwrap_err();
+        assert!(refused(&empty).contains("a.json': it is empty, and was not before"));
+        assert!(refused(&bare).contains("conf': the directory holds no configuration any more"));
     }
 
     #[test]

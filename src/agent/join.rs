@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use super::{Agent, address};
 use crate::driver::Stopped;
 use crate::go;
+use crate::rpc::server::Joined;
 use fyrd_core::node::Input;
 use fyrd_core::serf::dial::{join_errors, list_errors};
 use fyrd_core::serf::{Answer, Command, JoinTarget, LookedUp};
@@ -17,18 +18,23 @@ use fyrd_core::serf::{Answer, Command, JoinTarget, LookedUp};
 impl Agent {
     /// Joins the cluster through these members: `[NAME/]HOST[:PORT]`, by default at our own bind port. A name is
     /// contacted at all its addresses. The error lists what went wrong with each, when none answered.
-    pub async fn join_all(&self, existing: &[String], replay: bool) -> Result<usize, String> {
+    pub async fn join_all(&self, existing: &[String], replay: bool) -> Result<Joined, String> {
         info!(target: "agent", "joining: [{}] replay: {replay}", existing.join(" "));
         let result = self.contact(existing, replay).await;
         match &result {
-            Ok(0) => {}
-            Ok(contacted) => info!(target: "agent", "joined: {contacted} nodes"),
+            Ok(Joined { contacted: 0, .. }) => {}
+            Ok(Joined { contacted, failed }) => {
+                info!(target: "agent", "joined: {contacted} nodes");
+                if !failed.is_empty() {
+                    warn!(target: "agent", "error joining others: {}", list_errors(failed));
+                }
+            }
             Err(reason) => warn!(target: "agent", "error joining: {reason}"),
         }
         result
     }
 
-    async fn contact(&self, existing: &[String], replay: bool) -> Result<usize, String> {
+    async fn contact(&self, existing: &[String], replay: bool) -> Result<Joined, String> {
         let names: Vec<Arc<str>> = existing.iter().map(|name| Arc::from(name.as_str())).collect();
         let looked_up = self.look_up(names).await;
         let found = looked_up.iter().filter_map(|seed| seed.found.as_ref().ok());
@@ -42,14 +48,19 @@ impl Agent {
             match self.0.driver.command(command).await {
                 Err(Stopped) => return Err("Serf can't Join after Leave or Shutdown".to_string()),
                 Ok(Answer::Joined { contacted: 0, errors }) => failures = errors,
-                Ok(Answer::Joined { contacted, .. }) => return Ok(contacted),
+                Ok(Answer::Joined { contacted, errors }) => {
+                    let failed = join_errors(&looked_up, &errors);
+                    return Ok(Joined { contacted, failed });
+                }
                 Ok(Answer::Failed(reason)) => return Err(reason),
-                Ok(Answer::Done | Answer::Keys(_) | Answer::QueryStarted { .. }) => return Ok(0),
+                Ok(Answer::Done | Answer::Keys(_) | Answer::QueryStarted { .. }) => {
+                    return Ok(Joined::default());
+                }
             }
         }
         let errors = join_errors(&looked_up, &failures);
         if errors.is_empty() {
-            Ok(0)
+            Ok(Joined::default())
         } else {
             Err(list_errors(&errors))
         }

@@ -5,21 +5,23 @@
 //! start has succeeded, and thrown away when it fails. Every line is flushed, because people wait for
 //! lines in pipes.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Local};
+use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber, warn};
+use tracing::{Event, Metadata, Subscriber, warn};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::carrier::Carrier;
-use crate::go;
+use crate::go::{self, printable};
 use crate::queue::{self, Offered};
 use crate::rpc::server::LogTap;
+use fyrd_core::bounds;
 
 /// How many lines, of all levels, are remembered for those who come later.
 pub const BACKLOG_LINES: usize = 512;
@@ -49,6 +51,9 @@ const COMPONENTS: [&str; 6] = [
     "serf",
     "memberlist",
 ];
+
+/// Characters of a line that was held back which the sum of them shows.
+const SAMPLE_CHARS: usize = 200;
 
 /// How important a log line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,6 +113,16 @@ pub struct LogLine {
 }
 
 impl LogLine {
+    /// A line that is said now. Names, tags and payloads stand in it, so nothing in it acts on a terminal.
+    fn new(level: Level, target: &str, text: &str) -> LogLine {
+        let at = Local::now();
+        let text = printable::entry(text);
+        // A text that brings its own end of line gets no second one.
+        let text = text.strip_suffix('\n').unwrap_or(&text);
+        let text = format!("{} [{}] {target}: {text}", at.format(TIME), level.as_str()).into();
+        LogLine { at, level, text }
+    }
+
     /// The text without time and level, which logs of the system have from elsewhere.
     pub fn message(&self) -> &str {
         self.text.split_once("] ").map_or(&*self.text, |(_, text)| text)
@@ -125,6 +140,7 @@ struct State {
     gated: Option<VecDeque<Arc<str>>>,
     backlog: VecDeque<LogLine>,
     taps: Vec<Tap>,
+    limiter: Limiter,
     /// Where else lines go, those above the level only.
     sinks: Vec<Sink>,
 }
@@ -203,6 +219,7 @@ impl Console {
             gated: Some(VecDeque::new()),
             backlog: VecDeque::new(),
             taps: Vec::new(),
+            limiter: Limiter::default(),
             sinks: Vec::new(),
         })))
     }
@@ -232,6 +249,14 @@ impl Console {
         let mut state = self.lock();
         for line in state.gated.take().into_iter().flatten() {
             state.print("    ", &line);
+        }
+    }
+
+    /// Says which lines were held back, once their time is over. To be called now and then.
+    pub fn settle(&self) {
+        let held = self.lock().limiter.settle(Instant::now());
+        for text in held {
+            self.log(LogLine::new(Level::Warn, "agent", &text));
         }
     }
 
@@ -314,7 +339,7 @@ impl Tap {
 
 impl State {
     fn print(&mut self, prefix: &str, text: &str) {
-        let line = format!("{prefix}{text}\n");
+        let line = format!("{prefix}{}\n", printable::entry(text));
         match &mut self.out {
             // There is nobody to tell of an error.
             Out::Here(out) => drop(out.print(&line)),
@@ -386,18 +411,101 @@ impl<S: Subscriber> Layer<S> for LogLayer {
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let level = Level::from(event.metadata().level());
-        let at = Local::now();
-        let mut text = format!(
-            "{} [{}] {}: ",
-            at.format(TIME),
-            level.as_str(),
-            event.metadata().target()
-        );
-        event.record(&mut Text(&mut text));
-        // A text that brings its own end of line gets no second one.
-        let text = text.strip_suffix('\n').unwrap_or(&text).into();
-        self.console.log(LogLine { at, level, text });
+        let metadata = event.metadata();
+        let level = Level::from(metadata.level());
+        let mut text = String::new();
+        if is_news(metadata) {
+            event.record(&mut Text(&mut text));
+        } else {
+            let tell = |text: &mut String| event.record(&mut Text(text));
+            let passes = self
+                .console
+                .lock()
+                .limiter
+                .pass(metadata, Instant::now(), &mut text, tell);
+            if !passes {
+                return;
+            }
+        }
+        self.console.log(LogLine::new(level, metadata.target(), &text));
+    }
+}
+
+/// Whether a line tells what happens in the cluster, which is all that many people read a log for: each such line
+/// stands for an event, and there are as many as events.
+fn is_news(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() == tracing::Level::INFO && matches!(metadata.target(), "agent" | "serf")
+}
+
+/// Lets so many lines of each place in the program pass in an interval, whoever causes them: anybody can send what
+/// is worth a line, and nobody may fill the disk, or push out of the backlog what others wait for.
+#[derive(Default)]
+struct Limiter(HashMap<Identifier, Interval>);
+
+/// What one place has said since a moment.
+struct Interval {
+    start: Instant,
+    passed: u32,
+    held_back: u64,
+    /// The first text that was held back, for the line that tells how many there were.
+    sample: String,
+}
+
+impl Limiter {
+    /// Whether a line passes; its text, if it is wanted, is what `tell` appends.
+    fn pass(
+        &mut self,
+        metadata: &Metadata<'_>,
+        now: Instant,
+        text: &mut String,
+        tell: impl Fn(&mut String),
+    ) -> bool {
+        let interval = self.0.entry(metadata.callsite()).or_insert_with(|| Interval {
+            start: now,
+            passed: 0,
+            held_back: 0,
+            sample: String::new(),
+        });
+        // What was held back is told by `settle`, and only then begins another interval.
+        if interval.held_back == 0 && now.saturating_duration_since(interval.start) >= bounds::LOG_INTERVAL {
+            (interval.start, interval.passed) = (now, 0);
+        }
+        let passes = interval.passed < lines_of(metadata);
+        if passes {
+            interval.passed += 1;
+            tell(text);
+        } else {
+            interval.held_back += 1;
+            if interval.held_back == 1 {
+                tell(&mut interval.sample);
+            }
+        }
+        passes
+    }
+
+    /// A text for each place of which lines were held back, in an interval that is over.
+    fn settle(&mut self, now: Instant) -> Vec<String> {
+        let mut told = Vec::new();
+        for interval in self.0.values_mut() {
+            let is_over = now.saturating_duration_since(interval.start) >= bounds::LOG_INTERVAL;
+            if is_over && interval.held_back > 0 {
+                let (count, sample) = (interval.held_back, std::mem::take(&mut interval.sample));
+                let sample: String = sample.chars().take(SAMPLE_CHARS).collect();
+                told.push(format!(
+                    "{count} more lines like this one were not logged: {sample}"
+                ));
+                (interval.start, interval.passed, interval.held_back) = (now, 0, 0);
+            }
+        }
+        told
+    }
+}
+
+/// How many lines of a place pass in an interval. Who wants to see details gets them.
+fn lines_of(metadata: &Metadata<'_>) -> u32 {
+    match *metadata.level() {
+        tracing::Level::ERROR | tracing::Level::WARN => bounds::LOG_LINES,
+        _ => bounds::LOG_DETAIL_LINES,
     }
 }
 
@@ -522,6 +630,56 @@ mod tests {
             debug!(target: "agent", "too little");
             assert!(console.lock().taps.is_empty());
         });
+    }
+
+    #[test]
+    fn no_text_of_others_acts_on_a_terminal_or_makes_a_line_of_its_own() {
+        let forged = "n\n    2026/11/20 17:47:07 [INFO] agent: fine\u{1b}[2J";
+        let (_, lines) = with_console(|console| {
+            console.open_gate();
+            info!(target: "serf", "EventMemberJoin: {forged} 127.0.0.1");
+            warn!(target: "agent", "error joining: 1 error occurred:\n\t* {forged}\n\n");
+            console.headline(forged);
+        });
+        let harmless = "n\\n    2026/11/20 17:47:07 [INFO] agent: fine\\x1b[2J";
+        assert!(lines[0].ends_with(&format!("serf: EventMemberJoin: {harmless} 127.0.0.1")));
+        assert!(
+            lines[1].ends_with("error joining: 1 error occurred:"),
+            "{lines:?}"
+        );
+        assert_eq!(
+            lines[2..],
+            [&format!("\t* {harmless}"), "", &format!("==> {harmless}")]
+        );
+    }
+
+    #[test]
+    fn a_flood_from_one_place_gives_a_few_lines_and_a_sum_and_holds_up_no_other() {
+        let flood = |n: u32| warn!(target: "memberlist", "Got ping for unexpected node '{n}'");
+        let (console, lines) = with_console(|console| {
+            console.open_gate();
+            (0..10_000).for_each(flood);
+            warn!(target: "serf", "something else");
+            for n in 0..1000 {
+                info!(target: "serf", "EventMemberJoin: n{n}");
+            }
+            // Nothing is told, and nothing passes, before the interval is over.
+            console.settle();
+            flood(10_000);
+            let later = Instant::now() + bounds::LOG_INTERVAL;
+            let told = console.lock().limiter.settle(later);
+            let sum = format!(
+                "{} more lines like this one were not logged: Got ping for unexpected node '{}'",
+                10_001 - bounds::LOG_LINES,
+                bounds::LOG_LINES
+            );
+            assert_eq!(told, [sum]);
+            flood(10_001);
+        });
+        let with = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+        assert_eq!(with("unexpected node"), bounds::LOG_LINES as usize + 1);
+        assert_eq!((with("something else"), with("EventMemberJoin")), (1, 1000));
+        assert!(!console.backlog().is_empty());
     }
 
     #[test]

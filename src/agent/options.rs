@@ -155,6 +155,9 @@ options! {
         { flag: "mdns-disable-ipv4" }
     Switch mdns_disable_ipv6: "No mDNS over IPv6."
         { flag: "mdns-disable-ipv6" }
+    Time replay_window: "Refuse packets that are older than this, or ahead by more: recordings. Needs encryption,
+        clocks that agree, and the same on all members; none of them can be an agent of Serf."
+        { flag: "replay-window", value: "<duration>", least: SHORTEST_WINDOW }
     Secret encrypt_key: "Key that encrypts all traffic between members: base64 of 16, 24 or 32 bytes, as keygen
         makes it."
         { flag: "encrypt", env: "FYRD_ENCRYPT_KEY", value: "<key>" }
@@ -258,6 +261,9 @@ options! {
     Ignored: "Nothing; Serf has it." { key: "msgpackusenewtimeformat" }
 }
 
+/// Clocks that are kept by NTP agree, and packets arrive, within a fraction of this.
+const SHORTEST_WINDOW: Duration = Duration::from_secs(5);
+
 /// Shorter intervals would make an agent that does nothing else.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -282,6 +288,7 @@ impl Options {
         let mut options = Options::default();
         for entry in TABLE.iter().filter(|entry| !entry.env.is_empty()) {
             if let Some(text) = variable(entry.env) {
+                entry.refuse_empty(entry.env, &text)?;
                 entry.read(&mut options, entry.env, &text)?;
             }
         }
@@ -343,6 +350,11 @@ impl Options {
         self
     }
 
+    /// Whether there are any.
+    pub fn has_secrets(&self) -> bool {
+        *self != self.clone().without_secrets()
+    }
+
     /// Checks each option for itself. The error is for the user.
     pub fn check(&mut self) -> Result<(), String> {
         for entry in TABLE {
@@ -394,6 +406,19 @@ impl Entry {
                 place(options).insert(name.to_owned(), value.to_owned());
             }
             Kind::Source | Kind::Ignored => {}
+        }
+        Ok(())
+    }
+
+    /// Refuses to be given an empty text where that would switch encryption off without a word: it is what is left
+    /// of a variable that is not set, or of a secret that could not be fetched.
+    pub fn refuse_empty(&self, name: &str, text: &str) -> Result<(), String> {
+        let gives_keys = matches!(self.key, "encrypt_key" | "encrypt_key_file" | "keyring_file");
+        if gives_keys && text.trim().is_empty() {
+            return Err(format!(
+                "{name} is empty, it must be {}; leave it out to run without encryption",
+                self.value
+            ));
         }
         Ok(())
     }
@@ -452,6 +477,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::events::environment::SECRET_VARIABLES;
 
     #[test]
     fn every_option_can_be_given_and_no_name_stands_twice() {
@@ -475,6 +501,14 @@ mod tests {
             assert!(has_time || entry.least.is_zero(), "{entry:?}");
             let has_bytes = matches!(entry.kind, Kind::Bytes(_));
             assert_eq!(has_bytes, matches!(entry.default, Limit(_)), "{entry:?}");
+        }
+    }
+
+    #[test]
+    fn no_secret_of_the_environment_is_handed_to_scripts() {
+        let secret = TABLE.iter().filter(|entry| matches!(entry.kind, Kind::Secret(_)));
+        for variable in secret.map(|entry| entry.env).filter(|env| !env.is_empty()) {
+            assert!(SECRET_VARIABLES.contains(&variable), "{variable}");
         }
     }
 
@@ -503,8 +537,9 @@ mod tests {
 
     /// What Serf's table does not have: our own options, the key for IPv6 that it writes shorter, and the two
     /// without function.
-    const NOT_SERFS: [&str; 14] = [
+    const NOT_SERFS: [&str; 15] = [
         "mdns_disable_ipv6",
+        "replay_window",
         "label",
         "encrypt_key_file",
         "handler_shell",

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use tokio::sync::Notify;
 use tracing::info;
 
+use super::files::Sources;
 use super::logging::{Console, Level};
 use super::options::Options;
 use super::service_manager::{self, News};
@@ -21,6 +22,8 @@ use fyrd_core::serf::{Tags, tags};
 #[derive(Debug)]
 pub(super) struct Reload {
     paths: Vec<String>,
+    /// Which files were read when that was last done without a mistake.
+    sources: RefCell<Sources>,
     /// What the command line says, without secrets.
     flags: Options,
     /// What the agent runs by, without secrets. Its tags are those of the configuration.
@@ -38,9 +41,16 @@ struct TagChange {
 
 impl Reload {
     /// Starts from what the agent was started with.
-    pub fn new(paths: &[String], flags: Options, in_force: Options, protocol: u8) -> Reload {
+    pub fn new(
+        paths: &[String],
+        sources: Sources,
+        flags: Options,
+        in_force: Options,
+        protocol: u8,
+    ) -> Reload {
         Reload {
             paths: paths.to_vec(),
+            sources: RefCell::new(sources),
             flags: flags.without_secrets(),
             in_force: RefCell::new(in_force.without_secrets()),
             protocol,
@@ -78,8 +88,11 @@ impl Reload {
 
     /// Checks everything, and then changes everything. The error is a line for the user.
     async fn reload(&self, agent: &Agent, console: &Console) -> Result<(), String> {
-        let mut options = files::read_options(&self.paths, &self.flags)?;
+        let (mut options, sources) = files::read_options(&self.paths, &self.flags)?;
+        sources.remarks.iter().for_each(|remark| console.headline(remark));
+        sources.can_follow(&self.sources.borrow())?;
         setup::check(&mut options, console)?;
+        let level = Level::parse(&options.log_level)?;
         let change = self.tag_change(agent, &options.tags).await?;
         let options = options.without_secrets();
         for key in self.in_force().only_at_a_start(&options) {
@@ -94,15 +107,13 @@ impl Reload {
         #[cfg(feature = "templates")]
         let templates = setup::templates(&next)?;
 
-        match Level::parse(&next.log_level) {
-            Ok(level) => console.set_level(level),
-            Err(line) => console.headline(&line),
-        }
+        console.set_level(level);
         let timeout = setup::handler_timeout(&next);
         agent.0.handlers.replace(handlers, order, timeout);
         #[cfg(feature = "templates")]
         agent.0.templates.replace(templates, agent);
         let before = self.in_force.replace(next);
+        self.sources.replace(sources);
         info!(target: "agent", "Configuration reloaded");
         if change != TagChange::default()
             && let Err(reason) = agent.set_tags(change.set, change.delete).await

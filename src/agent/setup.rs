@@ -48,6 +48,8 @@ pub struct Setup {
     pub keyring: Option<Keyring>,
     /// Where the keys are kept, if anywhere.
     pub keyring_file: Option<PathBuf>,
+    /// How old a packet may be, if that counts.
+    pub replay_window: Option<Duration>,
     /// The cluster's label, empty for none.
     pub label: String,
     /// Timing, with what the options override.
@@ -157,8 +159,16 @@ impl Setup {
         let key = key
             .transpose()
             .map_err(|e| create(format!("Failed to create memberlist: {e}")))?;
+        let keyring = stored.or_else(|| key.map(Keyring::new));
+        let replay_window = Some(options.replay_window).filter(|window| !window.is_zero());
+        if replay_window.is_some() && keyring.is_none() {
+            return Err(create(
+                "replay_window needs encryption: give a key as well, or leave it out".to_string(),
+            ));
+        }
         Ok(Setup {
             tags,
+            replay_window,
             bind,
             home: HomeLink::of(
                 std::iter::once(bind)
@@ -166,7 +176,7 @@ impl Setup {
                     .chain(address::link_of(&options.interface)),
             ),
             advertise,
-            keyring: stored.or_else(|| key.map(Keyring::new)),
+            keyring,
             profile,
             protocol: limits::check_protocol(options.protocol).map_err(create)?,
             retry_max: u64::try_from(options.retry_max_attempts)
@@ -403,6 +413,7 @@ fn stored_keyring(options: &Options, has_key: bool) -> Result<Option<Keyring>, S
         Err(error) => tracing::warn!(target: "agent", "The keyring {path} could not be restored: {error}"),
     }
     let ring = fyrd_keys::file::load(Path::new(path)).map_err(|e| e.to_string())?;
+    files::warn_if_exposed(path);
     tracing::info!(target: "agent", "Restored keyring with {} keys from {path}", ring.len());
     Ok(Some(ring))
 }

@@ -9,7 +9,7 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::beginning::Beginning;
 use super::event_loop::EventLoop;
@@ -27,6 +27,8 @@ use super::signals::{Signal, Signals, Source};
 use super::{Agent, Shared, address, descriptors, event_loop, files, query_router, telemetry};
 use crate::driver::{BindError, Driver, DriverConfig, Handle, Sockets};
 use crate::events::handlers::Handlers;
+#[cfg(target_os = "linux")]
+use crate::events::orphans;
 use crate::go;
 use crate::rpc::dial::UNIX_PREFIX;
 use crate::rpc::server::{self, Listener};
@@ -59,11 +61,12 @@ pub fn run_on(console: Console, signals: Source, paths: &[String], flags: Option
 }
 
 fn start(paths: &[String], flags: Options, signals: Source, console: &Console) -> Result<u8, String> {
-    let mut options = files::read_options(paths, &flags)?;
+    let (mut options, sources) = files::read_options(paths, &flags)?;
+    sources.remarks.iter().for_each(|remark| console.headline(remark));
     setup::check(&mut options, console)?;
     let in_force = options.clone();
     let setup = Setup::make(options, console)?;
-    let reload = Reload::new(paths, flags, in_force, setup.protocol);
+    let reload = Reload::new(paths, sources, flags, in_force, setup.protocol);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -95,6 +98,8 @@ async fn serve(mut setup: Setup, reload: Reload, signals: Source, console: &Cons
     let exposed = listen_for_http(&mut setup, console).await?;
     let agent = make_agent(&mut setup, &gossip, watch, remembers, console);
     let (events, finish_events) = start_listeners(&agent, &setup).await?;
+    #[cfg(target_os = "linux")]
+    spawn_local(orphans::reap());
     let driver = spawn_local(gossip.driver.run());
     console.headline("Starting Serf agent RPC...");
     let rpc = spawn_local(server::serve(rpc, agent.clone()));
@@ -137,7 +142,17 @@ async fn serve(mut setup: Setup, reload: Reload, signals: Source, console: &Cons
     // Without a node, the end is near.
     let _ = running.agent.0.driver.tell(Input::Seeds(seeds(&setup))).await;
     spawn_local(Rc::clone(&running.reload).serve(running.agent.clone(), console.clone()));
+    spawn_local(settle_log(console.clone()));
     Ok(shutdown::watch(running, console).await)
+}
+
+/// Has the log tell of what it held back, for as long as the agent runs.
+async fn settle_log(console: Console) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        ticks.tick().await;
+        console.settle();
+    }
 }
 
 /// A node that does not run yet, behind its sockets.
@@ -177,11 +192,17 @@ async fn create(setup: &mut Setup, past: Past) -> Result<Gossip, String> {
         ..NodeConfig::new(&setup.name, bound, setup.profile.clone(), seed)
     };
     let encrypted = setup.keyring.is_some();
+    if encrypted {
+        forbid_core_dumps();
+    } else if address::is_public(addr.ip()) {
+        warn!(target: "memberlist", "Binding to public address without encryption!");
+    }
     let config = DriverConfig {
         node,
         keyring: setup.keyring.take(),
         keyring_file: setup.keyring_file.take(),
         label: setup.label.clone().into_bytes(),
+        replay_window: setup.replay_window,
         compress: setup.compress,
         recorder: past.recorder,
     };
@@ -193,6 +214,21 @@ async fn create(setup: &mut Setup, past: Past) -> Result<Gossip, String> {
         encrypted,
     })
 }
+
+/// Keeps the keys out of the files that a crash leaves behind. Scripts can raise their own limit again.
+#[cfg(unix)]
+fn forbid_core_dumps() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let forbidden =
+        getrlimit(Resource::RLIMIT_CORE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_CORE, 0, hard));
+    if let Err(error) = forbidden {
+        warn!(target: "agent", "Could not switch core dumps off, one would hold the keys: {}", error.desc());
+    }
+}
+
+/// This system keeps none by itself.
+#[cfg(not(unix))]
+fn forbid_core_dumps() {}
 
 fn make_agent(
     setup: &mut Setup,
@@ -354,7 +390,8 @@ async fn first_join(setup: &Setup, running: &mut Running, console: &Console) -> 
     loop {
         tokio::select! {
             joined = &mut joining => match joined {
-                Ok(contacted) => {
+                Ok(joined) => {
+                    let contacted = joined.contacted;
                     console.detail(&format!("Join completed. Synced with {contacted} initial agents"));
                     return None;
                 }

@@ -7,7 +7,9 @@ use std::time::SystemTime;
 use chrono::{DateTime, Utc};
 
 use super::Agent;
+use crate::driver::{DriverCounters, ROTATE};
 use crate::snapshot::{State, Status};
+use fyrd_core::bounds::SEALED_BY_ONE_KEY;
 use fyrd_core::serf::Stats;
 
 impl Agent {
@@ -35,6 +37,16 @@ impl Agent {
             let texts = handlers.into_iter().map(|(name, done)| (name, done.to_string()));
             groups.insert("handlers".to_string(), texts.collect());
         }
+        if self.0.encrypted {
+            groups.insert(
+                "encryption".to_string(),
+                encryption(self.0.driver.sealed_by_primary()),
+            );
+        }
+        let refused = refused(&self.0.driver.counters(), &stats);
+        if !refused.is_empty() {
+            groups.insert("refused".to_string(), refused);
+        }
         let counters = self.0.driver.counters();
         let others = [counters.datagrams_mislabelled, counters.streams_mislabelled];
         if !self.0.label.is_empty() || others != [0, 0] {
@@ -49,17 +61,52 @@ impl Agent {
             }
         }
         if stats.isolated {
-            let warning = "nobody is heard: this host may be cut off, and its list of members out of date";
+            let warning = "several members do not answer, and nobody or few others are heard: this host may be cut off, and its list of members out of date";
             groups.insert(
                 "isolation".to_string(),
                 strings([("warning", warning.to_string())]),
             );
+        }
+        if stats.accused > 0 {
+            let warning = format!(
+                "other members get no answers from this host ({} times in the last 3 minutes): they may be unable \
+                 to reach its address, or it is overloaded",
+                stats.accused
+            );
+            groups.insert("accused".to_string(), strings([("warning", warning)]));
         }
         if let Some(watch) = &self.0.snapshot {
             groups.insert("snapshot".to_string(), snapshot(&watch.status()));
         }
         groups
     }
+}
+
+/// What others have sent and this agent did not take, as far as there was any.
+fn refused(counters: &DriverCounters, stats: &Stats) -> BTreeMap<String, String> {
+    let figures = [
+        ("datagrams_malformed", counters.datagrams_refused),
+        ("datagrams_stale", counters.datagrams_stale),
+        ("datagrams_undecryptable", counters.datagrams_undecryptable),
+        ("messages", stats.refused_messages),
+        ("streams_over_cap", counters.streams_over_cap),
+        ("streams_refused", counters.streams_refused),
+        ("streams_yielded", counters.streams_yielded),
+    ];
+    let there = figures.into_iter().filter(|(_, count)| *count > 0);
+    there
+        .map(|(name, count)| (name.to_string(), count.to_string()))
+        .collect()
+}
+
+/// How much the primary key has sealed.
+fn encryption(sealed: u64) -> BTreeMap<String, String> {
+    let mut group = strings([("sealed_by_primary", sealed.to_string())]);
+    if sealed >= SEALED_BY_ONE_KEY {
+        let warning = format!("the primary key has sealed a lot, {ROTATE}");
+        group.insert("warning".to_string(), warning);
+    }
+    group
 }
 
 /// The cluster's label, and what came with another one.
@@ -186,6 +233,15 @@ mod tests {
             Some("recording")
         );
         assert!(!snapshot(&well).contains_key("reason"));
+    }
+
+    #[test]
+    fn a_key_that_has_sealed_a_lot_is_to_be_replaced() {
+        let fresh = encryption(SEALED_BY_ONE_KEY - 1);
+        assert_eq!(fresh["sealed_by_primary"], "2147483647");
+        assert!(!fresh.contains_key("warning"));
+        let worn = encryption(SEALED_BY_ONE_KEY);
+        assert!(worn["warning"].ends_with("with `fyrd keys rotate`"), "{worn:?}");
     }
 
     #[test]

@@ -74,7 +74,9 @@ fn options(flags: &Flags) -> Result<Options, String> {
     let (times, others): (Vec<_>, Vec<_>) = given.partition(|entry| matches!(entry.kind, Kind::Time(_)));
     for entry in others.into_iter().chain(times) {
         for text in flags.texts(entry.flag) {
-            entry.read(&mut options, &format!("-{}", entry.flag), text)?;
+            let name = format!("-{}", entry.flag);
+            entry.refuse_empty(&name, text)?;
+            entry.read(&mut options, &name, text)?;
         }
     }
     Ok(options)
@@ -100,11 +102,33 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_given_and_empty_is_no_agent_without_encryption() {
+        for flag in ["-encrypt=", "-encrypt= ", "-encrypt-file=", "-keyring-file="] {
+            let error = options(&parse(&[flag])).unwrap_err();
+            let name = flag.split('=').next().unwrap();
+            assert!(
+                error.starts_with(&format!("{name} is empty, it must be <")),
+                "{error}"
+            );
+        }
+        assert_eq!(
+            options(&parse(&["-node=", "-advertise="])),
+            Ok(Options::default())
+        );
+        let empty = |name: &str| (name == "FYRD_ENCRYPT_KEY").then(String::new);
+        let error = Options::from_environment(empty).unwrap_err();
+        assert!(
+            error.starts_with("FYRD_ENCRYPT_KEY is empty, it must be <key>"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn every_flag_has_its_setting() {
         #[rustfmt::skip]
         let flags = parse(&[
             "-node=n", "-role=r", "-tags-file=tf", "-bind=b", "-advertise=a", "-iface=i", "-discover=d", "-mdns-iface=mi",
-            "-mdns-disable-ipv4", "-mdns-disable-ipv6", "-encrypt=e", "-encrypt-file=ef", "-keyring-file=k", "-log-level=l", "-profile=p",
+            "-mdns-disable-ipv4", "-mdns-disable-ipv6", "-replay-window=60s", "-encrypt=e", "-encrypt-file=ef", "-keyring-file=k", "-log-level=l", "-profile=p",
             "-protocol=3", "-rpc-addr=ra", "-join=j1", "-join=j2", "-retry-join=rj", "-retry-interval=2s", "-retry-max=4",
             "-replay", "-event-handler=eh", "-handler-shell=hs", "-handler-order=ho", "-snapshot=s", "-rejoin", "-syslog", "-broadcast-timeout=3s",
             "-disable-compression", "-tag=x=1", "-tag=y=a=b", "-tag", "x=2",
@@ -122,6 +146,7 @@ mod tests {
             mdns_interface: text("mi"),
             mdns_disable_ipv4: true,
             mdns_disable_ipv6: true,
+            replay_window: Duration::from_secs(60),
             encrypt_key: Secret::new(text("e")),
             encrypt_key_file: text("ef"),
             keyring_file: text("k"),

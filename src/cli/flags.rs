@@ -5,6 +5,7 @@
 
 use std::any::TypeId;
 use std::ffi::{OsStr, OsString};
+use std::io::IsTerminal;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
@@ -120,7 +121,46 @@ pub enum FlagError {
 
 /// Reads the words after the command's name. Reading stops at the first mistake, at the first word
 /// that is no flag, or after `--`.
+///
+/// Who sits at a terminal is told of flags behind the first word: they are ordinary words, as with Serf.
 pub fn parse(command: Command, words: &[OsString]) -> Result<Flags, FlagError> {
+    let late = late_flags(&command, words);
+    let flags = parse_front(command, words)?;
+    if std::io::stderr().is_terminal() {
+        for word in late {
+            eprintln!("Warning: {word} stands behind a word, so it is no flag; flags come first");
+        }
+    }
+    Ok(flags)
+}
+
+/// The words that would be flags of the command if they stood before the first word.
+fn late_flags(command: &Command, words: &[OsString]) -> Vec<String> {
+    let is_flag = |word: &OsString| {
+        let text = flag_text(word)?;
+        let (name, _) = split_flag(&text)?;
+        command.get_arguments().find(|arg| arg.get_long() == Some(name))
+    };
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        match flag_text(word) {
+            None => break,
+            Some(text) if text.is_empty() => return Vec::new(),
+            // Its value is no word.
+            Some(text) if !text.contains('=') => {
+                if is_flag(word).is_some_and(|arg| !is_boolean(arg)) {
+                    rest.next();
+                }
+            }
+            Some(_) => {}
+        }
+    }
+    rest.filter(|word| is_flag(word).is_some())
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect()
+}
+
+fn parse_front(command: Command, words: &[OsString]) -> Result<Flags, FlagError> {
     let command = command
         .no_binary_name(true)
         .disable_help_flag(true)
@@ -175,7 +215,7 @@ pub fn parse_between(
     let (mut of_flags, mut others) = (Vec::new(), Vec::new());
     let mut rest = words;
     loop {
-        let after = parse(define(), rest)?.words().len();
+        let after = parse_front(define(), rest)?.words().len();
         let (read, left) = rest.split_at(rest.len() - after);
         let ends = read.last().is_some_and(|word| word == "--");
         of_flags.extend(read.iter().filter(|word| *word != "--").cloned());
@@ -191,7 +231,7 @@ pub fn parse_between(
             }
         }
     }
-    Ok((parse(define(), &of_flags)?, others))
+    Ok((parse_front(define(), &of_flags)?, others))
 }
 
 /// What follows a flag's dashes; `Some("")` for `--` alone, `None` for a word that is no flag.
@@ -326,6 +366,31 @@ mod tests {
             ["-", "-detailed"]
         );
         assert_eq!(try_words(&["", "-detailed"]).unwrap().words(), ["", "-detailed"]);
+    }
+
+    #[test]
+    fn flags_behind_words_are_found() {
+        let late = |words: &[&str]| {
+            let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+            late_flags(&command(), &words)
+        };
+        assert_eq!(
+            late(&["deploy", "-detailed=false", "--name"]),
+            ["-detailed=false", "--name"]
+        );
+        assert_eq!(
+            late(&["-name", "x", "-detailed", "deploy", "-tag", "y"]),
+            ["-tag"]
+        );
+        let nothing: [&[&str]; 4] = [
+            &["-name", "-detailed", "deploy", "-5", "-unknown"],
+            &["--", "deploy", "-detailed"],
+            &["-detailed"],
+            &["deploy", "detailed", "-"],
+        ];
+        for words in nothing {
+            assert!(late(words).is_empty(), "{words:?}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::flags::Flags;
 use super::{Failure, Terminal, flags, rpc};
 use crate::go;
+use crate::go::printable::word;
 
 type Stats = BTreeMap<String, BTreeMap<String, String>>;
 
@@ -28,17 +29,16 @@ pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(),
             .stats()
             .await
             .map_err(rpc::failed("Error querying agent"))?;
-        terminal.line(Format::of(&flags)?.write(&stats, || text(&stats))?);
-        Ok(())
+        Format::of(&flags)?.print(terminal, &stats, || text(&stats))
     })
 }
 
 fn text(stats: &Stats) -> String {
     let mut text = String::new();
     for (group, figures) in stats {
-        text.push_str(&format!("{group}:\n"));
+        text.push_str(&format!("{}:\n", word(group)));
         for (key, value) in figures {
-            text.push_str(&format!("\t{key} = {value}\n"));
+            text.push_str(&format!("\t{} = {}\n", word(key), word(value)));
         }
     }
     text.trim().to_owned()
@@ -67,23 +67,31 @@ impl Format {
         }
     }
 
-    pub(super) fn write<T: Serialize>(
+    pub(super) fn print<T: Serialize>(
         self,
+        terminal: &mut Terminal<'_>,
         value: &T,
         text: impl FnOnce() -> String,
-    ) -> Result<String, Failure> {
+    ) -> Result<(), Failure> {
         match self {
-            Format::Text => Ok(text()),
-            Format::Json => {
-                go::json(value).map_err(|error| Failure::Error(format!("Encoding error: {error}")))
-            }
+            Format::Text => terminal.line(text()),
+            Format::Json => terminal
+                .raw(go::json(value).map_err(|error| Failure::Error(format!("Encoding error: {error}")))?),
         }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_is_one_line() {
+        let tags = BTreeMap::from([("a\n".into(), "\u{1b}[2J\nserf:".into())]);
+        let stats = Stats::from([("tags".into(), tags)]);
+        assert_eq!(text(&stats), "tags:\n\ta\\n = \\x1b[2J\\nserf:");
+    }
 
     #[test]
     fn groups_and_keys_are_sorted_and_empty_groups_stay() {

@@ -37,8 +37,13 @@ pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(),
         let joined = client.join(addresses, flags.is_set("replay")).await;
         let joined = joined.map_err(rpc::failed("Error joining the cluster"))?;
         terminal.line(format!(
-            "Successfully joined cluster by contacting {joined} nodes."
+            "Successfully joined cluster by contacting {} nodes.",
+            joined.num
         ));
+        // Scripts read the line above alone.
+        for reason in &joined.failed {
+            terminal.help(&format!("{reason}\n"));
+        }
         Ok(())
     })
 }

@@ -55,7 +55,7 @@ pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(),
     let mut text = Zeroizing::new(String::with_capacity(prefix.len() + KEY_BYTES.div_ceil(3) * 4));
     text.push_str(prefix);
     STANDARD.encode_string(*key, &mut text);
-    terminal.line(text.as_bytes());
+    terminal.line(text.as_str());
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use super::flags::Flags;
 use super::{Failure, Terminal, flags, rpc, table};
+use crate::go::printable::word;
 use crate::rpc::client::{Client, ClientError, KeyOperation};
 use crate::rpc::types::KeyResponse;
 use survey::Survey;
@@ -294,14 +295,14 @@ fn list(terminal: &mut Terminal<'_>, response: KeyResponse, print: bool) {
         .collect();
     print_table(terminal, &rows);
     for (node, text) in &response.messages {
-        terminal.line(format!("{node}: {text}"));
+        terminal.line(format!("{}: {}", word(node), word(text)));
     }
 }
 
 fn print_table(terminal: &mut Terminal<'_>, rows: &[Zeroizing<String>]) {
     let rows: Vec<&str> = rows.iter().map(|row| row.as_str()).collect();
     terminal.line("");
-    terminal.line(Zeroizing::new(table::columns(&rows)).as_bytes());
+    terminal.line(Zeroizing::new(table::columns(&rows)).as_str());
 }
 
 /// Who was not asked, for it is not alive, but may be back.

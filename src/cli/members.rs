@@ -55,8 +55,7 @@ pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(),
         let mut members = members.map_err(rpc::failed("Error retrieving members"))?;
         members.sort_by(|a, b| a.name.cmp(&b.name));
         let text = || text(&members, flags.is_set("detailed"));
-        terminal.line(Format::of(&flags)?.write(&json(&members), text)?);
-        Ok(())
+        Format::of(&flags)?.print(terminal, &json(&members), text)
     })
 }
 

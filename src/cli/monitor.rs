@@ -48,7 +48,8 @@ async fn watch(terminal: &mut Terminal<'_>, mut client: Client, level: String) -
         .map_err(rpc::failed("Error starting monitor"))?;
     while let Ok((_, record)) = client.next_record().await {
         match record {
-            Record::Log(line) => terminal.line(line),
+            // Of an agent of Serf it may hold anything.
+            Record::Log(line) => terminal.line(go::printable::entry(&line)),
             Record::Event(event) => terminal.line(describe(&event)),
             Record::Query(_) => {}
         }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::flags::Flags;
 use super::{FAILED, Failure, Terminal, flags, rpc};
 use crate::go;
+use crate::go::printable::word;
 use crate::rpc::client::{Client, Record};
 use crate::rpc::types::QueryRequest;
 use crate::rpc::types::{QueryRecord, QueryRecordKind};
@@ -89,7 +90,7 @@ async fn ask(
     format: &str,
 ) -> Result<(), Failure> {
     let mut printer = Printer::new(format, query.request_ack)?;
-    let dispatched = format!("Query '{}' dispatched", query.name);
+    let dispatched = format!("Query '{}' dispatched", word(&query.name));
     client
         .query(query)
         .await
@@ -152,7 +153,7 @@ impl Printer {
             (QueryRecordKind::Ack, Some(json)) => json.acks.get_or_insert_default().push(from),
             (QueryRecordKind::Ack, None) => {
                 self.acks += 1;
-                terminal.line(format!("Ack from '{from}'"));
+                terminal.line(format!("Ack from '{}'", word(&from)));
             }
             (QueryRecordKind::Response, Some(json)) => {
                 json.responses
@@ -161,7 +162,7 @@ impl Printer {
             (QueryRecordKind::Response, None) => {
                 self.responses += 1;
                 payload.pop_if(|last| *last == b'\n');
-                terminal.line([format!("Response from '{from}': ").as_bytes(), &payload].concat());
+                terminal.payload(&format!("Response from '{}': ", word(&from)), &payload);
             }
             (QueryRecordKind::Done, _) => {}
         }
@@ -170,7 +171,7 @@ impl Printer {
     fn finish(self, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         if let Some(json) = self.json {
             terminal
-                .line(go::json(&json).map_err(|error| Failure::Error(format!("Encoding error: {error}")))?);
+                .raw(go::json(&json).map_err(|error| Failure::Error(format!("Encoding error: {error}")))?);
             return Ok(());
         }
         if self.acks_wanted {

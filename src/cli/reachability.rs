@@ -7,6 +7,7 @@ use std::time::Instant;
 use clap::Command;
 
 use super::{FAILED, Failure, Terminal, flags, rpc};
+use crate::go::printable::word;
 use crate::rpc::client::{Client, Record};
 use crate::rpc::types::QueryRecordKind;
 use crate::rpc::types::QueryRequest;
@@ -78,7 +79,7 @@ async fn test(terminal: &mut Terminal<'_>, mut client: Client, verbose: bool) ->
             QueryRecordKind::Response => {}
             QueryRecordKind::Ack => {
                 if verbose {
-                    terminal.line(format!("\tAck from '{}'", answer.from));
+                    terminal.line(format!("\tAck from '{}'", word(&answer.from)));
                 }
                 last = Instant::now();
                 tally.count(terminal, answer.from);
@@ -108,7 +109,7 @@ impl Tally {
         self.acks += 1;
         if self.from.contains(&from) {
             self.duplicates = true;
-            terminal.line(format!("Duplicate response from '{from}'"));
+            terminal.line(format!("Duplicate response from '{}'", word(&from)));
             terminal.line("Two members may go by this name; names have to be unique in a cluster.");
         } else {
             self.from.insert(from);
@@ -124,13 +125,13 @@ impl Tally {
             terminal.line("Received more acks than live nodes! Acks from non-live nodes:");
             self.from
                 .difference(alive)
-                .for_each(|name| terminal.line(format!("\t{name}")));
+                .for_each(|name| terminal.line(format!("\t{}", word(name))));
             terminal.line("Members that count as failed or left do answer, so views of the cluster differ.");
         } else if self.acks < alive.len() {
             terminal.line("Received less acks than live nodes! Missing acks from:");
             alive
                 .difference(&self.from)
-                .for_each(|name| terminal.line(format!("\t{name}")));
+                .for_each(|name| terminal.line(format!("\t{}", word(name))));
             terminal.line("These members count as alive, but could not be reached or could not answer.");
         }
         terminal.line(TROUBLESHOOTING);

@@ -2,6 +2,7 @@
 //! connection, and small pieces of output.
 
 use std::ffi::{OsStr, OsString};
+use std::time::Duration;
 
 use clap::Arg;
 use zeroize::Zeroizing;
@@ -13,8 +14,11 @@ use crate::rpc::client::{Client, ClientError};
 /// Where an agent listens unless told otherwise.
 const DEFAULT_ADDRESS: &str = "127.0.0.1:7373";
 
-/// `-rpc-addr` and `-rpc-auth`.
-pub(super) fn arguments() -> [Arg; 2] {
+/// How long an agent may take to answer what it can answer at once, unless told otherwise.
+const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// `-rpc-addr`, `-rpc-auth` and `-rpc-timeout`.
+pub(super) fn arguments() -> [Arg; 3] {
     [
         flags::string(
             "rpc-addr",
@@ -25,6 +29,12 @@ pub(super) fn arguments() -> [Arg; 2] {
             "rpc-auth",
             "<token>",
             "The token the agent asks for, if any. The environment variable SERF_RPC_AUTH sets it as well.",
+        ),
+        flags::duration(
+            "rpc-timeout",
+            "10s",
+            "How long the agent may take to answer what it can answer at once; 0 is no limit. Joining, leaving, and \
+             changing tags or keys take as long as they take.",
         ),
     ]
 }
@@ -55,7 +65,15 @@ async fn connect(flags: &Flags) -> Result<Client, ClientError> {
     let token = setting(flags, "rpc-auth", "SERF_RPC_AUTH")
         .map(Zeroizing::new)
         .unwrap_or_default();
-    let mut client = Client::connect(&address).await?;
+    let patience = match flags
+        .duration("rpc-timeout")
+        .map(|limit| u64::try_from(limit.nanos))
+    {
+        None => Some(DEFAULT_PATIENCE),
+        Some(Ok(0) | Err(_)) => None,
+        Some(Ok(nanos)) => Some(Duration::from_nanos(nanos)),
+    };
+    let mut client = Client::connect(&address, patience).await?;
     if !token.is_empty() {
         client.auth(token).await?;
     }

@@ -6,6 +6,7 @@ use clap::Command;
 
 use super::{Failure, Terminal, flags, rpc};
 use crate::go;
+use crate::go::printable::word;
 use crate::rpc::types::Coordinate;
 
 pub(super) fn define() -> Command {
@@ -51,7 +52,11 @@ pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(),
                 "Error getting coordinates: {first} and {second} differ in dimension"
             ))
         })?;
-        terminal.line(format!("Estimated {first} <-> {second} rtt: {rtt:.3} ms"));
+        terminal.line(format!(
+            "Estimated {} <-> {} rtt: {rtt:.3} ms",
+            word(first),
+            word(second)
+        ));
         Ok(())
     })
 }

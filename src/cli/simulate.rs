@@ -76,7 +76,7 @@ pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(),
     if let Some(bar) = bar {
         bar.wipe(terminal);
     }
-    terminal.line(format.write(&report, || text(&report))?);
+    format.print(terminal, &report, || text(&report))?;
     Ok(())
 }
 

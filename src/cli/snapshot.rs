@@ -14,6 +14,7 @@ use super::flags::Flags;
 use super::info::Format;
 use super::{Failure, Terminal, flags, table};
 use crate::go;
+use crate::go::printable::word;
 use crate::snapshot::serf_text::{self, Reading, Warnings};
 use fyrd_core::node::memory::{MemberRecord, Memory};
 use fyrd_core::serf::{Tags, tags};
@@ -70,9 +71,9 @@ fn inspect(terminal: &mut Terminal<'_>, flags: &Flags, path: &Path) -> Result<()
     }
     let format = Format::of(flags)?;
     let snapshot = Snapshot::read(path)?;
-    terminal.line(format.write(&json(&snapshot), || text(&snapshot))?);
+    format.print(terminal, &json(&snapshot), || text(&snapshot))?;
     for warning in &snapshot.warnings {
-        terminal.help(&format!("Warning: {warning}\n"));
+        terminal.help(&format!("Warning: {}\n", word(warning)));
     }
     Ok(())
 }
@@ -235,7 +236,7 @@ fn text(snapshot: &Snapshot) -> String {
     };
     let mut text = format!("snapshot:\n\tkind = {kind}\n\tleft = {}\n", snapshot.left);
     if let Some(node) = &snapshot.node {
-        text.push_str(&format!("\tnode = {}\n", plain(node)));
+        text.push_str(&format!("\tnode = {}\n", word(node)));
     }
     if let Some(store) = &snapshot.store {
         text.push_str(&format!(
@@ -278,21 +279,12 @@ fn row(member: &MemberRecord) -> String {
     let since = when(member.since).map(|since| format!("since {since}"));
     format!(
         "{}|{}|{}|{}|{}",
-        plain(&facts.name),
+        word(&facts.name),
         facts.socket(),
         member.status.as_str(),
         since.unwrap_or_default(),
-        plain(&tags.join(","))
+        word(&tags.join(","))
     )
-}
-
-/// A name from a file, without what a terminal would take for a command.
-fn plain(text: &str) -> String {
-    let shown = |character: char| match character.is_control() {
-        true => char::REPLACEMENT_CHARACTER,
-        false => character,
-    };
-    text.chars().map(shown).collect()
 }
 
 /// The time of day, if one is known.
@@ -467,7 +459,7 @@ mod tests {
         let expected = "snapshot:\n\tkind = serf\n\tleft = true\nclocks:\n\tevent_floor = 3\n\tevent_time = 3\n\t\
             incarnation = 0\n\tmember_time = 5\n\tquery_floor = 1\n\tquery_time = 1\nevents:\n\tcount = 0\n\
             queries:\n\tcount = 0\nmembers:\n\tcount = 2\n\t\
-            a\u{fffd}x  [::1]:1        alive    \n\tb    10.0.0.2:7946  alive\n";
+            a\\x1bx  [::1]:1        alive    \n\tb       10.0.0.2:7946  alive\n";
         let warning = "Warning: Unrecognized snapshot line: junk\n";
         let (result, out, err) = snapshot(&["inspect", name]);
         assert_eq!((result, err.as_str()), (Ok(()), warning));

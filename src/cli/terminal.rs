@@ -3,11 +3,14 @@
 
 use std::io::Write;
 
+use crate::go::printable;
+
 /// The two output channels, and the name the program goes by.
 pub struct Terminal<'a> {
     program: String,
     out: &'a mut dyn Write,
     err: &'a mut dyn Write,
+    is_screen: bool,
     broken: bool,
 }
 
@@ -26,8 +29,15 @@ impl<'a> Terminal<'a> {
             program,
             out,
             err,
+            is_screen: false,
             broken: false,
         }
+    }
+
+    /// Says whether people see the results, on a terminal, and not another program.
+    pub fn with_screen(mut self, is_screen: bool) -> Terminal<'a> {
+        self.is_screen = is_screen;
+        self
     }
 
     /// The name the program goes by.
@@ -35,8 +45,26 @@ impl<'a> Terminal<'a> {
         &self.program
     }
 
-    /// Writes a line of results, and flushes: a reader may wait for it.
-    pub fn line(&mut self, line: impl AsRef<[u8]>) {
+    /// Writes a line of results, and flushes: a reader may wait for it. What stands in it may come from anybody,
+    /// so nothing in it acts on the terminal that shows it; ends of lines and tabs stay.
+    pub fn line(&mut self, line: impl AsRef<str>) {
+        self.raw(printable::lines(line.as_ref()).as_bytes());
+    }
+
+    /// Writes what somebody has answered, behind a line's beginning of our own: byte for byte where a program
+    /// reads it, harmless where it is shown.
+    pub fn payload(&mut self, beginning: &str, payload: &[u8]) {
+        if self.is_screen {
+            let payload = String::from_utf8_lossy(payload);
+            self.line(format!("{beginning}{payload}"));
+        } else {
+            let beginning = printable::lines(beginning);
+            self.raw([beginning.as_bytes(), payload].concat());
+        }
+    }
+
+    /// Writes a line as it is: what has a form of its own, such as JSON.
+    pub fn raw(&mut self, line: impl AsRef<[u8]>) {
         let written = self
             .out
             .write_all(line.as_ref())
@@ -79,6 +107,20 @@ mod tests {
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn nothing_that_others_say_acts_on_a_screen() {
+        let shown = |is_screen: bool| {
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let mut terminal = Terminal::new("fyrd".into(), &mut out, &mut err).with_screen(is_screen);
+            terminal.line("a\tb\n\u{1b}[2J");
+            terminal.payload("from '\u{7}': ", b"\x1b[2J\xff\n");
+            String::from_utf8_lossy(&out).into_owned()
+        };
+        let escaped = "a\tb\n\\x1b[2J\nfrom '\\x07': ";
+        assert_eq!(shown(true), format!("{escaped}\\x1b[2J\u{fffd}\n\n"));
+        assert_eq!(shown(false), format!("{escaped}\u{1b}[2J\u{fffd}\n\n"));
     }
 
     #[test]

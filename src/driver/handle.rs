@@ -1,6 +1,7 @@
 //! The driver's front: what the rest of the agent may ask of it, from any task or thread.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use fyrd_keys::{Cipher, Fingerprint};
 use tokio::sync::{mpsc, oneshot};
@@ -126,6 +127,11 @@ impl Handle {
     /// What the driver has counted; to be had even after its end.
     pub fn counters(&self) -> DriverCounters {
         self.ledger.counters.read()
+    }
+
+    /// How many packets the primary key has sealed since the start; 0 without encryption.
+    pub fn sealed_by_primary(&self) -> u64 {
+        self.ledger.sealed_by_primary.load(Relaxed)
     }
 
     /// What node and network have counted and measured since the last call. There is one caller, for what

@@ -219,6 +219,7 @@ mod tests {
             keyring,
             keyring_file: file,
             label: Vec::new(),
+            replay_window: None,
             compress: true,
             recorder: None,
         };

@@ -1,13 +1,10 @@
-//! What went wrong on the network: counted always, logged at a limited rate.
-//!
-//! Anyone can make us count, so nobody may make us fill the disk: at most a few lines in each
-//! interval, and then one that says how many were held back.
+//! What went wrong on the network: counted always, and logged, of which the log lets pass what is of use.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::pace::Pace;
 use fyrd_core::bounds;
@@ -47,6 +44,8 @@ counters! {
     datagrams_mislabelled,
     /// Datagrams that no key opened, plaintext among encrypted peers included.
     datagrams_undecryptable,
+    /// Datagrams outside of the replay window.
+    datagrams_stale,
     /// Datagrams that could not be sent.
     datagrams_unsent,
     /// Errors the UDP socket reported while receiving.
@@ -55,6 +54,8 @@ counters! {
     streams_accepted,
     /// Inbound streams closed at once because a cap was reached.
     streams_over_cap,
+    /// Inbound streams that had shown no key, and were closed to make room for others.
+    streams_yielded,
     /// Inbound streams that brought nothing readable in time.
     streams_refused,
     /// Inbound streams of other clusters, as their label says.
@@ -65,11 +66,12 @@ counters! {
     query_updates_dropped,
 }
 
-/// Counters and limited log, shared by the driver's tasks.
+/// Counters, shared by the driver's tasks.
 #[derive(Debug)]
 pub(super) struct Ledger {
     pub(super) counters: Counters,
-    limiter: Mutex<Limiter>,
+    /// Packets that the primary key has sealed since the start.
+    pub(super) sealed_by_primary: AtomicU64,
     /// When another cluster may be spoken of.
     other_clusters: Mutex<Pace>,
     traffic: Mutex<Traffic>,
@@ -105,17 +107,15 @@ impl Ledger {
     pub(super) fn new() -> Ledger {
         Ledger {
             counters: Counters::default(),
-            limiter: Mutex::new(Limiter::new(Instant::now())),
+            sealed_by_primary: AtomicU64::new(0),
             other_clusters: Mutex::new(Pace::new(bounds::OTHER_CLUSTER_LOG_INTERVAL)),
             traffic: Mutex::default(),
         }
     }
 
-    /// Logs a peer's mistake, unless too many were logged just now.
+    /// Logs a peer's mistake.
     pub(super) fn peer_error(&self, text: std::fmt::Arguments<'_>) {
-        if self.allowed() {
-            tracing::error!(target: "memberlist", "{text}");
-        }
+        tracing::error!(target: "memberlist", "{text}");
     }
 
     /// Logs that another cluster's label was met. It goes on for as long as somebody has the wrong address or label,
@@ -129,17 +129,7 @@ impl Ledger {
 
     /// As [`Ledger::peer_error`], for what is expected under load.
     pub(super) fn warning(&self, text: std::fmt::Arguments<'_>) {
-        if self.allowed() {
-            tracing::warn!(target: "memberlist", "{text}");
-        }
-    }
-
-    /// Says how many lines were held back, once their interval is over.
-    pub(super) fn settle(&self) {
-        let held_back = self.lock().settle(Instant::now());
-        if held_back > 0 {
-            tracing::warn!(target: "memberlist", "{held_back} more network errors were not logged");
-        }
+        tracing::warn!(target: "memberlist", "{text}");
     }
 
     /// Notes a datagram that was sent.
@@ -152,76 +142,9 @@ impl Ledger {
     pub(super) fn traffic(&self) -> std::sync::MutexGuard<'_, Traffic> {
         self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn allowed(&self) -> bool {
-        self.settle();
-        self.lock().allow()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Limiter> {
-        self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Adds one.
 pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
-}
-
-/// Lets so many lines through in each interval.
-#[derive(Debug)]
-struct Limiter {
-    interval_start: Instant,
-    logged: u32,
-    held_back: u64,
-}
-
-const INTERVAL: Duration = Duration::from_secs(10);
-
-impl Limiter {
-    fn new(now: Instant) -> Limiter {
-        Limiter {
-            interval_start: now,
-            logged: 0,
-            held_back: 0,
-        }
-    }
-
-    fn settle(&mut self, now: Instant) -> u64 {
-        if now.saturating_duration_since(self.interval_start) < INTERVAL {
-            return 0;
-        }
-        self.interval_start = now;
-        self.logged = 0;
-        std::mem::take(&mut self.held_back)
-    }
-
-    fn allow(&mut self) -> bool {
-        if self.logged < bounds::NETWORK_LOG_LINES {
-            self.logged += 1;
-            return true;
-        }
-        self.held_back += 1;
-        false
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_flood_gives_a_few_lines_and_a_sum() {
-        let start = Instant::now();
-        let mut limiter = Limiter::new(start);
-        let logged = (0..1000).filter(|_| limiter.allow()).count();
-        assert_eq!(logged, bounds::NETWORK_LOG_LINES as usize);
-        assert_eq!(limiter.settle(start + INTERVAL / 2), 0);
-        assert_eq!(
-            limiter.settle(start + INTERVAL),
-            1000 - u64::from(bounds::NETWORK_LOG_LINES)
-        );
-        assert!(limiter.allow());
-        assert_eq!(limiter.settle(start + 2 * INTERVAL), 0);
-    }
 }

@@ -29,11 +29,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
 
 use fyrd_keys::Keyring;
-use rand::SeedableRng;
-use rand::rngs::{StdRng, SysRng};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -42,7 +41,7 @@ use crate::go;
 use crate::queue;
 use crate::snapshot::Recorder;
 use fyrd_core::bounds;
-use fyrd_core::envelope::{Envelope, Unopened};
+use fyrd_core::envelope::{Drawn, Envelope, Unopened};
 use fyrd_core::node::{CommandId, Input, NodeConfig, StoreNews, StreamId};
 use fyrd_core::serf::{Answer, Event, QueryUpdate};
 use fyrd_core::time::Time;
@@ -59,6 +58,9 @@ use keyring::KeyringDesk;
 use ledger::{Ledger, count};
 use streams::{Shared, StreamEvent};
 
+/// What to do about a key that has sealed a lot.
+pub const ROTATE: &str = "put a new one in its place with `fyrd keys rotate`";
+
 /// Everything a driver has to be told, besides its sockets.
 #[derive(Debug)]
 pub struct DriverConfig {
@@ -70,6 +72,8 @@ pub struct DriverConfig {
     pub keyring_file: Option<PathBuf>,
     /// The cluster's label, empty for none.
     pub label: Vec<u8>,
+    /// How old, or far ahead, a packet may be; `None` takes any.
+    pub replay_window: Option<Duration>,
     /// Whether to compress what is sent; received is either form.
     pub compress: bool,
     /// Who keeps what the node must remember over a restart, if anybody does.
@@ -101,7 +105,7 @@ pub struct Driver {
     listener: Option<TcpListener>,
     envelope: Envelope,
     /// Where nonces come from.
-    nonces: StdRng,
+    nonces: fn() -> Drawn,
     desk: KeyringDesk,
     /// The datagram being received.
     packet: Vec<u8>,
@@ -110,7 +114,7 @@ pub struct Driver {
     /// Datagrams that the operating system had no room for yet.
     unsent: VecDeque<(SocketAddr, Vec<u8>)>,
     /// Destinations that the operating system refused, still to be told to the node.
-    failed_sends: Vec<SocketAddr>,
+    failed_sends: Vec<(SocketAddr, String)>,
     /// Receive errors without a datagram between them.
     receive_errors_in_row: u32,
     /// When the socket may be read again after too many of those.
@@ -157,6 +161,7 @@ impl Driver {
             keyring,
             keyring_file,
             label,
+            replay_window,
             compress,
             recorder,
         } = config;
@@ -167,9 +172,9 @@ impl Driver {
                 bounds::LABEL_MAX
             ));
         }
-        let nonces = StdRng::try_from_rng(&mut SysRng)
-            .map_err(|error| format!("the operating system gives no random numbers: {error}"))?;
-        let envelope = Envelope::new(keyring, label, compress);
+        // An agent that could seal nothing had better not start.
+        perform::system_nonce()?;
+        let envelope = Envelope::new(keyring, label, compress).with_replay_window(replay_window);
         node.records = recorder.is_some();
         node.seal_overhead = envelope.seal_overhead();
         node.label_overhead = envelope.label_overhead();
@@ -196,7 +201,7 @@ impl Driver {
             udp: sockets.udp,
             listener: Some(sockets.tcp),
             envelope,
-            nonces,
+            nonces: perform::system_nonce,
             desk: KeyringDesk::new(keyring_file),
             packet: vec![0; bounds::UDP_RECEIVE_BUFFER],
             scratch: Vec::new(),
@@ -227,6 +232,8 @@ impl Driver {
         if let Some(listener) = self.listener.take() {
             self.tasks.spawn(streams::accept(listener, self.shared.clone()));
         }
+        self.tell_members();
+        self.envelope.set_time(unix_time());
         // Who subscribed before the start hears of the node's first events too.
         while let Ok(request) = self.requests.try_recv() {
             self.request(request);
@@ -248,7 +255,7 @@ impl Driver {
                 // The batch is full and more is waiting: let the other tasks have a turn.
                 tokio::task::yield_now().await;
             }
-            self.ledger.settle();
+            self.note_sealed();
             while self.tasks.try_join_next().is_some() {}
         };
         self.close().await;
@@ -287,6 +294,7 @@ impl Driver {
     }
 
     fn act(&mut self, wake: Wake) -> Fullness {
+        self.envelope.set_time(unix_time());
         match wake {
             Wake::Tick => {
                 self.rest_until = self.rest_until.filter(|until| *until > Instant::now());
@@ -314,8 +322,9 @@ impl Driver {
     /// is refused again, waits for the next input, so that no loop comes of it.
     fn settle(&mut self) {
         self.perform_all();
-        for to in std::mem::take(&mut self.failed_sends) {
-            self.node.handle(self.now(), Input::SendFailed { to });
+        for (to, reason) in std::mem::take(&mut self.failed_sends) {
+            let reason = &reason;
+            self.node.handle(self.now(), Input::SendFailed { to, reason });
         }
         self.perform_all();
     }
@@ -323,6 +332,20 @@ impl Driver {
     fn perform_all(&mut self) {
         while let Some(effect) = self.node.poll_effect() {
             self.perform(effect);
+        }
+    }
+
+    /// Publishes how much the primary key has sealed, and says when that is too much.
+    fn note_sealed(&self) {
+        let Some(keyring) = self.envelope.keyring() else {
+            return;
+        };
+        let sealed = keyring.sealed_by_primary();
+        let before = self.ledger.sealed_by_primary.swap(sealed, Ordering::Relaxed);
+        let worn = |sealed| sealed / bounds::SEALED_BY_ONE_KEY;
+        if worn(sealed) > worn(before) {
+            let key = keyring.primary().fingerprint();
+            tracing::warn!(target: "memberlist", "{sealed} packets were sealed with key {key}: {ROTATE}");
         }
     }
 
@@ -385,6 +408,7 @@ impl Driver {
             Err(error) => {
                 count(match error {
                     Unopened::Sealed(_) => &counters.datagrams_undecryptable,
+                    Unopened::Stale(_) => &counters.datagrams_stale,
                     Unopened::Label(_) => &counters.datagrams_mislabelled,
                     Unopened::Malformed(_) => &counters.datagrams_refused,
                 });
@@ -410,6 +434,7 @@ impl Driver {
                 now,
                 Input::Datagram {
                     from,
+                    len,
                     messages: &datagram.messages,
                 },
             );

@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::RngExt;
-use rand::rngs::StdRng;
+use rand::TryRng;
+use rand::rngs::SysRng;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{error, warn};
 
+use super::gate::Claim;
 use super::handle::Request;
 use super::ledger::count;
 use super::sockets::{plain, to_socket_family};
@@ -19,9 +20,9 @@ use super::{Driver, Ended};
 use crate::go;
 use crate::queue;
 use fyrd_core::bounds;
-use fyrd_core::envelope::{Nonce, Received};
+use fyrd_core::envelope::{Drawn, Nonce, Received};
 use fyrd_core::node::{Cause, CommandId, Effect, ExchangeId, Failure, Input, StreamId};
-use fyrd_core::serf::{Answer, Command, Event, QueryUpdate};
+use fyrd_core::serf::{Answer, Command, Event, MemberEventKind, QueryUpdate};
 use fyrd_core::wire::{Fault, StreamMessage};
 
 impl Driver {
@@ -38,7 +39,10 @@ impl Driver {
                 self.start_exchange(id, to, plain, expect_reply, timeout);
             }
             Effect::Reply { id, plain } => self.reply(id, plain),
-            Effect::Event(event) => self.publish(event),
+            Effect::Event(event) => {
+                self.note_members(&event);
+                self.publish(event);
+            }
             Effect::QueryUpdate(update) => self.publish_update(update),
             Effect::Answer { id, answer } => {
                 if let Some(waiting) = self.answers.remove(&id) {
@@ -72,9 +76,10 @@ impl Driver {
         let Some(target) = to_socket_family(to, self.udp_is_v6) else {
             return self.send_failed(to, "the socket's address family cannot reach it");
         };
-        let packet = self
-            .envelope
-            .close_datagram(|| next_nonce(&mut self.nonces), message, crc);
+        let packet = match self.envelope.close_datagram(self.nonces, message, crc) {
+            Ok(packet) => packet,
+            Err(reason) => return self.send_failed(to, &reason),
+        };
         if !self.unsent.is_empty() {
             // Behind those that wait already, to keep the order.
             let packet = packet.to_vec();
@@ -122,7 +127,7 @@ impl Driver {
             "Failed to send UDP packet to {to}: {reason}{advice}"
         ));
         if self.failed_sends.len() < bounds::UNSENT_DATAGRAMS {
-            self.failed_sends.push(to);
+            self.failed_sends.push((to, reason.to_owned()));
         }
     }
 
@@ -136,10 +141,7 @@ impl Driver {
     ) {
         let to = plain(to);
         let deadline = Instant::now() + timeout;
-        match self
-            .envelope
-            .close_request(|| next_nonce(&mut self.nonces), message)
-        {
+        match self.envelope.close_request(self.nonces, message) {
             Ok(bytes) => {
                 let job = Exchange {
                     id,
@@ -171,10 +173,7 @@ impl Driver {
         let Some(waiting) = self.replies.remove(&id) else {
             return;
         };
-        match self
-            .envelope
-            .close_reply(|| next_nonce(&mut self.nonces), message)
-        {
+        match self.envelope.close_reply(self.nonces, message) {
             // The stream's deadline may have passed.
             Ok(sealed) => drop(waiting.send(sealed)),
             Err(reason) => self
@@ -185,7 +184,12 @@ impl Driver {
 
     pub(super) fn stream_event(&mut self, event: StreamEvent) {
         match event {
-            StreamEvent::Arrived { from, message, reply } => self.arrived(from, message, reply),
+            StreamEvent::Arrived {
+                from,
+                message,
+                claim,
+                reply,
+            } => self.arrived(from, message, claim, reply),
             StreamEvent::Refused { reason, reply } => self.refuse(&reason, reply),
             StreamEvent::Exchanged {
                 id,
@@ -196,7 +200,13 @@ impl Driver {
         }
     }
 
-    fn arrived(&mut self, from: SocketAddr, received: Received, reply: oneshot::Sender<Vec<u8>>) {
+    fn arrived(
+        &mut self,
+        from: SocketAddr,
+        received: Received,
+        claim: Claim,
+        reply: oneshot::Sender<Vec<u8>>,
+    ) {
         let mut opened = match self.envelope.open_stream(from, received) {
             Ok(opened) => opened,
             Err(reason) => {
@@ -216,6 +226,7 @@ impl Driver {
                 return;
             }
         };
+        claim.grant();
         self.last_stream += 1;
         let id = StreamId(self.last_stream);
         self.replies.insert(id, reply);
@@ -240,10 +251,7 @@ impl Driver {
     fn refuse(&mut self, reason: &str, reply: oneshot::Sender<Vec<u8>>) {
         let mut message = Vec::new();
         StreamMessage::Err(reason).encode(&mut message);
-        if let Ok(sealed) = self
-            .envelope
-            .close_reply(|| next_nonce(&mut self.nonces), message)
-        {
+        if let Ok(sealed) = self.envelope.close_reply(self.nonces, message) {
             let _ = reply.send(sealed);
         }
     }
@@ -309,6 +317,29 @@ impl Driver {
         warn!(target: "agent", "Join failed: {reason}, retrying in {}", go::Duration { nanos });
     }
 
+    /// Tells the gate who are members. An address that one has left counts until all are looked at again.
+    fn note_members(&self, event: &Event) {
+        let Event::Member { kind, members } = event else {
+            return;
+        };
+        let known = self.node.known();
+        let added = self
+            .shared
+            .gate
+            .add_members(members.iter().map(|member| member.addr.ip()));
+        if *kind == MemberEventKind::Reap || added > 2 * known + bounds::STREAMS_MAX {
+            self.tell_members();
+        }
+    }
+
+    /// Tells the gate who are members, all of them.
+    pub(super) fn tell_members(&self) {
+        let members = self.node.members();
+        self.shared
+            .gate
+            .set_members(members.iter().map(|member| member.addr.ip()));
+    }
+
     fn publish(&mut self, event: Arc<Event>) {
         let lost = queue::publish(&mut self.event_subscribers, &event);
         for _ in 0..lost {
@@ -328,8 +359,13 @@ impl Driver {
     }
 }
 
-/// Twelve fresh random bytes. A repeated nonce would break the key, so they come from a
-/// cryptographic generator seeded by the operating system, never from the node's own randomness.
-fn next_nonce(nonces: &mut StdRng) -> Nonce {
-    nonces.random()
+/// Twelve random bytes, each time from the operating system: a generator in this process would be copied
+/// with it, when a virtual machine is cloned or a process image restored twice, and both copies would seal
+/// with the same nonces. The kernel's is seeded anew when that happens.
+pub(super) fn system_nonce() -> Drawn {
+    let mut nonce = Nonce::default();
+    SysRng
+        .try_fill_bytes(&mut nonce)
+        .map_err(|error| format!("the operating system gives no random numbers: {error}"))?;
+    Ok(nonce)
 }

@@ -3,7 +3,7 @@
 //! A task reads until one message is complete and hands its raw bytes to the driver, which opens,
 //! decodes and answers. Every stream has one deadline for all of its life, and pays for each byte
 //! from the common budget of its [`Gate`], so a slow or greedy peer costs a bounded sum for a bounded
-//! time.
+//! time. Who says nothing at first has a second of it, and who has shown no key yet yields to newcomers.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,13 +16,14 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::gate::{Gate, Pass};
+use super::gate::{Claim, Dismissal, Gate, Pass};
 use super::ledger::{Ledger, count};
 use super::sockets::{HomeLink, plain};
 use crate::go;
 use fyrd_core::bounds;
 use fyrd_core::envelope::{Assembly, Received, Unreadable};
 use fyrd_core::node::{Cause, ExchangeId, Failure};
+use fyrd_keys::STREAM_HEADER_LEN;
 
 /// What a stream's task tells the driver.
 pub(super) enum StreamEvent {
@@ -30,6 +31,8 @@ pub(super) enum StreamEvent {
     Arrived {
         from: SocketAddr,
         message: Received,
+        /// To be granted when the message is of this cluster.
+        claim: Claim,
         reply: oneshot::Sender<Vec<u8>>,
     },
     /// A peer's stream cannot be understood, and the peer shall be told why.
@@ -76,7 +79,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Shared) {
         match listener.accept().await {
             Ok((stream, from)) => {
                 let from = shared.home.enter(plain(from));
-                let Some(pass) = shared.gate.admit(from) else {
+                let Some((pass, dismissal)) = shared.gate.admit(from) else {
                     count(&shared.ledger.counters.streams_over_cap);
                     shared
                         .ledger
@@ -85,7 +88,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Shared) {
                 };
                 count(&shared.ledger.counters.streams_accepted);
                 shared.ledger.traffic().tcp_accepted += 1;
-                streams.spawn(serve(stream, from, pass, shared.clone()));
+                streams.spawn(serve(stream, from, pass, dismissal, shared.clone()));
             }
             Err(error) => {
                 let reason = go::os_error(&error);
@@ -164,11 +167,12 @@ async fn converse(
         return Ok(None);
     }
     // The answering side sends no label, though its encryption covers ours.
-    let reading = read_message(&mut stream, None, shared.encrypted, pass);
+    let reading = read_message(&mut stream, None, shared.encrypted, pass, deadline);
     match timeout_at(deadline, reading).await {
         Err(_) => Err(stalled("read")),
         Ok(Ok(reply)) => Ok(Some(reply)),
         Ok(Err(Unread::Io(error))) => Err(broken("read", &error)),
+        Ok(Err(Unread::Late)) => Err(stalled("read")),
         Ok(Err(Unread::Nothing)) => Err(Failure::new(Cause::Closed, hung_up(&shared.label))),
         Ok(Err(Unread::Unreadable(Unreadable::Refused(reason)))) => Err(Failure::protocol(reason)),
         Ok(Err(Unread::Unreadable(reason))) => Err(Failure::protocol(format!("{reason} from={to}"))),
@@ -198,14 +202,33 @@ fn hung_up(label: &[u8]) -> String {
     format!("EOF, as from a peer whose -label is not {label:?}")
 }
 
-/// Serves one inbound stream within its deadline.
-async fn serve(mut stream: TcpStream, from: SocketAddr, mut pass: Pass, shared: Shared) {
-    let deadline = Instant::now() + shared.timeout;
+/// Serves one inbound stream within its deadline, or until it has to make room.
+async fn serve(stream: TcpStream, from: SocketAddr, pass: Pass, dismissal: Dismissal, shared: Shared) {
+    let ledger = Arc::clone(&shared.ledger);
+    tokio::select! {
+        () = serve_to_the_end(stream, from, pass, shared) => {}
+        Ok(()) = dismissal => {
+            count(&ledger.counters.streams_yielded);
+            ledger.warning(format_args!("too many streams at once, closed one that had shown no key from={from}"));
+        }
+    }
+}
+
+async fn serve_to_the_end(mut stream: TcpStream, from: SocketAddr, mut pass: Pass, shared: Shared) {
+    let begun = Instant::now();
+    let deadline = begun + shared.timeout;
+    let first_bytes = begun + first_bytes(shared.timeout);
     let ledger = &shared.ledger;
-    let reading = read_message(&mut stream, Some(&shared.label), shared.encrypted, &mut pass);
+    let label = Some(&*shared.label);
+    let reading = read_message(&mut stream, label, shared.encrypted, &mut pass, first_bytes);
     let (reply, answered) = oneshot::channel();
     let event = match timeout_at(deadline, reading).await {
-        Ok(Ok(message)) => StreamEvent::Arrived { from, message, reply },
+        Ok(Ok(message)) => StreamEvent::Arrived {
+            from,
+            message,
+            claim: pass.claim(),
+            reply,
+        },
         Ok(Err(Unread::Unreadable(Unreadable::Refused(reason)))) => {
             ledger.peer_error(format_args!("failed to receive: {reason} from={from}"));
             count(&ledger.counters.streams_refused);
@@ -219,7 +242,7 @@ async fn serve(mut stream: TcpStream, from: SocketAddr, mut pass: Pass, shared: 
             return ledger.other_cluster(error, from);
         }
         Ok(Err(Unread::Io(error))) => return refuse(ledger, from, &go::os_error(&error)),
-        Err(_) => return refuse(ledger, from, "i/o timeout"),
+        Ok(Err(Unread::Late)) | Err(_) => return refuse(ledger, from, "i/o timeout"),
     };
     let answering = async {
         shared.events.send(event).await.ok()?;
@@ -231,6 +254,11 @@ async fn serve(mut stream: TcpStream, from: SocketAddr, mut pass: Pass, shared: 
     if let Ok(Some(())) = timeout_at(deadline, answering).await {
         linger(&mut stream).await;
     }
+}
+
+/// How long a stream has for its first bytes: a second, and more where the profile has more patience.
+fn first_bytes(timeout: Duration) -> Duration {
+    (timeout / 10).max(bounds::STREAM_FIRST_BYTES).min(timeout)
 }
 
 fn refuse(ledger: &Ledger, from: SocketAddr, reason: &str) {
@@ -259,6 +287,8 @@ async fn linger(stream: &mut TcpStream) {
 enum Unread {
     /// The peer closed without a byte.
     Nothing,
+    /// It did not say in time what it is about.
+    Late,
     Unreadable(Unreadable),
     Io(io::Error),
 }
@@ -267,26 +297,34 @@ fn dropped(reason: &str) -> Unread {
     Unread::Unreadable(Unreadable::Dropped(reason.to_owned()))
 }
 
-/// Reads one message. `label` is what the other side must send first; `None` when it sends none.
+/// Reads one message. `label` is what the other side must send first; `None` when it sends none. Until
+/// `first_bytes` as many must be there as the shortest header has.
 async fn read_message(
     stream: &mut (impl AsyncRead + Unpin),
     label: Option<&[u8]>,
     encrypted: bool,
     pass: &mut Pass,
+    first_bytes: Instant,
 ) -> Result<Received, Unread> {
     let mut assembly = Assembly::new(label, encrypted);
-    let mut nothing = true;
+    let mut arrived = 0;
     loop {
         assembly.bytes.reserve(bounds::STREAM_READ);
-        let got = stream.read_buf(&mut assembly.bytes).await.map_err(Unread::Io)?;
+        let reading = stream.read_buf(&mut assembly.bytes);
+        let read = if arrived < STREAM_HEADER_LEN {
+            timeout_at(first_bytes, reading).await.map_err(|_| Unread::Late)?
+        } else {
+            reading.await
+        };
+        let got = read.map_err(Unread::Io)?;
         if got == 0 {
-            return Err(if nothing {
+            return Err(if arrived == 0 {
                 Unread::Nothing
             } else {
                 dropped("unexpected EOF")
             });
         }
-        nothing = false;
+        arrived += got;
         if !pass.take(got) {
             return Err(dropped("all streams together hold too many bytes"));
         }

@@ -117,6 +117,7 @@ async fn assembled(setup: Setup) -> (Driver, Handle, String, SocketAddr) {
         keyring: setup.key.map(|key| Keyring::new(key.parse().unwrap())),
         keyring_file: None,
         label: setup.label.as_bytes().to_vec(),
+        replay_window: None,
         compress: true,
         recorder: setup.recorder,
     };
@@ -153,7 +154,10 @@ impl Peer {
     }
 
     async fn send(&mut self, to: SocketAddr, plain: Vec<u8>) {
-        let packet = self.envelope.close_datagram(|| [1; 12], plain, false);
+        let packet = self
+            .envelope
+            .close_datagram(|| Ok([1; 12]), plain, false)
+            .unwrap();
         self.socket.send_to(packet, to).await.unwrap();
     }
 }
@@ -489,7 +493,7 @@ async fn a_slow_stream_is_closed_at_its_deadline() {
 }
 
 #[tokio::test]
-async fn streams_over_the_cap_are_closed_at_once_and_harm_nobody() {
+async fn streams_without_a_key_yield_and_harm_nobody() {
     let limits = Limits {
         streams: 8,
         streams_per_source: 4,
@@ -497,30 +501,43 @@ async fn streams_over_the_cap_are_closed_at_once_and_harm_nobody() {
     };
     let agent = start(Setup {
         limits,
-        ..setup(None)
+        ..setup(Some(KEY))
     })
     .await;
+    // Each has sent as much as a header is long.
     let mut held = Vec::new();
-    for _ in 0..4 {
-        held.push(TcpStream::connect(agent.addr).await.unwrap());
+    for count in 1..=500 {
+        let mut stream = TcpStream::connect(agent.addr).await.unwrap();
+        stream.write_all(b"\x0a\0\0\x01\0").await.unwrap();
+        held.push(stream);
+        agent
+            .until("it is in", |counters| counters.streams_accepted == count)
+            .await;
     }
     agent
-        .until("four are in", |counters| counters.streams_accepted == 4)
+        .until("the older ones have yielded", |counters| {
+            counters.streams_yielded == 496
+        })
         .await;
-    // No more than fit into the time that the held ones may stay silent, also on a slow machine.
-    for _ in 0..50 {
-        let mut refused = TcpStream::connect(agent.addr).await.unwrap();
-        assert_eq!(read_to_end(&mut refused).await, b"");
-    }
-    assert_eq!(agent.handle.counters().streams_over_cap, 50);
-    assert_eq!(agent.handle.counters().streams_accepted, 4);
+    assert_eq!(read_to_end(&mut held[0]).await, b"");
     assert_eq!(agent.handle.read(Node::known).await, Ok(1));
-    drop(held);
-    let dialler = start(setup(None)).await;
-    let joining = async { while dialler.join(agent.addr).await.is_err() {} };
-    timeout(PATIENCE, joining)
-        .await
-        .expect("room again once the others are gone");
+    let dialler = start(setup(Some(KEY))).await;
+    assert_eq!(dialler.join(agent.addr).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_stream_that_says_nothing_has_a_second() {
+    let agent = start(setup(Some(KEY))).await;
+    let begun = Instant::now();
+    let mut silent = TcpStream::connect(agent.addr).await.unwrap();
+    silent.write_all(b"\x0a").await.unwrap();
+    assert_eq!(read_to_end(&mut silent).await, b"");
+    // Its deadline is ten.
+    let elapsed = begun.elapsed();
+    assert!(
+        elapsed >= bounds::STREAM_FIRST_BYTES && elapsed < Duration::from_secs(8),
+        "{elapsed:?}"
+    );
 }
 
 #[tokio::test]
@@ -736,4 +753,41 @@ async fn errors_of_single_datagrams_do_not_hold_up_the_next() {
         assert!(turns <= bounds::RECEIVE_RESETS_IN_ROW, "it spins");
     }
     assert_eq!(driver.ended, None);
+}
+
+/// A process image that exists twice must not seal twice with one nonce, so none may come from its own memory.
+#[tokio::test]
+async fn every_nonce_is_drawn_from_the_operating_system_and_without_one_nothing_is_sent() {
+    static DRAWN: std::sync::Mutex<Vec<[u8; 12]>> = std::sync::Mutex::new(Vec::new());
+    let (mut driver, handle, _, _) = assembled(setup(Some(KEY))).await;
+    let draw = driver.nonces;
+    assert_ne!(draw().unwrap(), draw().unwrap());
+    driver.nonces = || {
+        let nonce = super::perform::system_nonce()?;
+        DRAWN.lock().unwrap().push(nonce);
+        Ok(nonce)
+    };
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let send = || Effect::Send {
+        to: socket.local_addr().unwrap(),
+        plain: event("x", b""),
+        crc: false,
+    };
+    driver.udp.writable().await.unwrap();
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        driver.perform(send());
+        let mut packet = [0; 1500];
+        let received = timeout(PATIENCE, socket.recv(&mut packet)).await;
+        assert!(received.unwrap().unwrap() > 13);
+        seen.push(*packet[1..].first_chunk::<12>().unwrap());
+    }
+    assert_eq!(seen, *DRAWN.lock().unwrap());
+    driver.note_sealed();
+    assert_eq!(handle.sealed_by_primary(), 3);
+    driver.nonces = || Err("no randomness".to_owned());
+    driver.perform(send());
+    assert_eq!(handle.counters().datagrams_unsent, 1);
+    let nothing = timeout(Duration::from_millis(100), socket.recv(&mut [0; 1500])).await;
+    assert!(nothing.is_err());
 }

@@ -6,6 +6,8 @@ pub mod environment;
 pub mod filter;
 pub mod handlers;
 pub mod hub;
+#[cfg(unix)]
+pub(crate) mod orphans;
 pub(crate) mod script;
 pub mod shell;
 pub mod user_coalesce;

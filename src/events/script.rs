@@ -24,6 +24,7 @@ use tokio::process::ChildStdin;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
+use super::environment::SECRET_VARIABLES;
 use super::shell::Shell;
 use fyrd_core::bounds::{HANDLER_OUTPUT_GRACE, HANDLER_OUTPUTS_OPEN};
 use system::{Child, Output, as_text, command, signal_name, signal_of};
@@ -41,7 +42,7 @@ pub(crate) struct Script<'a> {
     pub command: &'a str,
     /// What runs it.
     pub shell: Shell,
-    /// Set on top of the agent's own environment.
+    /// Set on top of the agent's own environment, from which secrets are taken out.
     pub variables: Vec<(String, String)>,
     /// Its standard input.
     pub input: Vec<u8>,
@@ -176,6 +177,9 @@ impl Process {
     fn start(script: &Script<'_>) -> io::Result<Process> {
         let (output, writer) = io::pipe()?;
         let mut command = command(script.command, script.shell)?;
+        for secret in SECRET_VARIABLES {
+            command.env_remove(secret);
+        }
         command
             .envs(script.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())

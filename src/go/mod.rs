@@ -3,7 +3,9 @@
 mod error;
 mod json;
 mod number;
+pub mod printable;
 mod quote;
+mod repeated;
 mod time;
 mod value;
 
@@ -14,5 +16,6 @@ pub use error::{
 pub use json::json;
 pub use number::{NumberError, parse_boolean, parse_integer};
 pub use quote::{bytes, quote};
+pub use repeated::repeated_keys;
 pub use time::{Duration, time};
 pub use value::{json_kind, kind, parse_first, parse_whole, show};

@@ -33,7 +33,7 @@ pub fn bytes(type_name: &str, bytes: &[u8]) -> String {
     format!("{type_name}{{{}}}", items.join(", "))
 }
 
-fn push_escape(quoted: &mut String, code: u32) {
+pub(super) fn push_escape(quoted: &mut String, code: u32) {
     // Writing to a String cannot fail.
     let _ = match code {
         0..=0x7f => write!(quoted, "\\x{code:02x}"),

@@ -184,6 +184,11 @@ impl Own {
             f64::from(u8::from(stats.isolated)),
         )?;
         page.gauge(
+            "accused",
+            "How often others have said in the last 3 minutes that this host does not answer, if often enough to count",
+            stats.accused as f64,
+        )?;
+        page.gauge(
             "ready",
             "Whether /readyz says that work may be sent here",
             f64::from(u8::from(self.figures.unready.is_empty())),

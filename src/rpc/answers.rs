@@ -12,6 +12,9 @@ use super::codec::{list_or_nil, payload};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct JoinResponse {
+    /// What went wrong with the others, if the request wants to know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<String>,
     /// How many addresses answered.
     #[serde(alias = "0")]
     pub num: i32,

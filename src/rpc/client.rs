@@ -19,7 +19,6 @@ use super::types::*;
 use crate::go;
 
 /// How long connecting may take, and how long the agent may refuse to take a request's bytes.
-/// Answers have no limit: a join or a leave takes as long as it takes.
 pub const DIAL_AND_WRITE_LIMIT: Duration = Duration::from_secs(10);
 
 /// How many records are kept while an answer is awaited. The agent itself holds at most 512 items for
@@ -35,6 +34,9 @@ pub enum ClientError {
     /// The agent refused the request, in its own words.
     #[error("{0}")]
     Refused(String),
+    /// The agent has taken a request that is answered at once, and does not answer.
+    #[error("no answer from the agent within {0:?}: it is stopped, or too busy (-rpc-timeout)")]
+    Silent(Duration),
     /// The connection ended while an answer or a record was awaited.
     #[error("client closed")]
     Closed,
@@ -75,6 +77,8 @@ enum Subscription {
 
 /// A connection to an agent, past the handshake.
 pub struct Client {
+    /// How long the agent may take to answer what it can answer at once; none for ever.
+    patience: Option<Duration>,
     reader: FrameReader<ReadHalf<Box<dyn Stream>>>,
     writer: WriteHalf<Box<dyn Stream>>,
     last_seq: u64,
@@ -93,18 +97,20 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// Connects to `HOST:PORT` or `unix:PATH` and shakes hands.
-    pub async fn connect(address: &str) -> Result<Client, ClientError> {
+    /// Connects to `HOST:PORT` or `unix:PATH` and shakes hands. What an agent can answer at once has to be answered
+    /// within `patience`; a join, a leave, keys and tags take as long as they take.
+    pub async fn connect(address: &str, patience: Option<Duration>) -> Result<Client, ClientError> {
         let stream = dial(address, DIAL_AND_WRITE_LIMIT)
             .await
             .map_err(ClientError::Dial)?;
-        Client::over(stream).await
+        Client::over(stream, patience).await
     }
 
     /// Shakes hands over a connected stream.
-    pub async fn over(stream: Box<dyn Stream>) -> Result<Client, ClientError> {
+    pub async fn over(stream: Box<dyn Stream>, patience: Option<Duration>) -> Result<Client, ClientError> {
         let (reader, writer) = tokio::io::split(stream);
         let mut client = Client {
+            patience,
             reader: FrameReader::new(reader, MAX_RESPONSE_BYTES),
             writer,
             last_seq: 0,
@@ -140,10 +146,14 @@ impl Client {
             .map(|answer| answer.members)
     }
 
-    /// Joins; the number of addresses that answered.
-    pub async fn join(&mut self, existing: Vec<String>, replay: bool) -> Result<i32, ClientError> {
-        let request = Request::Join(JoinRequest { existing, replay });
-        self.ask::<JoinResponse>(&request).await.map(|answer| answer.num)
+    /// Joins; the number of addresses that answered, and what went wrong with the others if the agent tells.
+    pub async fn join(&mut self, existing: Vec<String>, replay: bool) -> Result<JoinResponse, ClientError> {
+        let request = Request::Join(JoinRequest {
+            detail: true,
+            existing,
+            replay,
+        });
+        self.ask(&request).await
     }
 
     /// Makes the agent leave and end; returns once it has left.
@@ -254,6 +264,11 @@ impl Client {
 
     /// Sends a request whose answer has no body.
     async fn order(&mut self, request: &Request) -> Result<(), ClientError> {
+        let patience = self.patience_for(request);
+        within(patience, self.order_patiently(request)).await
+    }
+
+    async fn order_patiently(&mut self, request: &Request) -> Result<(), ClientError> {
         let seq = self.send(request).await?;
         match self.answer(seq).await? {
             error if error.is_empty() => Ok(()),
@@ -263,11 +278,24 @@ impl Client {
 
     /// Sends a request whose answer has a body, which comes with most errors as well.
     async fn ask<B: DeserializeOwned>(&mut self, request: &Request) -> Result<B, ClientError> {
+        let patience = self.patience_for(request);
+        within(patience, self.ask_patiently(request)).await
+    }
+
+    async fn ask_patiently<B: DeserializeOwned>(&mut self, request: &Request) -> Result<B, ClientError> {
         let seq = self.send(request).await?;
         let error = self.answer(seq).await?;
         match self.body(&error).await? {
             Some(body) if error.is_empty() => Ok(body),
             _ => Err(ClientError::Refused(error)),
+        }
+    }
+
+    /// How long the answer to this request may take.
+    fn patience_for(&self, request: &Request) -> Option<Duration> {
+        match request {
+            Request::Join(_) | Request::Leave | Request::ForceLeave(_) | Request::Tags(_) => None,
+            _ => self.patience,
         }
     }
 
@@ -373,6 +401,20 @@ impl Client {
     }
 }
 
+/// Waits for an answer, but not longer than `patience`.
+async fn within<T>(
+    patience: Option<Duration>,
+    answer: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, ClientError> {
+    match patience {
+        None => answer.await,
+        Some(patience) => {
+            let answered = tokio::time::timeout(patience, answer).await;
+            answered.unwrap_or(Err(ClientError::Silent(patience)))
+        }
+    }
+}
+
 /// What to do with the cluster's keys; a key is written in base64.
 #[derive(Clone)]
 pub enum KeyOperation {
@@ -412,7 +454,7 @@ mod tests {
             let (ours, theirs) = tokio::io::duplex(1 << 16);
             let mut agent = Agent(theirs);
             agent.answer(1, "").await;
-            (Client::over(Box::new(ours)).await.unwrap(), agent)
+            (Client::over(Box::new(ours), None).await.unwrap(), agent)
         }
 
         async fn send(&mut self, body: &(impl serde::Serialize + Sync)) {
@@ -438,8 +480,12 @@ mod tests {
     async fn a_call_gets_its_answer() {
         let (mut client, mut agent) = Agent::shake_hands().await;
         agent.answer(2, "").await;
-        agent.send(&JoinResponse { num: 3 }).await;
-        assert_eq!(client.join(vec!["a".into()], false).await.unwrap(), 3);
+        let joined = JoinResponse {
+            num: 3,
+            failed: vec!["b".into()],
+        };
+        agent.send(&joined).await;
+        assert_eq!(client.join(vec!["a".into()], false).await.unwrap(), joined);
         let mut sent = [0; 200];
         let length = agent.0.read(&mut sent).await.unwrap();
         let mut expected = Request::Handshake(HandshakeRequest { version: 1 })
@@ -447,6 +493,7 @@ mod tests {
             .unwrap()
             .to_vec();
         let join = JoinRequest {
+            detail: true,
             existing: vec!["a".into()],
             replay: false,
         };

@@ -56,6 +56,12 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
+    /// Takes objects of at most `limit` bytes from the next one on.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+        self.scan = scan(limit);
+    }
+
     /// The next object's bytes, or `None` when the stream ended before a first byte of it.
     ///
     /// A call that is dropped half-way loses nothing. A malformed object is an error of kind

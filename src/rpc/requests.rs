@@ -228,6 +228,9 @@ pub struct ForceLeaveRequest {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct JoinRequest {
+    /// Whether the answer shall name the addresses that failed when others answered. Serf's agent does not know it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub detail: bool,
     /// Addresses to try.
     #[serde(alias = "0", serialize_with = "list_or_nil")]
     pub existing: Vec<String>,
@@ -455,7 +458,7 @@ mod tests {
                 2,
                 Request::Join(JoinRequest {
                     existing: vec!["127.0.0.1:1".into()],
-                    replay: false,
+                    ..JoinRequest::default()
                 }),
                 "82a7436f6d6d616e64a46a6f696ea35365710282a84578697374696e6791ab3132372e302e302e313a31a65265706c6179c2",
             ),
@@ -605,7 +608,7 @@ mod tests {
             },
             "82a54572726f72d923696c6c6567616c20626173653634206461746120617420696e70757420627974652030a353657102",
         );
-        recorded(&JoinResponse { num: 0 }, "81a34e756d00");
+        recorded(&JoinResponse::default(), "81a34e756d00");
         recorded(&MembersResponse::default(), "81a74d656d6265727390");
         recorded(
             &KeyResponse {

@@ -17,7 +17,7 @@
 use std::sync::Arc;
 
 use fyrd_core::addr::RawAddr;
-use fyrd_core::bounds::{MAX_INCARNATION, MAX_LTIME, META_MAX, NAME_MAX, SNAPSHOT_PART_MAX};
+use fyrd_core::bounds::{MAX_INCARNATION, MAX_LTIME, META_MAX, PEER_NAME_MAX, SNAPSHOT_PART_MAX};
 use fyrd_core::node::memory::{Marks, MemberRecord, SeenEvent};
 use fyrd_core::serf::{MemberStatus, QueryKey};
 use fyrd_core::swim::members::Facts;
@@ -193,7 +193,7 @@ pub(super) fn decode_member(key: &[u8], value: &[u8], now: Time) -> Option<Membe
 }
 
 fn name(bytes: &[u8]) -> Option<&str> {
-    if bytes.len() > NAME_MAX {
+    if bytes.len() > PEER_NAME_MAX {
         return None;
     }
     std::str::from_utf8(bytes).ok()
@@ -364,7 +364,7 @@ mod tests {
         for len in 0..good.len() {
             assert_eq!(decode_member(b"n", &good[..len], now), None, "{len} bytes");
         }
-        for name in [&b""[..], &[b'n'; NAME_MAX + 1], b"\xff"] {
+        for name in [&b""[..], &[b'n'; PEER_NAME_MAX + 1], b"\xff"] {
             assert_eq!(decode_member(name, &good, now), None, "{name:?}");
         }
         let spoilt = |place: usize, bytes: &[u8]| {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::error::os_text;
 use fyrd_core::addr::RawAddr;
 use fyrd_core::bounds::{
-    MAX_LTIME, MAX_MEMBERS, NAME_MAX, SERF_SNAPSHOT_LINE, SNAPSHOT_LINE_SHOWN, SNAPSHOT_WARNINGS,
+    MAX_LTIME, MAX_MEMBERS, PEER_NAME_MAX, SERF_SNAPSHOT_LINE, SNAPSHOT_LINE_SHOWN, SNAPSHOT_WARNINGS,
 };
 use fyrd_core::node::memory::{Marks, MemberRecord, Memory};
 use fyrd_core::serf::{MemberStatus, Tags, tags};
@@ -214,7 +214,7 @@ impl Reader {
         let Some((name, Ok(addr))) = pair.map(|(name, addr)| (name, addr.parse::<SocketAddr>())) else {
             return self.out.warnings.add("Failed to parse address", line);
         };
-        if name.is_empty() || name.len() > NAME_MAX || addr.port() == 0 {
+        if name.is_empty() || name.len() > PEER_NAME_MAX || addr.port() == 0 {
             return self.out.warnings.add("Not a member that can be joined", line);
         }
         if self.alive.len() >= MAX_MEMBERS && !self.alive.contains_key(name) {
@@ -464,7 +464,7 @@ mod tests {
     #[test]
     fn what_means_nothing_is_skipped_with_a_warning() {
         let long = "x".repeat(SNAPSHOT_LINE_SHOWN + 1);
-        let name = "n".repeat(NAME_MAX + 1);
+        let name = "n".repeat(PEER_NAME_MAX + 1);
         let beyond = format!("event-clock: {}", MAX_LTIME + 1);
         #[rustfmt::skip]
         let table: [(&[u8], &str); 19] = [

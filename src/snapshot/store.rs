@@ -22,7 +22,7 @@ use super::files;
 use super::found::{Found, Owner, Reading};
 use super::pending::Batch;
 use super::trouble::{Trouble, guarded};
-use fyrd_core::bounds::{NAME_MAX, SNAPSHOT_CACHE};
+use fyrd_core::bounds::{PEER_NAME_MAX, SNAPSHOT_CACHE};
 use fyrd_core::time::Time;
 use fyrd_keys::replace::sync_directory;
 
@@ -464,7 +464,7 @@ fn member_change(
     (name, member): (&Arc<str>, &Option<fyrd_core::node::memory::MemberRecord>),
 ) -> Option<Change> {
     // A name that would not be read again is not written.
-    let is_name = !name.is_empty() && name.len() <= NAME_MAX;
+    let is_name = !name.is_empty() && name.len() <= PEER_NAME_MAX;
     let value = member.as_ref().map(codec::encode_member);
     is_name.then(|| (name.as_bytes().to_vec(), value))
 }

@@ -61,6 +61,7 @@ fn members_and_figures_of_a_cluster() {
             "fyrd_member_events_total{event=\"join\"} 2",
             "fyrd_ready 1.0",
             "fyrd_isolated 0.0",
+            "fyrd_accused 0.0",
         ];
         let probed = !has("fyrd_probe_rtt_seconds_count 0");
         if probed && all.iter().all(|line| has(line)) {

@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 
 mod cli_bad_input;
+mod cli_kindness;
 mod crash;
 mod handlers;
 mod http;
@@ -14,6 +15,7 @@ mod moves;
 mod reload;
 mod rpc_clients;
 mod rpc_stream;
+mod secrets;
 mod service_manager;
 mod simulate;
 mod snapshot_campaign;
@@ -23,7 +25,9 @@ mod snapshot_disk;
 mod snapshot_move;
 mod snapshot_store;
 mod snapshot_trouble;
+mod strangers;
 #[path = "../support/mod.rs"]
 mod support;
 mod telemetry;
 mod templates;
+mod trouble;

@@ -154,6 +154,55 @@ fn a_mistake_changes_nothing_and_is_named() {
     until("the new handler runs", || agent.lines("new").len() == 1);
 }
 
+/// Beside the real Serf: it ends at what an editor leaves, and reads what one hides.
+#[test]
+#[ignore = "needs the real Serf (tests/run)"]
+fn what_an_editor_leaves_in_a_directory_is_skipped() {
+    for kind in [Kind::Fyrd, Kind::Serf] {
+        let plan = plan(kind, r#"{"tags":{"a":"1","a":"2"}}"#)
+            .with_file("conf/.20.json.json", r#"{"tags":{"hidden":"1"}}"#)
+            .arg("-config-dir=conf");
+        let agent = plan.start();
+        agent.says("Received event: member-join");
+        let hidden = tags(&agent);
+        agent.write("conf/30.json", "");
+        agent.signal("HUP");
+        if kind == Kind::Serf {
+            assert_eq!(hidden, "a=2 flag=1 hidden=1");
+            agent.says("==> Error decoding 'conf/30.json': EOF\n==> Failed to reload configs");
+            continue;
+        }
+        assert_eq!(hidden, "a=2 flag=1");
+        agent.says(RELOADED);
+        agent.says("==> Skipping 'conf/30.json': it is empty\n");
+        agent.says("==> Skipping 'conf/.20.json.json': editors keep hidden files");
+        agent.says("==> Warning: 'tags.a' stands more than once in 'conf/10.json'; the last one counts\n");
+    }
+}
+
+#[test]
+fn a_directory_that_becomes_empty_changes_nothing() {
+    let agent = start(r#"{"tags":{"a":"1"}}"#);
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(agent.file("conf/20.json"))
+            .status()
+            .is_ok_and(|status| status.success())
+    );
+    reload(&agent, RELOADED);
+    agent.says("==> Skipping 'conf/20.json': it is no file\n");
+    configure(&agent, "");
+    reload(&agent, REFUSED);
+    agent.says("==> Error decoding 'conf/10.json': it is empty, and was not before;");
+    std::fs::remove_file(agent.file(SETTINGS)).unwrap();
+    reload(&agent, REFUSED);
+    agent.says("==> Error reading 'conf': the directory holds no configuration any more;");
+    assert_eq!(tags(&agent), "a=1 flag=1");
+    configure(&agent, r#"{"tags":{"a":"2"}}"#);
+    reload(&agent, RELOADED);
+    until("the tags change", || tags(&agent) == "a=2 flag=1");
+}
+
 #[test]
 #[ignore = "needs the real Serf (tests/run)"]
 fn words_are_serfs() {
@@ -170,7 +219,11 @@ fn words_are_serfs() {
             &agent,
             "==> Invalid log level: BAD. Valid log levels are: [TRACE DEBUG INFO WARN ERR]\n",
         );
-        until("the rest takes effect", || tags(&agent) == "flag=1 role=db");
+        match kind {
+            // Here a mistake changes nothing.
+            Kind::Fyrd => agent.says(REFUSED),
+            _ => until("the rest takes effect", || tags(&agent) == "flag=1 role=db"),
+        };
         configure(&agent, "{");
         reload(&agent, REFUSED);
     }

@@ -6,3 +6,4 @@ mod process;
 mod rpc;
 #[path = "../support/mod.rs"]
 mod support;
+mod trust;

@@ -243,3 +243,30 @@ mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert!(!agent.log().contains("retrying in"), "{}", agent.log());
 }
+
+/// Both warn when everybody can reach a cluster that encrypts nothing, also where that is only announced.
+#[test]
+#[ignore = "needs the real Serf (tests/run)"]
+fn a_public_address_without_encryption_is_warned_about() {
+    let warning = "[WARN] memberlist: Binding to public address without encryption!";
+    for kind in [Kind::Serf, Kind::Fyrd] {
+        for (address, key, warned) in [
+            ("8.8.8.8:1", None, true),
+            ("[2606:4700::1]:1", None, true),
+            ("8.8.8.8:1", Some(support::KEY_32), false),
+            ("10.1.2.3:1", None, false),
+        ] {
+            let agent = Plan::new(kind, "n1")
+                .key(key)
+                .arg(format!("-advertise={address}"))
+                .start();
+            agent.says("EventMemberJoin: n1");
+            assert_eq!(
+                agent.times_said(warning),
+                usize::from(warned),
+                "{kind:?} at {address}: {}",
+                agent.log()
+            );
+        }
+    }
+}

@@ -84,6 +84,7 @@ async fn driver(name: &str, key: Option<&str>) -> (Driver, Handle) {
             keyring,
             keyring_file: None,
             label: Vec::new(),
+            replay_window: None,
             recorder: None,
             compress: true,
         },

@@ -312,6 +312,13 @@ impl Agent {
         self.gossip = Port::reserve();
     }
 
+    /// Has the ended agent run elsewhere from its next start on: bound to this address, through this launcher.
+    pub fn move_to(&mut self, host: &str, launcher: &[String]) {
+        assert!(self.child.is_none(), "{} still runs", self.plan.name);
+        self.plan.host = host.to_owned();
+        self.plan.launcher = launcher.to_vec();
+    }
+
     /// Goes on, once ended, as a program of another kind, with the same flags, ports and folder.
     pub fn become_kind(&mut self, kind: Kind) {
         assert!(self.child.is_none(), "{} still runs", self.plan.name);

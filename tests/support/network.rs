@@ -145,6 +145,18 @@ impl Routed {
         self.router.ip(&rules).expect("a rule of the router");
     }
 
+    /// Lets the system of one host send nothing to another: `unreachable`, `prohibit` or `blackhole`.
+    pub fn forbid(&self, host: usize, to: usize, kind: &str) {
+        let rule = format!("route add {kind} {}", self.address(to));
+        self.hosts[host].ip(&rule).expect("a route of the host");
+    }
+
+    /// Ends that.
+    pub fn allow(&self, host: usize, to: usize) {
+        let rule = format!("route del {}", self.address(to));
+        self.hosts[host].ip(&rule).expect("a route of the host");
+    }
+
     /// Leads what any of the first hosts sends to any of the others astray, to the host `box_`, which takes it for its
     /// own and refuses it, as a firewall does, or the end of a cut link: all of it, or only TCP. The box must be another one
     /// for each direction.

@@ -183,7 +183,11 @@ fn events_from_all(members: &[&Mixed], name: &str) {
         };
         eventually(&format!("events at {}", member.agent.name()), PATIENCE, || {
             let got = of_this(lines(&member.events));
-            if got == want {
+            // On a busy machine wine now and then cannot start a process, and says so by this number.
+            let not_started = member.agent.times_said("(os error 1359)");
+            if got == want
+                || got.len() + not_started == want.len() && got.iter().all(|line| want.contains(line))
+            {
                 Ok(())
             } else {
                 Err(format!("{got:?}, not {want:?}"))

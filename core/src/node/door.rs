@@ -97,6 +97,8 @@ pub enum Input<'a> {
     Datagram {
         /// The UDP source; never used to identify a peer.
         from: SocketAddr,
+        /// How many bytes it had on the wire.
+        len: usize,
         /// Its messages.
         messages: &'a [Message<'a>],
     },
@@ -122,6 +124,8 @@ pub enum Input<'a> {
     SendFailed {
         /// Where it should have gone.
         to: SocketAddr,
+        /// Why, as a user should read it (for example `network is unreachable`).
+        reason: &'a str,
     },
     /// The keyring was changed or listed, as [`Effect::Keyring`](crate::serf::Effect::Keyring) asked, or refused.
     Keyring {

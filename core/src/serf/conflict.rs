@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tracing::{error, info, warn};
 
 use super::effect::Effect;
-use super::queries::OwnQueryKind;
+use super::queries::{CONFLICT_QUERY, OwnQueryKind};
 use super::types::{QueryKey, QueryParams};
 use super::{Phase, Serf};
 use crate::addr::RawAddr;
@@ -38,7 +38,7 @@ impl Serf {
             return;
         }
         let params = QueryParams {
-            name: "_serf_conflict".to_owned(),
+            name: CONFLICT_QUERY.to_owned(),
             payload: known.name.as_bytes().to_vec(),
             ..QueryParams::default()
         };

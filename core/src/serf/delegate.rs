@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::coordinate;
 use super::effect::Effect;
@@ -51,7 +51,8 @@ impl Delegate for Serf {
         self.end_join(now, id, contacted, errors);
     }
 
-    fn member_joined(&mut self, now: Time, facts: &Arc<Facts>) {
+    fn member_joined(&mut self, now: Time, facts: &Arc<Facts>) -> bool {
+        let doubtful = self.status_of(&facts.name) == Some(MemberStatus::Failed);
         let id = match self.members.find(&facts.name) {
             Some(id) => {
                 if let Some(entry) = self.members.get_mut(id) {
@@ -76,10 +77,24 @@ impl Delegate for Serf {
                 })
             }
         };
-        info!(target: "serf", "EventMemberJoin: {} {}", facts.name, facts.addr);
         self.record_member(id);
-        self.emit_member(MemberEventKind::Join, id);
+        if doubtful {
+            debug!(target: "serf", "{} says that it lives; waiting for an answer of it", facts.name);
+            self.unannounced.insert(id);
+        } else {
+            info!(target: "serf", "EventMemberJoin: {} {}", facts.name, facts.addr);
+            self.emit_member(MemberEventKind::Join, id);
+        }
         self.note_company(now);
+        doubtful
+    }
+
+    fn member_answered(&mut self, _now: Time, facts: &Arc<Facts>) {
+        let id = self.members.find(&facts.name);
+        if let Some(id) = id.filter(|id| self.unannounced.remove(id)) {
+            info!(target: "serf", "EventMemberJoin: {} {}", facts.name, facts.addr);
+            self.emit_member(MemberEventKind::Join, id);
+        }
     }
 
     /// Serf lists a member as failed whose leave intent it has missed. Here its last word counts as well.
@@ -101,14 +116,21 @@ impl Delegate for Serf {
             self.gone_since.insert(id, now);
         }
         entry.status = status;
-        match kind {
-            MemberEventKind::Leave => {
-                info!(target: "serf", "EventMemberLeave: {} {}", facts.name, facts.addr)
-            }
-            _ => info!(target: "serf", "EventMemberFailed: {} {}", facts.name, facts.addr),
-        }
         self.record_member(id);
-        self.emit_member(kind, id);
+        match (kind, self.unannounced.remove(&id)) {
+            // For the listeners it is failed already.
+            (MemberEventKind::Failed, true) => {
+                debug!(target: "serf", "{} has failed again before it answered", facts.name)
+            }
+            (MemberEventKind::Leave, _) => {
+                info!(target: "serf", "EventMemberLeave: {} {}", facts.name, facts.addr);
+                self.emit_member(kind, id);
+            }
+            _ => {
+                info!(target: "serf", "EventMemberFailed: {} {}", facts.name, facts.addr);
+                self.emit_member(kind, id);
+            }
+        }
         self.note_company(now);
     }
 
@@ -122,9 +144,12 @@ impl Delegate for Serf {
         if self.is_me(&facts.name) {
             self.config.facts = (**facts).clone();
         }
-        info!(target: "serf", "EventMemberUpdate: {}", facts.name);
         self.record_member(id);
-        self.emit_member(MemberEventKind::Update, id);
+        // Who is not announced yet will be with what it says by then.
+        if !self.unannounced.contains(&id) {
+            info!(target: "serf", "EventMemberUpdate: {}", facts.name);
+            self.emit_member(MemberEventKind::Update, id);
+        }
     }
 
     fn name_conflict(&mut self, now: Time, known: &Facts, addr: RawAddr, port: u16) {
@@ -133,11 +158,15 @@ impl Delegate for Serf {
 
     fn isolation_changed(&mut self, _now: Time, isolated: bool) {
         if isolated {
-            warn!(target: "serf", "Heard nothing from several members in a row: this host may be cut off, and its list of members out of date");
+            warn!(target: "serf", "Heard nothing from several members in a row, and from few others or nobody: this host may be cut off, and its list of members out of date");
         } else {
-            info!(target: "serf", "Heard from another member again: this host is not cut off any more");
+            info!(target: "serf", "Heard from other members again, or all who are silent are listed as failed: this host is not cut off any more");
         }
         self.tell(Event::Isolation { isolated });
+    }
+
+    fn pinged(&mut self, now: Time, by: &str, at: SocketAddr) {
+        self.note_pinger(now, by, at);
     }
 
     fn ack_payload(&self) -> Vec<u8> {

@@ -96,6 +96,17 @@ impl Serf {
         self.dial(now);
     }
 
+    /// A node that sees itself alone is pinged by its name. The pinger lists it, so it was a member before this node
+    /// was started anew or cut off, and through the pinger it is one again.
+    pub(super) fn note_pinger(&mut self, now: Time, name: &str, addr: SocketAddr) {
+        if self.here() > 1 || self.phase == Phase::Leaving {
+            return;
+        }
+        let (name, heard) = (Arc::from(name), now);
+        self.dialer.targets.knock(Known { name, addr, heard });
+        self.dial(now);
+    }
+
     /// The timer of the dialer has come.
     pub(super) fn handle_dial_timer(&mut self, now: Time) {
         self.dialer.wake = self.dialer.wake.filter(|wake| *wake > now);
@@ -315,6 +326,10 @@ impl Serf {
                 info!(target: "serf", "attempting reconnect to {} {}", member.name, member.addr);
                 vec![member.contact()]
             }
+            Dial::Pinger(member) => {
+                info!(target: "serf", "Seeing nobody, but pinged by {}; joining it at {}", member.name, member.addr);
+                vec![member.contact()]
+            }
             Dial::Seed { name, addr, met } => {
                 debug!(target: "agent", "{name} is no member, dialling it");
                 vec![Contact {
@@ -358,6 +373,14 @@ impl Serf {
                 debug!(target: "serf", "reconnected to {} {}", member.name, member.addr);
             }
             Dial::Failed(_) => {}
+            Dial::Pinger(member) if contacted > 0 => {
+                info!(target: "serf", "Joined {}, which has pinged this node", member.name);
+            }
+            Dial::Pinger(member) => {
+                for (addr, reason) in errors {
+                    debug!(target: "serf", "Failed to join {}, which has pinged this node: {addr}: {reason}", member.name);
+                }
+            }
             Dial::Seed { name, .. } if contacted > 0 => {
                 info!(target: "agent", "Joined {name} again, which was no member any more");
             }

@@ -36,7 +36,7 @@ pub use keyring::KeyReport;
 pub use queries::PAST_DEADLINE;
 pub use types::*;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -46,6 +46,7 @@ use tracing::warn;
 
 use crate::deadline::Deadlines;
 use crate::outbox::Outbox;
+use crate::re2::Filters;
 use crate::serf::conflict::Vote;
 use crate::serf::coordinate::Coordinates;
 use crate::serf::dial::Dialer;
@@ -54,8 +55,7 @@ use crate::serf::joins::Purpose;
 use crate::serf::keyring::KeyOp;
 use crate::serf::lamport::LamportClock;
 use crate::serf::measures::SerfMeasures;
-use crate::serf::members::MemberId;
-use crate::serf::members::{Members, count};
+use crate::serf::members::{Entry, MemberId, Members, count};
 use crate::serf::memory::{Marks, MemberRecord, Memory};
 use crate::serf::queries::{OpenQuery, OwnQuery};
 use crate::serf::user_events::EventSlot;
@@ -184,6 +184,8 @@ pub struct Serf {
     members: Members,
     /// Since when members that left or failed are gone: apart from the others, of whom there are many more.
     gone_since: BTreeMap<MemberId, Time>,
+    /// Members that were failed and are back by their word alone, of which listeners are not told yet.
+    unannounced: BTreeSet<MemberId>,
     intents: BTreeMap<Box<str>, RecentIntent>,
     events: Vec<Option<EventSlot>>,
     event_bytes: usize,
@@ -203,6 +205,8 @@ pub struct Serf {
     queries: Vec<(u64, Vec<u32>)>,
     own_queries: BTreeMap<QueryKey, OwnQuery>,
     open_queries: BTreeMap<QueryKey, OpenQuery>,
+    /// Expressions of queries' filters.
+    filters: Filters,
     key_queries: BTreeMap<QueryKey, (KeyOp, OpenQuery)>,
     /// What the joins under way are for.
     joins: BTreeMap<JoinId, Purpose>,
@@ -238,6 +242,7 @@ impl Serf {
             query_clock: LamportClock::default(),
             members: Members::new(rng.random()),
             gone_since: BTreeMap::new(),
+            unannounced: BTreeSet::new(),
             intents: BTreeMap::new(),
             events: vec![None; serf.event_buffer.max(1)],
             event_bytes: 0,
@@ -252,6 +257,7 @@ impl Serf {
             queries: vec![(0, Vec::new()); serf.query_buffer.max(1)],
             own_queries: BTreeMap::new(),
             open_queries: BTreeMap::new(),
+            filters: Filters::default(),
             key_queries: BTreeMap::new(),
             joins: BTreeMap::new(),
             last_join: 0,
@@ -318,15 +324,32 @@ impl Serf {
             .collect()
     }
 
-    /// All members, by name.
+    /// All members, by name, as listeners know them: who was failed and has not answered yet is listed as failed.
     pub fn members(&self) -> Vec<Arc<Member>> {
+        let unannounced: BTreeSet<&str> = self.unannounced().map(|entry| &*entry.facts.name).collect();
+        let shown = |entry: &Entry| {
+            let member = entry.snapshot();
+            match unannounced.contains(&*member.name) {
+                true => Member {
+                    status: MemberStatus::Failed,
+                    ..member
+                },
+                false => member,
+            }
+        };
         let mut members: Vec<_> = self
             .members
             .values()
-            .map(|entry| Arc::new(entry.snapshot()))
+            .map(|entry| Arc::new(shown(entry)))
             .collect();
         members.sort_by(|a, b| a.name.cmp(&b.name));
         members
+    }
+
+    /// Members that are back by their word alone.
+    fn unannounced(&self) -> impl Iterator<Item = &Entry> {
+        let entries = self.unannounced.iter().filter_map(|id| self.members.get(*id));
+        entries.filter(|entry| entry.status == MemberStatus::Alive)
     }
 
     /// Makes room for this many more members, and no more than that.
@@ -339,7 +362,7 @@ impl Serf {
         self.members.len()
     }
 
-    /// How a member stands; `None` if it is not known.
+    /// How a member stands among the members, whether listeners know it already or not; `None` if it is not known.
     pub fn status_of(&self, name: &str) -> Option<MemberStatus> {
         self.members.by_name(name).map(|entry| entry.status)
     }
@@ -355,14 +378,15 @@ impl Serf {
         self.coordinates.of(name).copied()
     }
 
-    /// Figures for operators. The health score and isolation are swim's to fill in.
+    /// Figures for operators. The health score, isolation and accusations are swim's to fill in.
     pub fn stats(&self) -> Stats {
         Stats {
             members: self.members.len(),
-            failed: count(&self.members, MemberStatus::Failed),
+            failed: count(&self.members, MemberStatus::Failed) + self.unannounced().count(),
             left: count(&self.members, MemberStatus::Left),
             health_score: 0,
             isolated: false,
+            accused: 0,
             member_time: self.clock.time(),
             event_time: self.event_clock.time(),
             query_time: self.query_clock.time(),
@@ -438,9 +462,7 @@ impl Serf {
 
     fn refuse(&mut self, what: std::fmt::Arguments<'_>) {
         self.refused += 1;
-        if self.refused.is_power_of_two() {
-            warn!(target: "serf", "Refused {what} ({} refused in all)", self.refused);
-        }
+        warn!(target: "serf", "Refused {what} ({} refused in all)", self.refused);
     }
 }
 

@@ -15,14 +15,19 @@ use super::types::{Answer, Event, MemberStatus, QueryKey, QueryParams, QueryUpda
 use super::{Ask, Serf, Timer, tags, user_message, verbatim};
 use crate::addr::RawAddr;
 use crate::bounds::{
-    MAX_OPEN_QUERIES, MAX_OWN_QUERIES, MAX_QUERIES_PER_LTIME, QUERY_TIMEOUT_MAX, STREAM_ANSWER_MAX,
+    CONFLICT_ANSWER, MAX_OPEN_QUERIES, MAX_OWN_QUERIES, MAX_QUERIES_PER_LTIME, QUERY_TIMEOUT_MAX,
+    STREAM_ANSWER_MAX,
 };
-use crate::re2;
+use crate::re2::{Budget, Filters, Refusal};
 use crate::serf::memory::Record;
+use crate::swim::members::Facts;
 use crate::time::Time;
 use crate::wire::{
     FLAG_ACK, FLAG_NO_BROADCAST, FLAG_STREAM_ANSWERS, Filter, Query, QueryResponse, Relay, SerfMessage,
 };
+
+/// Asks whose a name is.
+pub(super) const CONFLICT_QUERY: &str = "_serf_conflict";
 
 /// Names that begin so are the cluster's own affairs and are never shown to users.
 pub const INTERNAL_PREFIX: &str = "_serf_";
@@ -68,6 +73,9 @@ pub(super) struct OpenQuery {
     addr: RawAddr,
     port: u16,
     source: Box<str>,
+    /// So long may an answer be to an address at which the asker is no known member: about as many bytes as the query
+    /// had itself. Whoever asks about a conflict over its own name is known elsewhere, and waits for the answers.
+    len: usize,
     relay_factor: u8,
     /// Whether the asker takes large answers by stream.
     pub takes_streams: bool,
@@ -126,6 +134,7 @@ impl Serf {
         if message.len() - 1 > limit {
             return Err(format!("query exceeds limit of {limit} bytes"));
         }
+        is_addressed(&facts, &mut self.filters, &query.filters)?;
         self.own_queries.insert(
             key,
             OwnQuery {
@@ -222,8 +231,13 @@ impl Serf {
         }
         self.measures.queries += 1;
         let pass_on = query.flags & FLAG_NO_BROADCAST == 0;
-        if !self.is_addressed(&query.filters) {
-            return pass_on;
+        match is_addressed(&self.config.facts, &mut self.filters, &query.filters) {
+            Ok(true) => {}
+            Ok(false) => return pass_on,
+            Err(reason) => {
+                self.refuse(format_args!("to answer query '{}': {reason}", query.name));
+                return pass_on;
+            }
         }
         let Some(addr) = RawAddr::from_bytes(query.addr) else {
             return pass_on;
@@ -232,6 +246,11 @@ impl Serf {
             addr,
             port: query.port,
             source: query.source_node.into(),
+            len: length(query).max(if query.name == CONFLICT_QUERY {
+                CONFLICT_ANSWER
+            } else {
+                0
+            }),
             relay_factor: query.relay_factor,
             takes_streams: query.flags & FLAG_STREAM_ANSWERS != 0,
             answered: false,
@@ -276,28 +295,6 @@ impl Serf {
             ));
         }
         has_room
-    }
-
-    /// Whether all filters let this node answer. A filter that cannot be read matches nobody.
-    fn is_addressed(&self, filters: &[&[u8]]) -> bool {
-        let own = tags::read(&self.config.facts.meta);
-        filters.iter().all(|filter| match Filter::decode(filter) {
-            Ok(Filter::Nodes(names)) => names.iter().any(|name| self.is_me(name)),
-            Ok(Filter::Tag { tag, expr }) => {
-                let value = own.get(tag).map_or("", String::as_str);
-                match re2::compile(expr) {
-                    Ok(regex) => regex.is_match(value),
-                    Err(error) => {
-                        warn!(target: "serf", "failed to evaluate tag filter '{expr}': {error}");
-                        false
-                    }
-                }
-            }
-            Err(error) => {
-                warn!(target: "serf", "failed to read a query filter: {error}");
-                false
-            }
-        })
     }
 
     fn deliver_query(&mut self, now: Time, key: QueryKey, query: &Query<'_>, open: OpenQuery) {
@@ -389,8 +386,21 @@ impl Serf {
         let message = user_message(&SerfMessage::QueryResponse(response));
         let to = open.addr.socket(open.port);
         let limit = self.config.query_response_size_limit;
+        // A query can name any address, and an answer comes from every node.
+        let is_member = self
+            .members
+            .by_name(&open.source)
+            .is_some_and(|entry| entry.facts.addr.ip() == to.ip());
+        if !is_member && message.len() > open.len {
+            self.refused += 1;
+            return Err(format!(
+                "failed to respond to key query: no member '{}' is known at {to}, and the answer is longer than \
+                 the query",
+                open.source
+            ));
+        }
         if message.len() - 1 > limit {
-            if open.takes_streams && message.len() - 1 <= STREAM_ANSWER_MAX {
+            if open.takes_streams && is_member && message.len() - 1 <= STREAM_ANSWER_MAX {
                 let message = message[1..].to_vec();
                 self.asks.push_back(Ask::Stream { to, message });
                 return Ok(());
@@ -450,6 +460,46 @@ impl Serf {
             self.refuse(format_args!("a relay to {to}, which is no member"));
         }
     }
+}
+
+/// Whether all filters let a node with these facts answer. One that cannot be read matches nobody. The error says
+/// that they take too much work.
+fn is_addressed(facts: &Facts, compiled: &mut Filters, filters: &[&[u8]]) -> Result<bool, String> {
+    let own = tags::read(&facts.meta);
+    let mut budget = Budget::default();
+    // What comes first does not spare the others: whether a query is refused depends on the query alone.
+    let mut addressed = true;
+    for filter in filters {
+        match Filter::decode(filter) {
+            Ok(Filter::Nodes(names)) => addressed &= names.contains(&&*facts.name),
+            Ok(Filter::Tag { tag, expr }) => {
+                let value = own.get(tag).map_or("", String::as_str);
+                match compiled.compile(expr, &mut budget) {
+                    Ok(regex) => addressed &= regex.is_match(value),
+                    Err(Refusal::TooMuch) => return Err(TOO_MUCH_WORK.to_owned()),
+                    Err(Refusal::Malformed(error)) => {
+                        warn!(target: "serf", "failed to evaluate tag filter '{expr}': {error}");
+                        addressed = false;
+                    }
+                }
+            }
+            Err(error) => {
+                warn!(target: "serf", "failed to read a query filter: {error}");
+                addressed = false;
+            }
+        }
+    }
+    Ok(addressed)
+}
+
+/// Filters that no member would evaluate.
+const TOO_MUCH_WORK: &str = "its tag filters take too much work: ask with fewer, or with smaller repetitions";
+
+/// How many bytes a query has at least: what differs, and the names of all fields.
+fn length(query: &Query<'_>) -> usize {
+    const NAMES: usize = 90;
+    let filters: usize = query.filters.iter().map(|filter| filter.len()).sum();
+    NAMES + query.name.len() + query.payload.len() + query.source_node.len() + filters
 }
 
 /// A user message by datagram. No CRC: memberlist sends one only with gossip.

@@ -41,6 +41,12 @@ const PEER_PACE: Pace = Pace {
     longest: Duration::from_secs(30),
 };
 
+/// Pauses between dials of those who ping. They go on to ping, so whoever is alone is joined soon once it can be.
+const PINGER_PACE: Pace = Pace {
+    first: Duration::from_secs(1),
+    longest: Duration::from_secs(8),
+};
+
 /// Pauses of addresses that were discovered and are no members. They are heard of again each minute, and dialled only
 /// then; the first pause ends before that at any jitter.
 const DISCOVERED_PACE: Pace = Pace {
@@ -103,6 +109,8 @@ pub enum Dial {
     },
     /// A failed member.
     Failed(Known),
+    /// Somebody who pings this node, which sees nobody.
+    Pinger(Known),
     /// A seed that is no member.
     Seed {
         /// As the user named it.
@@ -138,6 +146,7 @@ pub struct Targets {
     /// Dials that wait for no turn.
     ready: VecDeque<Dial>,
     gathered: Gathered,
+    pinger: Pinger,
     /// Whether nobody else is here.
     alone: bool,
     /// Peers that have not had their first answer or failure.
@@ -184,6 +193,16 @@ struct Gathered {
     joining: bool,
 }
 
+/// Those who ping a node that sees nobody. One of them is dialled at a time, whoever pings next.
+#[derive(Debug, Default)]
+struct Pinger {
+    dialling: bool,
+    /// Dials in a row after which the node was still alone.
+    failures: u32,
+    /// Not before this time comes the next dial.
+    next: Time,
+}
+
 /// The pauses after failures in a row.
 #[derive(Clone, Copy, Debug)]
 struct Pace {
@@ -210,6 +229,7 @@ impl Targets {
             next_turn: Time::ZERO,
             ready: VecDeque::new(),
             gathered: Gathered::default(),
+            pinger: Pinger::default(),
             alone: true,
             untried: 0,
             reached: 0,
@@ -252,6 +272,7 @@ impl Targets {
             return false;
         }
         self.alone = !company;
+        self.pinger.failures = 0;
         let soon = now + self.jittered(PEER_PACE.first);
         self.turns.clear();
         for (who, target) in &mut self.targets {
@@ -306,6 +327,14 @@ impl Targets {
             target.state = State::Dialling;
             let (name, met) = (Arc::clone(name), target.met.clone());
             self.ready.push_back(Dial::Seed { name, addr, met });
+        }
+    }
+
+    /// Somebody pings this node, which sees nobody.
+    pub fn knock(&mut self, by: Known) {
+        if !self.pinger.dialling && self.pinger.next <= by.heard {
+            self.pinger.dialling = true;
+            self.ready.push_back(Dial::Pinger(by));
         }
     }
 
@@ -391,6 +420,14 @@ impl Targets {
             Dial::Failed(member) => {
                 self.turns_taken -= 1;
                 self.targets.remove(&Who::Failed(Arc::clone(&member.name)));
+            }
+            Dial::Pinger(_) => {
+                let pause = PINGER_PACE.pause(self.pinger.failures + 1);
+                self.pinger = Pinger {
+                    dialling: false,
+                    failures: self.pinger.failures + 1,
+                    next: now + self.jittered(pause),
+                };
             }
             // Silence costs little, so a seed is tried at each look until it answers. One whose member announces
             // another address answers each time, and costs a push/pull.

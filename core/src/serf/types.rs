@@ -117,8 +117,8 @@ pub enum Event {
         /// Whether it may be coalesced.
         coalesce: bool,
     },
-    /// This node seems to be cut off from all others, so that what it knows of them may be out of date; or it
-    /// has heard of somebody again.
+    /// This node seems to be cut off, alone or with a few others, so that what it knows of the rest may be out of
+    /// date; or that is over.
     Isolation {
         /// Which of the two.
         isolated: bool,
@@ -315,8 +315,11 @@ pub struct Stats {
     pub left: usize,
     /// Local health score (Lifeguard); 0 is healthy.
     pub health_score: u32,
-    /// Whether this node seems to be cut off from all others.
+    /// Whether this node seems to be cut off, alone or with a few others.
     pub isolated: bool,
+    /// How often others have said in the last three minutes that this node does not answer, if often enough to
+    /// count.
+    pub accused: usize,
     /// Member clock.
     pub member_time: u64,
     /// Event clock.

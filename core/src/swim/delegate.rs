@@ -52,16 +52,21 @@ pub trait Delegate {
     fn reply(&mut self, stream: StreamId, plain: Vec<u8>);
     /// All targets of a join have answered or failed: how many have, and why the others have not.
     fn join_ended(&mut self, now: Time, id: JoinId, contacted: usize, errors: Vec<(SocketAddr, Failure)>);
-    /// A node is there that was not, or was dead or left.
-    fn member_joined(&mut self, now: Time, facts: &Arc<Facts>);
+    /// A node is there that was not, or was dead or left. Says whether its word alone is not enough: then
+    /// [`Delegate::member_answered`] follows once it has answered, unless it is gone before.
+    fn member_joined(&mut self, now: Time, facts: &Arc<Facts>) -> bool;
+    /// A node whose word was not enough has answered, or was there for long enough.
+    fn member_answered(&mut self, now: Time, facts: &Arc<Facts>);
     /// A node was declared dead, or left; one that was declared dead may be found to have left.
     fn member_gone(&mut self, now: Time, facts: &Arc<Facts>, gone: State);
     /// A node that is there changed its metadata.
     fn member_updated(&mut self, now: Time, facts: &Arc<Facts>);
     /// Somebody claims the name of `known` at another address.
     fn name_conflict(&mut self, now: Time, known: &Facts, addr: RawAddr, port: u16);
-    /// This node seems to be cut off from all others, or is no more.
+    /// This node seems to be cut off, alone or with a few others, or is no more.
     fn isolation_changed(&mut self, now: Time, isolated: bool);
+    /// Somebody has pinged this node by its name: the pinger's name, and where it says it can be reached.
+    fn pinged(&mut self, now: Time, by: &str, at: SocketAddr);
     /// Bytes for the user payload of an ack.
     fn ack_payload(&self) -> Vec<u8>;
     /// Appends what this layer knows to the digest of an ack.
@@ -92,6 +97,9 @@ pub trait Delegate {
 #[derive(Debug, Default)]
 pub(crate) struct Silent {
     pub joined: Vec<String>,
+    /// Whether the word of a node is not enough.
+    pub doubts: bool,
+    pub answered: Vec<String>,
     pub gone: Vec<String>,
     pub updated: Vec<String>,
     pub conflicts: Vec<String>,
@@ -111,8 +119,12 @@ impl Delegate for Silent {
     fn exchange(&mut self, _: ExchangeId, _: SocketAddr, _: Vec<u8>, _: bool, _: Duration) {}
     fn reply(&mut self, _: StreamId, _: Vec<u8>) {}
     fn join_ended(&mut self, _: Time, _: JoinId, _: usize, _: Vec<(SocketAddr, Failure)>) {}
-    fn member_joined(&mut self, _: Time, facts: &Arc<Facts>) {
+    fn member_joined(&mut self, _: Time, facts: &Arc<Facts>) -> bool {
         self.joined.push(facts.name.to_string());
+        self.doubts
+    }
+    fn member_answered(&mut self, _: Time, facts: &Arc<Facts>) {
+        self.answered.push(facts.name.to_string());
     }
     fn member_gone(&mut self, _: Time, facts: &Arc<Facts>, _: State) {
         self.gone.push(facts.name.to_string());
@@ -126,6 +138,7 @@ impl Delegate for Silent {
     fn isolation_changed(&mut self, _: Time, isolated: bool) {
         self.isolation.push(isolated);
     }
+    fn pinged(&mut self, _: Time, _: &str, _: SocketAddr) {}
     fn ack_payload(&self) -> Vec<u8> {
         Vec::new()
     }

@@ -209,7 +209,7 @@ impl Swim {
         delegate: &mut impl Delegate,
     ) {
         if let Ok(Some(_)) = result {
-            self.hear(now, delegate);
+            self.hear(now, None, delegate);
         }
         match self.exchanges.remove(&id) {
             Some(Exchange::StreamPing { seq_no }) => {
@@ -227,7 +227,10 @@ impl Swim {
                 }
             }
             Some(Exchange::PushPull { peer }) => match self.merge_reply(now, result, false, delegate) {
-                Ok(()) => self.repeats.over(Trouble::PushPull, &peer.name),
+                Ok(()) => {
+                    self.repeats.over(Trouble::PushPull, &peer.name);
+                    self.answered_at(now, peer.socket(), delegate);
+                }
                 Err(reason) if self.repeats.again(Trouble::PushPull, &peer.name) => {
                     error!(target: "memberlist", "Push/Pull with {} failed: {reason}", peer.name);
                 }
@@ -251,6 +254,9 @@ impl Swim {
             Some(Exchange::Join { id, to }) => {
                 let ignore_old = self.joins.get(&id).is_some_and(|join| join.ignore_old);
                 let merged = self.merge_reply(now, result, ignore_old, delegate);
+                if merged.is_ok() {
+                    self.answered_at(now, to, delegate);
+                }
                 self.end_target(now, id, to, merged, delegate);
             }
             Some(Exchange::UserMessage { to }) => {

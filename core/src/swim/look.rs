@@ -262,9 +262,10 @@ mod tests {
     fn after_the_look(swim: &mut Swim, delegate: &mut Silent, answers: bool) {
         let look = swim.looks.values().next().expect("a look");
         if answers {
-            let (seq_no, payload) = (look.seq_no, &[][..]);
+            let (seq_no, payload, from) = (look.seq_no, &[][..], look.asked.socket());
             swim.handle_ack(
                 T,
+                from,
                 &Ack {
                     seq_no,
                     payload,

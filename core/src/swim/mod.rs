@@ -26,8 +26,12 @@ pub mod profile;
 mod profile_text;
 pub mod queue;
 pub mod repair;
+mod returns;
+mod silence;
 mod state;
+mod strangers;
 mod suspicion;
+mod trouble;
 pub mod version;
 
 use std::collections::BTreeMap;
@@ -35,8 +39,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
 use tracing::warn;
 
 use crate::addr::RawAddr;
@@ -57,7 +61,11 @@ use crate::swim::probe::{Pauses, Probe, Relay};
 use crate::swim::profile::Profile;
 use crate::swim::queue::{GossipQueue, Pace, Token};
 use crate::swim::repair::Repair;
+use crate::swim::returns::Return;
+use crate::swim::state::encoded;
+use crate::swim::strangers::Strangers;
 use crate::swim::suspicion::Suspicion;
+use crate::swim::trouble::{Accusations, Reminder};
 use crate::time::Time;
 use crate::wire::message::{Message, StreamMessage};
 
@@ -101,6 +109,8 @@ enum Timer {
     Evidence(NodeId),
     /// A look at the address of this node goes on.
     Look(NodeId),
+    /// This member has returned, and shall answer.
+    Return(NodeId),
     /// Gossip.
     Gossip,
     /// Send news ahead of the next round.
@@ -147,8 +157,12 @@ pub struct Swim {
     looks: BTreeMap<NodeId, Look>,
     /// Who has been let in at another address, when, and which one was left behind.
     moved: BTreeMap<NodeId, (Time, SocketAddr)>,
+    returns: BTreeMap<NodeId, Return>,
+    accusations: Accusations,
     /// When anything was heard from anybody.
     heard: Time,
+    /// Who has sent the last datagram.
+    heard_from: Option<SocketAddr>,
     isolation: Isolation,
     /// Local health score (Lifeguard): 0 is healthy; stretches the probe interval.
     awareness: u32,
@@ -157,7 +171,13 @@ pub struct Swim {
     probe_index: usize,
     probe_pending: bool,
     pauses: Pauses,
+    refused_sends: Reminder,
     relays: BTreeMap<u32, Relay>,
+    /// Who has reached a member last that did not answer this node itself.
+    reached_by: BTreeMap<NodeId, NodeId>,
+    /// The newest of them.
+    last_relay: Option<NodeId>,
+    strangers: Strangers,
     exchanges: BTreeMap<ExchangeId, Exchange>,
     joins: BTreeMap<JoinId, Join>,
     last_exchange: u64,
@@ -196,7 +216,10 @@ impl Swim {
             suspicions: BTreeMap::new(),
             looks: BTreeMap::new(),
             moved: BTreeMap::new(),
+            returns: BTreeMap::new(),
+            accusations: Accusations::default(),
             heard: now,
+            heard_from: None,
             isolation: Isolation::default(),
             awareness: 0,
             seq_no: 0,
@@ -204,7 +227,11 @@ impl Swim {
             probe_index: 0,
             probe_pending: false,
             pauses: Pauses::default(),
+            refused_sends: Reminder::default(),
             relays: BTreeMap::new(),
+            reached_by: BTreeMap::new(),
+            last_relay: None,
+            strangers: Strangers::default(),
             exchanges: BTreeMap::new(),
             joins: BTreeMap::new(),
             last_exchange: 0,
@@ -229,11 +256,11 @@ impl Swim {
         message: &Message<'_>,
         delegate: &mut impl Delegate,
     ) {
-        self.hear(now, delegate);
+        self.hear(now, Some(from), delegate);
         match message {
-            Message::Ping(ping) => self.handle_ping(from, ping, delegate),
+            Message::Ping(ping) => self.handle_ping(now, from, ping, delegate),
             Message::IndirectPing(ping) => self.handle_indirect_ping(now, from, ping, delegate),
-            Message::Ack(ack) => self.handle_ack(now, ack, delegate),
+            Message::Ack(ack) => self.handle_ack(now, from, ack, delegate),
             Message::Nack(nack) => self.handle_nack(nack.seq_no),
             Message::Suspect(suspect) => {
                 self.correct(now, suspect.node, suspect.incarnation, suspect.from, delegate);
@@ -257,10 +284,10 @@ impl Swim {
         message: &StreamMessage<'_>,
         delegate: &mut impl Delegate,
     ) {
-        self.hear(now, delegate);
+        self.hear(now, None, delegate);
         match message {
             StreamMessage::PushPull(remote) => self.accept_push_pull(now, from, stream, remote, delegate),
-            StreamMessage::Ping(ping) => self.accept_stream_ping(from, stream, ping, delegate),
+            StreamMessage::Ping(ping) => self.accept_stream_ping(now, from, stream, ping, delegate),
             StreamMessage::User(bytes) => delegate.user_message(now, bytes),
             StreamMessage::Ack(_) | StreamMessage::Err(_) => {
                 self.refuse(format_args!("an answer without a question from={from}"))
@@ -285,6 +312,7 @@ impl Swim {
                 Timer::LateAck(seq_no) => self.try_stream(now, seq_no, delegate),
                 Timer::Evidence(id) => self.tick_evidence(now, id, delegate),
                 Timer::Look(id) => self.tick_look(now, id, delegate),
+                Timer::Return(id) => self.tick_return(now, id, delegate),
                 Timer::Gossip => self.tick_gossip(now, delegate),
                 Timer::Eager => self.tick_eager(now, delegate),
                 Timer::PushPull => self.tick_push_pull(now, delegate),
@@ -378,9 +406,59 @@ impl Swim {
         *self.config.facts.name == *name
     }
 
+    /// A number from 0 to 1.
+    fn random(&mut self) -> f64 {
+        self.rng.random()
+    }
+
     fn next_seq_no(&mut self) -> u32 {
         self.seq_no = self.seq_no.wrapping_add(1);
         self.seq_no
+    }
+
+    /// Answers whoever says to be `name`, at an address that anybody may have invented. Only where that member is
+    /// known to be the answer is whole, with gossip. Elsewhere it is `bare`, and no more than came from there.
+    fn answer(
+        &mut self,
+        now: Time,
+        name: &str,
+        to: SocketAddr,
+        delegate: &mut impl Delegate,
+        whole: impl FnOnce(&mut Vec<u8>),
+        bare: impl FnOnce(&mut Vec<u8>),
+    ) {
+        if self.is_at(name, to) {
+            return self.send_with_gossip(to, delegate, whole);
+        }
+        let plain = encoded(bare);
+        if self.may_answer_stranger(now, to, plain.len()) {
+            delegate.send(to, plain, false);
+        }
+    }
+
+    /// Whether a member of this name is known at this address. Peers of old versions give no name.
+    fn is_at(&self, name: &str, addr: SocketAddr) -> bool {
+        let is_there = |record: &Record| record.facts.addr.ip() == addr.ip();
+        if name.is_empty() {
+            return self.members.iter().any(is_there);
+        }
+        self.members.by_name(name).is_some_and(is_there)
+    }
+
+    /// Whether a message may go to an address without a member. It is counted if so, and else refused.
+    fn may_answer_stranger(&mut self, now: Time, to: SocketAddr, len: usize) -> bool {
+        let may = self.strangers.may_send(now, to, len + self.config.overhead);
+        if !may {
+            self.refuse(format_args!(
+                "to answer {to}, where no member is known, with more than came from there"
+            ));
+        }
+        may
+    }
+
+    /// A datagram has come, of so many bytes as they were on the wire; its messages follow.
+    pub fn note_arrival(&mut self, from: SocketAddr, len: usize) {
+        self.strangers.note_arrival(from, len);
     }
 
     /// Sends one message, filled up with gossip. No CRC: that is what memberlist does on all paths
@@ -407,9 +485,7 @@ impl Swim {
     /// Counts a message that made no sense. The peer's mistake is ours to survive, not to answer.
     fn refuse(&mut self, what: std::fmt::Arguments<'_>) {
         self.refused += 1;
-        if self.refused.is_power_of_two() {
-            warn!(target: "memberlist", "Refused {what} ({} refused in all)", self.refused);
-        }
+        warn!(target: "memberlist", "Refused {what} ({} refused in all)", self.refused);
     }
 }
 

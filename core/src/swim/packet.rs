@@ -41,6 +41,11 @@ impl PacketBuilder {
             .saturating_sub(self.bodies.len() + COMPOUND_ENTRY * (self.lengths.len() + 1))
     }
 
+    /// The longest message that fits when it is the only one.
+    pub fn whole(&self) -> usize {
+        self.budget.saturating_sub(COMPOUND_ENTRY)
+    }
+
     /// Adds the message the packet is built for, whether or not it fits the budget.
     pub fn push_base(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bodies.len();

@@ -17,7 +17,7 @@ use tracing::{debug, error, info, warn};
 use super::delegate::{Delegate, StreamId};
 use super::exchange::Exchange;
 use super::failure::{Cause, Failure};
-use super::members::{Facts, State};
+use super::members::{Facts, Record, State};
 use super::{Swim, Timer, Trouble, reply_address};
 use crate::addr::RawAddr;
 use crate::bounds::MAX_RELAYS;
@@ -41,8 +41,12 @@ pub(super) struct Probe {
     /// When the direct ping has failed, and indirect pings are sent.
     indirect_at: Time,
     indirect_sent: bool,
+    /// Whether the system of this host refused to send the direct ping.
+    unsent: bool,
     /// The end of the probe: without an ack until then the target becomes suspect.
     ends_at: Time,
+    /// Who was asked for an indirect ping.
+    asked: Vec<Arc<Facts>>,
     expected_nacks: u32,
     nacks: u32,
     stream: StreamPing,
@@ -50,6 +54,18 @@ pub(super) struct Probe {
     refused: Option<Time>,
     /// Whether this process stood still meanwhile, which the round trip would include.
     paused: bool,
+}
+
+impl Probe {
+    /// Whether that nothing has answered speaks against the target. If this host could not even send the ping,
+    /// others must have tried in vain; who owes no nack is taken to have done so. Where nobody else is there to be
+    /// asked, the silence of the target has to do.
+    fn is_evidence(&self, silence: bool) -> bool {
+        if self.asked.is_empty() {
+            return !self.unsent || silence;
+        }
+        !self.unsent || self.nacks > 0 || self.expected_nacks == 0
+    }
 }
 
 /// The ping of a probe over a stream.
@@ -92,12 +108,17 @@ impl Pauses {
 /// An indirect ping that a peer has asked for.
 #[derive(Debug)]
 pub(super) struct Relay {
+    /// Whether it is a member, known at that address.
+    is_member: bool,
     /// Where the peer wants its ack or nack.
     reply_to: SocketAddr,
     /// The peer's own sequence number.
     seq_no: u32,
     nack: bool,
 }
+
+/// Bytes of the longest answer to an indirect ping: an ack without payload.
+const LONGEST_RELAYED: usize = 22;
 
 impl Swim {
     pub(super) fn tick_probe(&mut self, now: Time, delegate: &mut impl Delegate) {
@@ -109,6 +130,7 @@ impl Swim {
         } else {
             self.start_probe(now, delegate);
         }
+        self.ask_last_heard(now, delegate);
     }
 
     fn start_probe(&mut self, now: Time, delegate: &mut impl Delegate) {
@@ -136,7 +158,9 @@ impl Swim {
             sent: now,
             indirect_at,
             indirect_sent: false,
+            unsent: false,
             ends_at: now + interval,
+            asked: Vec::new(),
             expected_nacks: 0,
             nacks: 0,
             stream: StreamPing::Idle,
@@ -195,6 +219,8 @@ impl Swim {
         self.members.retain(|record| {
             !record.state.is_gone() || now.since(record.changed) <= keep || record.facts.name == me
         });
+        let members = &self.members;
+        self.reached_by.retain(|target, _| members.get(*target).is_some());
         self.members.order_mut().shuffle(&mut self.rng);
         self.probe_index = 0;
     }
@@ -222,13 +248,10 @@ impl Swim {
         };
         probe.indirect_sent = true;
         let (facts, target) = (Arc::clone(&probe.facts), probe.target);
-        let me = self.me;
-        let peers = self.pick_members(self.config.profile.indirect_checks, |id, record| {
-            id != target && id != me && record.state == State::Alive
-        });
+        let peers = self.pick_relays(target);
         let source = self.config.facts.clone();
         let mut expected_nacks = 0;
-        for peer in peers {
+        for peer in &peers {
             let nack = peer.pmax() >= PMAX_NACK && self.config.profile.refinements.nacks;
             expected_nacks += u32::from(nack);
             let ping = IndirectPing {
@@ -245,14 +268,51 @@ impl Swim {
         }
         if let Some(probe) = self.probe.as_mut() {
             probe.expected_nacks = expected_nacks;
+            probe.asked = peers;
         }
         self.try_stream(now, seq_no, delegate);
     }
 
-    /// A datagram could not even be sent: there is no point in waiting for its answer.
-    pub fn handle_send_failed(&mut self, now: Time, to: SocketAddr, delegate: &mut impl Delegate) {
-        if let Some(probe) = self.probe.as_ref().filter(|probe| probe.facts.socket() == to) {
-            let seq_no = probe.seq_no;
+    /// Whom to ask for an indirect ping: first whoever has reached the target last, or else anybody whom this node
+    /// does not reach itself, for where sites are joined by one host only, nobody else can; and others at random.
+    fn pick_relays(&mut self, target: NodeId) -> Vec<Arc<Facts>> {
+        let (count, me) = (self.config.profile.indirect_checks, self.me);
+        let fits = |id: NodeId, record: &Record| id != target && id != me && record.state == State::Alive;
+        let known = self.reached_by.get(&target).copied().or(self.last_relay);
+        let first = known.and_then(|id| Some((id, self.members.get(id).filter(|record| fits(id, record))?)));
+        let Some((first, record)) = first.filter(|_| count > 0) else {
+            return self.pick_members(count, fits);
+        };
+        let mut relays = vec![Arc::clone(&record.facts)];
+        relays.extend(self.pick_members(count - 1, |id, record| id != first && fits(id, record)));
+        relays
+    }
+
+    /// Remembers who has reached the target of a probe, for as long as this node itself cannot.
+    fn note_way(&mut self, probe: &Probe, from: SocketAddr) {
+        let relay = probe.asked.iter().find(|peer| peer.socket() == from);
+        if let Some(relay) = relay.and_then(|peer| self.members.find(&peer.name)) {
+            self.reached_by.insert(probe.target, relay);
+            self.last_relay = Some(relay);
+        } else if from == probe.facts.socket() {
+            self.reached_by.remove(&probe.target);
+        }
+    }
+
+    /// A datagram could not even be sent: there is no point in waiting for its answer. Whether others reach the
+    /// target decides.
+    pub fn handle_send_failed(
+        &mut self,
+        now: Time,
+        to: SocketAddr,
+        reason: &str,
+        delegate: &mut impl Delegate,
+    ) {
+        let direct = |probe: &&mut Probe| probe.facts.socket() == to && !probe.indirect_sent;
+        if let Some(probe) = self.probe.as_mut().filter(direct) {
+            probe.unsent = true;
+            let (seq_no, name) = (probe.seq_no, Arc::clone(&probe.facts.name));
+            self.note_refused_send(now, &name, to, reason);
             self.ping_indirectly(now, seq_no, delegate);
         }
     }
@@ -293,11 +353,16 @@ impl Swim {
         };
         probe.stream = StreamPing::Idle;
         match result {
-            Ok(Some(StreamMessage::Ack(ack))) if ack.seq_no == seq_no => probe.stream = StreamPing::Answered,
+            Ok(Some(StreamMessage::Ack(ack))) if ack.seq_no == seq_no => {
+                probe.stream = StreamPing::Answered;
+                let from = probe.facts.socket();
+                self.note_heard(now, from, delegate);
+            }
             Ok(_) => debug!(target: "memberlist", "Fallback ping of {} got no ack", probe.facts.name),
             Err(failure) => {
                 debug!(target: "memberlist", "Failed fallback ping: {failure}");
-                if failure.cause == Cause::Refused && self.minds_evidence() {
+                // Where this host's own system refuses to send, it may be the one that refuses this as well.
+                if failure.cause == Cause::Refused && !probe.unsent && self.minds_evidence() {
                     self.note_refused_probe(now, delegate);
                 }
             }
@@ -319,18 +384,24 @@ impl Swim {
         }
     }
 
-    pub(super) fn handle_ack(&mut self, now: Time, ack: &Ack<'_>, delegate: &mut impl Delegate) {
+    pub(super) fn handle_ack(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        ack: &Ack<'_>,
+        delegate: &mut impl Delegate,
+    ) {
         if let Some(relay) = self.relays.remove(&ack.seq_no) {
-            self.send_with_gossip(relay.reply_to, delegate, |out| {
-                Ack {
-                    seq_no: relay.seq_no,
-                    ..Ack::default()
-                }
-                .encode(out)
-            });
-            return;
+            let ack = Ack {
+                seq_no: relay.seq_no,
+                ..Ack::default()
+            };
+            return self.answer_relayed(&relay, delegate, |out| ack.encode(out));
         }
-        if self.look_answered(now, ack.seq_no, delegate) || self.glance_answered(ack.seq_no) {
+        if self.look_answered(now, ack.seq_no, delegate)
+            || self.glance_answered(ack.seq_no)
+            || self.return_answered(now, ack.seq_no, delegate)
+        {
             return;
         }
         let Some(probe) = self.probe.take_if(|probe| probe.seq_no == ack.seq_no) else {
@@ -346,6 +417,9 @@ impl Swim {
             self.compare(now, &probe.facts, ack.digest, delegate);
         }
         self.repeats.over(Trouble::Datagrams, &probe.facts.name);
+        self.note_way(&probe, from);
+        self.note_heard(now, probe.facts.socket(), delegate);
+        self.answered(now, probe.target, delegate);
         self.change_awareness(-1);
         self.probe_ended(now, delegate);
     }
@@ -367,6 +441,7 @@ impl Swim {
             if self.repeats.again(Trouble::Datagrams, &name) {
                 warn!(target: "memberlist", "Was able to connect to {name} over TCP but UDP probes failed, network may be misconfigured");
             }
+            self.answered(now, probe.target, delegate);
             self.change_awareness(-1);
         } else {
             // A refusal says whose fault it is, and does not wait for the nacks.
@@ -377,6 +452,10 @@ impl Swim {
                 } else {
                     1
                 });
+            }
+            if !probe.is_evidence(self.is_long(now.since(self.heard))) {
+                debug!(target: "memberlist", "Nobody can say whether {name} is there: this host could not ask it");
+                return self.probe_ended(now, delegate);
             }
             info!(target: "memberlist", "Suspect {name} has failed, no acks received");
             let known = self
@@ -414,7 +493,13 @@ impl Swim {
         self.awareness = self.awareness.saturating_add_signed(delta).min(top);
     }
 
-    pub(super) fn handle_ping(&mut self, from: SocketAddr, ping: &Ping<'_>, delegate: &mut impl Delegate) {
+    pub(super) fn handle_ping(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        ping: &Ping<'_>,
+        delegate: &mut impl Delegate,
+    ) {
         if !ping.node.is_empty() && !self.is_me(ping.node) {
             self.refused += 1;
             if self.is_news(Trouble::Ping, ping.node) {
@@ -424,19 +509,36 @@ impl Swim {
         }
         self.note_life_of(ping.source_node);
         let to = reply_address(ping.source_addr, ping.source_port, from);
+        self.note_pinger(now, to, ping, delegate);
         let (payload, digest) = (delegate.ack_payload(), self.digest(delegate));
-        self.send_with_gossip(to, delegate, |out| {
-            Ack {
-                seq_no: ping.seq_no,
-                payload: &payload,
-                digest: &digest,
-            }
-            .encode(out)
-        });
+        let seq_no = ping.seq_no;
+        let ack = Ack {
+            seq_no,
+            payload: &payload,
+            digest: &digest,
+        };
+        let bare = Ack {
+            seq_no,
+            ..Ack::default()
+        };
+        let (whole, bare) = (
+            |out: &mut Vec<u8>| ack.encode(out),
+            |out: &mut Vec<u8>| bare.encode(out),
+        );
+        self.answer(now, ping.source_node, to, delegate, whole, bare);
+    }
+
+    /// Whoever pings this node by its name lists it, and may be the one through whom it finds the others.
+    fn note_pinger(&self, now: Time, to: SocketAddr, ping: &Ping<'_>, delegate: &mut impl Delegate) {
+        let pinger = ping.source_node;
+        if self.is_me(ping.node) && !pinger.is_empty() && !self.is_me(pinger) {
+            delegate.pinged(now, pinger, to);
+        }
     }
 
     pub(super) fn accept_stream_ping(
         &mut self,
+        now: Time,
         from: SocketAddr,
         stream: StreamId,
         ping: &Ping<'_>,
@@ -449,6 +551,8 @@ impl Swim {
             }
             return;
         }
+        let to = reply_address(ping.source_addr, ping.source_port, from);
+        self.note_pinger(now, to, ping, delegate);
         let plain = encoded(|out| {
             Ack {
                 seq_no: ping.seq_no,
@@ -472,11 +576,16 @@ impl Swim {
             ));
             return;
         }
-        let seq_no = self.next_seq_no();
         let reply_to = reply_address(ping.source_addr, ping.source_port, from);
+        let is_member = self.is_at(ping.source_node, reply_to);
+        if !is_member && !self.may_answer_stranger(now, reply_to, LONGEST_RELAYED) {
+            return;
+        }
+        let seq_no = self.next_seq_no();
         self.relays.insert(
             seq_no,
             Relay {
+                is_member,
                 reply_to,
                 seq_no: ping.seq_no,
                 nack: ping.nack,
@@ -511,9 +620,21 @@ impl Swim {
 
     pub(super) fn end_relay(&mut self, seq_no: u32, delegate: &mut impl Delegate) {
         if let Some(relay) = self.relays.remove(&seq_no).filter(|relay| relay.nack) {
-            self.send_with_gossip(relay.reply_to, delegate, |out| {
-                Nack { seq_no: relay.seq_no }.encode(out)
-            });
+            let nack = |out: &mut Vec<u8>| Nack { seq_no: relay.seq_no }.encode(out);
+            self.answer_relayed(&relay, delegate, nack);
+        }
+    }
+
+    fn answer_relayed(
+        &mut self,
+        relay: &Relay,
+        delegate: &mut impl Delegate,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        if relay.is_member {
+            self.send_with_gossip(relay.reply_to, delegate, write);
+        } else {
+            delegate.send(relay.reply_to, encoded(write), false);
         }
     }
 }

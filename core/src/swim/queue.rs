@@ -160,7 +160,7 @@ impl GossipQueue {
     }
 
     /// Fills `packet` with what fits of the messages that may be sent now; one sent `limit` times is retired.
-    /// Says whether something did not fit.
+    /// Says whether something did not fit that fits the next packet.
     pub fn fill(&mut self, packet: &mut PacketBuilder, limit: u32, pace: Pace) -> bool {
         let (packed, is_short) = self.pack(packet, pace.sends(limit));
         for (place, slot) in packed {
@@ -221,7 +221,8 @@ impl GossipQueue {
                     break;
                 }
                 if !packet.push(&item.bytes) {
-                    is_short = true;
+                    // What fits no packet waits for a push/pull, not for the next packet.
+                    is_short |= item.bytes.len() <= packet.whole();
                     from = Place::fitting(place.transmits(), packet.remaining());
                     continue 'ranges;
                 }
@@ -340,6 +341,21 @@ mod tests {
         assert_eq!(packet, [&[7, 2, 0, 2, 0, 2][..], b"bb", b"aa"].concat()[..]);
         // All have been sent once now.
         assert_eq!(sent(&mut queue, 13, 9), b"cccc".as_slice());
+    }
+
+    #[test]
+    fn what_fits_no_packet_hurries_nobody() {
+        let mut queue = GossipQueue::default();
+        let is_short = |queue: &mut GossipQueue| {
+            let mut packet = PacketBuilder::new(100, 0);
+            queue.fill(&mut packet, 9, Pace::Round)
+        };
+        queue.push(None, vec![0; 100], None);
+        assert!(!is_short(&mut queue), "no next packet has room for it");
+        for _ in 0..2 {
+            queue.push(None, vec![1; 60], None);
+        }
+        assert!(is_short(&mut queue));
     }
 
     #[test]

@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rand::RngExt;
 use tracing::{debug, info, warn};
@@ -72,10 +71,12 @@ impl Swim {
         }
         let facts = self.config.pool.share(claim.to_facts());
         self.judge_address(&facts);
-        self.list_alive(now, &facts, incarnation);
+        let id = self.list_alive(now, &facts, incarnation);
         self.measures.alive += 1;
         self.broadcast_alive(&facts, incarnation, Subject::Node(Arc::clone(&facts.name)), None);
-        delegate.member_joined(now, &facts);
+        if delegate.member_joined(now, &facts) {
+            self.await_answer(now, id);
+        }
     }
 
     /// Says, once for each member, that nobody can reach it. The bridge of a container engine has the same address on
@@ -97,7 +98,7 @@ impl Swim {
     }
 
     /// Adds a record at a random place of the probe order.
-    pub(super) fn list_alive(&mut self, now: Time, facts: &Arc<Facts>, incarnation: u32) {
+    pub(super) fn list_alive(&mut self, now: Time, facts: &Arc<Facts>, incarnation: u32) -> NodeId {
         self.repair.note_change(now);
         self.eager
             .note_growth(now, self.members.len(), &self.config.profile);
@@ -108,7 +109,7 @@ impl Swim {
             state: State::Alive,
             changed: now,
         };
-        self.members.insert(record, place);
+        self.members.insert(record, place)
     }
 
     fn alive_known(&mut self, now: Time, id: NodeId, claim: &Claim<'_>, delegate: &mut impl Delegate) {
@@ -182,7 +183,9 @@ impl Swim {
         self.measures.alive += 1;
         self.broadcast_alive(&facts, incarnation, Subject::Node(Arc::clone(&facts.name)), None);
         if state.is_gone() {
-            delegate.member_joined(now, &facts);
+            if delegate.member_joined(now, &facts) {
+                self.await_answer(now, id);
+            }
         } else if updated {
             delegate.member_updated(now, &facts);
         }
@@ -206,7 +209,7 @@ impl Swim {
     }
 
     /// Who is accused, and the state it is in; `None` if the accusation is old, or could not be refuted.
-    fn accused(&mut self, node: &str, incarnation: u32) -> Option<(NodeId, State)> {
+    fn accused_member(&mut self, node: &str, incarnation: u32) -> Option<(NodeId, State)> {
         let id = self.members.find(node)?;
         let record = self.members.get(id)?;
         let (current, state) = (record.incarnation, record.state);
@@ -240,7 +243,7 @@ impl Swim {
             node,
             ..
         } = suspect;
-        let Some((id, state)) = self.accused(node, incarnation) else {
+        let Some((id, state)) = self.accused_member(node, incarnation) else {
             return false;
         };
         if let Some(suspicion) = self.suspicions.get_mut(&id) {
@@ -260,6 +263,7 @@ impl Swim {
         if id == self.me {
             if !self.leaving {
                 warn!(target: "memberlist", "Refuting a suspect message (from: {from})");
+                self.note_accusation(now, from);
                 self.refute(incarnation);
             }
             return false;
@@ -317,37 +321,6 @@ impl Swim {
         self.dead(now, &name, incarnation, &me, delegate);
     }
 
-    /// A message came in. After a long silence each suspicion is extended by the time of the silence, in
-    /// which no refutation could come through.
-    pub(super) fn hear(&mut self, now: Time, delegate: &mut impl Delegate) {
-        let silence = now.since(self.heard);
-        self.heard = now;
-        self.end_isolation(now, delegate);
-        if self.suspicions.is_empty() || !self.is_long(silence) {
-            return;
-        }
-        warn!(target: "memberlist", "Heard nothing from anybody for {silence:?}; giving those under suspicion time");
-        for (&id, suspicion) in &mut self.suspicions {
-            suspicion.hold_up(now, silence);
-            self.timers
-                .set(suspicion.deadline().max(now), Timer::Suspicion(id));
-        }
-    }
-
-    /// Whether nothing is heard although another member should be alive. Then it may be this node that is cut
-    /// off, and missing acks say nothing about the others.
-    fn is_deaf(&self, now: Time) -> bool {
-        let me = &self.config.facts.name;
-        let somebody = |record: &Record| record.state == State::Alive && record.facts.name != *me;
-        self.is_long(now.since(self.heard)) && self.members.iter().any(somebody)
-    }
-
-    /// In each probe interval a node hears one ack of its own probe, and one ping of others on average.
-    fn is_long(&self, silence: Duration) -> bool {
-        let profile = &self.config.profile;
-        profile.refinements.minds_silence && silence > 2 * profile.probe_interval
-    }
-
     pub(super) fn dead(
         &mut self,
         now: Time,
@@ -356,17 +329,19 @@ impl Swim {
         from: &str,
         delegate: &mut impl Delegate,
     ) {
-        let Some((id, state)) = self.accused(node, incarnation) else {
+        let Some((id, state)) = self.accused_member(node, incarnation) else {
             return;
         };
         if id == self.me {
             if !self.leaving {
                 warn!(target: "memberlist", "Refuting a dead message (from: {from})");
+                self.note_accusation(now, from);
                 self.refute(incarnation);
             }
             return;
         }
         self.suspicions.remove(&id);
+        self.returns.remove(&id);
         let gone = if node == from { State::Left } else { State::Dead };
         // Whoever was declared dead and says itself that it left is believed.
         let is_late = (state, gone) == (State::Dead, State::Left);
@@ -399,6 +374,7 @@ impl Swim {
             record.changed = now;
         }
         let facts = Arc::clone(&record.facts);
+        self.note_gone(facts.socket());
         delegate.member_gone(now, &facts, gone);
     }
 
@@ -635,7 +611,7 @@ mod tests {
             swim.suspect(T, "b", 1, "me");
             if let Some(at) = hears_at {
                 run_suspicions(&mut swim, &mut delegate, secs(at));
-                swim.hear(secs(at), &mut delegate);
+                swim.hear(secs(at), None, &mut delegate);
             }
             // From then on it hears somebody each second, or nobody as before.
             let first = hears_at.unwrap_or(100);
@@ -643,7 +619,7 @@ mod tests {
             for second in 1..100 {
                 run_suspicions(&mut swim, &mut delegate, secs(second));
                 if second > first {
-                    swim.hear(secs(second), &mut delegate);
+                    swim.hear(secs(second), None, &mut delegate);
                 }
                 if ended.is_none() && state(&swim, "b") == Some((State::Dead, 1)) {
                     ended = Some(second);

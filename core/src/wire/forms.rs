@@ -1,22 +1,24 @@
 //! The forms of fields that several messages share: names, addresses, metadata, versions.
 
-use crate::bounds::{META_MAX, NAME_MAX, VSN_LEN};
+use crate::bounds::{META_MAX, PEER_NAME_MAX, VSN_LEN};
 use crate::msgpack::{AtMost, Fault, Form, Reader, Writer};
 
 /// The name of a member, possibly empty.
-pub(super) type Name = AtMost<NAME_MAX>;
+pub(super) type Name = AtMost<PEER_NAME_MAX>;
 
 /// Metadata of a member.
 pub(super) type Meta = AtMost<META_MAX>;
 
 /// The name of whoever says something, possibly empty. It need not be a member that can be held here:
-/// what it says counts all the same, and [`NAME_MAX`] bytes are enough to tell it from others.
+/// what it says counts all the same, and [`PEER_NAME_MAX`] bytes are enough to tell it from others.
 pub(super) struct Speaker;
 
 impl<'a> Form<'a, &'a str> for Speaker {
     fn read(reader: &mut Reader<'a>) -> Result<&'a str, Fault> {
         let name = reader.text()?;
-        Ok(name.get(..name.floor_char_boundary(NAME_MAX)).unwrap_or(name))
+        Ok(name
+            .get(..name.floor_char_boundary(PEER_NAME_MAX))
+            .unwrap_or(name))
     }
 
     fn write(value: &&'a str, writer: &mut Writer<'_>) {
@@ -89,8 +91,8 @@ mod tests {
             let read = Reader::new(&body).table::<Named<'_>>();
             read.map(|read| read.node.len()).map_err(|error| error.fault)
         };
-        assert_eq!(named(&[b'a'; 128]), Ok(128));
-        assert_eq!(named(&[b'a'; 129]), Err(Fault::TooMany { len: 129, max: 128 }));
+        assert_eq!(named(&[b'a'; 1400]), Ok(1400));
+        assert_eq!(named(&[b'a'; 1401]), Err(Fault::TooMany { len: 1401, max: 1400 }));
         assert_eq!(named(b"\xff"), Err(Fault::Utf8));
     }
 }

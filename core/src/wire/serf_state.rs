@@ -3,7 +3,7 @@
 
 use super::forms::{Address, Name};
 use super::kind::serf as kind;
-use crate::bounds::{EVENT_RING_MAX, NAME_MAX, PUSH_PULL_NODES_MAX, RING_EVENTS_MAX, TAGS_MAX};
+use crate::bounds::{EVENT_RING_MAX, PEER_NAME_MAX, PUSH_PULL_NODES_MAX, RING_EVENTS_MAX, TAGS_MAX};
 use crate::msgpack::{Fault, Filled, Form, List, Nested, OrNil, Pairs, Plain, Reader, Table, Writer, table};
 
 table! {
@@ -87,7 +87,7 @@ struct Listed;
 impl Listed {
     fn name<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a str>, Fault> {
         let name = std::str::from_utf8(reader.bytes()?).ok();
-        Ok(name.filter(|name| (1..=NAME_MAX).contains(&name.len())))
+        Ok(name.filter(|name| (1..=PEER_NAME_MAX).contains(&name.len())))
     }
 }
 
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn names_that_no_member_here_can_have_are_left_out_of_the_lists() {
-        let (long, longest) = ("n".repeat(129), "n".repeat(128));
+        let (long, longest) = ("n".repeat(PEER_NAME_MAX + 1), "n".repeat(PEER_NAME_MAX));
         let state = PushPullState {
             ltime: 5,
             status_ltimes: vec![(&long, 3), ("a", 4), ("", 5), (&longest, 6)],

@@ -398,15 +398,15 @@ mod tests {
 
     #[test]
     fn a_node_that_cannot_be_held_is_left_out_and_named() {
-        let long = "ä".repeat(100);
+        let long = "ä".repeat(750);
         let table: [(PushNodeState<'_>, &str, Fault); 6] = [
             (
                 PushNodeState {
                     name: &long,
                     ..node()
                 },
-                &long[..128],
-                Fault::Value(TooMany { len: 200, max: 128 }),
+                &long[..1400],
+                Fault::Value(TooMany { len: 1500, max: 1400 }),
             ),
             (PushNodeState { name: "", ..node() }, "", Fault::Value(Empty)),
             (

@@ -7,8 +7,8 @@ use fyrd_core::bounds::{EVENT_RING_BYTES_MAX, MAX_INCARNATION, MAX_MEMBERS, MAX_
 use fyrd_core::node::{Input, Node};
 use fyrd_core::serf::{Answer, Command, MemberEventKind, MemberStatus};
 use fyrd_core::wire::{
-    Alive, Dead, IndirectPing, JoinIntent, LeaveIntent, Message, PushNodeState, PushPull, PushPullState,
-    Query, Relay, SerfMessage, StreamMessage, Suspect, UserEvent, decode_datagram,
+    Alive, Dead, IndirectPing, JoinIntent, LeaveIntent, Message, Ping, PushNodeState, PushPull,
+    PushPullState, Query, Relay, SerfMessage, StreamMessage, Suspect, UserEvent, decode_datagram,
 };
 use fyrd_sim::{HostId, World, WorldConfig};
 
@@ -434,6 +434,7 @@ fn invented_names_fill_neither_list_beyond_its_bound() {
                 now,
                 Input::Datagram {
                     from: stranger(),
+                    len: 1400,
                     messages: &messages,
                 },
             );
@@ -466,6 +467,7 @@ fn a_flood_of_events_and_endless_queries_leaves_room_for_new_ones() {
             now,
             Input::Datagram {
                 from: stranger(),
+                len: 1400,
                 messages: &messages,
             },
         );
@@ -541,4 +543,60 @@ fn noise_of_every_kind_leaves_a_cluster_as_it_was() {
     }
     world.run_for(secs(60));
     assert_healthy(&world, &hosts, "noise");
+}
+
+/// Whoever can send a packet can name any address in it. What goes there is no more than what came, though every
+/// node answers a query.
+#[test]
+fn nobody_is_sent_more_than_was_sent_in_his_name() {
+    let (mut world, hosts) = cluster(61, 5);
+    for &host in &hosts {
+        world.host_mut(host).responder = Some(vec![7; 5_000]);
+    }
+    world.tap();
+    let name = "x".repeat(40);
+    let query = Query {
+        ltime: 9,
+        id: 1,
+        addr: &[10, 66, 6, 6],
+        port: 666,
+        source_node: "ghost",
+        filters: vec![],
+        // An acknowledgement, and large answers by stream.
+        flags: 1 | 1 << 16,
+        relay_factor: 0,
+        timeout_ns: 10_000_000_000,
+        name: &name,
+        payload: b"",
+    };
+    let asked = user(&SerfMessage::Query(query));
+    world.forge(stranger(), hosts[0], asked.clone());
+    for seq_no in 0..50 {
+        let ping = Ping {
+            seq_no,
+            node: "n0",
+            source_node: "ghost",
+            ..Ping::default()
+        };
+        world.forge(stranger(), hosts[0], plain(&Message::Ping(ping)));
+    }
+    world.run_for(secs(20));
+    let packets = world.tapped();
+    let to_stranger: Vec<_> = packets.iter().filter(|packet| packet.to == stranger()).collect();
+    assert!(
+        to_stranger
+            .iter()
+            .all(|packet| packet.is_datagram && packet.plain.len() <= asked.len())
+    );
+    let pings = to_stranger
+        .iter()
+        .filter(|packet| packet.plain.first() == Some(&2));
+    assert_eq!(pings.clone().count(), 50);
+    assert!(
+        pings.clone().all(|packet| packet.plain.len() <= 24),
+        "neither gossip nor a coordinate"
+    );
+    // The acknowledgement of each node, and no answer.
+    assert_eq!(to_stranger.len(), 50 + hosts.len());
+    assert_healthy(&world, &hosts, "answers");
 }

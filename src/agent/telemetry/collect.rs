@@ -61,6 +61,10 @@ pub async fn fetch(metrics: &Metrics, driver: &Handle) -> Result<(), Stopped> {
     count_swim(metrics, &swim, &traffic);
     count_serf(metrics, &serf);
     metrics.gauge("memberlist.health.score", f64::from(health));
+    let sealed = driver.sealed_by_primary();
+    if sealed > 0 {
+        metrics.gauge("fyrd.sealed_by_primary", sealed as f64);
+    }
     let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
     metrics.gauge("runtime.num_goroutines", tasks as f64);
     if let Some((all, resident)) = memory() {

@@ -18,12 +18,16 @@ use zeroize::Zeroizing;
 
 use super::super::{Failure, Terminal, table};
 use super::survey::{Survey, name};
+use crate::go::printable::word;
 use crate::rpc::client::{Client, ClientError, KeyOperation};
 use choice::Choice;
 pub(super) use choice::Wishes;
 
-/// Between two tries. A try itself takes up to the query timeout when a member is silent.
+/// Between two looks at the agent's own list of members, and the shortest time between two tries. A try itself takes
+/// up to the query timeout when a member is silent.
 const PAUSE: Duration = Duration::from_millis(500);
+/// The longest time between two tries while the list stays the same. Each try asks the whole cluster.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A single lost datagram shall not keep us from going back.
 const GO_BACK_TRIES: usize = 3;
 
@@ -55,6 +59,7 @@ pub(super) async fn rotate(
         deadline: Instant::now() + wishes.timeout,
         timeout: wishes.timeout,
         told: String::new(),
+        pause: PAUSE,
         terminal,
         client,
     };
@@ -96,6 +101,8 @@ struct Rotation<'r, 't> {
     timeout: Duration,
     /// What was last said about waiting, so that it is said once.
     told: String,
+    /// How long to wait before the next try, unless the list of members changes.
+    pause: Duration,
 }
 
 impl Rotation<'_, '_> {
@@ -146,7 +153,7 @@ impl Rotation<'_, '_> {
         if print {
             let mut line = Zeroizing::new(String::from("    "));
             line.push_str(&choice.new.to_text());
-            self.terminal.line(line.as_bytes());
+            self.terminal.line(line.as_str());
         } else {
             let program = self.terminal.program().to_owned();
             self.terminal
@@ -262,7 +269,8 @@ impl Rotation<'_, '_> {
         Ok(Survey::take(self.client, KeyOperation::List).await?)
     }
 
-    /// Waits a moment for whom the survey misses; false when the time is up.
+    /// Waits for whom the survey misses: until the agent's list of members changes, and if it does not, twice as long
+    /// each time. False when the time is up.
     async fn wait_for(&mut self, survey: &Survey) -> bool {
         if Instant::now() + PAUSE >= self.deadline {
             return false;
@@ -270,7 +278,7 @@ impl Rotation<'_, '_> {
         let absent: Vec<String> = survey
             .absent
             .iter()
-            .map(|(name, status)| format!("{name} ({status})"))
+            .map(|(name, status)| format!("{} ({status})", word(name)))
             .collect();
         let told = match absent.is_empty() {
             true => "members that do not answer".to_owned(),
@@ -279,9 +287,23 @@ impl Rotation<'_, '_> {
         if told != self.told {
             self.terminal.line(format!("    waiting for {told}"));
             self.told = told;
+            self.pause = PAUSE;
         }
-        tokio::time::sleep(PAUSE).await;
-        true
+        // The last try is made while there is time.
+        let last = self.deadline.checked_sub(PAUSE).unwrap_or(self.deadline);
+        let next = (Instant::now() + self.pause).min(last);
+        self.pause = (2 * self.pause).min(LONGEST_PAUSE);
+        loop {
+            tokio::time::sleep(PAUSE).await;
+            if Instant::now() >= next {
+                return true;
+            }
+            if !survey.still_holds(self.client).await.unwrap_or(false) {
+                // An agent that is gone is found by the next try.
+                self.pause = PAUSE;
+                return true;
+            }
+        }
     }
 
     async fn doubt(&mut self, survey: &Survey, what: String, state: String) -> Stop {
@@ -510,7 +532,7 @@ mod tests {
             ..wishes(Some(K2), &[])
         };
         let rotating = async {
-            let mut client = Client::over(Box::new(ours)).await.unwrap();
+            let mut client = Client::over(Box::new(ours), None).await.unwrap();
             rotate(&mut terminal, &mut client, &wishes).await
         };
         let (result, ()) = tokio::join!(rotating, model.serve(theirs));
@@ -547,6 +569,16 @@ mod tests {
     fn block_on<T>(future: impl Future<Output = T>) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.unwrap().block_on(future)
+    }
+
+    /// Waiting for a member that stays away is no reason to ask all others twice a second.
+    #[test]
+    fn waiting_asks_the_cluster_ever_more_seldom() {
+        let mut model = Model::new(Fault::Crash, 1);
+        let (done, said) = block_on(rotate_model(&mut model, 4000));
+        assert!(!done && said.contains("waiting for n3 (failed)"), "{said}");
+        // At once, and after 0.5, 1.5 and 3.5 s.
+        assert!((3..=4).contains(&model.operations), "{} tries", model.operations);
     }
 
     /// Whatever goes wrong at whatever point, the rotation either succeeds with all of the cluster, or

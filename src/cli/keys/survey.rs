@@ -67,12 +67,7 @@ impl Survey {
     }
 
     fn new(response: KeyResponse, error: String, members: &[Member]) -> Survey {
-        let named = |wanted: &'static [&'static str]| {
-            members
-                .iter()
-                .filter(move |member| wanted.contains(&member.status.as_str()))
-                .map(|member| (member.name.clone(), member.status.clone()))
-        };
+        let Presence { alive, absent } = Presence::new(members);
         let refused = response.num_err > 0;
         let remarked = !response.messages.is_empty();
         let listed = |(text, holders): (Zeroizing<String>, i64)| ListedKey {
@@ -90,8 +85,8 @@ impl Survey {
                 BTreeMap::new()
             },
             is_cut: remarked && !refused,
-            alive: named(&["alive"]).map(|(name, _)| name).collect(),
-            absent: named(&["failed", "leaving", "none"]).collect(),
+            alive,
+            absent,
             keys: response
                 .keys
                 .unwrap_or_default()
@@ -99,6 +94,12 @@ impl Survey {
                 .map(listed)
                 .collect(),
         }
+    }
+
+    /// Whether the agent's list still shows what the survey saw. Nobody else is asked.
+    pub async fn still_holds(&self, client: &mut Client) -> Result<bool, ClientError> {
+        let now = Presence::new(&client.members().await?);
+        Ok(now.alive == self.alive && now.absent == self.absent)
     }
 
     /// Whether every known member was asked, answered and agreed.
@@ -182,6 +183,27 @@ impl Survey {
             silent.remove(&answer.from);
         }
         silent
+    }
+}
+
+/// Who is there, and who may be back.
+struct Presence {
+    alive: BTreeSet<String>,
+    absent: BTreeMap<String, String>,
+}
+
+impl Presence {
+    fn new(members: &[Member]) -> Presence {
+        let named = |wanted: &'static [&'static str]| {
+            members
+                .iter()
+                .filter(move |member| wanted.contains(&member.status.as_str()))
+                .map(|member| (member.name.clone(), member.status.clone()))
+        };
+        Presence {
+            alive: named(&["alive"]).map(|(name, _)| name).collect(),
+            absent: named(&["failed", "leaving", "none"]).collect(),
+        }
     }
 }
 

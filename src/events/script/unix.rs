@@ -12,6 +12,7 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::process::{ChildStdin, Command};
 
 use super::{Keep, Kept};
+use crate::events::orphans::Own;
 use crate::events::shell::{Shell, split};
 
 /// The reading end of a script's output, and what was read.
@@ -61,19 +62,27 @@ pub fn command(line: &str, shell: Shell) -> io::Result<Command> {
 }
 
 /// A process with a group of its own.
-pub struct Child(tokio::process::Child);
+pub struct Child {
+    process: tokio::process::Child,
+    /// Until it has been waited for.
+    own: Option<Own>,
+}
 
 impl Child {
     pub fn spawn(mut command: Command) -> io::Result<Child> {
-        command.process_group(0).spawn().map(Child)
+        let process = command.process_group(0).spawn()?;
+        let own = Some(Own::new(process.id()));
+        Ok(Child { process, own })
     }
 
     pub fn take_stdin(&mut self) -> Option<ChildStdin> {
-        self.0.stdin.take()
+        self.process.stdin.take()
     }
 
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
-        self.0.wait().await
+        let status = self.process.wait().await;
+        self.own = None;
+        status
     }
 
     /// Asks the group to end.
@@ -88,7 +97,7 @@ impl Child {
 
     /// Sends a signal to the group, unless its leader has been reaped.
     fn signal_group(&mut self, signal: Signal) {
-        if let Some(id) = self.0.id().and_then(|id| i32::try_from(id).ok()) {
+        if let Some(id) = self.process.id().and_then(|id| i32::try_from(id).ok()) {
             // A group that is gone already is as good.
             let _ = killpg(Pid::from_raw(id), signal);
         }

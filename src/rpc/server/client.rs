@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::Backend;
 use super::connection::{Connection, Reader};
+use super::guesses::Guesses;
 use super::loss::Loss;
 use super::outbox::Outbox;
 use super::pending::PendingQueries;
@@ -40,6 +41,9 @@ pub(super) struct Client<B> {
     pub(super) header: RequestHeader,
     pub(super) greeted: bool,
     pub(super) authenticated: bool,
+    /// Where it comes from.
+    pub(super) source: String,
+    pub(super) guesses: Guesses,
     /// When both must be done, for those who need both.
     introduced_by: Instant,
     /// Subscriptions and queries under way; they end with the client.
@@ -60,7 +64,8 @@ pub(super) struct Client<B> {
 /// Tells a client for which there is no place why it is not served, in answer to its first request.
 pub(super) async fn refuse(connection: Connection, max: usize) {
     let Connection { reader, writer, .. } = connection;
-    let (mut requests, outbox) = (FrameReader::new(reader, MAX_REQUEST_BYTES), Outbox::new(writer));
+    let requests = FrameReader::new(reader, bounds::RPC_FRAME_OF_STRANGER);
+    let (mut requests, outbox) = (requests, Outbox::new(writer));
     let refusing = async {
         let first = requests.next().await.ok().flatten();
         let header = first.map(|frame| RequestHeader::decode_after(&RequestHeader::default(), frame));
@@ -93,15 +98,28 @@ impl Losses {
 }
 
 impl<B: Backend> Client<B> {
-    pub(super) fn new(connection: Connection, backend: B, place: Place, yielded: Rc<Loss>) -> Client<B> {
-        let Connection { reader, writer, peer } = connection;
+    pub(super) fn new(
+        connection: Connection,
+        backend: B,
+        place: Place,
+        yielded: Rc<Loss>,
+        guesses: Guesses,
+    ) -> Client<B> {
+        let Connection {
+            reader,
+            writer,
+            peer,
+            source,
+        } = connection;
         Client {
             backend,
-            requests: FrameReader::new(reader, MAX_REQUEST_BYTES),
+            requests: FrameReader::new(reader, bounds::RPC_FRAME_OF_STRANGER),
             outbox: Outbox::new(writer),
             header: RequestHeader::default(),
             greeted: false,
             authenticated: false,
+            source,
+            guesses,
             introduced_by: Instant::now() + bounds::RPC_INTRODUCTION,
             tasks: JoinSet::new(),
             streams: BTreeMap::new(),
@@ -137,7 +155,7 @@ impl<B: Backend> Client<B> {
             while self.tasks.try_join_next().is_some() {}
             let handling = self.handle().await;
             match handling.map_err(|reason| format!("Failed to evaluate request: {reason}"))? {
-                Next::Continue => {}
+                Next::Continue => self.note_admission(),
                 Next::Left => return Ok(true),
                 Next::Close(reason) => return Err(format!("Failed to evaluate request: {reason}")),
             }
@@ -204,6 +222,16 @@ impl<B: Backend> Client<B> {
         match limit {
             None => own(next.await),
             Some(limit) => own(timeout_at(limit, next).await.map_err(|_| not_in_time())?),
+        }
+    }
+
+    /// Who has introduced himself keeps his place before strangers, and may send large requests.
+    fn note_admission(&mut self) {
+        if self.is_admitted()
+            && let Some(place) = &self.place
+            && place.admit()
+        {
+            self.requests.set_limit(MAX_REQUEST_BYTES);
         }
     }
 

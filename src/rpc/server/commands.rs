@@ -1,13 +1,15 @@
 //! What each request does, except for subscriptions and keys.
 
 use subtle::ConstantTimeEq;
+use tokio::time::sleep;
+use tracing::warn;
 
-use super::Backend;
 use super::client::{Client, Next};
 use super::members::{MemberFilter, coordinate_response, members_response};
+use super::{Backend, Joined};
 use crate::rpc::types::{
-    AuthRequest, HandshakeRequest, IPC_VERSION, JoinResponse, MembersFilteredRequest, MembersResponse,
-    Request, StatsResponse,
+    AuthRequest, HandshakeRequest, IPC_VERSION, JoinRequest, JoinResponse, MembersFilteredRequest,
+    MembersResponse, Request, StatsResponse,
 };
 use fyrd_core::serf::keyring::KeyOp;
 
@@ -28,7 +30,7 @@ impl<B: Backend> Client<B> {
                 self.answer(&members_response(members.iter())).await?;
             }
             Request::MembersFiltered(body) => self.members_filtered(&body).await?,
-            Request::Join(body) => self.join(body.existing, body.replay).await?,
+            Request::Join(body) => self.join(body).await?,
             Request::Leave => return self.leave().await,
             Request::ForceLeave(body) => {
                 let done = self.backend.force_leave(body.node, body.prune).await;
@@ -77,10 +79,17 @@ impl<B: Backend> Client<B> {
 
     /// An agent without a token compares with the empty one, as Serf does.
     async fn auth(&mut self, body: &AuthRequest) -> Result<(), String> {
+        let pause = self.guesses.pause(&self.source);
+        if !pause.is_zero() {
+            sleep(pause).await;
+        }
         let expected = self.backend.rpc_auth().unwrap_or_default();
         if !bool::from(expected.as_bytes().ct_eq(body.auth_key.as_bytes())) {
+            let (source, count) = (&self.source, self.guesses.note_wrong(&self.source));
+            warn!(target: "agent.ipc", "Wrong token from {source} (count: {count})");
             return self.refuse("Invalid authentication token").await;
         }
+        self.guesses.forgive(&self.source);
         self.authenticated = true;
         self.acknowledge(Ok(())).await
     }
@@ -99,13 +108,14 @@ impl<B: Backend> Client<B> {
     }
 
     /// Clients read the body of this answer even when there is an error.
-    async fn join(&mut self, existing: Vec<String>, replay: bool) -> Result<(), String> {
-        let (error, contacted) = match self.backend.join(existing, replay).await {
-            Ok(contacted) => (String::new(), contacted),
-            Err(reason) => (reason, 0),
+    async fn join(&mut self, request: JoinRequest) -> Result<(), String> {
+        let (error, joined) = match self.backend.join(request.existing, request.replay).await {
+            Ok(joined) => (String::new(), joined),
+            Err(reason) => (reason, Joined::default()),
         };
-        let num = i32::try_from(contacted).unwrap_or(i32::MAX);
-        self.send(&error, Some(&JoinResponse { num })).await
+        let num = i32::try_from(joined.contacted).unwrap_or(i32::MAX);
+        let failed = if request.detail { joined.failed } else { Vec::new() };
+        self.send(&error, Some(&JoinResponse { num, failed })).await
     }
 
     async fn leave(&mut self) -> Result<Next, String> {

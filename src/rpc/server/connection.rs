@@ -10,6 +10,8 @@ pub struct Connection {
     pub writer: Writer,
     /// Who it is, for the log.
     pub peer: String,
+    /// Where it comes from, the same for all clients of one address.
+    pub source: String,
 }
 
 /// What a client sends.

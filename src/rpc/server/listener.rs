@@ -62,6 +62,7 @@ impl Listener {
                     reader: Box::new(reader),
                     writer: Box::new(writer),
                     peer: peer.to_string(),
+                    source: peer.ip().to_canonical().to_string(),
                 })
             }
             #[cfg(unix)]

@@ -12,6 +12,7 @@
 mod client;
 mod commands;
 mod connection;
+mod guesses;
 mod keys;
 mod listener;
 mod loss;
@@ -48,6 +49,7 @@ pub use monitor::LogTap;
 pub use query::{QueryAnswers, RespondError};
 
 use client::Client;
+use guesses::Guesses;
 use loss::Loss;
 use places::Places;
 
@@ -61,8 +63,8 @@ pub trait Backend: Clone + 'static {
     fn rpc_auth(&self) -> Option<&str>;
     /// All known members.
     async fn members(&self) -> Vec<Arc<serf::Member>>;
-    /// Contacts these addresses; how many answered, or why none did, as users shall read it.
-    async fn join(&self, existing: Vec<String>, replay: bool) -> Result<usize, String>;
+    /// Contacts these addresses; what came of it, or why none answered, as users shall read it.
+    async fn join(&self, existing: Vec<String>, replay: bool) -> Result<Joined, String>;
     /// Leaves the cluster; comes back when the leave is over. The agent must not end before
     /// [`serve`] does, or the client will not be told.
     async fn leave(&self) -> Result<(), String>;
@@ -95,6 +97,15 @@ pub trait Backend: Clone + 'static {
     fn note_client(&self) {}
     /// A client has sent a request.
     fn note_request(&self) {}
+}
+
+/// What came of a join.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Joined {
+    /// How many addresses answered.
+    pub contacted: usize,
+    /// What went wrong with the others, as users shall read it.
+    pub failed: Vec<String>,
 }
 
 /// How much clients may take.
@@ -133,6 +144,7 @@ pub async fn serve<B: Backend>(listener: impl Into<Listener>, backend: B) {
 
 async fn accept<B: Backend>(listener: Listener, backend: B, left: Rc<Notify>) {
     let mut clients = JoinSet::new();
+    let guesses = Guesses::default();
     let places = Places::new(backend.limits().clients);
     let max = places.max();
     let refused = Loss::new(format!(
@@ -149,7 +161,13 @@ async fn accept<B: Backend>(listener: Listener, backend: B, left: Rc<Notify>) {
                 Some(place) => {
                     info!(target: "agent.ipc", "Accepted client: {}", connection.peer);
                     backend.note_client();
-                    let client = Client::new(connection, backend.clone(), place, yielded.clone());
+                    let client = Client::new(
+                        connection,
+                        backend.clone(),
+                        place,
+                        yielded.clone(),
+                        guesses.clone(),
+                    );
                     clients.spawn_local(client.run(left.clone()));
                 }
                 None => {

@@ -39,6 +39,8 @@ struct Seat {
     /// Since when its client only waits for itself; `None` while it is served, or has a subscription.
     idle_since: Cell<Option<Instant>>,
     gives_way: Cell<bool>,
+    /// Whether its client has introduced itself.
+    is_known: Cell<bool>,
     wanted: Notify,
 }
 
@@ -94,6 +96,7 @@ impl Places {
         let seat = Rc::new(Seat {
             idle_since: Cell::new(None),
             gives_way: Cell::new(false),
+            is_known: Cell::new(false),
             wanted: Notify::new(),
         });
         self.taken.borrow_mut().push(Rc::clone(&seat));
@@ -103,17 +106,28 @@ impl Places {
         }
     }
 
-    /// Who has been idle for longest, and from when on that is long enough to give way.
+    /// Who has been idle for longest, and from when on that is long enough to give way: at once for one that nobody
+    /// knows yet, which goes before all others, whatever it has begun to send.
     fn longest_idle(&self) -> Option<(Rc<Seat>, Instant)> {
         let taken = self.taken.borrow();
         let idle = taken.iter().filter(|seat| !seat.gives_way.get());
         let idle = idle.filter_map(|seat| Some((seat, seat.idle_since.get()?)));
-        let (seat, since) = idle.min_by_key(|(_, since)| *since)?;
-        Some((Rc::clone(seat), since + self.yield_after))
+        let (seat, since) = idle.min_by_key(|(seat, since)| (seat.is_known.get(), *since))?;
+        let enough = if seat.is_known.get() {
+            self.yield_after
+        } else {
+            Duration::ZERO
+        };
+        Some((Rc::clone(seat), since + enough))
     }
 }
 
 impl Place {
+    /// Its client has introduced itself; whether that is news.
+    pub(super) fn admit(&self) -> bool {
+        !self.seat.is_known.replace(true)
+    }
+
     /// The client is idle from now on, or is not.
     pub(super) fn set_idle(&self, idle: bool) {
         self.seat.idle_since.set(idle.then(Instant::now));
@@ -145,7 +159,9 @@ mod tests {
         let places = Places::with_times(3, YIELD_AFTER, WAIT);
         let mut taken = Vec::new();
         for _ in 0..3 {
-            taken.push(places.take().await.unwrap());
+            let place = places.take().await.unwrap();
+            assert!(place.admit() && !place.admit());
+            taken.push(place);
             taken.iter().for_each(|place| place.set_idle(true));
         }
         let start = Instant::now();
@@ -175,5 +191,21 @@ mod tests {
         assert!(start.elapsed() < 50 * WAIT, "each has waited");
         drop(next);
         assert!(places.take().await.is_some());
+    }
+
+    #[tokio::test]
+    async fn whom_nobody_knows_gives_way_before_all_others_and_at_once() {
+        let places = Places::with_times(2, 100 * WAIT, WAIT);
+        let known = places.take().await.unwrap();
+        known.admit();
+        known.set_idle(true);
+        let stranger = places.take().await.unwrap();
+        stranger.set_idle(true);
+        let giving = async {
+            stranger.wanted().await;
+            drop(stranger);
+        };
+        let (next, ()) = tokio::join!(places.take(), giving);
+        assert!(next.is_some());
     }
 }

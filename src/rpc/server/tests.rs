@@ -81,7 +81,7 @@ impl Backend for Fake {
         ]
     }
 
-    async fn join(&self, existing: Vec<String>, replay: bool) -> Result<usize, String> {
+    async fn join(&self, existing: Vec<String>, replay: bool) -> Result<Joined, String> {
         self.note(format!("join {existing:?} {replay}"));
         match existing.iter().any(|address| address.ends_with(":1")) {
             true => Err(
@@ -89,7 +89,10 @@ impl Backend for Fake {
                          connection refused\n\n"
                     .to_owned(),
             ),
-            false => Ok(existing.len()),
+            false => Ok(Joined {
+                contacted: existing.len(),
+                failed: vec!["a reason".to_owned()],
+            }),
         }
     }
 
@@ -773,6 +776,24 @@ async fn when_all_places_are_taken_the_longest_idle_gives_way_and_hears_why() {
     .await;
 }
 
+/// Serf's clients know one field; who asks for more gets more.
+#[tokio::test]
+async fn the_reasons_of_those_that_failed_are_for_who_asks() {
+    with_server(None, async |server: Server| {
+        let mut stream = greet(server.addr).await;
+        let plain = request("join", 2, b"\x82\xa8Existing\x91\xa1a\xa6Replay\xc2");
+        exchange(&mut stream, &plain, &response("", 2, b"\x81\xa3Num\x01")).await;
+        let asking = request(
+            "join",
+            3,
+            b"\x83\xa6Detail\xc3\xa8Existing\x91\xa1a\xa6Replay\xc2",
+        );
+        let told = b"\x82\xa6Failed\x91\xa8a reason\xa3Num\x01";
+        exchange(&mut stream, &asking, &response("", 3, told)).await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn who_finds_no_place_is_told_in_answer_to_the_first_request() {
     let (theirs, ours) = tokio::io::duplex(1024);
@@ -781,6 +802,7 @@ async fn who_finds_no_place_is_told_in_answer_to_the_first_request() {
         reader: Box::new(reader),
         writer: Box::new(writer),
         peer: "p".to_owned(),
+        source: "p".to_owned(),
     };
     let asking = async {
         let (mut reader, mut writer) = tokio::io::split(theirs);
@@ -848,3 +870,80 @@ async fn the_real_command_line_understands_this_server() {
 }
 
 const MEMBERS_TABLE: &str = "n1  127.0.0.1:17901  alive   role=web\nn2  10.77.0.1:17901  failed\n";
+
+/// Who has shown no token may not fill the memory, nor try tokens without end.
+#[tokio::test]
+async fn strangers_send_little_and_guess_slowly() {
+    with_server(Some("the token"), async |server: Server| {
+        let auth = |seq, token: &str| {
+            let mut body = b"\x81\xa7AuthKey".to_vec();
+            encode_into(token, &mut body).unwrap();
+            request("auth", seq, &body)
+        };
+        let mut stream = greet(server.addr).await;
+        let large = [b"\x81\xa7AuthKey\xc5\x20\x00".as_slice(), &[b'x'; 0x2000]].concat();
+        let _ = stream.write_all(&request("auth", 2, &large)).await;
+        let mut rest = Vec::new();
+        // Closing over unread bytes may look like a reset.
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut rest))
+            .await
+            .expect("an end");
+        assert_eq!(rest, b"");
+
+        let mut stream = greet(server.addr).await;
+        let begun = std::time::Instant::now();
+        for seq in 2..=6 {
+            let wrong = response("Invalid authentication token", seq, b"");
+            exchange(&mut stream, &auth(seq, "guess"), &wrong).await;
+        }
+        let quick = begun.elapsed();
+        // The right one waits as well now, from this address; then all is forgiven.
+        exchange(&mut stream, &auth(7, "the token"), &response("", 7, b"")).await;
+        let slow = begun.elapsed() - quick;
+        assert!(
+            slow >= bounds::RPC_TOKEN_PAUSE && slow > quick,
+            "{slow:?} after {quick:?}"
+        );
+        let existing = [b"\x81\xa8Existing\x91\xc5\x20\x00".as_slice(), &[b'x'; 0x2000]].concat();
+        exchange(
+            &mut stream,
+            &request("join", 8, &existing),
+            &response("", 8, b"\x81\xa3Num\x01"),
+        )
+        .await;
+        let begun = std::time::Instant::now();
+        exchange(
+            &mut greet(server.addr).await,
+            &auth(2, "the token"),
+            &response("", 2, b""),
+        )
+        .await;
+        assert!(begun.elapsed() < bounds::RPC_TOKEN_PAUSE);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn clients_without_a_token_yield_to_newcomers() {
+    with_server(Some("the token"), async |server: Server| {
+        let token = request("auth", 2, b"\x81\xa7AuthKey\xa9the token");
+        let mut known = greet(server.addr).await;
+        exchange(&mut known, &token, &response("", 2, b"")).await;
+        let mut held = Vec::new();
+        for _ in 0..3 * CLIENTS {
+            let mut stream = TcpStream::connect(server.addr).await.unwrap();
+            stream.write_all(&hex("82a7436f6d6d")).await.unwrap();
+            held.push(stream);
+        }
+        let mut other = greet(server.addr).await;
+        exchange(&mut other, &token, &response("", 2, b"")).await;
+        let mut told = Vec::new();
+        // Closing over unread bytes may look like a reset.
+        let _ = timeout(PATIENCE, held[0].read_to_end(&mut told))
+            .await
+            .expect("an end");
+        let stop = request("stop", 3, b"\x81\xa4Stop\x09");
+        exchange(&mut known, &stop, &response("", 3, b"")).await;
+    })
+    .await;
+}

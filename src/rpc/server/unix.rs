@@ -49,6 +49,7 @@ impl Listener {
                 || "local process".to_owned(),
                 |pid| format!("local process {pid}"),
             ),
+            source: "local".to_owned(),
         })
     }
 }

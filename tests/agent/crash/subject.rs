@@ -125,7 +125,7 @@ impl Subject {
     pub fn client(&mut self, runtime: &Runtime) -> Client {
         let begun = Instant::now();
         loop {
-            match runtime.block_on(Client::connect(&self.rpc_addr())) {
+            match runtime.block_on(Client::connect(&self.rpc_addr(), None)) {
                 Ok(client) => return client,
                 Err(reason) => assert!(begun.elapsed() < PATIENCE, "{reason}\n{}", self.log()),
             }

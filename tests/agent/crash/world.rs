@@ -75,7 +75,9 @@ impl World {
         let second = second.join(&first).start();
         let peers = [first, second].map(|agent| {
             let address = format!("127.0.0.1:{}", agent.rpc_port());
-            let client = runtime.block_on(Client::connect(&address)).expect("its RPC");
+            let client = runtime
+                .block_on(Client::connect(&address, None))
+                .expect("its RPC");
             (agent, client)
         });
         let mut world = World {

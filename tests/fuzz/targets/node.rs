@@ -105,7 +105,11 @@ impl Bench {
                     return;
                 };
                 let messages = &datagram.messages;
-                self.handle(Input::Datagram { from, messages });
+                self.handle(Input::Datagram {
+                    from,
+                    len: 1400,
+                    messages,
+                });
             }
             2 => {
                 let mut scratch = Vec::new();
@@ -121,7 +125,10 @@ impl Bench {
             }
             3 => self.end_exchange(content),
             4 | 5 => self.wait(content),
-            6 if content.is_empty() => self.handle(Input::SendFailed { to: from }),
+            6 if content.is_empty() => self.handle(Input::SendFailed {
+                to: from,
+                reason: "permission denied",
+            }),
             6 => self.dial(content),
             _ => self.command(content),
         }

@@ -94,7 +94,7 @@ pub fn client(input: &[u8]) {
         return;
     };
     block_on(async {
-        let Ok(mut client) = Client::over(Box::new(Pieces::new(heard))).await else {
+        let Ok(mut client) = Client::over(Box::new(Pieces::new(heard)), None).await else {
             return;
         };
         let _ = converse(&mut client, choice).await;
