@@ -63,7 +63,9 @@ fn reference() -> String {
     for entry in TABLE.iter().filter(|entry| !matches!(entry.kind, Kind::Ignored)) {
         section(&mut text, entry);
     }
-    text.push_str("\n## Taken without effect\n\nSerf knows these keys, and they do nothing in either program: ");
+    text.push_str(
+        "\n## Taken without effect\n\nSerf knows these keys, and they do nothing in either program: ",
+    );
     let ignored = TABLE.iter().filter(|entry| matches!(entry.kind, Kind::Ignored));
     let ignored: Vec<String> = ignored.map(|entry| format!("`{}`", entry.key)).collect();
     text + &ignored.join(", ") + ".\n"
@@ -72,11 +74,23 @@ fn reference() -> String {
 /// The chapter of an option.
 fn section(text: &mut String, entry: &Entry) {
     let key = key(entry);
-    let title = if key.is_empty() { format!("-{}", entry.flag) } else { key.clone() };
+    let title = if key.is_empty() {
+        format!("-{}", entry.flag)
+    } else {
+        key.clone()
+    };
     let help = sentence(entry.help);
     write!(text, "\n### {title}\n\n{help}\n\n").expect("a text");
-    text.push_str("| flag | key | environment | type | default | reload |\n| --- | --- | --- | --- | --- | --- |\n");
-    let code = |name: &str| if name.is_empty() { "none".to_owned() } else { format!("`{name}`") };
+    text.push_str(
+        "| flag | key | environment | type | default | reload |\n| --- | --- | --- | --- | --- | --- |\n",
+    );
+    let code = |name: &str| {
+        if name.is_empty() {
+            "none".to_owned()
+        } else {
+            format!("`{name}`")
+        }
+    };
     let flag = match (entry.flag, takes_value(&entry.kind)) {
         ("", _) => String::new(),
         (flag, true) => format!("-{flag}={}", placeholder(entry)),

@@ -96,14 +96,15 @@ impl Hosts {
             .unwrap_or_else(|error| panic!("network namespaces are needed: {error}"));
         let folder = tempfile::tempdir().expect("a temporary folder");
         let top = Path::new(env!("CARGO_MANIFEST_DIR"));
-        for host in 0..NAMES.len() {
-            let root = folder.path().join(NAMES[host]);
+        for name in NAMES {
+            let root = folder.path().join(name);
             for below in ["bin", "etc/fyrd", "etc/serf", "var/lib/fyrd", "var/lib/serf"] {
                 fs::create_dir_all(root.join(below)).expect("a folder");
             }
             symlink(env!("CARGO_BIN_EXE_fyrd"), root.join("bin/fyrd")).expect("the program");
             let unit = fs::read_to_string(top.join("dist/systemd/fyrd.service")).expect("the unit");
-            fs::copy(top.join("dist/agent.json"), root.join("etc/fyrd/agent.json")).expect("the configuration");
+            fs::copy(top.join("dist/agent.json"), root.join("etc/fyrd/agent.json"))
+                .expect("the configuration");
             let serf = "[Service]\nExecStart=/usr/bin/serf agent -config-dir=/etc/serf/\nKillSignal=SIGINT\n";
             for (name, text) in [("fyrd.service", unit.as_str()), ("serf.service", serf)] {
                 let text = text
@@ -132,7 +133,16 @@ impl Hosts {
         let path = std::env::var("PATH").unwrap_or_default();
         let output = Command::new(&launcher[0])
             .args(&launcher[1..])
-            .args(["unshare", "-u", "bash", "--norc", "-c", named, NAMES[host], &script])
+            .args([
+                "unshare",
+                "-u",
+                "bash",
+                "--norc",
+                "-c",
+                named,
+                NAMES[host],
+                &script,
+            ])
             .current_dir(&root)
             .env("PATH", format!("{}/bin:{path}:/usr/sbin:/sbin", root.display()))
             .env("ROOT", &root)
@@ -147,7 +157,12 @@ impl Hosts {
     }
 
     fn step(&self, step: &Step) {
-        let Step::Run { hosts, script, again, shown } = step;
+        let Step::Run {
+            hosts,
+            script,
+            again,
+            shown,
+        } = step;
         for &host in hosts {
             let deadline = Instant::now() + if *again { support::PATIENCE } else { Duration::ZERO };
             loop {
@@ -194,7 +209,8 @@ impl Drop for Hosts {
 
 /// The text with its folders below one of the test's.
 fn at_home(text: &str, root: &Path) -> String {
-    let folders = Regex::new(r#"(^|[\s"'=:(<>])(/etc/(?:fyrd|serf)|/var/lib/(?:fyrd|serf))"#).expect("a pattern");
+    let folders =
+        Regex::new(r#"(^|[\s"'=:(<>])(/etc/(?:fyrd|serf)|/var/lib/(?:fyrd|serf))"#).expect("a pattern");
     folders
         .replace_all(text, format!("${{1}}{}${{2}}", root.display()))
         .into_owned()
@@ -280,7 +296,8 @@ fn what_is_not_shown_is_noticed() {
     assert!(!matches("a\n...\nz", "a\n1\n"));
     assert!(!matches("a", "a\nb\n"));
     assert!(!matches("a.b", "axb\n"));
-    let steps = steps("<!-- on all -->\n```sh\nx\ny\n```\n<!-- shows -->\n```text\nz\n```\n<!-- do 2 rm a\nrm b -->");
+    let steps =
+        steps("<!-- on all -->\n```sh\nx\ny\n```\n<!-- shows -->\n```text\nz\n```\n<!-- do 2 rm a\nrm b -->");
     assert_eq!(
         format!("{steps:?}"),
         "[Run { hosts: [0, 1, 2], script: \"x\\ny\", again: false, shown: Some(\"z\") }, \
