@@ -293,6 +293,12 @@ pub const HANDLER_QUEUE: usize = 1024;
 /// output counts whole, up to [`STREAM_ANSWER_MAX`].
 pub const HANDLER_OUTPUT: usize = 8 * 1024;
 
+/// How long a program that names seeds (`exec=`) may take. Names of other seeds wait for it.
+pub const SEED_PROGRAM_TIME: Duration = Duration::from_secs(10);
+
+/// Bytes that it may print: addresses of a few thousand hosts.
+pub const SEED_PROGRAM_OUTPUT: usize = 64 * 1024;
+
 /// How long a script's output is waited for after its end, while something that it has left behind keeps it open.
 pub const HANDLER_OUTPUT_GRACE: Duration = Duration::from_millis(100);
 

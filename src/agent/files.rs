@@ -89,29 +89,30 @@ impl Sources {
     }
 }
 
-/// What all sources say together, the later over the earlier: the defaults, the environment, the
-/// configuration files and directories in this order, the flags. The error is a line for the user, or several
+/// What all sources say together, the later over the earlier: the defaults, the configuration files and directories
+/// in this order, the environment, the flags. The error is a line for the user, or several
 /// when a file has several mistakes.
 pub fn read_options(paths: &[String], flags: &Options) -> Result<(Options, Sources), String> {
-    let (mut said, mut sources) = (Options::default(), Sources::default());
+    let (mut options, mut sources) = (Options::defaults()?, Sources::default());
     for path in paths {
         let metadata = fs::metadata(path);
         let metadata =
             metadata.map_err(|e| format!("Error reading '{path}': {}", go::open_error(path, &e)))?;
-        said.merge(match metadata.is_dir() {
+        options.merge(match metadata.is_dir() {
             true => sources.directory(path)?,
             false => sources.decode(path, &read(path)?)?,
         });
     }
-    said.merge(flags.clone());
     let mut environment = Options::from_environment(|name| std::env::var(name).ok())?;
-    // All that the agent starts sees its environment, so a file that is named counts more.
-    if !said.encrypt_key_file.is_empty() {
+    // What debugs or lists the agent's process sees its environment, so a file that is named counts more.
+    if [&options, &environment, flags]
+        .iter()
+        .any(|said| !said.encrypt_key_file.is_empty())
+    {
         environment.encrypt_key = Secret::default();
     }
-    let mut options = Options::defaults()?;
     options.merge(environment);
-    options.merge(said);
+    options.merge(flags.clone());
     Ok((options, sources))
 }
 

@@ -23,6 +23,7 @@ mod past;
 mod query_router;
 mod reload;
 pub mod secret;
+mod seeds;
 mod service_manager;
 pub mod setup;
 mod shutdown;

@@ -24,7 +24,7 @@ pub struct Entry {
     pub key: &'static str,
     /// Its flag, if it has one.
     pub flag: &'static str,
-    /// The environment variable that gives it, if one does.
+    /// The environment variable that gives it, where that is not named like its flag ([`Entry::variable`]).
     pub env: &'static str,
     /// How it is read and merged, and where it goes.
     pub kind: Kind,
@@ -32,6 +32,8 @@ pub struct Entry {
     pub default: Fallback,
     /// What help shows in place of a value, unless it is the default.
     pub value: &'static str,
+    /// What stands between several values in its environment variable.
+    pub separator: char,
     /// The shortest time that makes sense; what is shorter becomes this, with a warning.
     pub least: Duration,
     /// Whether a reload changes it.
@@ -94,6 +96,7 @@ const ROW: Entry = Entry {
     kind: Kind::Ignored,
     default: Fallback::Nothing,
     value: "",
+    separator: ',',
     least: Duration::ZERO,
     reloads: false,
     check: |_| Ok(()),
@@ -169,7 +172,7 @@ options! {
     Text keyring_file: "File that holds the keys, and is kept up to date as they change."
         { flag: "keyring-file", value: "<path>" }
     List event_handlers: "Script to run at events: SCRIPT, or FILTERS=SCRIPT. Repeatable."
-        { flag: "event-handler", value: "<handler>", reloads: true }
+        { flag: "event-handler", value: "<handler>", separator: '\n', reloads: true }
     Text handler_shell: "What runs handlers: system (sh -c, on Windows cmd /C), or none. Then the script is split
         into words, of which the first is the program, and nothing is expanded: on Unix by the rules for quotes of
         a POSIX shell; on Windows the program ends at a blank or its closing quote, and gets the rest as it is."
@@ -181,10 +184,11 @@ options! {
     Definitions templates: "File to keep in step with the members: template, file, and a command to run when the
         file has changed. Repeatable; in configuration files, objects with src, dst, command, check, min, wait, mode
         and timeout."
-        { flag: "template", value: "<src>:<dst>[:<command>]", reloads: true }
-    List start_join: "Member to join at the start. Repeatable; one that answers is enough, else the agent ends."
+        { flag: "template", value: "<src>:<dst>[:<command>]", separator: '\n', reloads: true }
+    List start_join: "Member to join at the start. Repeatable; one that answers is enough, else the agent ends.
+        exec=COMMAND takes the addresses that a command prints."
         { flag: "join", value: "<address>" }
-    List retry_join: "The same, but tried until it works."
+    List retry_join: "The same, but tried until it works; names and commands are asked anew at each try."
         { flag: "retry-join", value: "<address>" }
     Time reconnect_interval: "How often a failed member is tried again."
         { default: Profile("30s") }
@@ -283,13 +287,28 @@ impl Options {
         Ok(options)
     }
 
-    /// What the environment says, which gives the values of variables.
+    /// What the environment says, which gives the values of variables. An empty one is not said, unless it were to
+    /// hold a key.
     pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Options, String> {
         let mut options = Options::default();
-        for entry in TABLE.iter().filter(|entry| !entry.env.is_empty()) {
-            if let Some(text) = variable(entry.env) {
-                entry.refuse_empty(entry.env, &text)?;
-                entry.read(&mut options, entry.env, &text)?;
+        for entry in TABLE {
+            let Some((name, text)) = entry
+                .variable()
+                .and_then(|name| Some((name.clone(), variable(&name)?)))
+            else {
+                continue;
+            };
+            entry.refuse_empty(&name, &text)?;
+            for text in entry.texts(&text) {
+                // A flag's error stands beside the flag; nobody sees which variable is meant.
+                let named = |e: String| {
+                    if e.starts_with(&name) {
+                        e
+                    } else {
+                        format!("{name}: {e}")
+                    }
+                };
+                entry.read(&mut options, &name, text).map_err(named)?;
             }
         }
         Ok(options)
@@ -410,6 +429,39 @@ impl Entry {
         Ok(())
     }
 
+    /// The environment variable that gives it: `FYRD_` and its flag, or its key where there is no flag.
+    pub fn variable(&self) -> Option<String> {
+        if matches!(self.kind, Kind::Ignored) {
+            return None;
+        }
+        if !self.env.is_empty() {
+            return Some(self.env.to_owned());
+        }
+        let name = if self.flag.is_empty() { self.key } else { self.flag };
+        Some(format!("FYRD_{}", name.to_uppercase().replace('-', "_")))
+    }
+
+    /// The values in the text of its environment variable, each in the notation of its flag. Where there are
+    /// several, one a line, a line can hold any character; else commas may stand between them.
+    pub fn texts<'a>(&self, text: &'a str) -> Vec<&'a str> {
+        let texts: Vec<&str> = if !self.is_repeatable() {
+            vec![text]
+        } else if text.contains('\n') {
+            text.lines().map(str::trim).collect()
+        } else {
+            text.split(self.separator).map(str::trim).collect()
+        };
+        texts.into_iter().filter(|text| !text.is_empty()).collect()
+    }
+
+    /// Whether it takes several values.
+    pub fn is_repeatable(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::List(_) | Kind::Definitions(_) | Kind::Tags(_) | Kind::Source
+        )
+    }
+
     /// Refuses to be given an empty text where that would switch encryption off without a word: it is what is left
     /// of a variable that is not set, or of a secret that could not be fetched.
     pub fn refuse_empty(&self, name: &str, text: &str) -> Result<(), String> {
@@ -481,9 +533,13 @@ mod tests {
 
     #[test]
     fn every_option_can_be_given_and_no_name_stands_twice() {
-        let columns: [fn(&Entry) -> &str; 3] = [|row| row.key, |row| row.flag, |row| row.env];
+        let columns: [fn(&Entry) -> String; 3] = [
+            |row| row.key.to_owned(),
+            |row| row.flag.to_owned(),
+            |row| row.variable().unwrap_or_default(),
+        ];
         for name in columns {
-            let names: Vec<&str> = TABLE.iter().map(name).filter(|name| !name.is_empty()).collect();
+            let names: Vec<String> = TABLE.iter().map(name).filter(|name| !name.is_empty()).collect();
             assert_eq!(
                 names.iter().collect::<BTreeSet<_>>().len(),
                 names.len(),
@@ -507,8 +563,8 @@ mod tests {
     #[test]
     fn no_secret_of_the_environment_is_handed_to_scripts() {
         let secret = TABLE.iter().filter(|entry| matches!(entry.kind, Kind::Secret(_)));
-        for variable in secret.map(|entry| entry.env).filter(|env| !env.is_empty()) {
-            assert!(SECRET_VARIABLES.contains(&variable), "{variable}");
+        for variable in secret.filter_map(Entry::variable) {
+            assert!(SECRET_VARIABLES.contains(&variable.as_str()), "{variable}");
         }
     }
 
@@ -593,15 +649,20 @@ mod tests {
         assert_eq!(rest, NOT_SERFS);
     }
 
-    /// An option that is set by its flag's text alone, to something other than its default.
-    fn with(entry: &Entry) -> Options {
-        let text = match entry.kind {
+    /// A value for its flag that is not its default.
+    fn text_for(entry: &Entry) -> &'static str {
+        match entry.kind {
             Kind::Switch(_) | Kind::Choice(_) => "true",
             Kind::Number(_) | Kind::Count(_) | Kind::Bytes(_) => "4",
             Kind::Time(_) => "7s",
             Kind::Tags(_) => "a=b",
             _ => "x",
-        };
+        }
+    }
+
+    /// An option that is set by its flag's text alone, to something other than its default.
+    fn with(entry: &Entry) -> Options {
+        let text = text_for(entry);
         let mut options = Options::default();
         entry.read(&mut options, "", text).unwrap();
         options
@@ -644,14 +705,66 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_gives_the_key_and_nothing_else() {
-        let all = Options::from_environment(|name| Some(format!("value of {name}"))).unwrap();
+    fn every_option_can_come_from_the_environment() {
+        for entry in TABLE
+            .iter()
+            .filter(|entry| !matches!(entry.kind, Kind::Source | Kind::Ignored))
+        {
+            let name = entry.variable().unwrap();
+            let text = text_for(entry);
+            let found = Options::from_environment(|asked| (asked == name).then(|| text.to_owned()));
+            assert_eq!(found, Ok(with(entry)), "{name}");
+            if !matches!(entry.key, "encrypt_key" | "encrypt_key_file" | "keyring_file") {
+                let found = Options::from_environment(|asked| (asked == name).then(String::new));
+                assert_eq!(found, Ok(Options::default()), "{name}");
+            }
+        }
+        assert_eq!(Options::from_environment(|_| None), Ok(Options::default()));
+    }
+
+    #[test]
+    fn a_variable_holds_several_values_and_its_name_is_in_errors() {
+        let read = |name: &str, text: &str| {
+            Options::from_environment(|asked| (asked == name).then(|| text.to_owned()))
+        };
+        let text = str::to_string;
         let expected = Options {
-            encrypt_key: Secret::new("value of FYRD_ENCRYPT_KEY".to_owned()),
+            retry_join: vec![text("10.0.0.1"), text("seeds:7946")],
             ..Options::default()
         };
-        assert_eq!(all, expected);
-        assert_eq!(Options::from_environment(|_| None), Ok(Options::default()));
+        assert_eq!(read("FYRD_RETRY_JOIN", "10.0.0.1, seeds:7946,"), Ok(expected));
+        let expected = Options {
+            event_handlers: vec![text("member-join,member-leave=a.sh"), text("b.sh; c.sh")],
+            ..Options::default()
+        };
+        assert_eq!(
+            read(
+                "FYRD_EVENT_HANDLER",
+                "member-join,member-leave=a.sh\nb.sh; c.sh\n"
+            ),
+            Ok(expected)
+        );
+        let expected = Options {
+            tags: Tags::from([(text("role"), text("web")), (text("dc"), text("eu=1"))]),
+            ..Options::default()
+        };
+        assert_eq!(read("FYRD_TAG", "role=web,dc=eu=1"), Ok(expected));
+        for (name, bad, error) in [
+            ("FYRD_TAG", "role=web,eu", "FYRD_TAG: Invalid tag: 'eu'"),
+            ("FYRD_REPLAY", "perhaps", "FYRD_REPLAY=perhaps: parse error"),
+            (
+                "FYRD_RETRY_INTERVAL",
+                "5",
+                "FYRD_RETRY_INTERVAL: time: missing unit in duration \"5\"",
+            ),
+            (
+                "FYRD_HANDLER_TIMEOUT",
+                "-5s",
+                "FYRD_HANDLER_TIMEOUT=-5s must not be negative",
+            ),
+        ] {
+            assert_eq!(read(name, bad), Err(text(error)));
+        }
     }
 
     #[test]

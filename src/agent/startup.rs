@@ -385,7 +385,7 @@ async fn first_join(setup: &Setup, running: &mut Running, console: &Console) -> 
     }
     console.headline(&format!("Joining cluster...(replay: {})", setup.replay));
     let agent = running.agent.clone();
-    let joining = agent.join_all(&setup.start_join, setup.replay);
+    let joining = agent.join_seeds(&setup.start_join, setup.replay);
     tokio::pin!(joining);
     loop {
         tokio::select! {

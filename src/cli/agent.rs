@@ -15,8 +15,9 @@ pub(super) fn define() -> Command {
         .long_about(
             "Runs an agent, one node of a cluster, until it is interrupted.\n\nFlags override configuration \
              files, lists are appended. The files are JSON; their keys can set all that flags can, and more. \
-             The encryption key can also be given in the environment variable FYRD_ENCRYPT_KEY, where other \
-             users of the host cannot see it.\n\nSIGHUP reads the files again. Log level, event handlers, \
+             Each option can also be given in the environment, over the files and below the flags: FYRD_ and its \
+             flag or key, as FYRD_NODE and FYRD_RETRY_JOIN, with commas or line breaks between several values. The \
+             encryption key is FYRD_ENCRYPT_KEY, where other users of the host cannot see it.\n\nSIGHUP reads the files again. Log level, event handlers, \
              their shell, order and time limit (key handler_timeout), tags, leave_on_terminate and skip_leave_on_interrupt take \
              effect at once, all else after a restart. Of the tags, those change that changed in the files; \
              tags set by the command tags stay. After a mistake in a file, all is as before.\n\nEvent \
@@ -50,7 +51,7 @@ pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(),
             return Err(Failure::Exit(1));
         }
     };
-    let paths = paths(&flags);
+    let paths = paths(&flags, |name| std::env::var(name).ok());
     let options = options(&flags).map_err(|line| Failure::Error(format!("==> Error: {line}")))?;
     match agent::run(&paths, options) {
         0 => Ok(()),
@@ -58,17 +59,26 @@ pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(),
     }
 }
 
-/// The configuration files. Several flags name them, and the order on the line counts.
-fn paths(flags: &Flags) -> Vec<String> {
-    let sources = options::TABLE
-        .iter()
-        .filter(|entry| matches!(entry.kind, Kind::Source));
+/// The configuration files: those of the environment, then those of the flags. Several flags name them, and the order
+/// on the line counts.
+pub(super) fn paths(flags: &Flags, variable: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let is_source = |entry: &&Entry| matches!(entry.kind, Kind::Source);
+    let sources = options::TABLE.iter().filter(is_source);
+    let mut paths = Vec::new();
+    for entry in sources.clone() {
+        let text = entry
+            .variable()
+            .and_then(|name| variable(&name))
+            .unwrap_or_default();
+        paths.extend(entry.texts(&text).into_iter().map(str::to_owned));
+    }
     let names: Vec<&str> = sources.map(|entry| entry.flag).collect();
-    flags.lists_in_order(&names)
+    paths.extend(flags.lists_in_order(&names));
+    paths
 }
 
 /// What the flags say. As in files, durations come last: another mistake is named first.
-fn options(flags: &Flags) -> Result<Options, String> {
+pub(super) fn options(flags: &Flags) -> Result<Options, String> {
     let mut options = Options::default();
     let given = options::TABLE.iter().filter(|entry| !entry.flag.is_empty());
     let (times, others): (Vec<_>, Vec<_>) = given.partition(|entry| matches!(entry.kind, Kind::Time(_)));
@@ -175,7 +185,13 @@ mod tests {
     #[test]
     fn both_path_flags_keep_their_order() {
         let flags = parse(&["-config-dir=a", "-config-file=b", "-config-dir", "c"]);
-        assert_eq!(paths(&flags), ["a", "b", "c"]);
+        assert_eq!(paths(&flags, |_| None), ["a", "b", "c"]);
+        let variable = |name: &str| match name {
+            "FYRD_CONFIG_FILE" => Some("x,y".to_owned()),
+            "FYRD_CONFIG_DIR" => Some("z".to_owned()),
+            _ => None,
+        };
+        assert_eq!(paths(&flags, variable), ["x", "y", "z", "a", "b", "c"]);
     }
 
     #[test]

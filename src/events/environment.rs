@@ -6,7 +6,7 @@ use fyrd_core::serf::{Event, Member, Tags};
 
 /// Variables that hold a secret, for the agent and for commands. A script gets none of them: what it needs it can
 /// be told, and what it starts, logs or uploads shall not know them.
-pub const SECRET_VARIABLES: [&str; 2] = ["FYRD_ENCRYPT_KEY", "SERF_RPC_AUTH"];
+pub const SECRET_VARIABLES: [&str; 3] = ["FYRD_ENCRYPT_KEY", "FYRD_RPC_AUTH", "SERF_RPC_AUTH"];
 
 /// The variables of one event, given this node's name and present tags.
 pub fn variables(event: &Event, name: &str, tags: &Tags) -> Vec<(String, String)> {

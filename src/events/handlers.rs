@@ -368,6 +368,7 @@ impl Handler {
                 Event::Query { .. } => Keep::Whole(STREAM_ANSWER_MAX),
                 _ => Keep::Last(HANDLER_OUTPUT),
             },
+            complaints_apart: false,
         };
         let mut stop = surroundings.stop.subscribe();
         let stopped = async move {

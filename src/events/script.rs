@@ -50,6 +50,8 @@ pub(crate) struct Script<'a> {
     pub time_limit: Option<Duration>,
     /// What is kept of its output.
     pub keep: Keep,
+    /// Whether its standard error is the agent's own, and no output.
+    pub complaints_apart: bool,
 }
 
 /// What is kept of an output.
@@ -183,8 +185,13 @@ impl Process {
         command
             .envs(script.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
-            .stdout(writer.try_clone()?)
-            .stderr(writer);
+            .stdout(writer.try_clone()?);
+        if script.complaints_apart {
+            drop(writer);
+            command.stderr(Stdio::inherit());
+        } else {
+            command.stderr(writer);
+        }
         let mut child = Child::spawn(command)?;
         let stdin = child.take_stdin();
         Ok(Process {
@@ -356,6 +363,7 @@ mod tests {
             input: input.to_vec(),
             time_limit,
             keep: Keep::Last(KEPT),
+            complaints_apart: false,
         };
         run(&script, std::future::pending()).await
     }
@@ -393,6 +401,7 @@ mod tests {
                 input: b"in\n".to_vec(),
                 time_limit: None,
                 keep: Keep::Last(KEPT),
+                complaints_apart: false,
             };
             run(&script, std::future::pending()).await
         };
@@ -436,6 +445,7 @@ mod tests {
             input: Vec::new(),
             time_limit: None,
             keep: Keep::Last(KEPT),
+            complaints_apart: false,
         };
         let outcome = run(&script, std::future::pending()).await;
         assert!(
@@ -508,6 +518,7 @@ mod tests {
                 input: Vec::new(),
                 time_limit: None,
                 keep: Keep::Whole(1_000),
+                complaints_apart: false,
             };
             let outcome = run(&script, std::future::pending()).await;
             assert_eq!((outcome.output.len(), outcome.written), (kept, bytes));

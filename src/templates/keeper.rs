@@ -274,12 +274,19 @@ impl<S: Source> Task<S> {
             command,
             shell: Shell::System,
             variables: vec![
-                ("FYRD_TEMPLATE".to_owned(), self.spec.src.display().to_string()),
-                ("FYRD_FILE".to_owned(), self.spec.dst.display().to_string()),
+                (
+                    "FYRD_TEMPLATE_SRC".to_owned(),
+                    self.spec.src.display().to_string(),
+                ),
+                (
+                    "FYRD_TEMPLATE_DST".to_owned(),
+                    self.spec.dst.display().to_string(),
+                ),
             ],
             input: Vec::new(),
             time_limit: Some(self.spec.timeout),
             keep: Keep::Last(HANDLER_OUTPUT),
+            complaints_apart: false,
         };
         let outcome = script::run(&script, std::future::pending()).await;
         let output = String::from_utf8_lossy(&outcome.output);

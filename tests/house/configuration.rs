@@ -13,10 +13,11 @@ All options of `fyrd agent`. This file is made from the program's own table: aft
 cargo test --test house configuration` writes it anew.
 
 An option is given by a flag, by a key in a configuration file, or by a variable of the environment, as far as it has
-them. Files are JSON: `-config-file=PATH` names one, `-config-dir=PATH` a folder, of which all files that end in `.json`
+them: the variable is `FYRD_` and the flag in capitals, or the key where there is no flag. Several values stand in it
+with commas between them, or one a line; event handlers and templates, which have commas of their own, one a line. Files are JSON: `-config-file=PATH` names one, `-config-dir=PATH` a folder, of which all files that end in `.json`
 are read in the order of their names.
 
-- The order is defaults, environment, files, flags: a later source overrides an earlier one. Lists and tags of all
+- The order is defaults, files, environment, flags: a later source overrides an earlier one. Lists and tags of all
   sources are added up.
 - Empty texts, zeros and `false` count as not said, so a later source cannot take back what an earlier one has switched
   on. `enable_compression` is the exception: the last word counts.
@@ -98,7 +99,8 @@ fn section(text: &mut String, entry: &Entry) {
     };
     let reload = if entry.reloads { "yes" } else { "no" };
     let (kind, default) = (kind(entry), default(entry));
-    let row = [&code(&flag), &code(&key), &code(entry.env), &kind, &default];
+    let variable = entry.variable().unwrap_or_default();
+    let row = [&code(&flag), &code(&key), &code(&variable), &kind, &default];
     let row = row.map(|cell| cell.replace('|', "\\|"));
     writeln!(text, "| {} | {reload} |", row.join(" | ")).expect("a text");
 }
