@@ -18,6 +18,8 @@ use fyrd_core::time::Time;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
+use crate::support::{eventually, signal};
+
 const PATIENCE: Duration = Duration::from_secs(60);
 const NOW: Time = Time::from_nanos(1_700_000_000_000_000_000);
 
@@ -406,6 +408,25 @@ fn command(program: &str, words: &[&str]) {
 /// Ends a life that a test has begun, also when the test fails.
 struct Ends(Child);
 
+impl Ends {
+    /// What a device has at one moment. A copy that is made while the device is written to has some blocks from before
+    /// and some from afterwards, which no power cut leaves; so the writer stands still, and two equal copies in a row
+    /// show that the system's own writing did too.
+    fn image_at_a_moment(&self, image: &Path) -> Vec<u8> {
+        signal(self.0.id(), "STOP");
+        let mut copy = fs::read(image).unwrap();
+        eventually("the device is not written to", PATIENCE, || {
+            let before = std::mem::replace(&mut copy, fs::read(image).unwrap());
+            if before == copy {
+                Ok(())
+            } else {
+                Err("it changes".to_owned())
+            }
+        });
+        copy
+    }
+}
+
 impl Drop for Ends {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -438,7 +459,7 @@ fn power_cuts_lose_nothing_that_was_stored() {
         let mut stored = stored.lines().filter_map(|line| line.strip_prefix("stored "));
         let stored: Option<u64> = stored.next_back().and_then(|number| number.parse().ok());
         let image = folder.path().join("copy");
-        fs::copy(&device.image, &image).unwrap();
+        fs::write(&image, life.image_at_a_moment(&device.image)).unwrap();
         drop((life, device));
         let device = Device::mount(&image, &folder.path().join("after"));
         let path = device.mounted.join("snapshot");
