@@ -1,4 +1,5 @@
-//! Writes what a package holds beside the program: a manual page for each command, and completions for the shells.
+//! Writes what a package holds beside the program: a manual page for each command, completions for the shells, and the
+//! schema of configuration files.
 //!
 //! `cargo run --example dist-files -- FOLDER`
 
@@ -22,6 +23,8 @@ fn main() -> std::io::Result<()> {
     for command in &commands {
         fs::write(man.join(format!("fyrd-{}.1", command.get_name())), page(command))?;
     }
+    let schema = serde_json::to_string_pretty(&fyrd::agent::schema::schema())?;
+    fs::write(folder.join("fyrd.schema.json"), schema + "\n")?;
     completions(commands, &folder.join("completions"))
 }
 
@@ -71,7 +74,7 @@ fn overview(commands: &[Command]) -> String {
         &mut roff,
         "An agent runs on each host of a cluster. The agents know each other, notice who comes, leaves and fails, \
          and carry events and queries between them. They are full members of a cluster of HashiCorp's Serf.\n\n\
-         All commands but agent, keygen, simulate and snapshot talk to the agent of this host.",
+         All commands but agent, keygen, simulate, snapshot and validate talk to the agent of this host.",
     );
     roff.control("SH", ["COMMANDS"]);
     for command in commands {

@@ -23,6 +23,8 @@ pub struct Sources {
     pub remarks: Vec<String>,
     /// The files that were read.
     files: BTreeSet<String>,
+    /// Those of them that hold secrets.
+    pub with_secrets: Vec<String>,
     /// Files of a directory with nothing in them.
     empty: Vec<String>,
     /// Directories, and whether there was something in them.
@@ -51,8 +53,21 @@ impl Sources {
         }
     }
 
+    /// Reads a configuration file, or a directory of them. The error has several lines when there are several
+    /// mistakes.
+    pub fn read(&mut self, path: &str) -> Result<Options, String> {
+        let metadata = fs::metadata(path);
+        let metadata =
+            metadata.map_err(|e| format!("Error reading '{path}': {}", go::open_error(path, &e)))?;
+        match metadata.is_dir() {
+            true => self.directory(path),
+            false => self.decode(path, &read(path)?),
+        }
+    }
+
     fn directory(&mut self, path: &str) -> Result<Options, String> {
         let mut options = Options::default();
+        let mut mistakes = Vec::new();
         let listed =
             files_in(path).map_err(|e| format!("Error reading '{path}': {}", go::open_error(path, &e)))?;
         let mut filled = false;
@@ -60,16 +75,28 @@ impl Sources {
             match file {
                 Listed::Skipped(file, why) => self.remarks.push(format!("Skipping '{file}': {why}")),
                 Listed::File(file) => {
-                    let content = read(&file)?;
+                    let content = match read(&file) {
+                        Ok(content) => content,
+                        Err(mistake) => {
+                            mistakes.push(mistake);
+                            continue;
+                        }
+                    };
                     if content.trim_ascii().is_empty() {
                         self.remarks.push(format!("Skipping '{file}': it is empty"));
                         self.empty.push(file);
                         continue;
                     }
                     filled = true;
-                    options.merge(self.decode(&file, &content)?);
+                    match self.decode(&file, &content) {
+                        Ok(said) => options.merge(said),
+                        Err(mistake) => mistakes.push(mistake),
+                    }
                 }
             }
+        }
+        if !mistakes.is_empty() {
+            return Err(mistakes.join("\n"));
         }
         self.directories.insert(path.to_owned(), filled);
         Ok(options)
@@ -79,6 +106,7 @@ impl Sources {
         let options = Options::decode(content).map_err(|e| format!("Error decoding '{path}': {e}"))?;
         if options.has_secrets() {
             warn_if_exposed(path);
+            self.with_secrets.push(path.to_owned());
         }
         for key in go::repeated_keys(content) {
             let line = format!("Warning: {key} stands more than once in '{path}'; the last one counts");
@@ -95,24 +123,10 @@ impl Sources {
 pub fn read_options(paths: &[String], flags: &Options) -> Result<(Options, Sources), String> {
     let (mut options, mut sources) = (Options::defaults()?, Sources::default());
     for path in paths {
-        let metadata = fs::metadata(path);
-        let metadata =
-            metadata.map_err(|e| format!("Error reading '{path}': {}", go::open_error(path, &e)))?;
-        options.merge(match metadata.is_dir() {
-            true => sources.directory(path)?,
-            false => sources.decode(path, &read(path)?)?,
-        });
+        options.merge(sources.read(path)?);
     }
-    let mut environment = Options::from_environment(|name| std::env::var(name).ok())?;
-    // What debugs or lists the agent's process sees its environment, so a file that is named counts more.
-    if [&options, &environment, flags]
-        .iter()
-        .any(|said| !said.encrypt_key_file.is_empty())
-    {
-        environment.encrypt_key = Secret::default();
-    }
-    options.merge(environment);
-    options.merge(flags.clone());
+    let environment = Options::from_environment(|name| std::env::var(name).ok())?;
+    options.merge_last(environment, flags);
     Ok((options, sources))
 }
 
@@ -223,23 +237,29 @@ fn read_alone(path: &str, what: &str, right: &str) -> Result<Zeroizing<String>, 
     }
 }
 
-/// Says when everybody on this host can read a file that holds a key or a token. A group that can is somebody's
-/// decision: files of root are often made readable for the service's group.
-#[cfg(unix)]
+/// Logs that everybody on this host can read a file that holds a key or a token.
 pub fn warn_if_exposed(path: &str) {
+    if let Some(warning) = exposed(path) {
+        tracing::warn!(target: "agent", "{warning}");
+    }
+}
+
+/// What is to be said when everybody on this host can read a file that holds a key or a token. A group that can is
+/// somebody's decision: files of root are often made readable for the service's group.
+#[cfg(unix)]
+pub fn exposed(path: &str) -> Option<String> {
     use std::os::unix::fs::PermissionsExt;
     const OTHERS_READ: u32 = 0o004;
-    if fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & OTHERS_READ != 0) {
-        tracing::warn!(
-            target: "agent",
-            "{path} holds secrets and every user of this host can read it: chmod 600 {path}"
-        );
-    }
+    let is_exposed = fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & OTHERS_READ != 0);
+    is_exposed
+        .then(|| format!("{path} holds secrets and every user of this host can read it: chmod 600 {path}"))
 }
 
 /// Access lists of this system are not looked at.
 #[cfg(not(unix))]
-pub fn warn_if_exposed(_path: &str) {}
+pub fn exposed(_path: &str) -> Option<String> {
+    None
+}
 
 /// Reads a tags file; one that is not there has no tags.
 pub fn read_tags(path: &str) -> Result<Option<Tags>, String> {

@@ -20,8 +20,10 @@ pub mod logging;
 pub mod mdns;
 pub mod options;
 mod past;
+mod program;
 mod query_router;
 mod reload;
+pub mod schema;
 pub mod secret;
 mod seeds;
 mod service_manager;
@@ -35,6 +37,7 @@ pub mod telemetry;
 #[cfg(feature = "templates")]
 mod templating;
 mod text;
+pub mod validate;
 
 use std::cell::Cell;
 use std::rc::Rc;

@@ -261,6 +261,7 @@ options! {
         { default: Limit(limits::QUERY_SIZE) }
     Bytes query_response_size_limit: "Largest answer to a query, encoded."
         { default: Limit(limits::QUERY_RESPONSE_SIZE) }
+    Ignored: "Nothing; editors find the schema of the file by it." { key: "$schema" }
     Ignored: "Nothing; Serf has it." { key: "validate_node_names" }
     Ignored: "Nothing; Serf has it." { key: "msgpackusenewtimeformat" }
 }
@@ -341,6 +342,17 @@ impl Options {
         }
     }
 
+    /// Lays the environment and the flags over what files say. What debugs or lists the agent's process sees its
+    /// environment, so a key in a file that is named counts more than one that stands there.
+    pub fn merge_last(&mut self, mut environment: Options, flags: &Options) {
+        let named = [&*self, &environment, flags];
+        if named.iter().any(|said| !said.encrypt_key_file.is_empty()) {
+            environment.encrypt_key = Secret::default();
+        }
+        self.merge(environment);
+        self.merge(flags.clone());
+    }
+
     /// Takes over from `new` what a reload can change.
     pub fn reload(&mut self, mut new: Options) {
         for entry in TABLE.iter().filter(|entry| entry.reloads) {
@@ -374,20 +386,27 @@ impl Options {
         *self != self.clone().without_secrets()
     }
 
-    /// Checks each option for itself. The error is for the user.
+    /// Checks each option for itself. The error is the first mistake, for the user.
     pub fn check(&mut self) -> Result<(), String> {
+        self.mistakes().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// All that stands against options, each for itself.
+    pub fn mistakes(&mut self) -> Vec<String> {
+        let mut mistakes = Vec::new();
         for entry in TABLE {
             if let Kind::Bytes(place) = entry.kind {
                 let (key, limit) = (entry.key, *place(self));
                 if limit < 0 {
-                    return Err(format!(
+                    mistakes.push(format!(
                         "{key} is {limit}, must be a number of bytes, or 0 for the default"
                     ));
+                    continue;
                 }
             }
-            (entry.check)(self)?;
+            mistakes.extend((entry.check)(self).err());
         }
-        Ok(())
+        mistakes
     }
 
     /// Makes times that are too short as long as they must be, and tells of each.
@@ -593,7 +612,7 @@ mod tests {
 
     /// What Serf's table does not have: our own options, the key for IPv6 that it writes shorter, and the two
     /// without function.
-    const NOT_SERFS: [&str; 15] = [
+    const NOT_SERFS: [&str; 16] = [
         "mdns_disable_ipv6",
         "replay_window",
         "label",
@@ -607,6 +626,7 @@ mod tests {
         "http_token_file",
         "http_hosts",
         "handler_timeout",
+        "$schema",
         "validate_node_names",
         "msgpackusenewtimeformat",
     ];

@@ -29,6 +29,9 @@ use fyrd_core::swim::profile::Profile;
 /// Tags have one source.
 pub(super) const TAGS_AND_TAGS_FILE: &str = "Tags config not allowed while using tag files";
 
+/// Nothing would be rejoined.
+pub(super) const REJOIN_WITHOUT_SNAPSHOT: &str = "Warning: 'RejoinAfterLeave' enabled without snapshot file";
+
 /// What an agent is going to do, checked.
 #[derive(Debug)]
 pub struct Setup {
@@ -231,9 +234,7 @@ impl Setup {
 /// Completes the options and checks them, in the order in which Serf does it, as far as it does so at each
 /// reload too. The old form of the role becomes a tag.
 pub(super) fn check(options: &mut Options, console: &Console) -> Result<(), String> {
-    if options.node_name.is_empty() {
-        options.node_name = gethostname::gethostname().to_string_lossy().into_owned();
-    }
+    name_by_host(options);
     handlers(options)?;
     handler_order(options)?;
     if !options.interface.is_empty() {
@@ -252,9 +253,16 @@ pub(super) fn check(options: &mut Options, console: &Console) -> Result<(), Stri
         ));
     });
     if options.rejoin_after_leave && options.snapshot_path.is_empty() {
-        console.headline("Warning: 'RejoinAfterLeave' enabled without snapshot file");
+        console.headline(REJOIN_WITHOUT_SNAPSHOT);
     }
     Ok(())
+}
+
+/// A node without a name has its host's.
+pub(super) fn name_by_host(options: &mut Options) {
+    if options.node_name.is_empty() {
+        options.node_name = gethostname::gethostname().to_string_lossy().into_owned();
+    }
 }
 
 /// Which scripts run at which events.
@@ -291,7 +299,7 @@ pub(super) fn handler_timeout(options: &Options) -> Option<Duration> {
     Some(options.handler_timeout).filter(|limit| !limit.is_zero())
 }
 
-fn check_mdns(options: &Options) -> Result<(), String> {
+pub(super) fn check_mdns(options: &Options) -> Result<(), String> {
     if options.mdns_interface.is_empty() {
         return Ok(());
     }
@@ -321,7 +329,7 @@ fn discovery(options: &Options) -> Option<mdns::Settings> {
     })
 }
 
-fn advertise(options: &Options) -> Result<Option<SocketAddr>, String> {
+pub(super) fn advertise(options: &Options) -> Result<Option<SocketAddr>, String> {
     if options.advertise.is_empty() {
         return Ok(None);
     }
@@ -338,7 +346,7 @@ fn advertise(options: &Options) -> Result<Option<SocketAddr>, String> {
 
 /// The key of `-encrypt`. A text that is not base64 is an error at once, a key of the wrong size is one
 /// later, as in Serf.
-fn encryption_key(options: &Options) -> Result<Option<Result<Key, KeyError>>, String> {
+pub(super) fn encryption_key(options: &Options) -> Result<Option<Result<Key, KeyError>>, String> {
     if options.encrypt_key.is_empty() {
         return Ok(None);
     }
@@ -364,7 +372,7 @@ fn bind_to_interface(bind: SocketAddr, options: &Options, console: &Console) -> 
 }
 
 /// The timing profile, with what single options say instead.
-fn profile(options: &Options) -> Result<Profile, String> {
+pub(super) fn profile(options: &Options) -> Result<Profile, String> {
     let mut profile = files::read_profile(&options.profile)?;
     let serf = &mut profile.serf;
     for (place, said) in [

@@ -62,7 +62,8 @@ pub fn connect(facility: &str) -> Result<Sink, String> {
     event_log::connect()
 }
 
-fn parse_facility(name: &str) -> Result<u8, String> {
+/// The number of a facility.
+pub fn parse_facility(name: &str) -> Result<u8, String> {
     let upper = name.to_uppercase();
     FACILITIES
         .iter()

@@ -26,7 +26,15 @@ pub(super) fn define() -> Command {
              order, and the first output is the answer.",
         )
         .override_usage("agent [options]")
-        .args(options::TABLE.iter().filter(|entry| !entry.flag.is_empty()).map(flag))
+        .args(arguments())
+}
+
+/// The flags of an agent.
+pub(super) fn arguments() -> impl Iterator<Item = Arg> {
+    options::TABLE
+        .iter()
+        .filter(|entry| !entry.flag.is_empty())
+        .map(flag)
 }
 
 fn flag(entry: &'static Entry) -> Arg {

@@ -29,6 +29,7 @@ mod snapshot;
 mod table;
 mod tags;
 mod terminal;
+mod validate;
 mod version;
 
 use std::ffi::{OsStr, OsString};
@@ -126,6 +127,10 @@ const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand {
         define: tags::define,
         run: tags::run,
+    },
+    Subcommand {
+        define: validate::define,
+        run: validate::run,
     },
     Subcommand {
         define: version::define,

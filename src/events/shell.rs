@@ -66,7 +66,7 @@ mod words {
     }
 }
 
-pub(super) use words::split;
+pub(crate) use words::split;
 
 #[cfg(test)]
 mod tests {

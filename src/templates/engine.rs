@@ -21,9 +21,15 @@ pub struct Rendered {
     pub named: usize,
 }
 
-/// Renders a template. The error names file, line and what is wrong. It takes as long as the template has it, so not
-/// on the agent's own thread.
-pub fn render(file: &str, source: &str, view: &View) -> Result<Rendered, String> {
+/// Whether a template can be read at all. The error names file, line and what is wrong.
+pub fn check(file: &str, source: &str) -> Result<(), String> {
+    let environment = environment(file)?;
+    let parsed = environment.template_from_named_str(file, source);
+    parsed.map(drop).map_err(|error| describe(file, &error))
+}
+
+/// What templates can use, but for the members.
+fn environment(file: &str) -> Result<Environment<'static>, String> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     // A block on a line of its own leaves no empty line.
@@ -48,6 +54,13 @@ pub fn render(file: &str, source: &str, view: &View) -> Result<Rendered, String>
             has.is_some_and(|has| value.is_none_or(|value| has == value))
         })
     });
+    Ok(environment)
+}
+
+/// Renders a template. The error names file, line and what is wrong. It takes as long as the template has it, so not
+/// on the agent's own thread.
+pub fn render(file: &str, source: &str, view: &View) -> Result<Rendered, String> {
+    let environment = environment(file)?;
     let members: Vec<Arc<Member>> = view.members.iter().map(Member::new).collect();
     let of = |wanted: fn(&Entry) -> bool| {
         let wanted = members.iter().filter(|member| wanted(&member.entry));

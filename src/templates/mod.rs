@@ -7,7 +7,7 @@ mod keeper;
 mod spec;
 mod view;
 
-pub use engine::{Rendered, render};
+pub use engine::{Rendered, check, render};
 pub use keeper::{Keeper, Source};
 pub use spec::Spec;
 pub use view::{Entry, View};

@@ -32,3 +32,4 @@ mod support;
 mod telemetry;
 mod templates;
 mod trouble;
+mod validate;

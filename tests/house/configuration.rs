@@ -26,6 +26,11 @@ are read in the order of their names.
 - SIGHUP reads the files again. What is marked \"yes\" under \"reload\" takes effect at once. The log says what else has
   changed, and waits for a restart. After a mistake in a file all stays as it was.
 
+`fyrd validate`, with the flags of the agent, says all that is wrong with a configuration before it is rolled out: every
+mistake in every file, and addresses, keys, handlers, templates and folders that are not there. `fyrd validate -schema`
+prints a JSON schema for editors, and packages have it as `/usr/share/fyrd/fyrd.schema.json`; a file that names it under
+`$schema` is completed and checked while it is written.
+
 A whole file, with what most clusters need:
 
 ```json
