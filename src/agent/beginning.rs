@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant, SystemTime};
 
+#[cfg(feature = "http")]
 use fyrd_core::serf::Stats;
 
 /// The start of an agent.
@@ -12,8 +13,10 @@ pub(super) struct Beginning {
     /// When it was.
     pub at: SystemTime,
     /// Whether there is somebody to join: by option, or from the last run.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "HTTP clients ask for it"))]
     seeks: bool,
     /// Whether anybody has been met.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "HTTP clients ask for it"))]
     met: Cell<bool>,
     /// The name of the timing profile.
     pub profile: String,
@@ -37,6 +40,7 @@ impl Beginning {
     }
 
     /// Whether there is somebody to join and nobody has been met yet, by what the node says now.
+    #[cfg(feature = "http")]
     pub fn is_lonely(&self, stats: &Stats) -> bool {
         // Who was gone already in the last run is listed at once.
         if stats.members.saturating_sub(stats.failed + stats.left) > 1 {

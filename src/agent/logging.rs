@@ -18,6 +18,8 @@ use tracing::{Event, Metadata, Subscriber, warn};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::carrier::Carrier;
+use super::log_file::Reopen;
+use super::log_form::Form;
 use crate::go::{self, printable};
 use crate::queue::{self, Offered};
 use crate::rpc::server::LogTap;
@@ -136,13 +138,16 @@ pub struct Console(Arc<Mutex<State>>);
 struct State {
     out: Out,
     level: Level,
+    form: Form,
     /// Lines that wait for the start to succeed; `None` once it has.
-    gated: Option<VecDeque<Arc<str>>>,
+    gated: Option<VecDeque<LogLine>>,
     backlog: VecDeque<LogLine>,
     taps: Vec<Tap>,
     limiter: Limiter,
     /// Where else lines go, those above the level only.
     sinks: Vec<Sink>,
+    /// Has the log's own file opened anew.
+    reopen: Reopen,
 }
 
 /// Where lines are printed.
@@ -170,7 +175,12 @@ pub fn sink(deliver: impl FnMut(LogLine) + Send + 'static) -> Result<Sink, Strin
 impl Console {
     /// The process's standard output. When nobody reads it any more, lines are lost and counted, and the agent goes on.
     pub fn stdout() -> Console {
+        let mut form = Form::Text;
         let carrier = own_stdout().and_then(|out| {
+            #[cfg(unix)]
+            if super::log_form::is_journal(&out) {
+                form = Form::Journal;
+            }
             let mut out = Printer::new(out);
             Carrier::start("log", WAITING_MAX, String::len, move |line: String| {
                 if let Some(error) = out.print(&line) {
@@ -180,10 +190,33 @@ impl Console {
                 }
             })
         });
-        Console::on(match carrier {
+        let console = Console::on(match carrier {
             Ok(carrier) => Out::There(carrier),
             Err(_) => Out::Here(Printer::new(Box::new(io::stdout()))),
-        })
+        });
+        console.lock().form = form;
+        console
+    }
+
+    /// Prints in this form from now on, unless that is text, which is what there is.
+    pub fn set_form(&self, form: Form) {
+        if form != Form::Text {
+            self.lock().form = form;
+        }
+    }
+
+    /// The log goes to this file as well.
+    pub fn add_file(&self, path: &str, form: Form) -> Result<(), String> {
+        let (sink, reopen) = super::log_file::open(path, form)?;
+        let mut state = self.lock();
+        state.sinks.push(sink);
+        state.reopen = reopen;
+        Ok(())
+    }
+
+    /// Opens the log's file anew, if there is one.
+    pub fn reopen_file(&self) {
+        self.lock().reopen.ask();
     }
 
     /// Waits a moment until all that was said has gone out. The last call before the process ends.
@@ -221,6 +254,8 @@ impl Console {
             taps: Vec::new(),
             limiter: Limiter::default(),
             sinks: Vec::new(),
+            form: Form::Text,
+            reopen: Reopen::default(),
         })))
     }
 
@@ -248,7 +283,7 @@ impl Console {
     pub fn open_gate(&self) {
         let mut state = self.lock();
         for line in state.gated.take().into_iter().flatten() {
-            state.print("    ", &line);
+            state.print_line(&line);
         }
     }
 
@@ -309,9 +344,9 @@ impl Console {
                 if gated.len() >= GATED_LINES {
                     gated.pop_front();
                 }
-                gated.push_back(line.text);
+                gated.push_back(line);
             }
-            None => state.print("    ", &line.text),
+            None => state.print_line(&line),
         }
     }
 
@@ -339,13 +374,24 @@ impl Tap {
 
 impl State {
     fn print(&mut self, prefix: &str, text: &str) {
-        let line = format!("{prefix}{}\n", printable::entry(text));
+        if let Some(line) = self.form.saying(prefix, &printable::entry(text)) {
+            self.put(line);
+        }
+    }
+
+    fn print_line(&mut self, line: &LogLine) {
+        self.put(self.form.line(line));
+    }
+
+    fn put(&mut self, mut line: String) {
+        line.push('\n');
+        let form = self.form;
         match &mut self.out {
             // There is nobody to tell of an error.
             Out::Here(out) => drop(out.print(&line)),
             Out::There(carrier) => carrier.give(line, |lost| {
-                let time = Local::now().format(TIME);
-                format!("    {time} [WARN] agent: {lost} lines were not shown, nobody was reading\n")
+                let text = format!("{lost} lines were not shown, nobody was reading");
+                form.line(&LogLine::new(Level::Warn, "agent", &text)) + "\n"
             }),
         }
     }
@@ -353,18 +399,23 @@ impl State {
 
 /// Writes lines. One that cannot be written (nobody reads the pipe any more, the disk is full) is lost and counted;
 /// the count is written once that works again.
-struct Printer<W> {
+pub(super) struct Printer<W> {
     out: W,
     lost: u64,
 }
 
 impl<W: Write> Printer<W> {
-    fn new(out: W) -> Printer<W> {
+    pub fn new(out: W) -> Printer<W> {
         Printer { out, lost: 0 }
     }
 
+    /// Goes on with another output.
+    pub fn replace(&mut self, out: W) {
+        self.out = out;
+    }
+
     /// The error, if this is the first line that is lost.
-    fn print(&mut self, line: &str) -> Option<io::Error> {
+    pub fn print(&mut self, line: &str) -> Option<io::Error> {
         if self.lost > 0 {
             let time = Local::now().format(TIME);
             let notice = format!(

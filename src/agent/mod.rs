@@ -16,6 +16,8 @@ mod event_loop;
 mod exposure;
 pub mod files;
 mod join;
+mod log_file;
+mod log_form;
 pub mod logging;
 pub mod mdns;
 pub mod options;
@@ -78,6 +80,7 @@ struct Shared {
     name: String,
     rpc_auth: Secret,
     beginning: beginning::Beginning,
+    places: Places,
     #[cfg(feature = "templates")]
     templates: crate::templates::Keeper,
     rpc_limits: Limits,
@@ -96,6 +99,18 @@ struct Shared {
     snapshot: Option<Watch>,
 }
 
+/// Where the agent can be reached.
+#[derive(Debug)]
+struct Places {
+    /// By other members: what is announced to them.
+    gossip: String,
+    /// By commands, as configured.
+    rpc: String,
+    /// By HTTP clients, as configured; empty for nowhere.
+    http: String,
+}
+
+#[cfg(feature = "http")]
 impl Shared {
     /// How each template fares, by its file.
     fn template_figures(&self) -> Vec<(String, crate::http::TemplateFigures)> {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use fyrd_core::node::limits;
 use fyrd_core::serf::Tags;
 
+use super::log_form::Form;
 use super::secret::Secret;
 use super::syslog;
 use crate::go;
@@ -204,6 +205,11 @@ options! {
         { flag: "replay" }
     Text log_level: "Least level of messages to show: trace, debug, info, warn or err."
         { flag: "log-level", default: Is("info"), reloads: true }
+    Text log_format: "Form of the log: text as Serf's, or json, an object a line. What goes to journald has levels that it
+        knows, and no second time, unless this says json."
+        { flag: "log-format", default: Is("text"), check: |o| Form::parse(&o.log_format).map(drop) }
+    Text log_file: "File to write the log to as well. It is opened anew at SIGHUP."
+        { flag: "log-file", value: "<path>" }
     Text node_name: "Name of this node, unique in the cluster."
         { flag: "node", value: "<hostname>", check: |o| limits::check_name(&o.node_name) }
     Text profile: "Timing: lan, wan, local, or a TOML file of your own."
@@ -362,8 +368,16 @@ impl Options {
 
     /// The keys of what `new` says otherwise and a reload does not change. Both are without secrets.
     pub fn only_at_a_start(&self, new: &Options) -> Vec<&'static str> {
-        let fixed = TABLE.iter().filter(|entry| !entry.reloads);
-        let differs = fixed.filter(|entry| {
+        self.differs(new, |entry| !entry.reloads)
+    }
+
+    /// The keys of what `new` says otherwise and a reload changes.
+    pub fn changed_by_reload(&self, new: &Options) -> Vec<&'static str> {
+        self.differs(new, |entry| entry.reloads)
+    }
+
+    fn differs(&self, new: &Options, concerns: impl Fn(&&Entry) -> bool) -> Vec<&'static str> {
+        let differs = TABLE.iter().filter(concerns).filter(|entry| {
             let (mut changed, mut new) = (self.clone(), new.clone());
             entry.kind.swap(&mut changed, &mut new);
             changed != *self
@@ -612,7 +626,7 @@ mod tests {
 
     /// What Serf's table does not have: our own options, the key for IPv6 that it writes shorter, and the two
     /// without function.
-    const NOT_SERFS: [&str; 16] = [
+    const NOT_SERFS: [&str; 18] = [
         "mdns_disable_ipv6",
         "replay_window",
         "label",
@@ -620,6 +634,8 @@ mod tests {
         "handler_shell",
         "handler_order",
         "templates",
+        "log_format",
+        "log_file",
         "rpc_max_clients",
         "rpc_max_subscriptions",
         "http_addr",

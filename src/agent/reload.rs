@@ -88,6 +88,7 @@ impl Reload {
 
     /// Checks everything, and then changes everything. The error is a line for the user.
     async fn reload(&self, agent: &Agent, console: &Console) -> Result<(), String> {
+        console.reopen_file();
         let (mut options, sources) = files::read_options(&self.paths, &self.flags)?;
         sources.remarks.iter().for_each(|remark| console.headline(remark));
         sources.can_follow(&self.sources.borrow())?;
@@ -114,7 +115,11 @@ impl Reload {
         agent.0.templates.replace(templates, agent);
         let before = self.in_force.replace(next);
         self.sources.replace(sources);
-        info!(target: "agent", "Configuration reloaded");
+        let taken = before.changed_by_reload(&self.in_force());
+        match taken.is_empty() {
+            true => info!(target: "agent", "Configuration reloaded: nothing to take over has changed"),
+            false => info!(target: "agent", "Configuration reloaded, taken over: {}", taken.join(", ")),
+        }
         if change != TagChange::default()
             && let Err(reason) = agent.set_tags(change.set, change.delete).await
         {

@@ -11,6 +11,7 @@ use super::address::{self, DEFAULT_PORT};
 #[cfg(feature = "http")]
 use super::exposure::Exposure;
 use super::files;
+use super::log_form::Form;
 use super::logging::{Console, Level};
 use super::options::{Options, bytes};
 use super::secret::Secret;
@@ -61,6 +62,8 @@ pub struct Setup {
     pub protocol: u8,
     /// Where RPC listens, as given.
     pub rpc_addr: String,
+    /// Where HTTP listens, as given; empty for nowhere.
+    pub http_addr: String,
     /// What RPC clients have to know.
     pub rpc_auth: Secret,
     /// How much RPC clients may take.
@@ -114,6 +117,9 @@ impl Setup {
     /// the user.
     pub fn make(mut options: Options, console: &Console) -> Result<Setup, String> {
         console.set_level(Level::parse(&options.log_level)?);
+        if !options.log_file.is_empty() {
+            console.add_file(&options.log_file, Form::parse(&options.log_format)?)?;
+        }
         if options.enable_syslog {
             let sink =
                 syslog::connect(&options.syslog_facility).map_err(|e| format!("Syslog setup failed: {e}"))?;
@@ -208,6 +214,7 @@ impl Setup {
             tags_file: Some(options.tags_file).filter(|path| !path.is_empty()),
             name: options.node_name,
             rpc_addr: options.rpc_addr,
+            http_addr: options.http_addr,
             rpc_auth: options.rpc_auth,
             rpc_limits: Limits {
                 clients: bytes(options.rpc_max_clients),

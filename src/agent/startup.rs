@@ -15,6 +15,7 @@ use super::beginning::Beginning;
 use super::event_loop::EventLoop;
 #[cfg(feature = "http")]
 use super::exposure::Exposed;
+use super::log_form::Form;
 use super::logging::Console;
 use super::mdns::Discovery;
 use super::options::Options;
@@ -24,7 +25,7 @@ use super::service_manager::{self, News};
 use super::setup::{self, Setup};
 use super::shutdown::{self, FAILED, Running};
 use super::signals::{Signal, Signals, Source};
-use super::{Agent, Shared, address, descriptors, event_loop, files, query_router, telemetry};
+use super::{Agent, Places, Shared, address, descriptors, event_loop, files, query_router, telemetry};
 use crate::driver::{BindError, Driver, DriverConfig, Handle, Sockets};
 use crate::events::handlers::Handlers;
 #[cfg(target_os = "linux")]
@@ -62,6 +63,7 @@ pub fn run_on(console: Console, signals: Source, paths: &[String], flags: Option
 
 fn start(paths: &[String], flags: Options, signals: Source, console: &Console) -> Result<u8, String> {
     let (mut options, sources) = files::read_options(paths, &flags)?;
+    console.set_form(Form::parse(&options.log_format)?);
     sources.remarks.iter().for_each(|remark| console.headline(remark));
     setup::check(&mut options, console)?;
     let in_force = options.clone();
@@ -102,6 +104,15 @@ async fn serve(mut setup: Setup, reload: Reload, signals: Source, console: &Cons
     spawn_local(orphans::reap());
     let driver = spawn_local(gossip.driver.run());
     console.headline("Starting Serf agent RPC...");
+    if setup.rpc_auth.is_empty()
+        && address::parse(&setup.rpc_addr, None).is_ok_and(|addr| !addr.ip().is_loopback())
+    {
+        warn!(
+            target: "agent.ipc",
+            "Who reaches {} can command this agent, and with it the cluster: rpc_auth asks for a token",
+            setup.rpc_addr
+        );
+    }
     let rpc = spawn_local(server::serve(rpc, agent.clone()));
     #[cfg(feature = "http")]
     if let Some(exposed) = exposed {
@@ -161,6 +172,8 @@ struct Gossip {
     handle: Handle,
     /// Where it gossips.
     bound: SocketAddr,
+    /// Where others are told that it does.
+    announced: SocketAddr,
     encrypted: bool,
 }
 
@@ -174,6 +187,7 @@ async fn create(setup: &mut Setup, past: Past) -> Result<Gossip, String> {
         .at(setup.home);
     let bound = SocketAddr::new(setup.bind.ip(), sockets.local_addr().port());
     let (addr, port) = setup.announced(bound)?;
+    let announced = SocketAddr::new(addr.ip(), port);
     let seed = SysRng.try_next_u64().map_err(|e| e.to_string())?;
     let node = NodeConfig {
         addr,
@@ -194,8 +208,11 @@ async fn create(setup: &mut Setup, past: Past) -> Result<Gossip, String> {
     let encrypted = setup.keyring.is_some();
     if encrypted {
         forbid_core_dumps();
-    } else if address::is_public(addr.ip()) {
-        warn!(target: "memberlist", "Binding to public address without encryption!");
+    } else {
+        if address::is_public(addr.ip()) {
+            warn!(target: "memberlist", "Binding to public address without encryption!");
+        }
+        warn!(target: "agent", "Gossip is not encrypted: who reaches this host can join, read and forge (-encrypt, -keyring-file)");
     }
     let config = DriverConfig {
         node,
@@ -211,6 +228,7 @@ async fn create(setup: &mut Setup, past: Past) -> Result<Gossip, String> {
         driver,
         handle,
         bound,
+        announced,
         encrypted,
     })
 }
@@ -255,6 +273,11 @@ fn make_agent(
         name: setup.name.clone(),
         rpc_auth: setup.rpc_auth.clone(),
         beginning: Beginning::now(seeks, setup.profile.name.clone()),
+        places: Places {
+            gossip: gossip.announced.to_string(),
+            rpc: setup.rpc_addr.clone(),
+            http: setup.http_addr.clone(),
+        },
         #[cfg(feature = "templates")]
         templates: Default::default(),
         rpc_limits: descriptors::share(setup.rpc_limits),

@@ -2,7 +2,7 @@
 //! (docs/compatibility.md#commands).
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 
@@ -37,11 +37,14 @@ impl Agent {
             let texts = handlers.into_iter().map(|(name, done)| (name, done.to_string()));
             groups.insert("handlers".to_string(), texts.collect());
         }
+        groups.insert("fyrd".to_string(), self.fyrd());
         if self.0.encrypted {
-            groups.insert(
-                "encryption".to_string(),
-                encryption(self.0.driver.sealed_by_primary()),
-            );
+            let mut group = encryption(self.0.driver.sealed_by_primary());
+            if let Ok(Some(keys)) = self.0.driver.keys().await {
+                group.insert("cipher".to_string(), keys.cipher.to_string());
+                group.insert("primary_key".to_string(), keys.fingerprint.to_string());
+            }
+            groups.insert("encryption".to_string(), group);
         }
         let refused = refused(&self.0.driver.counters(), &stats);
         if !refused.is_empty() {
@@ -79,6 +82,24 @@ impl Agent {
             groups.insert("snapshot".to_string(), snapshot(&watch.status()));
         }
         groups
+    }
+}
+
+impl Agent {
+    /// What an operator asks first, and Serf does not tell.
+    fn fyrd(&self) -> BTreeMap<String, String> {
+        let (beginning, places) = (&self.0.beginning, &self.0.places);
+        let mut group = strings([
+            ("started", time_of_day(beginning.at)),
+            ("uptime", uptime(beginning.uptime())),
+            ("profile", beginning.profile.clone()),
+            ("gossip_addr", places.gossip.clone()),
+            ("rpc_addr", places.rpc.clone()),
+        ]);
+        if !places.http.is_empty() {
+            group.insert("http_addr".to_string(), places.http.clone());
+        }
+        group
     }
 }
 
@@ -140,6 +161,18 @@ fn snapshot(status: &Status) -> BTreeMap<String, String> {
     };
     group.insert("state".to_string(), state.to_string());
     group
+}
+
+/// To the second, with days, as people count.
+fn uptime(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m{}s", seconds % 60),
+        (0, ..) => format!("{hours}h{minutes}m"),
+        _ => format!("{days}d{hours}h{minutes}m"),
+    }
 }
 
 /// In UTC, to the second.
@@ -242,6 +275,19 @@ mod tests {
         assert!(!fresh.contains_key("warning"));
         let worn = encryption(SEALED_BY_ONE_KEY);
         assert!(worn["warning"].ends_with("with `fyrd keys rotate`"), "{worn:?}");
+    }
+
+    #[test]
+    fn an_uptime_is_short() {
+        for (seconds, expected) in [
+            (0, "0s"),
+            (61, "1m1s"),
+            (3600, "1h0m"),
+            (86_399, "23h59m"),
+            (90_061, "1d1h1m"),
+        ] {
+            assert_eq!(uptime(Duration::from_secs(seconds)), expected);
+        }
     }
 
     #[test]

@@ -189,6 +189,9 @@ impl Findings {
             self.take(files::read_tags(&options.tags_file));
             self.can_write("tags_file", &options.tags_file);
         }
+        if !options.log_file.is_empty() {
+            self.can_write("log_file", &options.log_file);
+        }
         match options.snapshot_path.as_str() {
             "" if options.rejoin_after_leave => self
                 .warnings

@@ -51,14 +51,24 @@ pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(),
     let flags = match flags::parse(define(), words) {
         Ok(flags) => flags,
         Err(error) => {
-            if let FlagError::Bad(line) = error {
+            let meant = super::meant_flag(&error, &define());
+            if let FlagError::Bad(line) = &error {
                 terminal.help(&format!("{line}\n"));
             }
             let usage = help::command_help(terminal.program(), define());
             terminal.line(format!("==> {usage}"));
+            if let FlagError::Bad(line) = error {
+                terminal.hint(&format!("{line}. {}", meant.unwrap_or_default()));
+            }
             return Err(Failure::Exit(1));
         }
     };
+    if let Some(word) = flags.words().first() {
+        let word = word.to_string_lossy();
+        terminal.help(&format!(
+            "Warning: '{word}' is no flag, so it and all that follows is ignored\n"
+        ));
+    }
     let paths = paths(&flags, |name| std::env::var(name).ok());
     let options = options(&flags).map_err(|line| Failure::Error(format!("==> Error: {line}")))?;
     match agent::run(&paths, options) {

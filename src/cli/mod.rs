@@ -17,6 +17,7 @@ mod keys;
 mod leave;
 mod members;
 mod monitor;
+mod nearest;
 mod query;
 mod reachability;
 #[cfg(feature = "templates")]
@@ -202,7 +203,17 @@ fn dispatch(words: &[OsString], terminal: &mut Terminal<'_>) -> u8 {
             .find(|subcommand| OsStr::new((subcommand.define)().get_name()) == name)
     });
     let Some(subcommand) = subcommand else {
+        if let Some(definition) = help_for(&line) {
+            let usage = help::command_help(terminal.program(), definition);
+            terminal.help(&format!("{usage}\n"));
+            return 0;
+        }
         terminal.help(&help::general_help(terminal.program(), &commands()));
+        if let Some(name) = line.name.and_then(OsStr::to_str).filter(|name| *name != HELP) {
+            let commands = commands();
+            let meant = nearest::did_you_mean(name, commands.iter().map(Command::get_name));
+            terminal.hint(&format!("'{name}' is no command. {}", meant.unwrap_or_default()));
+        }
         return if line.help && line.name.is_none() {
             0
         } else {
@@ -226,6 +237,18 @@ fn dispatch(words: &[OsString], terminal: &mut Terminal<'_>) -> u8 {
     end(result, definition, terminal)
 }
 
+/// The word before a command's name that asks for its help.
+const HELP: &str = "help";
+
+/// The command whose help is asked for as `help COMMAND`.
+fn help_for(line: &CommandLine<'_>) -> Option<Command> {
+    line.name.filter(|name| *name == HELP)?;
+    let wanted = line.rest.first()?;
+    commands()
+        .into_iter()
+        .find(|command| OsStr::new(command.get_name()) == wanted)
+}
+
 /// Tells of a failure; the exit code.
 fn end(result: Result<(), Failure>, definition: Command, terminal: &mut Terminal<'_>) -> u8 {
     match result {
@@ -240,14 +263,27 @@ fn end(result: Result<(), Failure>, definition: Command, terminal: &mut Terminal
             terminal.line(usage);
         }
         Err(Failure::Flags(error)) => {
-            if let FlagError::Bad(text) = error {
+            let meant = meant_flag(&error, &definition);
+            if let FlagError::Bad(text) = &error {
                 terminal.help(&format!("{text}\n"));
             }
             let usage = usage(definition, terminal);
             terminal.line(usage);
+            // Behind the help, where the error has scrolled away.
+            if let FlagError::Bad(text) = error {
+                terminal.hint(&format!("{text}. {}", meant.unwrap_or_default()));
+            }
         }
     }
     FAILED
+}
+
+/// The flag that was probably meant by one that is not there.
+fn meant_flag(error: &FlagError, definition: &Command) -> Option<String> {
+    let FlagError::Bad(text) = error else { return None };
+    let (_, name) = text.split_once("flag provided but not defined: -")?;
+    let flags = definition.get_arguments().filter_map(clap::Arg::get_long);
+    nearest::nearest(name, flags).map(|flag| format!("Did you mean -{flag}?"))
 }
 
 /// The command's help. `version` has none, and no more than an empty line stands for it.
@@ -344,6 +380,32 @@ mod tests {
             );
             assert!(err.ends_with("\n\n"));
         }
+    }
+
+    #[test]
+    fn people_hear_what_was_probably_meant_and_programs_do_not() {
+        for (words, hint) in [
+            (
+                ["membres"].as_slice(),
+                "'membres' is no command. Did you mean 'members'?\n",
+            ),
+            (
+                &["members", "-statsu=alive"],
+                "flag provided but not defined: -statsu. Did you mean -status?\n",
+            ),
+        ] {
+            for has_reader in [true, false] {
+                let arguments: Vec<OsString> = ["fyrd"].iter().chain(words).map(OsString::from).collect();
+                let (mut out, mut err) = (Vec::new(), Vec::new());
+                let mut terminal = Terminal::new("fyrd".into(), &mut out, &mut err).with_reader(has_reader);
+                run(&arguments, &mut terminal);
+                let err = String::from_utf8(err).unwrap();
+                assert_eq!(err.ends_with(hint), has_reader, "{err}");
+            }
+        }
+        let (code, out, err) = run_words(&["help", "members"]);
+        assert_eq!((code, out.as_str()), (0, ""));
+        assert!(err.starts_with("Usage: serf members [options]\n\n"), "{err}");
     }
 
     #[test]

@@ -40,6 +40,12 @@ pub(super) fn define() -> Command {
                 "How long to wait for answers, such as 15s or 300ms.",
             ),
             flags::boolean("no-ack", "Do not ask for acknowledgements."),
+            flags::string(
+                "wait",
+                "<all|n>",
+                "End as soon as so many members have responded, or all that are alive and asked by -node, instead of \
+                 waiting until the time is over.",
+            ),
             flags::integer(
                 "relay-factor",
                 "<n>",
@@ -52,9 +58,10 @@ pub(super) fn define() -> Command {
 pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(), Failure> {
     let flags = flags::parse(define(), words)?;
     let query = request(&flags)?;
+    let wait = Wait::of(&flags)?;
     rpc::with_agent(&flags, terminal, async |terminal, client| {
         tokio::select! {
-            result = ask(terminal, client, query, flags.string("format").unwrap_or("text")) => result,
+            result = ask(terminal, client, query, wait, flags.string("format").unwrap_or("text")) => result,
             _ = tokio::signal::ctrl_c() => Err(Failure::Exit(FAILED)),
         }
     })
@@ -83,13 +90,61 @@ fn request(flags: &Flags) -> Result<QueryRequest, Failure> {
     })
 }
 
+/// How many responses are waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// As many as come in time.
+    Time,
+    /// One of each living member that is asked by name, or of each at all.
+    All,
+    Responses(usize),
+}
+
+impl Wait {
+    fn of(flags: &Flags) -> Result<Wait, Failure> {
+        match flags.string("wait") {
+            None => Ok(Wait::Time),
+            Some("all") if !flags.list("tag").is_empty() => Err(Failure::Error(
+                "-wait=all cannot know how many members match a -tag: give a number".to_owned(),
+            )),
+            Some("all") => Ok(Wait::All),
+            Some(text) => match text.parse() {
+                Ok(count) if count > 0 => Ok(Wait::Responses(count)),
+                _ => Err(Failure::Error(format!(
+                    "-wait={text} must be 'all' or a number from 1 on"
+                ))),
+            },
+        }
+    }
+
+    /// Whose responses, or how many of them, end the query; `None` if none do.
+    async fn wanted(self, client: &mut Client, query: &QueryRequest) -> Result<Option<usize>, Failure> {
+        match self {
+            Wait::Time => Ok(None),
+            Wait::Responses(count) => Ok(Some(count)),
+            Wait::All => {
+                let members = client.members().await;
+                let members = members.map_err(rpc::failed("Error retrieving members"))?;
+                let asked =
+                    |name: &String| query.filter_nodes.is_empty() || query.filter_nodes.contains(name);
+                let asked = members
+                    .iter()
+                    .filter(|member| member.status == "alive" && asked(&member.name));
+                Ok(Some(asked.count()))
+            }
+        }
+    }
+}
+
 async fn ask(
     terminal: &mut Terminal<'_>,
     mut client: Client,
     query: QueryRequest,
+    wait: Wait,
     format: &str,
 ) -> Result<(), Failure> {
     let mut printer = Printer::new(format, query.request_ack)?;
+    let wanted = wait.wanted(&mut client, &query).await?;
     let dispatched = format!("Query '{}' dispatched", word(&query.name));
     client
         .query(query)
@@ -107,6 +162,9 @@ async fn ask(
         }
         if terminal.is_broken() {
             return Err(Failure::Exit(FAILED));
+        }
+        if wanted.is_some_and(|wanted| printer.responses >= wanted) {
+            break;
         }
     }
     printer.finish(terminal)
@@ -156,6 +214,7 @@ impl Printer {
                 terminal.line(format!("Ack from '{}'", word(&from)));
             }
             (QueryRecordKind::Response, Some(json)) => {
+                self.responses += 1;
                 json.responses
                     .insert(from, String::from_utf8_lossy(&payload).into_owned());
             }
@@ -202,6 +261,25 @@ mod tests {
             from: from.to_owned(),
             payload: payload.to_vec(),
             r#type: kind,
+        }
+    }
+
+    #[test]
+    fn what_is_waited_for_is_all_or_a_number() {
+        let wait = |words: &[&str]| {
+            let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+            Wait::of(&flags::parse(define(), &words).unwrap())
+        };
+        assert_eq!(wait(&[]), Ok(Wait::Time));
+        assert_eq!(wait(&["-wait=all", "-node=a"]), Ok(Wait::All));
+        assert_eq!(wait(&["-wait=3"]), Ok(Wait::Responses(3)));
+        for bad in [
+            ["-wait=0"].as_slice(),
+            &["-wait=some"],
+            &["-wait="],
+            &["-wait=all", "-tag=a=b"],
+        ] {
+            assert!(wait(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -28,6 +28,12 @@ pub(super) fn define() -> Command {
         .long_about("Pings all members through the cluster and tells which of the live ones do not answer.")
         .override_usage("reachability [options]")
         .args(rpc::arguments())
+        .arg(flags::string(
+            "wait",
+            "<all>",
+            "With 'all': end as soon as all live members have answered. Two of one name are then found only if both \
+             were quick.",
+        ))
         .arg(flags::boolean(
             "verbose",
             "Show each acknowledgement as it comes.",
@@ -36,15 +42,25 @@ pub(super) fn define() -> Command {
 
 pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(), Failure> {
     let flags = flags::parse(define(), words)?;
+    let patient = match flags.string("wait") {
+        None => true,
+        Some("all") => false,
+        Some(other) => return Err(Failure::Error(format!("-wait={other} must be 'all'"))),
+    };
     rpc::with_agent(&flags, terminal, async |terminal, client| {
         tokio::select! {
-            result = test(terminal, client, flags.is_set("verbose")) => result,
+            result = test(terminal, client, flags.is_set("verbose"), patient) => result,
             _ = tokio::signal::ctrl_c() => Err(Failure::Error("Test interrupted".to_owned())),
         }
     })
 }
 
-async fn test(terminal: &mut Terminal<'_>, mut client: Client, verbose: bool) -> Result<(), Failure> {
+async fn test(
+    terminal: &mut Terminal<'_>,
+    mut client: Client,
+    verbose: bool,
+    patient: bool,
+) -> Result<(), Failure> {
     let members = client
         .members()
         .await
@@ -83,6 +99,9 @@ async fn test(terminal: &mut Terminal<'_>, mut client: Client, verbose: bool) ->
                 }
                 last = Instant::now();
                 tally.count(terminal, answer.from);
+                if !patient && tally.acks == alive.len() {
+                    break;
+                }
             }
         }
     }

@@ -57,7 +57,42 @@ pub(super) fn with_agent(
     });
     // A name lookup that hangs in its own thread shall not hold up the exit.
     runtime.shutdown_background();
+    if let Err(Failure::Error(line)) = &result
+        && let Some(advice) = advice(line)
+    {
+        terminal.hint(advice);
+    }
     result
+}
+
+/// What to do about an error of the connection.
+fn advice(line: &str) -> Option<&'static str> {
+    const ADVICE: [(&str, &str); 5] = [
+        (
+            "connection refused",
+            "No agent listens there. 'agent' starts one; -rpc-addr or SERF_RPC_ADDR names where another listens.",
+        ),
+        (
+            "no such file or directory",
+            "There is no such socket. -rpc-addr or SERF_RPC_ADDR names where the agent listens.",
+        ),
+        (
+            "Authentication required",
+            "This agent asks for a token (its option rpc_auth): -rpc-auth or SERF_RPC_AUTH gives it.",
+        ),
+        (
+            "Invalid authentication token",
+            "The token of -rpc-auth or SERF_RPC_AUTH is not the one of the agent's option rpc_auth.",
+        ),
+        (
+            "illegal base64 data",
+            "A key is base64 of 16, 24 or 32 bytes; 'keygen' makes one, and 'keys list' shows which are installed.",
+        ),
+    ];
+    ADVICE
+        .iter()
+        .find(|(text, _)| line.contains(text))
+        .map(|(_, advice)| *advice)
 }
 
 async fn connect(flags: &Flags) -> Result<Client, ClientError> {

@@ -11,6 +11,7 @@ pub struct Terminal<'a> {
     out: &'a mut dyn Write,
     err: &'a mut dyn Write,
     is_screen: bool,
+    has_reader: bool,
     broken: bool,
 }
 
@@ -30,6 +31,7 @@ impl<'a> Terminal<'a> {
             out,
             err,
             is_screen: false,
+            has_reader: false,
             broken: false,
         }
     }
@@ -38,6 +40,24 @@ impl<'a> Terminal<'a> {
     pub fn with_screen(mut self, is_screen: bool) -> Terminal<'a> {
         self.is_screen = is_screen;
         self
+    }
+
+    /// Says whether people see the help channel, and not another program.
+    pub fn with_reader(mut self, has_reader: bool) -> Terminal<'a> {
+        self.has_reader = has_reader;
+        self
+    }
+
+    /// Whether people see the results.
+    pub fn is_screen(&self) -> bool {
+        self.is_screen
+    }
+
+    /// Writes a piece of advice to the help channel, for people only: programs get what they get from Serf.
+    pub fn hint(&mut self, text: &str) {
+        if self.has_reader {
+            self.help(&format!("{}\n", printable::lines(text)));
+        }
     }
 
     /// The name the program goes by.

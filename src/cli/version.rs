@@ -34,6 +34,12 @@ pub(super) fn run(terminal: &mut Terminal<'_>, _: &[OsString]) -> Result<(), Fai
     terminal.line(format!(
         "Agent Protocol: {current} (Understands back to: {lowest})"
     ));
+    // What programs read is as Serf prints it.
+    if terminal.is_screen() {
+        let commit = option_env!("FYRD_COMMIT").unwrap_or("built from sources");
+        let (arch, system) = (std::env::consts::ARCH, std::env::consts::OS);
+        terminal.line(format!("Fyrd {version} ({commit}) for {arch} {system}"));
+    }
     Ok(())
 }
 

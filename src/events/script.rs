@@ -32,6 +32,9 @@ use system::{Child, Output, as_text, command, signal_name, signal_of};
 /// A script that takes longer is worth a line in the log.
 const SLOW: Duration = Duration::from_secs(1);
 
+/// Characters that a line of the log shows of a script's last line.
+const LAST_LINE: usize = 300;
+
 /// How long a script that has to end may take to do so by itself.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -72,6 +75,18 @@ pub(crate) struct Outcome {
     pub written: u64,
     /// Whether it succeeded.
     pub result: Result<(), Failure>,
+}
+
+impl Outcome {
+    /// What stands behind a failure in the log: the last thing that was said, which is mostly the reason.
+    pub fn last_words(&self) -> String {
+        let output = String::from_utf8_lossy(&self.output);
+        let last = output.lines().rev().map(str::trim).find(|line| !line.is_empty());
+        last.map_or(String::new(), |line| {
+            let line: String = line.chars().take(LAST_LINE).collect();
+            format!(", saying: {line}")
+        })
+    }
 }
 
 /// Why a script did not succeed. The texts are those that Go has, where it has any.

@@ -12,6 +12,7 @@ mod isolation;
 mod labels;
 mod lifecycle;
 mod links;
+mod logs;
 mod moves;
 mod reload;
 mod rpc_clients;

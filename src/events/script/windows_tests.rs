@@ -14,6 +14,7 @@ async fn run_for(shell: Shell, command: &str, time_limit: Option<Duration>) -> O
         input: b"in\n".to_vec(),
         time_limit,
         keep: Keep::Last(8 * 1024),
+        complaints_apart: false,
     };
     run(&script, std::future::pending()).await
 }

@@ -65,6 +65,8 @@ struct Bench {
     /// What a restart would know.
     keeper: Keeper,
     marks: Marks,
+    /// Whether the node leaves. What it hears of others from then on is how they see it go, and is not recorded.
+    leaves: bool,
 }
 
 /// Each step is an opcode, a length of two bytes, and so many bytes.
@@ -81,6 +83,7 @@ pub fn node(input: &[u8]) {
         udp_limit,
         keeper: Keeper::default(),
         marks: Marks::default(),
+        leaves: false,
     };
     bench.drain();
     let mut rest = input;
@@ -260,6 +263,7 @@ impl Bench {
                 Effect::Record(record) => self.keeper.apply(record),
                 Effect::Commit(commit) => {
                     self.keeper.mark(commit.marks);
+                    self.leaves |= commit.left;
                     let news = StoreNews::Stored(commit.number);
                     self.node.handle(self.now, Input::Store(news));
                 }
@@ -285,6 +289,9 @@ impl Bench {
         let marks = self.node.marks();
         assert!(marks.cover(&self.marks), "{:?}, then {marks:?}", self.marks);
         self.marks = marks;
+        if self.leaves {
+            return;
+        }
         // What is recorded is what is known.
         let recorded = self.keeper.memory().members;
         let mut recorded: Vec<_> = recorded
