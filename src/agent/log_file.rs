@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::warn;
 
 use super::log_form::Form;
-use super::logging::{self, LogLine, Printer, Sink};
+use super::log_line::{self, LogLine, Sink};
+use super::printer::Printer;
 use crate::go;
 
 /// Asks for the file to be opened anew before the next line.
@@ -29,7 +30,7 @@ pub fn open(path: &str, form: Form) -> Result<(Sink, Reopen), String> {
     let mut out = Printer::new(append_to(Path::new(path)).map_err(|error| failed(&error))?);
     let (reopen, path) = (Reopen::default(), PathBuf::from(path));
     let asked = reopen.clone();
-    let sink = logging::sink(move |line: LogLine| {
+    let sink = log_line::sink(move |line: LogLine| {
         if asked.0.swap(false, Ordering::Relaxed) {
             match append_to(&path) {
                 Ok(file) => out.replace(file),

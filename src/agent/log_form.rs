@@ -3,7 +3,7 @@
 use chrono::SecondsFormat;
 use serde_json::json;
 
-use super::logging::{Level, LogLine};
+use super::log_line::{Level, LogLine};
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,17 +79,24 @@ fn priority(level: Level) -> u8 {
     }
 }
 
-/// Whether what this process prints goes to journald: the variable names the very file (systemd.exec(5)).
+/// The form for what this process prints: journald's if the variable names the very file (systemd.exec(5)).
 #[cfg(unix)]
-pub fn is_journal(out: &std::fs::File) -> bool {
+pub fn of_output(out: &std::fs::File) -> Form {
     use std::os::unix::fs::MetadataExt;
-    let Some(named) = std::env::var_os("JOURNAL_STREAM") else {
-        return false;
-    };
     let file = out
         .metadata()
         .map(|file| format!("{}:{}", file.dev(), file.ino()));
-    file.is_ok_and(|file| named == *file)
+    let named = std::env::var_os("JOURNAL_STREAM");
+    match (file, named) {
+        (Ok(file), Some(named)) if named == *file => Form::Journal,
+        _ => Form::Text,
+    }
+}
+
+/// There is no journald on this system.
+#[cfg(not(unix))]
+pub fn of_output(_: &std::io::Stdout) -> Form {
+    Form::Text
 }
 
 #[cfg(test)]

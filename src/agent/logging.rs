@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Local};
+use chrono::Local;
 use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber, warn};
@@ -19,7 +19,9 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::carrier::Carrier;
 use super::log_file::Reopen;
-use super::log_form::Form;
+use super::log_form::{self, Form};
+pub use super::log_line::{Level, LogLine, Sink, sink};
+use super::printer::Printer;
 use crate::go::{self, printable};
 use crate::queue::{self, Offered};
 use crate::rpc::server::LogTap;
@@ -31,12 +33,6 @@ pub const BACKLOG_LINES: usize = 512;
 /// How many bytes wait to be printed: more than all lines that a start holds back, little beside the rest of an
 /// agent.
 const WAITING_MAX: usize = 2 * 1024 * 1024;
-
-/// How many lines wait for a log of the system.
-const RECORDS_MAX: usize = 4096;
-
-/// The form of a line's time.
-const TIME: &str = "%Y/%m/%d %H:%M:%S";
 
 /// How many lines wait for the start to succeed; more than a start writes unless it loops.
 const GATED_LINES: usize = 4096;
@@ -56,80 +52,6 @@ const COMPONENTS: [&str; 6] = [
 
 /// Characters of a line that was held back which the sum of them shows.
 const SAMPLE_CHARS: usize = 200;
-
-/// How important a log line is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs, reason = "the names say it")]
-pub enum Level {
-    Trace,
-    Debug,
-    Info,
-    Warn,
-    Err,
-}
-
-impl Level {
-    /// Reads a level's name, in any case.
-    pub fn parse(name: &str) -> Result<Level, String> {
-        let upper = name.to_uppercase();
-        let all = [Level::Trace, Level::Debug, Level::Info, Level::Warn, Level::Err];
-        let valid = "Valid log levels are: [TRACE DEBUG INFO WARN ERR]";
-        all.into_iter()
-            .find(|level| level.as_str() == upper)
-            .ok_or_else(|| format!("Invalid log level: {upper}. {valid}"))
-    }
-
-    /// The name, as lines show it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Level::Trace => "TRACE",
-            Level::Debug => "DEBUG",
-            Level::Info => "INFO",
-            Level::Warn => "WARN",
-            Level::Err => "ERR",
-        }
-    }
-}
-
-impl From<&tracing::Level> for Level {
-    fn from(level: &tracing::Level) -> Level {
-        match *level {
-            tracing::Level::TRACE => Level::Trace,
-            tracing::Level::DEBUG => Level::Debug,
-            tracing::Level::INFO => Level::Info,
-            tracing::Level::WARN => Level::Warn,
-            tracing::Level::ERROR => Level::Err,
-        }
-    }
-}
-
-/// A line of the log, without indentation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogLine {
-    /// When it was said.
-    pub at: DateTime<Local>,
-    /// How important it is.
-    pub level: Level,
-    /// `2026/11/20 17:47:07 [INFO] serf: text`
-    pub text: Arc<str>,
-}
-
-impl LogLine {
-    /// A line that is said now. Names, tags and payloads stand in it, so nothing in it acts on a terminal.
-    fn new(level: Level, target: &str, text: &str) -> LogLine {
-        let at = Local::now();
-        let text = printable::entry(text);
-        // A text that brings its own end of line gets no second one.
-        let text = text.strip_suffix('\n').unwrap_or(&text);
-        let text = format!("{} [{}] {target}: {text}", at.format(TIME), level.as_str()).into();
-        LogLine { at, level, text }
-    }
-
-    /// The text without time and level, which logs of the system have from elsewhere.
-    pub fn message(&self) -> &str {
-        self.text.split_once("] ").map_or(&*self.text, |(_, text)| text)
-    }
-}
 
 /// The standard output of an agent; clones share it.
 #[derive(Clone)]
@@ -164,23 +86,12 @@ struct Tap {
     lines: queue::Sender<Arc<str>>,
 }
 
-/// Takes lines besides the console.
-pub type Sink = Carrier<LogLine>;
-
-/// Gives lines to `deliver` on a thread of its own, without regard to the gate.
-pub fn sink(deliver: impl FnMut(LogLine) + Send + 'static) -> Result<Sink, String> {
-    Carrier::start("system-log", RECORDS_MAX, |_| 1, deliver).map_err(|error| go::os_error(&error))
-}
-
 impl Console {
     /// The process's standard output. When nobody reads it any more, lines are lost and counted, and the agent goes on.
     pub fn stdout() -> Console {
         let mut form = Form::Text;
         let carrier = own_stdout().and_then(|out| {
-            #[cfg(unix)]
-            if super::log_form::is_journal(&out) {
-                form = Form::Journal;
-            }
+            form = log_form::of_output(&out);
             let mut out = Printer::new(out);
             Carrier::start("log", WAITING_MAX, String::len, move |line: String| {
                 if let Some(error) = out.print(&line) {
@@ -394,46 +305,6 @@ impl State {
                 form.line(&LogLine::new(Level::Warn, "agent", &text)) + "\n"
             }),
         }
-    }
-}
-
-/// Writes lines. One that cannot be written (nobody reads the pipe any more, the disk is full) is lost and counted;
-/// the count is written once that works again.
-pub(super) struct Printer<W> {
-    out: W,
-    lost: u64,
-}
-
-impl<W: Write> Printer<W> {
-    pub fn new(out: W) -> Printer<W> {
-        Printer { out, lost: 0 }
-    }
-
-    /// Goes on with another output.
-    pub fn replace(&mut self, out: W) {
-        self.out = out;
-    }
-
-    /// The error, if this is the first line that is lost.
-    pub fn print(&mut self, line: &str) -> Option<io::Error> {
-        if self.lost > 0 {
-            let time = Local::now().format(TIME);
-            let notice = format!(
-                "    {time} [WARN] agent: {} lines were not shown, they could not be written\n",
-                self.lost
-            );
-            if self.write(&notice).is_ok() {
-                self.lost = 0;
-            }
-        }
-        let error = self.write(line).err()?;
-        self.lost += 1;
-        (self.lost == 1).then_some(error)
-    }
-
-    fn write(&mut self, line: &str) -> io::Result<()> {
-        self.out.write_all(line.as_bytes())?;
-        self.out.flush()
     }
 }
 
