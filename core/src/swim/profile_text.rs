@@ -29,7 +29,7 @@ impl Profile {
     pub fn parse(label: &str, text: &str) -> Result<Profile, ProfileError> {
         let fault = |text: String| ProfileError {
             label: label.to_string(),
-            text,
+            text: one_line(&text),
         };
         let mut table: Table = text.parse().map_err(|e| fault(syntax_error(text, &e)))?;
         let base =
@@ -177,6 +177,19 @@ fn syntax_error(text: &str, error: &toml::de::Error) -> String {
     let offset = error.span().map_or(0, |span| span.start);
     let line = text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1;
     format!("line {line}: {}", error.message().replace('\n', "; "))
+}
+
+/// Keys and values of a file can hold ends of lines and worse; an error is one line.
+fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    for letter in text.chars() {
+        if letter.is_control() {
+            line.extend(letter.escape_debug());
+        } else {
+            line.push(letter);
+        }
+    }
+    line
 }
 
 fn excess(key: &str, value: Duration, bound: &str, limit: Duration) -> String {
@@ -341,6 +354,8 @@ mod tests {
             ("suspicion_mult = 99999999999", "suspicion_mult = 99999999999 must be from 1 to 1000"),
             ("disable_tcp_pings = 1", "disable_tcp_pings = 1 must be true or false"),
             ("probe_intervall = \"1s\"", "unknown key: probe_intervall"),
+            ("\"a\\nb\\u001b\" = 1", "unknown key: a\\nb\\u{1b}"),
+            ("gossip_nodes = \"1\\n2\"", "gossip_nodes = \"\"\"\\n1\\n2\"\"\" must be a whole number, without quotes"),
             ("[serf]\nfoo = 1", "unknown key: serf.foo"),
             ("[swim]\nfoo = 1", "unknown table: [swim]"),
             ("serf = 1", "unknown key: serf"),
