@@ -53,23 +53,23 @@ impl Sources {
         }
     }
 
-    /// Reads a configuration file, or a directory of them. The error has several lines when there are several
-    /// mistakes.
-    pub fn read(&mut self, path: &str) -> Result<Options, String> {
-        let metadata = fs::metadata(path);
-        let metadata =
-            metadata.map_err(|e| format!("Error reading '{path}': {}", go::open_error(path, &e)))?;
-        match metadata.is_dir() {
+    /// Reads a configuration file, or a directory of them. The errors are those of each file, of which there is one at
+    /// least.
+    pub fn read(&mut self, path: &str) -> Result<Options, Vec<String>> {
+        let unread = |e: io::Error| vec![format!("Error reading '{path}': {}", go::open_error(path, &e))];
+        match fs::metadata(path).map_err(unread)?.is_dir() {
             true => self.directory(path),
-            false => self.decode(path, &read(path)?),
+            false => read(path)
+                .and_then(|content| self.decode(path, &content))
+                .map_err(|mistake| vec![mistake]),
         }
     }
 
-    fn directory(&mut self, path: &str) -> Result<Options, String> {
+    fn directory(&mut self, path: &str) -> Result<Options, Vec<String>> {
         let mut options = Options::default();
         let mut mistakes = Vec::new();
-        let listed =
-            files_in(path).map_err(|e| format!("Error reading '{path}': {}", go::open_error(path, &e)))?;
+        let unread = |e: io::Error| vec![format!("Error reading '{path}': {}", go::open_error(path, &e))];
+        let listed = files_in(path).map_err(unread)?;
         let mut filled = false;
         for file in listed {
             match file {
@@ -96,7 +96,7 @@ impl Sources {
             }
         }
         if !mistakes.is_empty() {
-            return Err(mistakes.join("\n"));
+            return Err(mistakes);
         }
         self.directories.insert(path.to_owned(), filled);
         Ok(options)
@@ -119,11 +119,12 @@ impl Sources {
 
 /// What all sources say together, the later over the earlier: the defaults, the configuration files and directories
 /// in this order, the environment, the flags. The error is a line for the user, or several
-/// when a file has several mistakes.
+/// when a file has several mistakes; of several files it is that of the first, as with Serf.
 pub fn read_options(paths: &[String], flags: &Options) -> Result<(Options, Sources), String> {
     let (mut options, mut sources) = (Options::defaults()?, Sources::default());
     for path in paths {
-        options.merge(sources.read(path)?);
+        let read = sources.read(path);
+        options.merge(read.map_err(|mistakes| mistakes.into_iter().next().unwrap_or_default())?);
     }
     let environment = Options::from_environment(|name| std::env::var(name).ok())?;
     options.merge_last(environment, flags);

@@ -45,8 +45,9 @@ pub fn validate(paths: &[String], environment: &[(String, String)], flags: &Opti
     }
     let mut sources = Sources::default();
     for path in paths {
-        if let Some(said) = found.take(sources.read(path)) {
-            options.merge(said);
+        match sources.read(path) {
+            Ok(said) => options.merge(said),
+            Err(mut mistakes) => found.mistakes.append(&mut mistakes),
         }
     }
     found.warnings.append(&mut sources.remarks);

@@ -203,7 +203,8 @@ fn dispatch(words: &[OsString], terminal: &mut Terminal<'_>) -> u8 {
             .find(|subcommand| OsStr::new((subcommand.define)().get_name()) == name)
     });
     let Some(subcommand) = subcommand else {
-        if let Some(definition) = help_for(&line) {
+        // Programs get what Serf says.
+        if let Some(definition) = help_for(&line).filter(|_| terminal.has_reader()) {
             let usage = help::command_help(terminal.program(), definition);
             terminal.help(&format!("{usage}\n"));
             return 0;
@@ -403,9 +404,19 @@ mod tests {
                 assert_eq!(err.ends_with(hint), has_reader, "{err}");
             }
         }
-        let (code, out, err) = run_words(&["help", "members"]);
-        assert_eq!((code, out.as_str()), (0, ""));
-        assert!(err.starts_with("Usage: serf members [options]\n\n"), "{err}");
+        for (has_reader, expected) in [
+            (true, "Usage: serf members [options]\n"),
+            (false, "Usage: serf [--version]"),
+        ] {
+            let arguments = ["serf", "help", "members"].map(OsString::from);
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let mut terminal = Terminal::new("serf".into(), &mut out, &mut err).with_reader(has_reader);
+            assert_eq!(
+                run(&arguments, &mut terminal),
+                if has_reader { 0 } else { NO_COMMAND }
+            );
+            assert!(String::from_utf8(err).unwrap().starts_with(expected));
+        }
     }
 
     #[test]

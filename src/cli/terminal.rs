@@ -53,6 +53,11 @@ impl<'a> Terminal<'a> {
         self.is_screen
     }
 
+    /// Whether people see the help channel.
+    pub fn has_reader(&self) -> bool {
+        self.has_reader
+    }
+
     /// Writes a piece of advice to the help channel, for people only: programs get what they get from Serf.
     pub fn hint(&mut self, text: &str) {
         if self.has_reader {

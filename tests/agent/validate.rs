@@ -115,7 +115,7 @@ fn all_mistakes_of_all_files_are_told_at_once() {
         "'' has invalid keys: nosuch",
         "error: Error decoding 'cut.json': unexpected EOF",
         "error: Error decoding 'd/1.json'",
-        "Error decoding 'd/3.json'",
+        "error: Error decoding 'd/3.json'",
         "error: Error reading 'missing.json': open missing.json: no such file or directory",
         "error: bind: 203.0.113.9 is no address of this host",
         "error: Invalid advertise address: address 0.0.0.0",

@@ -112,7 +112,12 @@ fn the_level_filters() {
     let folder = tempfile::tempdir().unwrap();
     let daemon = UnixDatagram::bind(folder.path().join("log")).unwrap();
     let rpc = Port::reserve();
-    let agent = start(Kind::Fyrd, folder.path(), &rpc, &["-log-level=warn"]);
+    let agent = start(
+        Kind::Fyrd,
+        folder.path(),
+        &rpc,
+        &["-log-level=warn", "-encrypt=AAECAwQFBgcICQoLDA0ODw=="],
+    );
     await_start(Kind::Fyrd, folder.path(), &rpc);
     support::signal(agent.0.id(), "TERM");
     let mut buffer = [0; 4096];
