@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::{self, Write as _};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -135,6 +135,8 @@ pub struct Console(Arc<Mutex<State>>);
 
 struct State {
     out: Out,
+    /// Whether people see it, on a terminal.
+    is_screen: bool,
     level: Level,
     /// Lines that wait for the start to succeed; `None` once it has.
     gated: Option<VecDeque<Arc<str>>>,
@@ -180,10 +182,12 @@ impl Console {
                 }
             })
         });
-        Console::on(match carrier {
+        let console = Console::on(match carrier {
             Ok(carrier) => Out::There(carrier),
             Err(_) => Out::Here(Printer::new(Box::new(io::stdout()))),
-        })
+        });
+        console.lock().is_screen = io::stdout().is_terminal();
+        console
     }
 
     /// Waits a moment until all that was said has gone out. The last call before the process ends.
@@ -215,6 +219,7 @@ impl Console {
     fn on(out: Out) -> Console {
         Console(Arc::new(Mutex::new(State {
             out,
+            is_screen: false,
             level: Level::Info,
             gated: Some(VecDeque::new()),
             backlog: VecDeque::new(),
@@ -232,6 +237,14 @@ impl Console {
     /// Prints an indented line.
     pub fn detail(&self, text: &str) {
         self.lock().print("    ", text);
+    }
+
+    /// Prints an indented line for people, and for nobody else: what reads a pipe or a file looks for Serf's words.
+    pub fn hint(&self, text: &str) {
+        let mut state = self.lock();
+        if state.is_screen {
+            state.print("    ", text);
+        }
     }
 
     /// Prints a line as it is.

@@ -5,6 +5,7 @@
 //! over another by Serf's rules. Empty, zero and `false` mean "not said", so a later source cannot take them
 //! back.
 
+use std::hash::BuildHasher;
 use std::mem::{swap, take};
 use std::time::Duration;
 
@@ -331,13 +332,34 @@ impl Options {
 
     /// The keys of what `new` says otherwise and a reload does not change. Both are without secrets.
     pub fn only_at_a_start(&self, new: &Options) -> Vec<&'static str> {
-        let fixed = TABLE.iter().filter(|entry| !entry.reloads);
-        let differs = fixed.filter(|entry| {
+        self.differing(new, false)
+    }
+
+    /// The keys of what `new` says otherwise and a reload changes.
+    pub fn changed_by_a_reload(&self, new: &Options) -> Vec<&'static str> {
+        self.differing(new, true)
+    }
+
+    fn differing(&self, new: &Options, reloads: bool) -> Vec<&'static str> {
+        let rows = TABLE.iter().filter(|entry| entry.reloads == reloads);
+        let differs = rows.filter(|entry| {
             let (mut changed, mut new) = (self.clone(), new.clone());
             entry.kind.swap(&mut changed, &mut new);
             changed != *self
         });
         differs.map(|entry| entry.key).collect()
+    }
+
+    /// A number for each secret, by which it is known again.
+    pub fn secret_marks(&self, hasher: &impl BuildHasher) -> Vec<(&'static str, u64)> {
+        let mut options = self.clone();
+        let mut marks = Vec::new();
+        for entry in TABLE {
+            if let Kind::Secret(place) = entry.kind {
+                marks.push((entry.key, hasher.hash_one(place(&mut options).expose())));
+            }
+        }
+        marks
     }
 
     /// The same, for those who need no secrets.

@@ -24,7 +24,7 @@ use super::service_manager::{self, News};
 use super::setup::{self, Setup};
 use super::shutdown::{self, FAILED, Running};
 use super::signals::{Signal, Signals, Source};
-use super::{Agent, Shared, address, descriptors, event_loop, files, query_router, telemetry};
+use super::{Agent, Shared, address, advice, descriptors, event_loop, files, query_router, telemetry};
 use crate::driver::{BindError, Driver, DriverConfig, Handle, Sockets};
 use crate::events::handlers::Handlers;
 #[cfg(target_os = "linux")]
@@ -42,9 +42,20 @@ const THREAD_PATIENCE: Duration = Duration::from_secs(1);
 /// What the service manager shows.
 const SERVING: &str = "Serving";
 
-/// Runs an agent: the files at `paths`, overlaid by what `flags` say. Comes back with the exit code.
-pub fn run(paths: &[String], flags: Options) -> u8 {
-    let code = run_on(Console::stdout(), Source::Process, paths, flags);
+/// Runs an agent: the files at `paths`, overlaid by what `flags` say. The words behind the flags mean nothing, as
+/// with Serf, which is said. Comes back with the exit code.
+pub fn run(paths: &[String], flags: Options, ignored: &[String]) -> u8 {
+    let console = Console::stdout();
+    console.receive_log();
+    if let Some(first) = ignored.first() {
+        warn!(
+            target: "agent",
+            "Flags end at the word {}: it is ignored, with all that follows it ({})",
+            go::quote(first),
+            ignored.join(" ")
+        );
+    }
+    let code = run_on(console, Source::Process, paths, flags);
     code.unwrap_or(FAILED)
 }
 
@@ -55,6 +66,7 @@ pub fn run_on(console: Console, signals: Source, paths: &[String], flags: Option
     let ended = start(paths, flags, signals, &console);
     if let Err(line) = &ended {
         console.headline(line);
+        advice::on(line).iter().for_each(|advice| console.hint(advice));
     }
     console.finish();
     ended
@@ -94,6 +106,13 @@ async fn serve(mut setup: Setup, reload: Reload, signals: Source, console: &Cons
     let rpc = listen_for_rpc(&setup.rpc_addr)
         .await
         .map_err(|e| format!("Error starting RPC listener: {e}"))?;
+    if setup.rpc_auth.is_empty() && is_beyond_this_host(&setup.rpc_addr) {
+        warn!(
+            target: "agent",
+            "RPC asks for no token: whoever reaches {} commands this agent (rpc_auth)",
+            setup.rpc_addr
+        );
+    }
     #[cfg(feature = "http")]
     let exposed = listen_for_http(&mut setup, console).await?;
     let agent = make_agent(&mut setup, &gossip, watch, remembers, console);
@@ -196,6 +215,12 @@ async fn create(setup: &mut Setup, past: Past) -> Result<Gossip, String> {
         forbid_core_dumps();
     } else if address::is_public(addr.ip()) {
         warn!(target: "memberlist", "Binding to public address without encryption!");
+    } else if !addr.ip().is_loopback() {
+        warn!(
+            target: "agent",
+            "Gossip is not encrypted: whoever reaches {} can join, and read and send everything (-encrypt-file, fyrd keygen)",
+            addr.socket(port)
+        );
     }
     let config = DriverConfig {
         node,
@@ -331,6 +356,12 @@ async fn open_sockets(bind: SocketAddr) -> Result<Sockets, BindError> {
         }
     }
     Sockets::bind(bind).await
+}
+
+/// Whether other hosts may reach what listens there.
+fn is_beyond_this_host(rpc_addr: &str) -> bool {
+    let addr = address::parse(rpc_addr, None);
+    !rpc_addr.starts_with(UNIX_PREFIX) && addr.is_ok_and(|addr| !addr.ip().to_canonical().is_loopback())
 }
 
 async fn listen_for_rpc(text: &str) -> Result<Listener, String> {

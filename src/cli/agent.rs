@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Arg, Command};
 
-use super::flags::{self, FlagError, Flags};
+use super::flags::{self, Flags};
 use super::{Failure, Terminal, help};
 use crate::agent;
 use crate::agent::options::{self, Entry, Kind, Options};
@@ -42,17 +42,25 @@ pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(),
     let flags = match flags::parse(define(), words) {
         Ok(flags) => flags,
         Err(error) => {
-            if let FlagError::Bad(line) = error {
+            let hint = error.hint(&define()).filter(|_| terminal.takes_hints());
+            if let Some(line) = error.line().filter(|_| hint.is_none()) {
                 terminal.help(&format!("{line}\n"));
             }
             let usage = help::command_help(terminal.program(), define());
             terminal.line(format!("==> {usage}"));
+            if let Some(hint) = hint {
+                terminal.hint(&format!("\n{hint}"));
+            }
             return Err(Failure::Exit(1));
         }
     };
     let paths = paths(&flags);
     let options = options(&flags).map_err(|line| Failure::Error(format!("==> Error: {line}")))?;
-    match agent::run(&paths, options) {
+    let ignored = flags
+        .words()
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned());
+    match agent::run(&paths, options, &ignored.collect::<Vec<_>>()) {
         0 => Ok(()),
         code => Err(Failure::Exit(code)),
     }

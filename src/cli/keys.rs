@@ -14,7 +14,7 @@ use fyrd_keys::Key;
 use zeroize::Zeroizing;
 
 use super::flags::Flags;
-use super::{Failure, Terminal, flags, rpc, table};
+use super::{Failure, Terminal, WrongWord, flags, rpc, table};
 use crate::go::printable::word;
 use crate::rpc::client::{Client, ClientError, KeyOperation};
 use crate::rpc::types::KeyResponse;
@@ -118,6 +118,8 @@ enum Verb {
 
 /// The verb and its key.
 fn verb(words: &[OsString]) -> Result<(Verb, Option<Zeroizing<String>>), Failure> {
+    const VERBS: &[&str] = &["install", "use", "remove", "list", "rotate"];
+    let first = words.first();
     let mut words = words.iter();
     let verb = match words.next().and_then(|word| word.to_str()) {
         Some("install") => Verb::Install,
@@ -125,7 +127,7 @@ fn verb(words: &[OsString]) -> Result<(Verb, Option<Zeroizing<String>>), Failure
         Some("remove") => Verb::Remove,
         Some("list") => Verb::List,
         Some("rotate") => Verb::Rotate,
-        _ => return Err(Failure::Usage(None)),
+        _ => return Err(WrongWord::of(first, VERBS)),
     };
     let key = words.next().map(|word| rpc::text_word(word)).transpose()?;
     let has_key = key.as_ref().is_some_and(|key| !key.is_empty());
@@ -433,7 +435,7 @@ mod tests {
         assert!(flags.is_set("list") && rest.is_empty());
         assert!(matches!(
             read(&words(&["rotate", "-nosuch"])),
-            Err(Failure::Flags(FlagError::Bad(_)))
+            Err(Failure::Flags(FlagError::Unknown(_)))
         ));
     }
 
@@ -449,6 +451,7 @@ mod tests {
             assert_eq!(verb(&words(line)).unwrap_err(), Failure::Usage(Some(problem)));
         }
         assert_eq!(verb(&words(&["rotate"])).unwrap(), (Verb::Rotate, None));
-        assert_eq!(verb(&words(&["junk"])).unwrap_err(), Failure::Usage(None));
+        assert!(matches!(verb(&words(&["junk"])), Err(Failure::Word(_))));
+        assert_eq!(verb(&[]).unwrap_err(), Failure::Usage(None));
     }
 }

@@ -11,6 +11,7 @@ pub struct Terminal<'a> {
     out: &'a mut dyn Write,
     err: &'a mut dyn Write,
     is_screen: bool,
+    takes_hints: bool,
     broken: bool,
 }
 
@@ -30,6 +31,7 @@ impl<'a> Terminal<'a> {
             out,
             err,
             is_screen: false,
+            takes_hints: false,
             broken: false,
         }
     }
@@ -38,6 +40,30 @@ impl<'a> Terminal<'a> {
     pub fn with_screen(mut self, is_screen: bool) -> Terminal<'a> {
         self.is_screen = is_screen;
         self
+    }
+
+    /// Says whether people see the help channel, on a terminal. Only then are there hints: where a program reads, the
+    /// output is Serf's.
+    pub fn with_hints(mut self, takes_hints: bool) -> Terminal<'a> {
+        self.takes_hints = takes_hints;
+        self
+    }
+
+    /// Whether people see the results.
+    pub fn is_screen(&self) -> bool {
+        self.is_screen
+    }
+
+    /// Whether people see what goes to the help channel.
+    pub fn takes_hints(&self) -> bool {
+        self.takes_hints
+    }
+
+    /// Tells people, and nobody else, what may help them. Comes last, so that it does not scroll away.
+    pub fn hint(&mut self, text: &str) {
+        if self.takes_hints {
+            self.help(&format!("{}\n", printable::lines(text)));
+        }
     }
 
     /// The name the program goes by.

@@ -386,7 +386,8 @@ impl Handler {
                     Failure::TimeLimit(_) | Failure::Stopped => &self.ended,
                     _ => &self.failed,
                 });
-                error!(target: "agent", "Error invoking script '{command}': {failure}");
+                let said = outcome.last_words();
+                error!(target: "agent", "Error invoking script '{command}': {failure}{said}");
             }
         }
     }

@@ -282,9 +282,7 @@ impl<S: Source> Task<S> {
             keep: Keep::Last(HANDLER_OUTPUT),
         };
         let outcome = script::run(&script, std::future::pending()).await;
-        let output = String::from_utf8_lossy(&outcome.output);
-        let last = output.lines().rev().map(str::trim).find(|line| !line.is_empty());
-        let said = last.map_or(String::new(), |line| format!(", saying: {line}"));
+        let said = outcome.last_words();
         outcome
             .result
             .map_err(|failure| format!("{what} '{command}': {failure}{said}"))

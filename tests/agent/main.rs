@@ -5,6 +5,7 @@
 mod cli_bad_input;
 mod cli_kindness;
 mod crash;
+mod first_hour;
 mod handlers;
 mod http;
 mod isolation;
