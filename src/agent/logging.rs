@@ -11,14 +11,17 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Local};
 use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber, warn};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::carrier::Carrier;
-use crate::go::{self, printable};
+use super::log_file::LogFile;
+use super::log_form::{self, Form, SharedForm};
+pub use super::log_line::{Level, LogLine, Sink, sink};
+use super::printer::Printer;
+use crate::go;
 use crate::queue::{self, Offered};
 use crate::rpc::server::LogTap;
 use fyrd_core::bounds;
@@ -29,12 +32,6 @@ pub const BACKLOG_LINES: usize = 512;
 /// How many bytes wait to be printed: more than all lines that a start holds back, little beside the rest of an
 /// agent.
 const WAITING_MAX: usize = 2 * 1024 * 1024;
-
-/// How many lines wait for a log of the system.
-const RECORDS_MAX: usize = 4096;
-
-/// The form of a line's time.
-const TIME: &str = "%Y/%m/%d %H:%M:%S";
 
 /// How many lines wait for the start to succeed; more than a start writes unless it loops.
 const GATED_LINES: usize = 4096;
@@ -55,96 +52,25 @@ const COMPONENTS: [&str; 6] = [
 /// Characters of a line that was held back which the sum of them shows.
 const SAMPLE_CHARS: usize = 200;
 
-/// How important a log line is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs, reason = "the names say it")]
-pub enum Level {
-    Trace,
-    Debug,
-    Info,
-    Warn,
-    Err,
-}
-
-impl Level {
-    /// Reads a level's name, in any case.
-    pub fn parse(name: &str) -> Result<Level, String> {
-        let upper = name.to_uppercase();
-        let all = [Level::Trace, Level::Debug, Level::Info, Level::Warn, Level::Err];
-        let valid = "Valid log levels are: [TRACE DEBUG INFO WARN ERR]";
-        all.into_iter()
-            .find(|level| level.as_str() == upper)
-            .ok_or_else(|| format!("Invalid log level: {upper}. {valid}"))
-    }
-
-    /// The name, as lines show it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Level::Trace => "TRACE",
-            Level::Debug => "DEBUG",
-            Level::Info => "INFO",
-            Level::Warn => "WARN",
-            Level::Err => "ERR",
-        }
-    }
-}
-
-impl From<&tracing::Level> for Level {
-    fn from(level: &tracing::Level) -> Level {
-        match *level {
-            tracing::Level::TRACE => Level::Trace,
-            tracing::Level::DEBUG => Level::Debug,
-            tracing::Level::INFO => Level::Info,
-            tracing::Level::WARN => Level::Warn,
-            tracing::Level::ERROR => Level::Err,
-        }
-    }
-}
-
-/// A line of the log, without indentation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogLine {
-    /// When it was said.
-    pub at: DateTime<Local>,
-    /// How important it is.
-    pub level: Level,
-    /// `2026/11/20 17:47:07 [INFO] serf: text`
-    pub text: Arc<str>,
-}
-
-impl LogLine {
-    /// A line that is said now. Names, tags and payloads stand in it, so nothing in it acts on a terminal.
-    fn new(level: Level, target: &str, text: &str) -> LogLine {
-        let at = Local::now();
-        let text = printable::entry(text);
-        // A text that brings its own end of line gets no second one.
-        let text = text.strip_suffix('\n').unwrap_or(&text);
-        let text = format!("{} [{}] {target}: {text}", at.format(TIME), level.as_str()).into();
-        LogLine { at, level, text }
-    }
-
-    /// The text without time and level, which logs of the system have from elsewhere.
-    pub fn message(&self) -> &str {
-        self.text.split_once("] ").map_or(&*self.text, |(_, text)| text)
-    }
-}
-
 /// The standard output of an agent; clones share it.
 #[derive(Clone)]
 pub struct Console(Arc<Mutex<State>>);
 
 struct State {
     out: Out,
+    form: SharedForm,
     /// Whether people see it, on a terminal.
     is_screen: bool,
     level: Level,
     /// Lines that wait for the start to succeed; `None` once it has.
-    gated: Option<VecDeque<Arc<str>>>,
+    gated: Option<VecDeque<LogLine>>,
     backlog: VecDeque<LogLine>,
     taps: Vec<Tap>,
     limiter: Limiter,
     /// Where else lines go, those above the level only.
     sinks: Vec<Sink>,
+    /// The file that keeps the log, if one does.
+    file: Option<LogFile>,
 }
 
 /// Where lines are printed.
@@ -161,19 +87,16 @@ struct Tap {
     lines: queue::Sender<Arc<str>>,
 }
 
-/// Takes lines besides the console.
-pub type Sink = Carrier<LogLine>;
-
-/// Gives lines to `deliver` on a thread of its own, without regard to the gate.
-pub fn sink(deliver: impl FnMut(LogLine) + Send + 'static) -> Result<Sink, String> {
-    Carrier::start("system-log", RECORDS_MAX, |_| 1, deliver).map_err(|error| go::os_error(&error))
-}
-
 impl Console {
     /// The process's standard output. When nobody reads it any more, lines are lost and counted, and the agent goes on.
     pub fn stdout() -> Console {
+        let mut form = SharedForm::new(Form::Text);
         let carrier = own_stdout().and_then(|out| {
-            let mut out = Printer::new(out);
+            #[cfg(unix)]
+            if log_form::is_journal(&out) {
+                form = SharedForm::new(Form::Journal);
+            }
+            let mut out = Printer::new(out, form.clone());
             Carrier::start("log", WAITING_MAX, String::len, move |line: String| {
                 if let Some(error) = out.print(&line) {
                     // Monitors and the system's log have it, if nobody else.
@@ -182,10 +105,11 @@ impl Console {
                 }
             })
         });
-        let console = Console::on(match carrier {
+        let out = match carrier {
             Ok(carrier) => Out::There(carrier),
-            Err(_) => Out::Here(Printer::new(Box::new(io::stdout()))),
-        });
+            Err(_) => Out::Here(Printer::new(Box::new(io::stdout()), form.clone())),
+        };
+        let console = Console::on(out, form);
         console.lock().is_screen = io::stdout().is_terminal();
         console
     }
@@ -194,9 +118,11 @@ impl Console {
     pub fn finish(&self) {
         let (out, sinks) = {
             let mut state = self.lock();
-            let nowhere = Out::Here(Printer::new(Box::new(io::sink())));
+            let nowhere = Out::Here(Printer::new(Box::new(io::sink()), state.form.clone()));
             let out = std::mem::replace(&mut state.out, nowhere);
-            (out, std::mem::take(&mut state.sinks))
+            let file = state.file.take().map(|file| file.sink);
+            let sinks = std::mem::take(&mut state.sinks);
+            (out, sinks.into_iter().chain(file).collect::<Vec<_>>())
         };
         if let Out::There(mut carrier) = out {
             carrier.finish(LAST_WORDS);
@@ -211,14 +137,33 @@ impl Console {
         self.lock().sinks.push(sink);
     }
 
-    /// A console on another output.
-    pub fn new(out: Box<dyn Write + Send>) -> Console {
-        Console::on(Out::Here(Printer::new(out)))
+    /// Keeps the log in this file as well, from now on.
+    pub fn keep_in(&self, file: LogFile) {
+        self.lock().file = Some(file);
     }
 
-    fn on(out: Out) -> Console {
+    /// Opens the file anew that keeps the log, if there is one: it may have been moved.
+    pub fn reopen_file(&self) {
+        if let Some(file) = &self.lock().file {
+            file.reopen();
+        }
+    }
+
+    /// Prints objects instead of lines from now on.
+    pub fn use_json(&self) {
+        self.lock().form.use_json();
+    }
+
+    /// A console on another output.
+    pub fn new(out: Box<dyn Write + Send>) -> Console {
+        let form = SharedForm::new(Form::Text);
+        Console::on(Out::Here(Printer::new(out, form.clone())), form)
+    }
+
+    fn on(out: Out, form: SharedForm) -> Console {
         Console(Arc::new(Mutex::new(State {
             out,
+            form,
             is_screen: false,
             level: Level::Info,
             gated: Some(VecDeque::new()),
@@ -226,7 +171,18 @@ impl Console {
             taps: Vec::new(),
             limiter: Limiter::default(),
             sinks: Vec::new(),
+            file: None,
         })))
+    }
+
+    /// Prints why the agent did not start, and has the file tell of it that keeps the log.
+    pub fn not_started(&self, text: &str) {
+        let mut state = self.lock();
+        state.print("==> ", text);
+        if let Some(file) = &state.file {
+            file.sink
+                .give(LogLine::new(Level::Err, "agent", text), lost_records);
+        }
     }
 
     /// Prints `==> text`.
@@ -261,7 +217,7 @@ impl Console {
     pub fn open_gate(&self) {
         let mut state = self.lock();
         for line in state.gated.take().into_iter().flatten() {
-            state.print("    ", &line);
+            state.print_line(&line);
         }
     }
 
@@ -310,21 +266,21 @@ impl Console {
         if line.level < state.level {
             return;
         }
-        for sink in &state.sinks {
-            sink.give(line.clone(), |lost| LogLine {
-                at: Local::now(),
-                level: Level::Warn,
-                text: format!("[WARN] agent: {lost} records were lost, the log took no more").into(),
-            });
+        for sink in state
+            .sinks
+            .iter()
+            .chain(state.file.as_ref().map(|file| &file.sink))
+        {
+            sink.give(line.clone(), lost_records);
         }
         match &mut state.gated {
             Some(gated) => {
                 if gated.len() >= GATED_LINES {
                     gated.pop_front();
                 }
-                gated.push_back(line.text);
+                gated.push_back(line);
             }
-            None => state.print("    ", &line.text),
+            None => state.print_line(&line),
         }
     }
 
@@ -352,51 +308,31 @@ impl Tap {
 
 impl State {
     fn print(&mut self, prefix: &str, text: &str) {
-        let line = format!("{prefix}{}\n", printable::entry(text));
+        let line = self.form.get().saying(prefix, text);
+        self.put_out(line);
+    }
+
+    fn print_line(&mut self, line: &LogLine) {
+        let line = self.form.get().log_line(line);
+        self.put_out(line);
+    }
+
+    fn put_out(&mut self, line: String) {
+        let form = &self.form;
         match &mut self.out {
             // There is nobody to tell of an error.
             Out::Here(out) => drop(out.print(&line)),
             Out::There(carrier) => carrier.give(line, |lost| {
-                let time = Local::now().format(TIME);
-                format!("    {time} [WARN] agent: {lost} lines were not shown, nobody was reading\n")
+                form.warning(&format!("{lost} lines were not shown, nobody was reading"))
             }),
         }
     }
 }
 
-/// Writes lines. One that cannot be written (nobody reads the pipe any more, the disk is full) is lost and counted;
-/// the count is written once that works again.
-struct Printer<W> {
-    out: W,
-    lost: u64,
-}
-
-impl<W: Write> Printer<W> {
-    fn new(out: W) -> Printer<W> {
-        Printer { out, lost: 0 }
-    }
-
-    /// The error, if this is the first line that is lost.
-    fn print(&mut self, line: &str) -> Option<io::Error> {
-        if self.lost > 0 {
-            let time = Local::now().format(TIME);
-            let notice = format!(
-                "    {time} [WARN] agent: {} lines were not shown, they could not be written\n",
-                self.lost
-            );
-            if self.write(&notice).is_ok() {
-                self.lost = 0;
-            }
-        }
-        let error = self.write(line).err()?;
-        self.lost += 1;
-        (self.lost == 1).then_some(error)
-    }
-
-    fn write(&mut self, line: &str) -> io::Result<()> {
-        self.out.write_all(line.as_bytes())?;
-        self.out.flush()
-    }
+/// What a log says of so many lines that were lost.
+fn lost_records(lost: u64) -> LogLine {
+    let text = format!("{lost} records were lost, the log took no more");
+    LogLine::new(Level::Warn, "agent", &text)
 }
 
 /// Standard output without the lock that the whole process shares, which a thread that waits for a reader
@@ -693,15 +629,5 @@ mod tests {
         assert_eq!(with("unexpected node"), bounds::LOG_LINES as usize + 1);
         assert_eq!((with("something else"), with("EventMemberJoin")), (1, 1000));
         assert!(!console.backlog().is_empty());
-    }
-
-    #[test]
-    fn level_names() {
-        assert_eq!(Level::parse("err"), Ok(Level::Err));
-        assert_eq!(Level::parse("Trace"), Ok(Level::Trace));
-        assert_eq!(
-            Level::parse("foo"),
-            Err("Invalid log level: FOO. Valid log levels are: [TRACE DEBUG INFO WARN ERR]".into())
-        );
     }
 }

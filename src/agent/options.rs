@@ -201,6 +201,11 @@ options! {
         { flag: "replay" }
     Text log_level: "Least level of messages to show: trace, debug, info, warn or err."
         { flag: "log-level", default: Is("info"), reloads: true }
+    Text log_format: "How its lines look: text, as Serf has them and as the journal of systemd wants them, or json, an
+        object a line."
+        { flag: "log-format", default: Is("text") }
+    Text log_file: "File to which the log goes as well. It is opened anew at SIGHUP, so that it can be moved."
+        { flag: "log-file", value: "<path>" }
     Text node_name: "Name of this node, unique in the cluster."
         { flag: "node", value: "<hostname>", check: |o| limits::check_name(&o.node_name) }
     Text profile: "Timing: lan, wan, local, or a TOML file of your own."
@@ -559,7 +564,7 @@ mod tests {
 
     /// What Serf's table does not have: our own options, the key for IPv6 that it writes shorter, and the two
     /// without function.
-    const NOT_SERFS: [&str; 15] = [
+    const NOT_SERFS: [&str; 17] = [
         "mdns_disable_ipv6",
         "replay_window",
         "label",
@@ -567,6 +572,8 @@ mod tests {
         "handler_shell",
         "handler_order",
         "templates",
+        "log_format",
+        "log_file",
         "rpc_max_clients",
         "rpc_max_subscriptions",
         "http_addr",

@@ -100,6 +100,7 @@ impl Reload {
         loop {
             self.wanted.notified().await;
             service_manager::tell(News::Reloading);
+            console.reopen_file();
             console.headline("Reloading configuration...");
             let reloaded = self.reload(&agent, &console).await;
             if let Err(line) = &reloaded {

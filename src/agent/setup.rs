@@ -11,6 +11,8 @@ use super::address::{self, DEFAULT_PORT};
 #[cfg(feature = "http")]
 use super::exposure::Exposure;
 use super::files;
+use super::log_file::LogFile;
+use super::log_form;
 use super::logging::{Console, Level};
 use super::options::{Options, bytes};
 use super::secret::Secret;
@@ -111,6 +113,10 @@ impl Setup {
     /// the user.
     pub fn make(mut options: Options, console: &Console) -> Result<Setup, String> {
         console.set_level(Level::parse(&options.log_level)?);
+        if !options.log_file.is_empty() {
+            let is_json = log_form::is_json(&options.log_format)?;
+            console.keep_in(LogFile::open(&options.log_file, is_json)?);
+        }
         if options.enable_syslog {
             let sink =
                 syslog::connect(&options.syslog_facility).map_err(|e| format!("Syslog setup failed: {e}"))?;
@@ -234,6 +240,7 @@ pub(super) fn check(options: &mut Options, console: &Console) -> Result<(), Stri
     if options.node_name.is_empty() {
         options.node_name = gethostname::gethostname().to_string_lossy().into_owned();
     }
+    log_form::is_json(&options.log_format)?;
     handlers(options)?;
     handler_order(options)?;
     if !options.interface.is_empty() {

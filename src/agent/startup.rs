@@ -15,6 +15,7 @@ use super::beginning::Beginning;
 use super::event_loop::EventLoop;
 #[cfg(feature = "http")]
 use super::exposure::Exposed;
+use super::log_form;
 use super::logging::Console;
 use super::mdns::Discovery;
 use super::options::Options;
@@ -63,9 +64,13 @@ pub fn run(paths: &[String], flags: Options, ignored: &[String]) -> u8 {
 /// start, and was said on the console as well.
 pub fn run_on(console: Console, signals: Source, paths: &[String], flags: Options) -> Result<u8, String> {
     console.receive_log();
+    // Mistakes in the files are told in this form already.
+    if log_form::is_json(&flags.log_format) == Ok(true) {
+        console.use_json();
+    }
     let ended = start(paths, flags, signals, &console);
     if let Err(line) = &ended {
-        console.headline(line);
+        console.not_started(line);
         advice::on(line).iter().for_each(|advice| console.hint(advice));
     }
     console.finish();
@@ -74,6 +79,9 @@ pub fn run_on(console: Console, signals: Source, paths: &[String], flags: Option
 
 fn start(paths: &[String], flags: Options, signals: Source, console: &Console) -> Result<u8, String> {
     let (mut options, sources) = files::read_options(paths, &flags)?;
+    if log_form::is_json(&options.log_format)? {
+        console.use_json();
+    }
     sources.remarks.iter().for_each(|remark| console.headline(remark));
     setup::check(&mut options, console)?;
     let in_force = options.clone();

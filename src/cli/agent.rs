@@ -136,7 +136,7 @@ mod tests {
         #[rustfmt::skip]
         let flags = parse(&[
             "-node=n", "-role=r", "-tags-file=tf", "-bind=b", "-advertise=a", "-iface=i", "-discover=d", "-mdns-iface=mi",
-            "-mdns-disable-ipv4", "-mdns-disable-ipv6", "-replay-window=60s", "-encrypt=e", "-encrypt-file=ef", "-keyring-file=k", "-log-level=l", "-profile=p",
+            "-mdns-disable-ipv4", "-mdns-disable-ipv6", "-replay-window=60s", "-encrypt=e", "-encrypt-file=ef", "-keyring-file=k", "-log-level=l", "-log-format=lf", "-log-file=lp", "-profile=p",
             "-protocol=3", "-rpc-addr=ra", "-join=j1", "-join=j2", "-retry-join=rj", "-retry-interval=2s", "-retry-max=4",
             "-replay", "-event-handler=eh", "-handler-shell=hs", "-handler-order=ho", "-snapshot=s", "-rejoin", "-syslog", "-broadcast-timeout=3s",
             "-disable-compression", "-tag=x=1", "-tag=y=a=b", "-tag", "x=2",
@@ -159,6 +159,8 @@ mod tests {
             encrypt_key_file: text("ef"),
             keyring_file: text("k"),
             log_level: text("l"),
+            log_format: text("lf"),
+            log_file: text("lp"),
             profile: text("p"),
             protocol: 3,
             rpc_addr: text("ra"),

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use crate::support::{Agent, Kind, Plan};
+use crate::support::{Agent, Kind, Plan, until};
 
 fn start(plan: Plan) -> Agent {
     plan.arg("-profile=local").start()
@@ -116,4 +116,81 @@ fn a_missing_and_a_wrong_token_are_told_apart() {
     assert!(missing.contains("This agent wants the token"), "{missing}");
     let wrong = on_a_terminal(&format!("members {at} -rpc-auth=wrong"));
     assert!(wrong.contains("The agent has another token, or none"), "{wrong}");
+}
+
+#[test]
+fn the_log_can_be_json_and_then_all_of_it_is() {
+    let agent = start(Plan::new(Kind::Fyrd, "n1").arg("-log-format=json"));
+    agent.cli(&["event", "deploy", "a\"\n\u{1b}"]).success();
+    agent.says("Received event: user-event: deploy");
+    let log = agent.log();
+    for line in log.lines() {
+        let entry: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        for key in ["time", "level", "component", "message"] {
+            assert!(entry[key].is_string(), "{key}: {line}");
+        }
+    }
+    assert!(
+        log.contains(r#""level":"INFO","component":"serf","message":"EventMemberJoin: n1 "#),
+        "{log}"
+    );
+    let refused = Plan::new(Kind::Fyrd, "n2")
+        .arg("-log-format=xml")
+        .try_start()
+        .unwrap_err();
+    assert!(
+        refused
+            .output
+            .contains("==> Invalid log format: 'xml'. It must be text"),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn the_journal_gets_levels_and_no_second_time() {
+    let say_it_is_the_journal = "JOURNAL_STREAM=$(stat -L -c %d:%i agent.log) exec \"$@\"";
+    let launcher = ["sh", "-c", say_it_is_the_journal, "sh"].map(str::to_owned);
+    let agent = start(Plan::new(Kind::Fyrd, "n1").launcher(&launcher));
+    agent.says("\n<6>serf: EventMemberJoin: n1 127.0.0.1\n");
+    agent.cli(&["join", "127.0.0.1:1"]);
+    agent.says("\n<4>agent: error joining: 1 error occurred: * Failed to join 127.0.0.1: dial tcp");
+}
+
+#[test]
+fn the_log_file_is_opened_anew_at_a_hangup() {
+    let plan = Plan::new(Kind::Fyrd, "n1").args(["-log-file=fyrd.log", "-log-level=debug"]);
+    let agent = start(plan);
+    let event = |name: &str| agent.cli(&["event", "-coalesce=false", name]).success();
+    let has = |file: &str, text: &str| {
+        until(&format!("{text} in {file}"), || agent.read(file).contains(text));
+    };
+    event("first");
+    has("fyrd.log", "[INFO] agent: Serf agent starting\n");
+    has("fyrd.log", "user-event: first\n");
+    std::fs::rename(agent.file("fyrd.log"), agent.file("fyrd.log.1")).unwrap();
+    event("second");
+    has("fyrd.log.1", "user-event: second\n");
+    agent.signal("HUP");
+    has("fyrd.log", "[INFO] agent: Configuration reloaded");
+    event("third");
+    has("fyrd.log", "user-event: third\n");
+    assert!(!agent.read("fyrd.log.1").contains("third"));
+    let bad = Plan::new(Kind::Fyrd, "n2")
+        .arg("-log-file=no/such/log")
+        .try_start()
+        .unwrap_err();
+    assert!(
+        bad.output
+            .contains("==> Error opening log file: open no/such/log: no such file or directory"),
+        "{bad:?}"
+    );
+}
+
+#[test]
+fn clients_are_no_news() {
+    let agent = start(Plan::new(Kind::Fyrd, "n1"));
+    agent.cli(&["members"]).success();
+    let shown = agent.cli(&["info"]).success();
+    drop(shown);
+    assert!(!agent.log().contains("Accepted client"), "{}", agent.log());
 }
