@@ -188,6 +188,8 @@ struct Gossip {
     handle: Handle,
     /// Where it gossips.
     bound: SocketAddr,
+    /// What it announces.
+    announced: SocketAddr,
     encrypted: bool,
 }
 
@@ -244,6 +246,7 @@ async fn create(setup: &mut Setup, past: Past) -> Result<Gossip, String> {
         driver,
         handle,
         bound,
+        announced: addr.socket(port),
         encrypted,
     })
 }
@@ -272,6 +275,11 @@ fn make_agent(
 ) -> Agent {
     let named = !setup.start_join.is_empty() || !setup.retry_join.is_empty();
     let seeks = named || setup.discover.is_some() || remembers;
+    let addresses = [
+        ("bind_addr", gossip.bound.to_string()),
+        ("advertise_addr", gossip.announced.to_string()),
+        ("rpc_addr", setup.rpc_addr.clone()),
+    ];
     let handlers = Handlers::new(gossip.handle.clone(), setup.name.clone());
     handlers.replace(
         std::mem::take(&mut setup.handlers),
@@ -287,7 +295,7 @@ fn make_agent(
         telemetry: telemetry::Metrics::new(&setup.telemetry),
         name: setup.name.clone(),
         rpc_auth: setup.rpc_auth.clone(),
-        beginning: Beginning::now(seeks, setup.profile.name.clone()),
+        beginning: Beginning::now(seeks, setup.profile.name.clone(), addresses),
         #[cfg(feature = "templates")]
         templates: Default::default(),
         rpc_limits: descriptors::share(setup.rpc_limits),

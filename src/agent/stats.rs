@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use chrono::{DateTime, Utc};
 
 use super::Agent;
-use crate::driver::{DriverCounters, ROTATE};
+use crate::driver::{DriverCounters, KeySummary, ROTATE};
 use crate::snapshot::{State, Status};
 use fyrd_core::bounds::SEALED_BY_ONE_KEY;
 use fyrd_core::serf::Stats;
@@ -40,9 +40,14 @@ impl Agent {
         if self.0.encrypted {
             groups.insert(
                 "encryption".to_string(),
-                encryption(self.0.driver.sealed_by_primary()),
+                encryption(
+                    self.0.driver.sealed_by_primary(),
+                    self.0.driver.keys().await.ok().flatten(),
+                ),
             );
         }
+        // Nor this one.
+        groups.insert("node".to_string(), self.0.beginning.figures());
         let refused = refused(&self.0.driver.counters(), &stats);
         if !refused.is_empty() {
             groups.insert("refused".to_string(), refused);
@@ -99,9 +104,16 @@ fn refused(counters: &DriverCounters, stats: &Stats) -> BTreeMap<String, String>
         .collect()
 }
 
-/// How much the primary key has sealed.
-fn encryption(sealed: u64) -> BTreeMap<String, String> {
+/// Which key seals, and how much it has sealed.
+fn encryption(sealed: u64, keys: Option<KeySummary>) -> BTreeMap<String, String> {
     let mut group = strings([("sealed_by_primary", sealed.to_string())]);
+    if let Some(keys) = keys {
+        group.extend(strings([
+            ("cipher", keys.cipher.to_string()),
+            ("keys", keys.count.to_string()),
+            ("primary", keys.fingerprint.to_string()),
+        ]));
+    }
     if sealed >= SEALED_BY_ONE_KEY {
         let warning = format!("the primary key has sealed a lot, {ROTATE}");
         group.insert("warning".to_string(), warning);
@@ -143,7 +155,7 @@ fn snapshot(status: &Status) -> BTreeMap<String, String> {
 }
 
 /// In UTC, to the second.
-fn time_of_day(at: SystemTime) -> String {
+pub(super) fn time_of_day(at: SystemTime) -> String {
     DateTime::<Utc>::from(at).format("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
@@ -237,10 +249,10 @@ mod tests {
 
     #[test]
     fn a_key_that_has_sealed_a_lot_is_to_be_replaced() {
-        let fresh = encryption(SEALED_BY_ONE_KEY - 1);
+        let fresh = encryption(SEALED_BY_ONE_KEY - 1, None);
         assert_eq!(fresh["sealed_by_primary"], "2147483647");
         assert!(!fresh.contains_key("warning"));
-        let worn = encryption(SEALED_BY_ONE_KEY);
+        let worn = encryption(SEALED_BY_ONE_KEY, None);
         assert!(worn["warning"].ends_with("with `fyrd keys rotate`"), "{worn:?}");
     }
 

@@ -1,15 +1,24 @@
 //! `members`: who is in the cluster.
 
+mod screen;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use clap::Command;
+use regex::Regex;
 use serde::Serialize;
 
+use super::flags::Flags;
 use super::info::Format;
-use super::{Failure, Terminal, flags, rpc, table};
+use super::{FAILED, Failure, Terminal, flags, rpc, table};
+use crate::go;
+use crate::nearest::nearest;
+use crate::rpc::client::Client;
 use crate::rpc::types::{Member, MembersFilteredRequest};
+use screen::Screen;
 
 pub(super) fn define() -> Command {
     Command::new("members")
@@ -28,11 +37,21 @@ pub(super) fn define() -> Command {
                 "<regexp>",
                 "Only members whose tag 'role' matches. Use -tag instead.",
             ),
+            flags::string(
+                "sort",
+                "name",
+                "By what to sort: name, address, status, or tag:KEY for the value of a tag.",
+            ),
             flags::string("status", "<regexp>", "Only members whose status matches."),
             flags::list(
                 "tag",
                 "<key>=<regexp>",
                 "Only members whose tag matches. Can be given several times; all have to match.",
+            ),
+            flags::boolean(
+                "watch",
+                "Show the members again whenever something has changed, until interrupted; as JSON, a line each \
+                 time.",
             ),
         ])
         .args(rpc::arguments())
@@ -50,13 +69,151 @@ pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(),
         status: flags.string("status").unwrap_or_default().to_owned(),
         tags: rpc::key_values(&tags)?,
     };
+    let order = Order::parse(flags.string("sort").unwrap_or_default())?;
     rpc::with_agent(&flags, terminal, async |terminal, mut client| {
-        let members = client.members_filtered(filter).await;
-        let mut members = members.map_err(rpc::failed("Error retrieving members"))?;
-        members.sort_by(|a, b| a.name.cmp(&b.name));
-        let text = || text(&members, flags.is_set("detailed"));
-        Format::of(&flags)?.print(terminal, &json(&members), text)
+        if flags.is_set("watch") {
+            return tokio::select! {
+                result = watch(terminal, &mut client, &filter, &order, &flags) => result,
+                _ = tokio::signal::ctrl_c() => Ok(()),
+            };
+        }
+        let members = fetch(&mut client, &filter, &order).await?;
+        match Format::of(&flags)? {
+            Format::Text => show(terminal, &members, flags.is_set("detailed")),
+            json_form => json_form.print(terminal, &json(&members), String::new)?,
+        }
+        if members.is_empty()
+            && let Some(hint) = hint_at_status(&filter.status)
+        {
+            terminal.hint(&hint);
+        }
+        Ok(())
     })
+}
+
+async fn fetch(
+    client: &mut Client,
+    filter: &MembersFilteredRequest,
+    order: &Order,
+) -> Result<Vec<Member>, Failure> {
+    let members = client.members_filtered(filter.clone()).await;
+    let mut members = members.map_err(rpc::failed("Error retrieving members"))?;
+    members.sort_by_cached_key(|member| (order.key(member), member.name.clone()));
+    Ok(members)
+}
+
+/// Shows the members whenever they are others; never comes back by itself.
+async fn watch(
+    terminal: &mut Terminal<'_>,
+    client: &mut Client,
+    filter: &MembersFilteredRequest,
+    order: &Order,
+    flags: &Flags,
+) -> Result<(), Failure> {
+    let format = Format::of(flags)?;
+    let mut shown = None;
+    let mut ticks = tokio::time::interval(WATCH_INTERVAL);
+    loop {
+        ticks.tick().await;
+        let members = fetch(client, filter, order).await?;
+        if shown.as_ref() != Some(&members) {
+            match format {
+                Format::Json => rpc::json_line(terminal, &json(&members))?,
+                Format::Text => {
+                    if terminal.is_screen() {
+                        terminal.raw(CLEAR);
+                    } else if shown.is_some() {
+                        terminal.line("");
+                    }
+                    show(terminal, &members, flags.is_set("detailed"));
+                }
+            }
+            shown = Some(members);
+        }
+        if terminal.is_broken() {
+            return Err(Failure::Exit(FAILED));
+        }
+    }
+}
+
+/// How often a watcher looks. What changes in between is seen together.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Empties a screen, and goes to its top.
+const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
+
+/// By what members are sorted.
+#[derive(Debug, PartialEq, Eq)]
+enum Order {
+    Name,
+    Address,
+    Status,
+    Tag(String),
+}
+
+impl Order {
+    fn parse(text: &str) -> Result<Order, Failure> {
+        Ok(match text {
+            "" | "name" => Order::Name,
+            "address" => Order::Address,
+            "status" => Order::Status,
+            other => match other.strip_prefix("tag:").filter(|key| !key.is_empty()) {
+                Some(key) => Order::Tag(key.to_owned()),
+                None => {
+                    return Err(Failure::Error(format!(
+                        "Error: -sort={other}: it must be name, address, status or tag:KEY"
+                    )));
+                }
+            },
+        })
+    }
+
+    /// What is compared.
+    fn key(&self, member: &Member) -> (Option<IpAddr>, u16, String) {
+        match self {
+            Order::Name => (None, 0, member.name.clone()),
+            Order::Address => (ip(member), member.port, String::new()),
+            Order::Status => (None, 0, member.status.clone()),
+            Order::Tag(key) => (None, 0, member.tags.get(key).cloned().unwrap_or_default()),
+        }
+    }
+}
+
+/// What members can be, as far as people name it.
+const STATUSES: [&str; 4] = ["alive", "leaving", "left", "failed"];
+
+/// Of a pattern that fits no status, which one may be meant.
+fn hint_at_status(pattern: &str) -> Option<String> {
+    let fits = Regex::new(&format!("^(?:{pattern})$")).ok()?;
+    if pattern.is_empty()
+        || STATUSES
+            .iter()
+            .chain(&["none"])
+            .any(|status| fits.is_match(status))
+    {
+        return None;
+    }
+    let meant = nearest(pattern, STATUSES).map(|status| format!("; did you mean {}?", go::quote(status)));
+    Some(format!(
+        "no status matches {}, there are {}{}",
+        go::quote(pattern),
+        STATUSES.join(", "),
+        meant.unwrap_or_default()
+    ))
+}
+
+/// Text for who reads it: a person or a program.
+fn show(terminal: &mut Terminal<'_>, members: &[Member], detailed: bool) {
+    if terminal.is_screen() {
+        let screen = Screen {
+            width: terminal.width(),
+            colours: terminal.has_colours(),
+            detailed,
+        };
+        terminal.raw(screen.table(members));
+    } else {
+        terminal.line(text(members, detailed));
+    }
 }
 
 fn text(members: &[Member], detailed: bool) -> String {
@@ -65,11 +222,7 @@ fn text(members: &[Member], detailed: bool) -> String {
 }
 
 fn row(member: &Member, detailed: bool) -> String {
-    let tags: Vec<String> = member
-        .tags
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
+    let tags = tags(member);
     let mut row = format!(
         "{}|{}|{}|{}",
         member.name,
@@ -86,16 +239,27 @@ fn row(member: &Member, detailed: bool) -> String {
     row
 }
 
-/// `IP:PORT`, with brackets around IPv6. An IPv4 address may come in 16 bytes.
+fn tags(member: &Member) -> Vec<String> {
+    let tags = member.tags.iter();
+    tags.map(|(key, value)| format!("{key}={value}")).collect()
+}
+
+/// An IPv4 address may come in 16 bytes.
+fn ip(member: &Member) -> Option<IpAddr> {
+    let bytes = member.addr.as_slice();
+    let ip = <[u8; 4]>::try_from(bytes)
+        .map(IpAddr::from)
+        .or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from));
+    ip.ok().map(|ip| ip.to_canonical())
+}
+
+/// `IP:PORT`, with brackets around IPv6.
 fn address(member: &Member) -> String {
     let bytes = &member.addr;
-    let ip = <[u8; 4]>::try_from(bytes.as_slice())
-        .map(IpAddr::from)
-        .or_else(|_| <[u8; 16]>::try_from(bytes.as_slice()).map(IpAddr::from));
-    match ip.map(|ip| ip.to_canonical()) {
-        Ok(ip) => std::net::SocketAddr::new(ip, member.port).to_string(),
-        Err(_) if bytes.is_empty() => format!(":{}", member.port),
-        Err(_) => {
+    match ip(member) {
+        Some(ip) => std::net::SocketAddr::new(ip, member.port).to_string(),
+        None if bytes.is_empty() => format!(":{}", member.port),
+        None => {
             let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
             format!("?{hex}:{}", member.port)
         }
@@ -108,8 +272,9 @@ struct JsonMembers<'a> {
     members: Option<Vec<JsonMember<'a>>>,
 }
 
+/// A member as JSON shows it.
 #[derive(Serialize)]
-struct JsonMember<'a> {
+pub(super) struct JsonMember<'a> {
     name: &'a str,
     addr: String,
     port: u16,
@@ -125,22 +290,23 @@ struct JsonProtocol {
     version: u8,
 }
 
+pub(super) fn json_member(member: &Member) -> JsonMember<'_> {
+    JsonMember {
+        name: &member.name,
+        addr: address(member),
+        port: member.port,
+        tags: &member.tags,
+        status: &member.status,
+        protocol: JsonProtocol {
+            max: member.delegate_max,
+            min: member.delegate_min,
+            version: member.delegate_cur,
+        },
+    }
+}
+
 fn json(members: &[Member]) -> JsonMembers<'_> {
-    let members: Vec<JsonMember<'_>> = members
-        .iter()
-        .map(|member| JsonMember {
-            name: &member.name,
-            addr: address(member),
-            port: member.port,
-            tags: &member.tags,
-            status: &member.status,
-            protocol: JsonProtocol {
-                max: member.delegate_max,
-                min: member.delegate_min,
-                version: member.delegate_cur,
-            },
-        })
-        .collect();
+    let members: Vec<JsonMember<'_>> = members.iter().map(json_member).collect();
     JsonMembers {
         members: Some(members).filter(|members| !members.is_empty()),
     }
@@ -149,9 +315,48 @@ fn json(members: &[Member]) -> JsonMembers<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::go;
 
-    fn member(name: &str, tags: &[(&str, &str)]) -> Member {
+    #[test]
+    fn orders() {
+        let mut members = [
+            member("b", &[("role", "a")]),
+            member("a", &[("role", "b")]),
+            member("c", &[]),
+        ];
+        members[0].addr = vec![10, 0, 0, 10];
+        members[1].addr = vec![10, 0, 0, 9];
+        members[2].status = "failed".to_owned();
+        let sorted = |text: &str| {
+            let order = Order::parse(text).unwrap();
+            let mut members = members.to_vec();
+            members.sort_by_cached_key(|member| (order.key(member), member.name.clone()));
+            members
+                .iter()
+                .map(|member| member.name.as_str())
+                .collect::<String>()
+        };
+        assert_eq!(sorted(""), "abc");
+        assert_eq!(sorted("address"), "abc");
+        assert_eq!(sorted("status"), "abc");
+        assert_eq!(sorted("tag:role"), "cba");
+        for wrong in ["tag:", "role"] {
+            assert!(matches!(Order::parse(wrong), Err(Failure::Error(_))), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_status_that_there_is_not_is_named() {
+        for fits in ["", "alive", "a.*", "failed|left", "(", "none"] {
+            assert_eq!(hint_at_status(fits), None, "{fits}");
+        }
+        assert_eq!(
+            hint_at_status("alice").unwrap(),
+            "no status matches \"alice\", there are alive, leaving, left, failed; did you mean \"alive\"?"
+        );
+        assert!(hint_at_status("gone").unwrap().ends_with("left, failed"));
+    }
+
+    pub(super) fn member(name: &str, tags: &[(&str, &str)]) -> Member {
         Member {
             name: name.to_owned(),
             addr: vec![127, 0, 0, 1],

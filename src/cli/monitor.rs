@@ -2,8 +2,13 @@
 
 use std::ffi::OsString;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use clap::Command;
+use serde::Serialize;
 
+use super::info::Format;
+use super::members::{JsonMember, json_member};
 use super::{FAILED, Failure, Terminal, flags, rpc};
 use crate::go;
 use crate::rpc::client::{Client, Record};
@@ -23,21 +28,33 @@ pub(super) fn define() -> Command {
             "info",
             "The lowest level to show: trace, debug, info, warn or err.",
         ))
+        .arg(flags::string(
+            "format",
+            "text",
+            "How to print: 'text', or 'json' for an object a line. Payloads that are not UTF-8 are then base64, in \
+             'payload_base64'.",
+        ))
         .args(rpc::arguments())
 }
 
 pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(), Failure> {
     let flags = flags::parse(define(), words)?;
     let level = flags.string("log-level").unwrap_or("INFO").to_uppercase();
+    let format = Format::of(&flags)?;
     rpc::with_agent(&flags, terminal, async |terminal, client| {
         tokio::select! {
-            result = watch(terminal, client, level) => result,
+            result = watch(terminal, client, level, format) => result,
             _ = tokio::signal::ctrl_c() => Ok(()),
         }
     })
 }
 
-async fn watch(terminal: &mut Terminal<'_>, mut client: Client, level: String) -> Result<(), Failure> {
+async fn watch(
+    terminal: &mut Terminal<'_>,
+    mut client: Client,
+    level: String,
+    format: Format,
+) -> Result<(), Failure> {
     client
         .stream("*".to_owned())
         .await
@@ -48,6 +65,15 @@ async fn watch(terminal: &mut Terminal<'_>, mut client: Client, level: String) -
         .map_err(rpc::failed("Error starting monitor"))?;
     while let Ok((_, record)) = client.next_record().await {
         match record {
+            Record::Log(line) if format == Format::Json => {
+                rpc::json_line(
+                    terminal,
+                    &Line::Log {
+                        line: line.trim_end(),
+                    },
+                )?;
+            }
+            Record::Event(event) if format == Format::Json => rpc::json_line(terminal, &Line::of(&event))?,
             // Of an agent of Serf it may hold anything.
             Record::Log(line) => terminal.line(go::printable::entry(&line)),
             Record::Event(event) => terminal.line(describe(&event)),
@@ -57,10 +83,80 @@ async fn watch(terminal: &mut Terminal<'_>, mut client: Client, level: String) -
             return Err(Failure::Exit(FAILED));
         }
     }
-    terminal.line("");
-    terminal.line("Remote side ended the monitor! This usually means that the");
-    terminal.line("remote side has exited or crashed.");
+    let end =
+        "\nRemote side ended the monitor! This usually means that the\nremote side has exited or crashed.";
+    match format {
+        Format::Text => terminal.line(end),
+        Format::Json => terminal.help(&format!("{end}\n")),
+    }
     Err(Failure::Exit(FAILED))
+}
+
+/// A line of JSON.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Line<'a> {
+    Log {
+        line: &'a str,
+    },
+    Member {
+        event: &'a str,
+        members: Vec<JsonMember<'a>>,
+    },
+    User {
+        name: &'a str,
+        ltime: u64,
+        coalesce: bool,
+        #[serde(flatten)]
+        payload: Payload<'a>,
+    },
+    Query {
+        name: &'a str,
+        id: u64,
+        ltime: u64,
+        #[serde(flatten)]
+        payload: Payload<'a>,
+    },
+}
+
+/// Bytes in the form in which JSON can hold them as they are.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Payload<'a> {
+    Payload(&'a str),
+    PayloadBase64(String),
+}
+
+impl<'a> Payload<'a> {
+    fn of(bytes: &'a [u8]) -> Payload<'a> {
+        std::str::from_utf8(bytes).map_or_else(
+            |_| Payload::PayloadBase64(STANDARD.encode(bytes)),
+            Payload::Payload,
+        )
+    }
+}
+
+impl<'a> Line<'a> {
+    fn of(event: &'a EventRecord) -> Line<'a> {
+        match event {
+            EventRecord::Member(event) => Line::Member {
+                event: &event.event,
+                members: event.members.iter().map(json_member).collect(),
+            },
+            EventRecord::User(event) => Line::User {
+                name: &event.name,
+                ltime: event.l_time,
+                coalesce: event.coalesce,
+                payload: Payload::of(&event.payload),
+            },
+            EventRecord::Query(event) => Line::Query {
+                name: &event.name,
+                id: event.id,
+                ltime: event.l_time,
+                payload: Payload::of(&event.payload),
+            },
+        }
+    }
 }
 
 /// An event's fields, each on a line, its value in Go's notation.
@@ -141,7 +237,32 @@ fn member(member: &Member) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rpc::types::{MemberEventRecord, QueryEventRecord};
+    use crate::rpc::types::{MemberEventRecord, QueryEventRecord, UserEventRecord};
+
+    #[test]
+    fn events_as_json_hold_their_payloads_as_they_are() {
+        let user = |payload: &[u8]| {
+            EventRecord::User(UserEventRecord {
+                coalesce: true,
+                event: "user".into(),
+                l_time: 200,
+                name: "deploy".into(),
+                payload: payload.to_vec(),
+            })
+        };
+        let json = |event: &EventRecord| serde_json::to_string(&Line::of(event)).unwrap();
+        assert_eq!(
+            json(&user(b"a\n\"")),
+            r#"{"type":"user","name":"deploy","ltime":200,"coalesce":true,"payload":"a\n\""}"#
+        );
+        assert!(json(&user(b"\xff")).ends_with(r#","payload_base64":"/w=="}"#));
+        let joined = EventRecord::Member(MemberEventRecord {
+            event: "member-join".into(),
+            members: vec![Member::default()],
+        });
+        let start = r#"{"type":"member","event":"member-join","members":[{"name":"","addr":":0","#;
+        assert!(json(&joined).starts_with(start), "{}", json(&joined));
+    }
 
     #[test]
     fn describes_a_query() {

@@ -1,17 +1,18 @@
 //! `query`: asks the cluster a question and shows the answers as they come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 
 use clap::Command;
 use serde::Serialize;
 
 use super::flags::Flags;
+use super::rpc::Wait;
 use super::{FAILED, Failure, Terminal, flags, rpc};
 use crate::go;
 use crate::go::printable::word;
 use crate::rpc::client::{Client, Record};
-use crate::rpc::types::QueryRequest;
+use crate::rpc::types::{MembersFilteredRequest, QueryRequest};
 use crate::rpc::types::{QueryRecord, QueryRecordKind};
 
 pub(super) fn define() -> Command {
@@ -39,6 +40,9 @@ pub(super) fn define() -> Command {
                 "<duration>",
                 "How long to wait for answers, such as 15s or 300ms.",
             ),
+            rpc::Wait::argument(
+                "End before that time, when all living members that it is for have responded, or this many have.",
+            ),
             flags::boolean("no-ack", "Do not ask for acknowledgements."),
             flags::integer(
                 "relay-factor",
@@ -52,9 +56,10 @@ pub(super) fn define() -> Command {
 pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(), Failure> {
     let flags = flags::parse(define(), words)?;
     let query = request(&flags)?;
+    let wait = Wait::of(&flags)?;
     rpc::with_agent(&flags, terminal, async |terminal, client| {
         tokio::select! {
-            result = ask(terminal, client, query, flags.string("format").unwrap_or("text")) => result,
+            result = ask(terminal, client, query, wait, flags.string("format").unwrap_or("text")) => result,
             _ = tokio::signal::ctrl_c() => Err(Failure::Exit(FAILED)),
         }
     })
@@ -87,9 +92,15 @@ async fn ask(
     terminal: &mut Terminal<'_>,
     mut client: Client,
     query: QueryRequest,
+    wait: Wait,
     format: &str,
 ) -> Result<(), Failure> {
     let mut printer = Printer::new(format, query.request_ack)?;
+    let awaited = match wait {
+        Wait::All => living(&mut client, &query).await?,
+        Wait::Time | Wait::Some(_) => BTreeSet::new(),
+    };
+    let mut responded = BTreeSet::new();
     let dispatched = format!("Query '{}' dispatched", word(&query.name));
     client
         .query(query)
@@ -102,14 +113,39 @@ async fn ask(
     while let Ok((_, record)) = client.next_record().await {
         match record {
             Record::Query(answer) if answer.r#type == QueryRecordKind::Done => break,
-            Record::Query(answer) => printer.show(terminal, answer),
+            Record::Query(answer) => {
+                if answer.r#type == QueryRecordKind::Response {
+                    responded.insert(answer.from.clone());
+                }
+                printer.show(terminal, answer);
+            }
             _ => {}
+        }
+        if wait.is_over(&responded, &awaited) {
+            break;
         }
         if terminal.is_broken() {
             return Err(Failure::Exit(FAILED));
         }
     }
     printer.finish(terminal)
+}
+
+/// The names of living members that a query is for.
+async fn living(client: &mut Client, query: &QueryRequest) -> Result<BTreeSet<String>, Failure> {
+    // A query's pattern has to fit a part of a tag, that of a list of members all of it.
+    let tags = query.filter_tags.iter();
+    let tags = tags.map(|(key, pattern)| (key.clone(), format!("(?s:.*)(?:{pattern})(?s:.*)")));
+    let filter = MembersFilteredRequest {
+        status: "alive".to_owned(),
+        tags: tags.collect(),
+        ..MembersFilteredRequest::default()
+    };
+    let members = client.members_filtered(filter).await;
+    let members = members.map_err(rpc::failed("Error getting members"))?;
+    let names = members.into_iter().map(|member| member.name);
+    let is_meant = |name: &String| query.filter_nodes.is_empty() || query.filter_nodes.contains(name);
+    Ok(names.filter(is_meant).collect())
 }
 
 /// Shows answers at once as text, or all together as JSON.
@@ -162,6 +198,13 @@ impl Printer {
             (QueryRecordKind::Response, None) => {
                 self.responses += 1;
                 payload.pop_if(|last| *last == b'\n');
+                if terminal.is_screen() && payload.contains(&b'\n') {
+                    // People see at once where the next answer begins.
+                    payload = [b"\n", payload.as_slice()].concat();
+                    payload = String::from_utf8_lossy(&payload)
+                        .replace('\n', "\n    ")
+                        .into_bytes();
+                }
                 terminal.payload(&format!("Response from '{}': ", word(&from)), &payload);
             }
             (QueryRecordKind::Done, _) => {}
@@ -214,6 +257,20 @@ mod tests {
         let expected = "Ack from 'n1'\nResponse from 'n1': up\n\nTotal Acks: 1\nTotal Responses: 1\n";
         assert_eq!(print("text", true, &answers), expected);
         assert_eq!(print("text", false, &[]), "Total Responses: 0\n");
+    }
+
+    #[test]
+    fn people_see_where_an_answer_of_several_lines_ends() {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut terminal = Terminal::new("fyrd".into(), &mut out, &mut err).with_screen(true);
+        let mut printer = Printer::new("text", false).unwrap();
+        for payload in [&b"a\nb\n"[..], b"one\n"] {
+            printer.show(&mut terminal, answer(QueryRecordKind::Response, "n1", payload));
+        }
+        assert_eq!(
+            String::from_utf8_lossy(&out),
+            "Response from 'n1': \n    a\n    b\nResponse from 'n1': one\n"
+        );
     }
 
     #[test]

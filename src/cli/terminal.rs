@@ -54,6 +54,19 @@ impl<'a> Terminal<'a> {
         self.is_screen
     }
 
+    /// How many characters a line of their screen has, if they see the results on one.
+    pub fn width(&self) -> Option<usize> {
+        let width = || terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+        self.is_screen.then(width).flatten()
+    }
+
+    /// Whether they want colours (no-color.org).
+    pub fn has_colours(&self) -> bool {
+        let says = |name: &str, text: &str| std::env::var_os(name).is_some_and(|value| value == text);
+        let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        self.is_screen && !is_refused && !says("TERM", "dumb")
+    }
+
     /// Whether people see what goes to the help channel.
     pub fn takes_hints(&self) -> bool {
         self.takes_hints

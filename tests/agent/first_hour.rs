@@ -1,9 +1,11 @@
 //! What an operator meets in the first hour: warnings at the start, what a reload did, words that are wrong, errors
 //! that say what to do. The program `script` of util-linux makes the terminals.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use crate::support::{Agent, Kind, Plan, until};
+use crate::support::{Agent, KEY_32, Kind, Plan, all_alive, until};
 
 fn start(plan: Plan) -> Agent {
     plan.arg("-profile=local").start()
@@ -193,4 +195,167 @@ fn clients_are_no_news() {
     let shown = agent.cli(&["info"]).success();
     drop(shown);
     assert!(!agent.log().contains("Accepted client"), "{}", agent.log());
+}
+
+/// A command's output as JSON.
+fn json_of(agent: &Agent, words: &[&str]) -> serde_json::Value {
+    let told = agent.cli(words);
+    serde_json::from_str(&told.stdout).unwrap_or_else(|error| panic!("{error}: {told:?}"))
+}
+
+#[test]
+fn what_prints_data_prints_json() {
+    let plan = |name: &str| {
+        Plan::new(Kind::Fyrd, name)
+            .key(Some(KEY_32))
+            .arg("-profile=local")
+    };
+    let first = plan("n1").start();
+    let second = plan("n2").join(&first).start();
+    all_alive(&[&first, &second]);
+    until("n1 knows where n2 is", || {
+        first.cli(&["rtt", "n2"]).code == Some(0)
+    });
+    let rtt = json_of(&first, &["rtt", "-format=json", "n2"]);
+    assert!(
+        rtt["from"] == "n2" && rtt["to"] == "n1" && rtt["rtt_ms"].is_f64(),
+        "{rtt}"
+    );
+    let all = json_of(&first, &["rtt", "-all", "-format=json"]);
+    assert_eq!(all.as_array().map(Vec::len), Some(1), "{all}");
+    assert!(all[0]["from"] == "n1" && all[0]["to"] == "n2", "{all}");
+    let text = first.cli(&["rtt", "-all", "n2"]).success();
+    assert!(text.starts_with("n1  ") && text.ends_with(" ms\n"), "{text}");
+    let keys = json_of(&first, &["keys", "list", "-format=json"]);
+    assert_eq!(
+        (&keys["members"], &keys["keys"][0]["members"]),
+        (&2.into(), &2.into()),
+        "{keys}"
+    );
+    let info = json_of(&first, &["info", "-format=json"]);
+    assert_eq!(
+        info["encryption"]["primary"], keys["keys"][0]["fingerprint"],
+        "{info}"
+    );
+    assert!(!keys.to_string().contains(KEY_32) && !info.to_string().contains(KEY_32));
+    let printed = json_of(&first, &["keys", "list", "-format=json", "-print"]);
+    assert_eq!(printed["keys"][0]["key"], KEY_32);
+    let node = &info["node"];
+    let address = format!("127.0.0.1:{}", first.gossip_port());
+    assert_eq!(
+        (&node["bind_addr"], &node["advertise_addr"]),
+        (&address.as_str().into(), &address.as_str().into())
+    );
+    assert_eq!(node["profile"], "local", "{node}");
+    assert!(node["uptime"].as_str().unwrap().ends_with('s'), "{node}");
+    let (version, _) = in_a_pipe("version -format=json");
+    let version: serde_json::Value = serde_json::from_str(&version).expect("JSON");
+    assert_eq!(version["program"], "fyrd");
+}
+
+#[test]
+fn queries_end_when_all_or_enough_have_answered() {
+    let plan = |name: &str| {
+        let handler = "-event-handler=query:load=echo of $SERF_SELF_NAME";
+        Plan::new(Kind::Fyrd, name)
+            .args([handler, "-profile=local"])
+            .arg(format!("-tag=name={name}"))
+    };
+    let first = plan("n1").start();
+    let second = plan("n2").join(&first).start();
+    all_alive(&[&first, &second]);
+    // Without the wait each of these would take a minute.
+    let start = Instant::now();
+    let query = |words: &[&str]| {
+        json_of(
+            &first,
+            &[&["query", "-timeout=60s", "-format=json"], words].concat(),
+        )
+    };
+    let answers = |answer: &serde_json::Value| answer["Responses"].as_object().map(|map| map.len());
+    assert_eq!(answers(&query(&["-wait=all", "load"])), Some(2));
+    assert_eq!(answers(&query(&["-wait=1", "load"])), Some(1));
+    // As many as it is for; the pattern needs to fit a part only.
+    assert_eq!(answers(&query(&["-wait=all", "-tag=name=2", "load"])), Some(1));
+    assert_eq!(answers(&query(&["-wait=all", "-node=n1", "load"])), Some(1));
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    let reached = json_of(&first, &["reachability", "-wait=all", "-format=json"]);
+    assert_eq!(
+        (&reached["reachable"], &reached["live"]),
+        (&true.into(), &2.into()),
+        "{reached}"
+    );
+    let enough = first.cli(&["reachability", "-wait=1"]).success();
+    assert!(enough.contains("Successfully contacted "), "{enough}");
+    let wrong = first.cli(&["query", "-wait=some", "load"]);
+    assert_eq!(
+        (wrong.code, wrong.stdout.as_str()),
+        (
+            Some(1),
+            "Error: -wait=some: it must be all, or how many answers to wait for, from 1 on\n"
+        )
+    );
+}
+
+#[test]
+fn members_on_a_terminal_have_a_header_and_a_pipe_has_serfs_lines() {
+    let agent = start(Plan::new(Kind::Fyrd, "n1").arg("-tag=role=web"));
+    let at = format!("-rpc-addr=127.0.0.1:{}", agent.rpc_port());
+    let shown = on_a_terminal(&format!("members {at}"));
+    assert!(shown.starts_with("NAME  ADDRESS "), "{shown}");
+    assert!(shown.contains("\u{1b}[32malive \u{1b}[0m  role=web\n"), "{shown}");
+    let plain = format!("n1  {}  alive  role=web\n", agent.address());
+    assert_eq!(in_a_pipe(&format!("members {at}")), (plain, String::new()));
+    let wrong = on_a_terminal(&format!("members {at} -status=alice"));
+    assert!(wrong.trim_end().ends_with("did you mean \"alive\"?"), "{wrong}");
+}
+
+#[test]
+fn watchers_see_each_change() {
+    let agent = start(Plan::new(Kind::Fyrd, "n1").arg("-tag=a=1"));
+    let at = format!("-rpc-addr=127.0.0.1:{}", agent.rpc_port());
+    let lines = |words: &[&str]| {
+        let mut child = Command::new(Kind::Fyrd.program())
+            .args(words)
+            .arg(&at)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program");
+        let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        (
+            Ended(child),
+            lines
+                .map(|line| serde_json::from_str::<serde_json::Value>(&line.expect("a line")).expect("JSON")),
+        )
+    };
+    let (_watching, mut members) = lines(&["members", "-watch", "-format=json"]);
+    let (_monitoring, mut events) = lines(&["monitor", "-format=json"]);
+    assert_eq!(members.next().expect("members")["members"][0]["tags"]["a"], "1");
+    events
+        .find(|line| line["type"] == "log")
+        .expect("a line of the log");
+    agent.cli(&["tags", "-set=a=2"]).success();
+    assert_eq!(members.next().expect("members")["members"][0]["tags"]["a"], "2");
+    let update = events
+        .find(|line| line["event"] == "member-update")
+        .expect("an event");
+    assert_eq!(update["members"][0]["name"], "n1");
+    agent
+        .cli(&["event", "-coalesce=false", "deploy", "x\ny"])
+        .success();
+    let event = events.find(|line| line["type"] == "user").expect("an event");
+    assert_eq!(
+        (&event["name"], &event["payload"]),
+        (&"deploy".into(), &"x\ny".into())
+    );
+}
+
+/// A child that is ended with the test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
