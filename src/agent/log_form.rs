@@ -140,6 +140,12 @@ pub fn is_journal(file: &std::fs::File) -> bool {
     std::env::var("JOURNAL_STREAM").is_ok_and(is)
 }
 
+/// This system has no journal.
+#[cfg(not(unix))]
+pub fn is_journal(_: &std::io::Stdout) -> bool {
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -92,7 +92,6 @@ impl Console {
     pub fn stdout() -> Console {
         let mut form = SharedForm::new(Form::Text);
         let carrier = own_stdout().and_then(|out| {
-            #[cfg(unix)]
             if log_form::is_journal(&out) {
                 form = SharedForm::new(Form::Journal);
             }

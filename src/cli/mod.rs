@@ -18,6 +18,7 @@ mod keys;
 mod leave;
 mod members;
 mod monitor;
+mod progress;
 mod query;
 mod reachability;
 #[cfg(feature = "templates")]

@@ -7,6 +7,7 @@ use clap::Command;
 use serde::Serialize;
 
 use super::flags::Flags;
+use super::progress::Progress;
 use super::rpc::Wait;
 use super::{FAILED, Failure, Terminal, flags, rpc};
 use crate::go;
@@ -110,7 +111,11 @@ async fn ask(
         terminal.line(dispatched);
     }
     // An agent that dies midway ends the query; what came until then is the result.
-    while let Ok((_, record)) = client.next_record().await {
+    let progress = Progress::start();
+    loop {
+        let so_far = format!("{} members have responded", responded.len());
+        let record = progress.wait(terminal, &so_far, client.next_record()).await;
+        let Ok((_, record)) = record else { break };
         match record {
             Record::Query(answer) if answer.r#type == QueryRecordKind::Done => break,
             Record::Query(answer) => {

@@ -8,6 +8,7 @@ use clap::Command;
 use serde::Serialize;
 
 use super::info::Format;
+use super::progress::Progress;
 use super::rpc::Wait;
 use super::{FAILED, Failure, Terminal, flags, rpc};
 use crate::go::printable::word;
@@ -91,8 +92,17 @@ async fn test(
         .await
         .map_err(rpc::failed("Error sending query"))?;
     let mut tally = Tally::default();
-    while let Ok((_, record)) = client.next_record().await {
-        let Record::Query(answer) = record else { continue };
+    let progress = Progress::start();
+    loop {
+        let so_far = format!(
+            "{} of {} live members have answered",
+            tally.from.len(),
+            alive.len()
+        );
+        let record = progress.wait(terminal, &so_far, client.next_record()).await;
+        let Ok((_, Record::Query(answer))) = record else {
+            break;
+        };
         match answer.r#type {
             QueryRecordKind::Done => break,
             QueryRecordKind::Response => {}

@@ -287,6 +287,9 @@ fn queries_end_when_all_or_enough_have_answered() {
     );
     let enough = first.cli(&["reachability", "-wait=1"]).success();
     assert!(enough.contains("Successfully contacted "), "{enough}");
+    let at = format!("-rpc-addr=127.0.0.1:{}", first.rpc_port());
+    let shown = on_a_terminal(&format!("query -timeout=2s {at} load"));
+    assert!(shown.contains("2 members have responded, 1."), "{shown}");
     let wrong = first.cli(&["query", "-wait=some", "load"]);
     assert_eq!(
         (wrong.code, wrong.stdout.as_str()),
