@@ -8,6 +8,7 @@ pub mod go;
 pub mod http;
 #[cfg(test)]
 mod logged;
+mod nearest;
 mod pace;
 pub mod queue;
 pub mod rpc;

@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::{self, Write as _};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -61,6 +61,8 @@ struct State {
     out: Out,
     level: Level,
     form: Form,
+    /// Whether people see it, on a terminal.
+    is_screen: bool,
     /// Lines that wait for the start to succeed; `None` once it has.
     gated: Option<VecDeque<LogLine>>,
     backlog: VecDeque<LogLine>,
@@ -105,7 +107,10 @@ impl Console {
             Ok(carrier) => Out::There(carrier),
             Err(_) => Out::Here(Printer::new(Box::new(io::stdout()))),
         });
-        console.lock().form = form;
+        {
+            let mut state = console.lock();
+            (state.form, state.is_screen) = (form, io::stdout().is_terminal());
+        }
         console
     }
 
@@ -166,6 +171,7 @@ impl Console {
             limiter: Limiter::default(),
             sinks: Vec::new(),
             form: Form::Text,
+            is_screen: false,
             reopen: Reopen::default(),
         })))
     }
@@ -178,6 +184,14 @@ impl Console {
     /// Prints an indented line.
     pub fn detail(&self, text: &str) {
         self.lock().print("    ", text);
+    }
+
+    /// Prints an indented line for people only: what reads a pipe or a file looks for Serf's words.
+    pub fn hint(&self, text: &str) {
+        let mut state = self.lock();
+        if state.is_screen {
+            state.print("    ", text);
+        }
     }
 
     /// Prints a line as it is.

@@ -5,6 +5,7 @@
 //! over another by Serf's rules. Empty, zero and `false` mean "not said", so a later source cannot take them
 //! back.
 
+use std::hash::BuildHasher;
 use std::mem::{swap, take};
 use std::time::Duration;
 
@@ -383,6 +384,16 @@ impl Options {
             changed != *self
         });
         differs.map(|entry| entry.key).collect()
+    }
+
+    /// A number for each secret, by which it is known again.
+    pub fn secret_marks(&self, hasher: &impl BuildHasher) -> Vec<(&'static str, u64)> {
+        let mut options = self.clone();
+        let secrets = TABLE.iter().filter_map(|entry| match entry.kind {
+            Kind::Secret(place) => Some((entry.key, hasher.hash_one(place(&mut options).expose()))),
+            _ => None,
+        });
+        secrets.collect()
     }
 
     /// The same, for those who need no secrets.

@@ -5,6 +5,7 @@
 //! tags set by command stay; Serf forgets them. A mistake leaves all as it was.
 
 use std::cell::{Ref, RefCell};
+use std::hash::RandomState;
 use std::rc::Rc;
 
 use tokio::sync::Notify;
@@ -14,7 +15,7 @@ use super::files::Sources;
 use super::logging::{Console, Level};
 use super::options::Options;
 use super::service_manager::{self, News};
-use super::{Agent, files, setup};
+use super::{Agent, advice, files, setup};
 use crate::rpc::server::Backend;
 use fyrd_core::serf::{Tags, tags};
 
@@ -28,8 +29,33 @@ pub(super) struct Reload {
     flags: Options,
     /// What the agent runs by, without secrets. Its tags are those of the configuration.
     in_force: RefCell<Options>,
+    /// What the secrets of the start were.
+    secrets: Marks,
     protocol: u8,
     wanted: Notify,
+}
+
+/// By which secrets are known again, without keeping them.
+#[derive(Debug)]
+struct Marks {
+    hasher: RandomState,
+    marks: Vec<(&'static str, u64)>,
+}
+
+impl Marks {
+    fn of(options: &Options) -> Marks {
+        let hasher = RandomState::new();
+        let marks = options.secret_marks(&hasher);
+        Marks { hasher, marks }
+    }
+
+    /// The keys of those that are others now.
+    fn changed(&self, options: &Options) -> Vec<&'static str> {
+        let now = options.secret_marks(&self.hasher);
+        let pairs = now.into_iter().zip(&self.marks);
+        let changed = pairs.filter(|(now, before)| now != *before);
+        changed.map(|((key, _), _)| key).collect()
+    }
 }
 
 /// A change of tags, as the `tags` command makes it.
@@ -52,6 +78,7 @@ impl Reload {
             paths: paths.to_vec(),
             sources: RefCell::new(sources),
             flags: flags.without_secrets(),
+            secrets: Marks::of(&in_force),
             in_force: RefCell::new(in_force.without_secrets()),
             protocol,
             wanted: Notify::new(),
@@ -78,6 +105,7 @@ impl Reload {
             if let Err(line) = &reloaded {
                 console.headline(line);
                 console.headline("Failed to reload configs");
+                advice::on(line).iter().for_each(|advice| console.hint(advice));
             }
             service_manager::tell(News::Ready(match reloaded {
                 Ok(()) => "Serving",
@@ -95,8 +123,10 @@ impl Reload {
         setup::check(&mut options, console)?;
         let level = Level::parse(&options.log_level)?;
         let change = self.tag_change(agent, &options.tags).await?;
+        let secrets = self.secrets.changed(&options);
         let options = options.without_secrets();
-        for key in self.in_force().only_at_a_start(&options) {
+        let others = self.in_force().only_at_a_start(&options);
+        for key in others.into_iter().chain(secrets) {
             console.headline(&format!(
                 "Warning: '{key}' is another in the configuration now, which takes effect at the next start only"
             ));

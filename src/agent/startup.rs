@@ -25,7 +25,9 @@ use super::service_manager::{self, News};
 use super::setup::{self, Setup};
 use super::shutdown::{self, FAILED, Running};
 use super::signals::{Signal, Signals, Source};
-use super::{Agent, Places, Shared, address, descriptors, event_loop, files, query_router, telemetry};
+use super::{
+    Agent, Places, Shared, address, advice, descriptors, event_loop, files, query_router, telemetry,
+};
 use crate::driver::{BindError, Driver, DriverConfig, Handle, Sockets};
 use crate::events::handlers::Handlers;
 #[cfg(target_os = "linux")]
@@ -56,6 +58,7 @@ pub fn run_on(console: Console, signals: Source, paths: &[String], flags: Option
     let ended = start(paths, flags, signals, &console);
     if let Err(line) = &ended {
         console.headline(line);
+        advice::on(line).iter().for_each(|advice| console.hint(advice));
     }
     console.finish();
     ended

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Arg, Command};
 
-use super::flags::{self, FlagError, Flags};
+use super::flags::{self, Flags};
 use super::{Failure, Terminal, help};
 use crate::agent;
 use crate::agent::options::{self, Entry, Kind, Options};
@@ -51,14 +51,14 @@ pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(),
     let flags = match flags::parse(define(), words) {
         Ok(flags) => flags,
         Err(error) => {
-            let meant = super::meant_flag(&error, &define());
-            if let FlagError::Bad(line) = &error {
+            let hint = error.hint(&define()).filter(|_| terminal.takes_hints());
+            if let Some(line) = error.line().filter(|_| hint.is_none()) {
                 terminal.help(&format!("{line}\n"));
             }
             let usage = help::command_help(terminal.program(), define());
             terminal.line(format!("==> {usage}"));
-            if let FlagError::Bad(line) = error {
-                terminal.hint(&format!("{line}. {}", meant.unwrap_or_default()));
+            if let Some(hint) = hint {
+                terminal.hint(&format!("\n{hint}"));
             }
             return Err(Failure::Exit(1));
         }
@@ -156,7 +156,7 @@ mod tests {
         #[rustfmt::skip]
         let flags = parse(&[
             "-node=n", "-role=r", "-tags-file=tf", "-bind=b", "-advertise=a", "-iface=i", "-discover=d", "-mdns-iface=mi",
-            "-mdns-disable-ipv4", "-mdns-disable-ipv6", "-replay-window=60s", "-encrypt=e", "-encrypt-file=ef", "-keyring-file=k", "-log-level=l", "-profile=p",
+            "-mdns-disable-ipv4", "-mdns-disable-ipv6", "-replay-window=60s", "-encrypt=e", "-encrypt-file=ef", "-keyring-file=k", "-log-level=l", "-log-format=lf", "-log-file=lp", "-profile=p",
             "-protocol=3", "-rpc-addr=ra", "-join=j1", "-join=j2", "-retry-join=rj", "-retry-interval=2s", "-retry-max=4",
             "-replay", "-event-handler=eh", "-handler-shell=hs", "-handler-order=ho", "-snapshot=s", "-rejoin", "-syslog", "-broadcast-timeout=3s",
             "-disable-compression", "-tag=x=1", "-tag=y=a=b", "-tag", "x=2",
@@ -179,6 +179,8 @@ mod tests {
             encrypt_key_file: text("ef"),
             keyring_file: text("k"),
             log_level: text("l"),
+            log_format: text("lf"),
+            log_file: text("lp"),
             profile: text("p"),
             protocol: 3,
             rpc_addr: text("ra"),

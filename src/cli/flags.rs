@@ -10,6 +10,7 @@ use std::io::IsTerminal;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::go;
+use crate::nearest::nearest;
 
 /// A flag that is true when given; a value can only be attached with `=`.
 pub fn boolean(name: &'static str, help: &'static str) -> Arg {
@@ -115,8 +116,33 @@ impl Flags {
 pub enum FlagError {
     /// `-h` in one of the spellings only the flag parser sees: usage, but no error line.
     Help,
+    /// A flag of this name there is not.
+    Unknown(String),
     /// The line Go prints.
     Bad(String),
+}
+
+impl FlagError {
+    /// The line Go prints, if it prints one.
+    pub fn line(&self) -> Option<String> {
+        match self {
+            FlagError::Help => None,
+            FlagError::Unknown(name) => Some(format!("flag provided but not defined: -{name}")),
+            FlagError::Bad(line) => Some(line.clone()),
+        }
+    }
+
+    /// The same for people, with the flag of the command that may be meant.
+    pub fn hint(&self, command: &Command) -> Option<String> {
+        let FlagError::Unknown(name) = self else {
+            return self.line();
+        };
+        let known = command.get_arguments().filter_map(Arg::get_long);
+        Some(match nearest(name, known) {
+            Some(meant) => format!("unknown flag -{name}; did you mean -{meant}?"),
+            None => format!("unknown flag -{name}"),
+        })
+    }
 }
 
 /// Reads the words after the command's name. Reading stops at the first mistake, at the first word
@@ -179,7 +205,7 @@ fn parse_front(command: Command, words: &[OsString]) -> Result<Flags, FlagError>
         let Some(arg) = command.get_arguments().find(|arg| arg.get_long() == Some(name)) else {
             return Err(match name {
                 "h" | "help" => FlagError::Help,
-                _ => bad(format!("flag provided but not defined: -{name}")),
+                _ => FlagError::Unknown(name.to_owned()),
             });
         };
         let value = match attached {
@@ -449,10 +475,7 @@ mod tests {
             ),
         ];
         for (words, expected) in cases {
-            assert_eq!(
-                try_words(words).unwrap_err(),
-                FlagError::Bad((*expected).to_owned())
-            );
+            assert_eq!(try_words(words).unwrap_err().line().as_deref(), Some(*expected));
         }
         for words in [["--h"], ["-h=x"], ["-help"]] {
             assert_eq!(try_words(&words).unwrap_err(), FlagError::Help);

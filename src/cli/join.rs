@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use clap::Command;
 
+use super::progress::Progress;
 use super::{Failure, Terminal, flags, rpc};
 
 pub(super) fn define() -> Command {
@@ -34,7 +35,8 @@ pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(),
         .map(|word| rpc::text_word(word))
         .collect::<Result<_, _>>()?;
     rpc::with_agent(&flags, terminal, async |terminal, mut client| {
-        let joined = client.join(addresses, flags.is_set("replay")).await;
+        let join = client.join(addresses, flags.is_set("replay"));
+        let joined = Progress::start().wait(terminal, "joining", join).await;
         let joined = joined.map_err(rpc::failed("Error joining the cluster"))?;
         terminal.line(format!(
             "Successfully joined cluster by contacting {} nodes.",

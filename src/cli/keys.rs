@@ -7,17 +7,20 @@ mod guard;
 mod rotate;
 mod survey;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use clap::Command;
 use fyrd_keys::Key;
+use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::flags::Flags;
-use super::{Failure, Terminal, flags, rpc, table};
+use super::info::Format;
+use super::{FAILED, Failure, Terminal, WrongWord, flags, rpc, table};
 use crate::go::printable::word;
 use crate::rpc::client::{Client, ClientError, KeyOperation};
-use crate::rpc::types::KeyResponse;
+use crate::rpc::types::{KeyResponse, Member};
 use survey::Survey;
 
 pub(super) fn define() -> Command {
@@ -72,6 +75,7 @@ pub(super) fn define() -> Command {
                 "30s",
                 "With 'rotate': how long to wait for members that are missing.",
             ),
+            flags::string("format", "text", "With 'list': how to print the result, 'text' or 'json'."),
             flags::boolean("print", "With 'rotate' and 'list': show keys, not only fingerprints."),
         ])
         .args(rpc::arguments())
@@ -118,6 +122,8 @@ enum Verb {
 
 /// The verb and its key.
 fn verb(words: &[OsString]) -> Result<(Verb, Option<Zeroizing<String>>), Failure> {
+    const VERBS: &[&str] = &["install", "use", "remove", "list", "rotate"];
+    let first = words.first();
     let mut words = words.iter();
     let verb = match words.next().and_then(|word| word.to_str()) {
         Some("install") => Verb::Install,
@@ -125,7 +131,7 @@ fn verb(words: &[OsString]) -> Result<(Verb, Option<Zeroizing<String>>), Failure
         Some("remove") => Verb::Remove,
         Some("list") => Verb::List,
         Some("rotate") => Verb::Rotate,
-        _ => return Err(Failure::Usage(None)),
+        _ => return Err(WrongWord::of(first, VERBS)),
     };
     let key = words.next().map(|word| rpc::text_word(word)).transpose()?;
     let has_key = key.as_ref().is_some_and(|key| !key.is_empty());
@@ -240,6 +246,12 @@ async fn run_word(
         Verb::List | Verb::Rotate => &LIST,
     };
     let failed = |error: String| Failure::Error(format!("{}: {error}", wording.failure));
+    if Format::of(flags)? == Format::Json {
+        if verb != Verb::List {
+            return Err(Failure::Usage(Some("-format is for 'list'.")));
+        }
+        return list_as_json(terminal, client, flags.is_set("print")).await;
+    }
     terminal.line(format!("==> {}", wording.start));
     let operation = match (verb, word) {
         (Verb::List | Verb::Rotate, _) | (_, None) => KeyOperation::List,
@@ -270,6 +282,77 @@ async fn run_word(
     tell_absent(terminal, client)
         .await
         .map_err(|error| failed(error.to_string()))
+}
+
+/// The keys, and who may have others, as JSON.
+#[derive(Serialize)]
+struct JsonKeys<'a> {
+    keys: Vec<JsonKey<'a>>,
+    /// How many members were asked.
+    members: i64,
+    /// What members have said that could not answer.
+    errors: BTreeMap<&'a str, &'a str>,
+    /// Who was not asked, by name, with the status.
+    not_asked: BTreeMap<&'a str, &'a str>,
+    /// Why the list may not be whole.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    error: &'a str,
+}
+
+#[derive(Serialize)]
+struct JsonKey<'a> {
+    fingerprint: Option<String>,
+    cipher: Option<String>,
+    /// How many members have it.
+    members: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+}
+
+async fn list_as_json(terminal: &mut Terminal<'_>, client: &mut Client, print: bool) -> Result<(), Failure> {
+    let failed = |error: ClientError| Failure::Error(format!("{}: {error}", LIST.failure));
+    let (response, error) = client.keys(KeyOperation::List).await.map_err(failed)?;
+    let members = client.members().await.map_err(failed)?;
+    let keys = response.keys.iter().flatten().map(|(text, count)| {
+        let key = Key::parse(text).ok();
+        JsonKey {
+            fingerprint: key.as_ref().map(|key| key.fingerprint().to_string()),
+            cipher: key.as_ref().map(|key| key.cipher().to_string()),
+            members: *count,
+            key: print.then_some(text.as_str()),
+        }
+    });
+    let absent = members.iter().filter(|member| is_absent(member));
+    let all = JsonKeys {
+        keys: keys.collect(),
+        members: response.num_nodes,
+        errors: response
+            .messages
+            .iter()
+            .map(|(node, text)| (node.as_str(), text.as_str()))
+            .collect(),
+        not_asked: absent
+            .map(|member| (member.name.as_str(), member.status.as_str()))
+            .collect(),
+        error: &error,
+    };
+    // Room for all of it, so that keys do not move and leave a copy behind.
+    let mut json = Zeroizing::new(Vec::with_capacity(JSON_ROOM));
+    let written = serde_json::to_writer_pretty(&mut *json, &all);
+    written.map_err(|error| Failure::Error(format!("Encoding error: {error}")))?;
+    terminal.raw(json.as_slice());
+    match error.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::Exit(FAILED)),
+    }
+}
+
+/// More than a ring of keys takes.
+const JSON_ROOM: usize = 64 * 1024;
+
+/// Who is not alive, but may be back.
+fn is_absent(member: &Member) -> bool {
+    !["alive", "left"].contains(&member.status.as_str())
 }
 
 /// The keys by fingerprint.
@@ -311,7 +394,7 @@ async fn tell_absent(terminal: &mut Terminal<'_>, client: &mut Client) -> Result
         .members()
         .await?
         .iter()
-        .filter(|member| !["alive", "left"].contains(&member.status.as_str()))
+        .filter(|member| is_absent(member))
         .map(|member| format!("not asked: |{}|{}", member.name, member.status))
         .collect();
     if !absent.is_empty() {
@@ -433,7 +516,7 @@ mod tests {
         assert!(flags.is_set("list") && rest.is_empty());
         assert!(matches!(
             read(&words(&["rotate", "-nosuch"])),
-            Err(Failure::Flags(FlagError::Bad(_)))
+            Err(Failure::Flags(FlagError::Unknown(_)))
         ));
     }
 
@@ -449,6 +532,7 @@ mod tests {
             assert_eq!(verb(&words(line)).unwrap_err(), Failure::Usage(Some(problem)));
         }
         assert_eq!(verb(&words(&["rotate"])).unwrap(), (Verb::Rotate, None));
-        assert_eq!(verb(&words(&["junk"])).unwrap_err(), Failure::Usage(None));
+        assert!(matches!(verb(&words(&["junk"])), Err(Failure::Word(_))));
+        assert_eq!(verb(&[]).unwrap_err(), Failure::Usage(None));
     }
 }

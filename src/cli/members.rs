@@ -1,17 +1,23 @@
 //! `members`: who is in the cluster.
 
+mod screen;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::IpAddr;
 
 use clap::Command;
+use regex::Regex;
 use serde::Serialize;
 
 use super::flags::Flags;
 use super::info::Format;
-use super::{FAILED, Failure, Terminal, flags, nearest, rpc, table};
+use super::{FAILED, Failure, Terminal, flags, rpc, table};
+use crate::go;
+use crate::nearest::nearest;
 use crate::rpc::client::Client;
 use crate::rpc::types::{Member, MembersFilteredRequest};
+use screen::Screen;
 
 pub(super) fn define() -> Command {
     Command::new("members")
@@ -30,16 +36,21 @@ pub(super) fn define() -> Command {
                 "<regexp>",
                 "Only members whose tag 'role' matches. Use -tag instead.",
             ),
+            flags::string(
+                "sort",
+                "name",
+                "By what to sort: name, address, status, or tag:KEY for the value of a tag.",
+            ),
             flags::string("status", "<regexp>", "Only members whose status matches."),
             flags::list(
                 "tag",
                 "<key>=<regexp>",
                 "Only members whose tag matches. Can be given several times; all have to match.",
             ),
-            flags::string("sort", "name", "What to sort by: name, address, status or role."),
             flags::boolean(
                 "watch",
-                "Go on until interrupted, and list the members anew whenever one has changed.",
+                "Show the members again whenever something has changed, until interrupted; as JSON, a line each \
+                 time.",
             ),
         ])
         .args(rpc::arguments())
@@ -57,120 +68,150 @@ pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(),
         status: flags.string("status").unwrap_or_default().to_owned(),
         tags: rpc::key_values(&tags)?,
     };
-    let sort = Sort::of(&flags)?;
-    let status = filter.status.clone();
+    let order = Order::parse(flags.string("sort").unwrap_or_default())?;
     rpc::with_agent(&flags, terminal, async |terminal, mut client| {
-        let listing = Listing {
-            filter,
-            sort,
-            detailed: flags.is_set("detailed"),
-            format: &flags,
-        };
-        if !flags.is_set("watch") {
-            let found = listing.show(terminal, &mut client).await?;
-            if found == 0 && is_no_status(&status) {
-                let meant = nearest::did_you_mean(&status, STATUSES).unwrap_or_default();
-                terminal.hint(&format!(
-                    "No status matches '{status}'; there are {}. {meant}",
-                    STATUSES.join(", ")
-                ));
-            }
-            return Ok(());
+        if flags.is_set("watch") {
+            return tokio::select! {
+                result = watch(terminal, &mut client, &filter, &order, &flags) => result,
+                _ = tokio::signal::ctrl_c() => Ok(()),
+            };
         }
-        tokio::select! {
-            result = listing.watch(terminal, &mut client) => result,
-            _ = tokio::signal::ctrl_c() => Ok(()),
+        let members = fetch(&mut client, &filter, &order).await?;
+        match Format::of(&flags)? {
+            Format::Text => show(terminal, &members, flags.is_set("detailed")),
+            json_form => json_form.print(terminal, &json(&members), String::new)?,
         }
+        if members.is_empty()
+            && let Some(hint) = hint_at_status(&filter.status)
+        {
+            terminal.hint(&hint);
+        }
+        Ok(())
     })
 }
 
-/// All that a member's status can be.
-const STATUSES: [&str; 5] = ["alive", "failed", "leaving", "left", "none"];
-
-/// Whether this can match no status, as far as it is a plain word.
-fn is_no_status(filter: &str) -> bool {
-    !filter.is_empty() && filter.chars().all(char::is_alphanumeric) && !STATUSES.contains(&filter)
+async fn fetch(
+    client: &mut Client,
+    filter: &MembersFilteredRequest,
+    order: &Order,
+) -> Result<Vec<Member>, Failure> {
+    let members = client.members_filtered(filter.clone()).await;
+    let mut members = members.map_err(rpc::failed("Error retrieving members"))?;
+    members.sort_by_cached_key(|member| (order.key(member), member.name.clone()));
+    Ok(members)
 }
 
-/// What members are sorted by, before their names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sort {
+/// Shows the members whenever they are others; never comes back by itself.
+async fn watch(
+    terminal: &mut Terminal<'_>,
+    client: &mut Client,
+    filter: &MembersFilteredRequest,
+    order: &Order,
+    flags: &Flags,
+) -> Result<(), Failure> {
+    const CHANGES: &str = "member-join,member-leave,member-failed,member-update,member-reap";
+    let format = Format::of(flags)?;
+    let started = client.stream(CHANGES.to_owned()).await;
+    started.map_err(rpc::failed("Error starting stream"))?;
+    let mut shown = None;
+    loop {
+        let members = fetch(client, filter, order).await?;
+        if shown.as_ref() != Some(&members) {
+            match format {
+                Format::Json => rpc::json_line(terminal, &json(&members))?,
+                Format::Text => {
+                    if terminal.is_screen() {
+                        terminal.raw(CLEAR);
+                    } else if shown.is_some() {
+                        terminal.line("");
+                    }
+                    show(terminal, &members, flags.is_set("detailed"));
+                }
+            }
+            shown = Some(members);
+        }
+        if terminal.is_broken() {
+            return Err(Failure::Exit(FAILED));
+        }
+        let changed = client.next_record().await;
+        changed.map_err(rpc::failed("Error watching members"))?;
+    }
+}
+
+/// Empties a screen, and goes to its top.
+const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
+
+/// By what members are sorted.
+#[derive(Debug, PartialEq, Eq)]
+enum Order {
     Name,
     Address,
     Status,
-    Role,
+    Tag(String),
 }
 
-impl Sort {
-    fn of(flags: &Flags) -> Result<Sort, Failure> {
-        match flags.string("sort").unwrap_or("name") {
-            "name" => Ok(Sort::Name),
-            "address" => Ok(Sort::Address),
-            "status" => Ok(Sort::Status),
-            "role" => Ok(Sort::Role),
-            other => Err(Failure::Error(format!(
-                "-sort={other} must be name, address, status or role"
-            ))),
-        }
+impl Order {
+    fn parse(text: &str) -> Result<Order, Failure> {
+        Ok(match text {
+            "" | "name" => Order::Name,
+            "address" => Order::Address,
+            "status" => Order::Status,
+            other => match other.strip_prefix("tag:").filter(|key| !key.is_empty()) {
+                Some(key) => Order::Tag(key.to_owned()),
+                None => {
+                    return Err(Failure::Error(format!(
+                        "Error: -sort={other}: it must be name, address, status or tag:KEY"
+                    )));
+                }
+            },
+        })
     }
 
-    fn sort(self, members: &mut [Member]) {
-        let ip = |member: &Member| ip(member).map(|ip| ip.to_canonical());
-        let role = |member: &Member| member.tags.get("role").cloned();
-        members.sort_by(|a, b| {
-            let first = match self {
-                Sort::Name => std::cmp::Ordering::Equal,
-                Sort::Address => (ip(a), a.port).cmp(&(ip(b), b.port)),
-                Sort::Status => a.status.cmp(&b.status),
-                Sort::Role => role(a).cmp(&role(b)),
-            };
-            first.then_with(|| a.name.cmp(&b.name))
-        });
+    /// What is compared.
+    fn key(&self, member: &Member) -> (Option<IpAddr>, u16, String) {
+        match self {
+            Order::Name => (None, 0, member.name.clone()),
+            Order::Address => (ip(member), member.port, String::new()),
+            Order::Status => (None, 0, member.status.clone()),
+            Order::Tag(key) => (None, 0, member.tags.get(key).cloned().unwrap_or_default()),
+        }
     }
 }
 
-/// What is listed, and how.
-struct Listing<'a> {
-    filter: MembersFilteredRequest,
-    sort: Sort,
-    detailed: bool,
-    format: &'a Flags,
+/// What members can be, as far as people name it.
+const STATUSES: [&str; 4] = ["alive", "leaving", "left", "failed"];
+
+/// Of a pattern that fits no status, which one may be meant.
+fn hint_at_status(pattern: &str) -> Option<String> {
+    let fits = Regex::new(&format!("^(?:{pattern})$")).ok()?;
+    if pattern.is_empty()
+        || STATUSES
+            .iter()
+            .chain(&["none"])
+            .any(|status| fits.is_match(status))
+    {
+        return None;
+    }
+    let meant = nearest(pattern, STATUSES).map(|status| format!("; did you mean {}?", go::quote(status)));
+    Some(format!(
+        "no status matches {}, there are {}{}",
+        go::quote(pattern),
+        STATUSES.join(", "),
+        meant.unwrap_or_default()
+    ))
 }
 
-impl Listing<'_> {
-    /// Lists the members as they are now; how many there are.
-    async fn show(&self, terminal: &mut Terminal<'_>, client: &mut Client) -> Result<usize, Failure> {
-        let members = client.members_filtered(self.filter.clone()).await;
-        let mut members = members.map_err(rpc::failed("Error retrieving members"))?;
-        self.sort.sort(&mut members);
-        if terminal.is_screen() && Format::of(self.format)? == Format::Text {
-            if let Some(table) = screen(&members, self.detailed, colours()) {
-                terminal.raw(table);
-            }
-            return Ok(members.len());
-        }
-        let text = || text(&members, self.detailed);
-        Format::of(self.format)?.print(terminal, &json(&members), text)?;
-        Ok(members.len())
-    }
-
-    /// Lists them whenever one has changed.
-    async fn watch(&self, terminal: &mut Terminal<'_>, client: &mut Client) -> Result<(), Failure> {
-        const CHANGES: &str = "member-join,member-leave,member-failed,member-update,member-reap";
-        let started = client.stream(CHANGES.to_owned()).await;
-        started.map_err(rpc::failed("Error starting stream"))?;
-        loop {
-            if terminal.is_screen() {
-                // To the upper left corner of an empty screen.
-                terminal.raw("\x1b[H\x1b[2J");
-            }
-            self.show(terminal, client).await?;
-            if terminal.is_broken() {
-                return Err(Failure::Exit(FAILED));
-            }
-            let changed = client.next_record().await;
-            changed.map_err(rpc::failed("Error watching members"))?;
-        }
+/// Text for who reads it: a person or a program.
+fn show(terminal: &mut Terminal<'_>, members: &[Member], detailed: bool) {
+    if terminal.is_screen() {
+        let screen = Screen {
+            width: terminal.width(),
+            colours: terminal.has_colours(),
+            detailed,
+        };
+        terminal.raw(screen.table(members));
+    } else {
+        terminal.line(text(members, detailed));
     }
 }
 
@@ -179,48 +220,8 @@ fn text(members: &[Member], detailed: bool) -> String {
     table::columns(&rows)
 }
 
-/// Whether people want colours (no-color.org).
-fn colours() -> bool {
-    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    !is_set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
-}
-
-/// The table as people see it: with a headline, and the status in colour. Nothing if there is nobody.
-fn screen(members: &[Member], detailed: bool, colours: bool) -> Option<String> {
-    if members.is_empty() {
-        return None;
-    }
-    let mut rows = vec!["NAME|ADDRESS|STATUS|TAGS".to_owned()];
-    rows.extend(members.iter().map(|member| row(member, detailed)));
-    let table = table::columns(&rows);
-    let mut lines = table.lines();
-    let heading = lines.next()?;
-    if !colours {
-        return Some(table);
-    }
-    // The columns are where the headline has them.
-    let column = heading.find("STATUS")?;
-    let mut coloured = format!("\x1b[1m{heading}\x1b[0m");
-    for (line, member) in lines.zip(members) {
-        let colour = match member.status.as_str() {
-            "alive" => "32",
-            "failed" => "31",
-            _ => "33",
-        };
-        let at = line.char_indices().nth(column).map_or(line.len(), |(at, _)| at);
-        let (before, rest) = line.split_at(at);
-        let (status, after) = rest.split_at(member.status.len().min(rest.len()));
-        coloured.push_str(&format!("\n{before}\x1b[{colour}m{status}\x1b[0m{after}"));
-    }
-    Some(coloured)
-}
-
 fn row(member: &Member, detailed: bool) -> String {
-    let tags: Vec<String> = member
-        .tags
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
+    let tags = tags(member);
     let mut row = format!(
         "{}|{}|{}|{}",
         member.name,
@@ -237,10 +238,24 @@ fn row(member: &Member, detailed: bool) -> String {
     row
 }
 
-/// `IP:PORT`, with brackets around IPv6. An IPv4 address may come in 16 bytes.
+fn tags(member: &Member) -> Vec<String> {
+    let tags = member.tags.iter();
+    tags.map(|(key, value)| format!("{key}={value}")).collect()
+}
+
+/// An IPv4 address may come in 16 bytes.
+fn ip(member: &Member) -> Option<IpAddr> {
+    let bytes = member.addr.as_slice();
+    let ip = <[u8; 4]>::try_from(bytes)
+        .map(IpAddr::from)
+        .or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from));
+    ip.ok().map(|ip| ip.to_canonical())
+}
+
+/// `IP:PORT`, with brackets around IPv6.
 fn address(member: &Member) -> String {
     let bytes = &member.addr;
-    match ip(member).map(|ip| ip.to_canonical()) {
+    match ip(member) {
         Some(ip) => std::net::SocketAddr::new(ip, member.port).to_string(),
         None if bytes.is_empty() => format!(":{}", member.port),
         None => {
@@ -250,20 +265,13 @@ fn address(member: &Member) -> String {
     }
 }
 
-fn ip(member: &Member) -> Option<IpAddr> {
-    let bytes = member.addr.as_slice();
-    let short = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
-    short
-        .or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
-        .ok()
-}
-
 #[derive(Serialize)]
-pub(super) struct JsonMembers<'a> {
+struct JsonMembers<'a> {
     /// No members are null.
-    pub members: Option<Vec<JsonMember<'a>>>,
+    members: Option<Vec<JsonMember<'a>>>,
 }
 
+/// A member as JSON shows it.
 #[derive(Serialize)]
 pub(super) struct JsonMember<'a> {
     name: &'a str,
@@ -281,22 +289,23 @@ struct JsonProtocol {
     version: u8,
 }
 
-pub(super) fn json(members: &[Member]) -> JsonMembers<'_> {
-    let members: Vec<JsonMember<'_>> = members
-        .iter()
-        .map(|member| JsonMember {
-            name: &member.name,
-            addr: address(member),
-            port: member.port,
-            tags: &member.tags,
-            status: &member.status,
-            protocol: JsonProtocol {
-                max: member.delegate_max,
-                min: member.delegate_min,
-                version: member.delegate_cur,
-            },
-        })
-        .collect();
+pub(super) fn json_member(member: &Member) -> JsonMember<'_> {
+    JsonMember {
+        name: &member.name,
+        addr: address(member),
+        port: member.port,
+        tags: &member.tags,
+        status: &member.status,
+        protocol: JsonProtocol {
+            max: member.delegate_max,
+            min: member.delegate_min,
+            version: member.delegate_cur,
+        },
+    }
+}
+
+fn json(members: &[Member]) -> JsonMembers<'_> {
+    let members: Vec<JsonMember<'_>> = members.iter().map(json_member).collect();
     JsonMembers {
         members: Some(members).filter(|members| !members.is_empty()),
     }
@@ -305,9 +314,48 @@ pub(super) fn json(members: &[Member]) -> JsonMembers<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::go;
 
-    fn member(name: &str, tags: &[(&str, &str)]) -> Member {
+    #[test]
+    fn orders() {
+        let mut members = [
+            member("b", &[("role", "a")]),
+            member("a", &[("role", "b")]),
+            member("c", &[]),
+        ];
+        members[0].addr = vec![10, 0, 0, 10];
+        members[1].addr = vec![10, 0, 0, 9];
+        members[2].status = "failed".to_owned();
+        let sorted = |text: &str| {
+            let order = Order::parse(text).unwrap();
+            let mut members = members.to_vec();
+            members.sort_by_cached_key(|member| (order.key(member), member.name.clone()));
+            members
+                .iter()
+                .map(|member| member.name.as_str())
+                .collect::<String>()
+        };
+        assert_eq!(sorted(""), "abc");
+        assert_eq!(sorted("address"), "abc");
+        assert_eq!(sorted("status"), "abc");
+        assert_eq!(sorted("tag:role"), "cba");
+        for wrong in ["tag:", "role"] {
+            assert!(matches!(Order::parse(wrong), Err(Failure::Error(_))), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_status_that_there_is_not_is_named() {
+        for fits in ["", "alive", "a.*", "failed|left", "(", "none"] {
+            assert_eq!(hint_at_status(fits), None, "{fits}");
+        }
+        assert_eq!(
+            hint_at_status("alice").unwrap(),
+            "no status matches \"alice\", there are alive, leaving, left, failed; did you mean \"alive\"?"
+        );
+        assert!(hint_at_status("gone").unwrap().ends_with("left, failed"));
+    }
+
+    pub(super) fn member(name: &str, tags: &[(&str, &str)]) -> Member {
         Member {
             name: name.to_owned(),
             addr: vec![127, 0, 0, 1],
@@ -339,49 +387,6 @@ mod tests {
             "node2  127.0.0.1:7946  alive    Protocol Version: 5  Available Protocol Range: [2, 5]"
         );
         assert_eq!(text(&[], false), "");
-    }
-
-    #[test]
-    fn people_see_a_headline_and_colours() {
-        let mut members = [member("n1", &[("role", "web")]), member("\u{e4}", &[])];
-        members[1].status = "failed".to_owned();
-        assert_eq!(
-            screen(&members, false, false).unwrap(),
-            "NAME  ADDRESS         STATUS  TAGS\n\
-             n1    127.0.0.1:7946  alive   role=web\n\
-             \u{e4}     127.0.0.1:7946  failed"
-        );
-        assert_eq!(
-            screen(&members, false, true).unwrap(),
-            "\x1b[1mNAME  ADDRESS         STATUS  TAGS\x1b[0m\n\
-             n1    127.0.0.1:7946  \x1b[32malive\x1b[0m   role=web\n\
-             \u{e4}     127.0.0.1:7946  \x1b[31mfailed\x1b[0m"
-        );
-        assert_eq!(screen(&[], false, true), None);
-    }
-
-    #[test]
-    fn members_are_sorted_as_asked() {
-        let mut members = [
-            member("a", &[("role", "web")]),
-            member("b", &[("role", "db")]),
-            member("c", &[]),
-        ];
-        members[0].addr = vec![10, 0, 0, 10];
-        members[1].addr = vec![10, 0, 0, 9];
-        members[2].status = "failed".to_owned();
-        let mut by = |sort: Sort| {
-            sort.sort(&mut members);
-            members
-                .iter()
-                .map(|member| member.name.as_str())
-                .collect::<String>()
-        };
-        assert_eq!(by(Sort::Address), "bac");
-        assert_eq!(by(Sort::Status), "abc");
-        assert_eq!(by(Sort::Role), "cba");
-        assert_eq!(by(Sort::Name), "abc");
-        assert!(is_no_status("alice") && !is_no_status("alive") && !is_no_status("a.*"));
     }
 
     #[test]

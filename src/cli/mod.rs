@@ -6,6 +6,7 @@
 
 pub mod flags;
 
+mod advice;
 mod agent;
 mod event;
 mod force_leave;
@@ -17,7 +18,7 @@ mod keys;
 mod leave;
 mod members;
 mod monitor;
-mod nearest;
+mod progress;
 mod query;
 mod reachability;
 #[cfg(feature = "templates")]
@@ -38,6 +39,8 @@ use std::path::Path;
 
 use clap::Command;
 
+use crate::go;
+use crate::nearest::nearest;
 use flags::FlagError;
 pub use terminal::Terminal;
 
@@ -146,10 +149,40 @@ pub enum Failure {
     Error(String),
     /// Wrong words: a line about them, if any, and the usage; exit code 1.
     Usage(Option<&'static str>),
+    /// A word that is none of those that there are: the usage, exit code 1, and for people the nearest one.
+    Word(WrongWord),
     /// Wrong flags; the usage, exit code 1.
     Flags(FlagError),
     /// All was said; this exit code.
     Exit(u8),
+}
+
+/// A word that is none of those that can stand in its place.
+#[derive(Debug, PartialEq, Eq)]
+pub struct WrongWord {
+    word: String,
+    known: &'static [&'static str],
+}
+
+impl WrongWord {
+    /// The failure of a command whose first word has to be one of these; without a word, it is the usage alone.
+    fn of(word: Option<&OsString>, known: &'static [&'static str]) -> Failure {
+        match word {
+            None => Failure::Usage(None),
+            Some(word) => Failure::Word(WrongWord {
+                word: word.to_string_lossy().into_owned(),
+                known,
+            }),
+        }
+    }
+
+    fn hint(&self) -> String {
+        let word = go::quote(&self.word);
+        match nearest(&self.word, self.known.iter().copied()) {
+            Some(meant) => format!("unknown word {word}; did you mean {}?", go::quote(meant)),
+            None => format!("unknown word {word}; there are {}", self.known.join(", ")),
+        }
+    }
 }
 
 impl From<FlagError> for Failure {
@@ -197,29 +230,18 @@ fn dispatch(words: &[OsString], terminal: &mut Terminal<'_>) -> u8 {
             ..line
         };
     }
-    let subcommand = line.name.and_then(|name| {
-        SUBCOMMANDS
-            .iter()
-            .find(|subcommand| OsStr::new((subcommand.define)().get_name()) == name)
-    });
-    let Some(subcommand) = subcommand else {
-        // Programs get what Serf says.
-        if let Some(definition) = help_for(&line).filter(|_| terminal.has_reader()) {
-            let usage = help::command_help(terminal.program(), definition);
-            terminal.help(&format!("{usage}\n"));
+    if terminal.takes_hints() {
+        line = line.meant_by_people(words);
+    }
+    let Some(subcommand) = line.name.and_then(find) else {
+        terminal.help(&help::general_help(terminal.program(), &commands()));
+        if line.help && line.name.is_none() {
             return 0;
         }
-        terminal.help(&help::general_help(terminal.program(), &commands()));
-        if let Some(name) = line.name.and_then(OsStr::to_str).filter(|name| *name != HELP) {
-            let commands = commands();
-            let meant = nearest::did_you_mean(name, commands.iter().map(Command::get_name));
-            terminal.hint(&format!("'{name}' is no command. {}", meant.unwrap_or_default()));
+        if let Some(name) = line.name.or(words.first().map(OsString::as_os_str)) {
+            terminal.hint(&unknown(&name.to_string_lossy()));
         }
-        return if line.help && line.name.is_none() {
-            0
-        } else {
-            NO_COMMAND
-        };
+        return NO_COMMAND;
     };
     let definition = (subcommand.define)();
     if line.help {
@@ -238,16 +260,23 @@ fn dispatch(words: &[OsString], terminal: &mut Terminal<'_>) -> u8 {
     end(result, definition, terminal)
 }
 
-/// The word before a command's name that asks for its help.
-const HELP: &str = "help";
+fn find(name: &OsStr) -> Option<&'static Subcommand> {
+    let mut subcommands = SUBCOMMANDS.iter();
+    subcommands.find(|subcommand| OsStr::new((subcommand.define)().get_name()) == name)
+}
 
-/// The command whose help is asked for as `help COMMAND`.
-fn help_for(line: &CommandLine<'_>) -> Option<Command> {
-    line.name.filter(|name| *name == HELP)?;
-    let wanted = line.rest.first()?;
-    commands()
-        .into_iter()
-        .find(|command| OsStr::new(command.get_name()) == wanted)
+/// What people are told of a command that there is not.
+fn unknown(name: &str) -> String {
+    let definitions = commands();
+    let meant = nearest(
+        name.trim_start_matches('-'),
+        definitions.iter().map(Command::get_name),
+    );
+    let name = go::quote(name);
+    match meant {
+        Some(meant) => format!("unknown command {name}; did you mean {}?", go::quote(meant)),
+        None => format!("unknown command {name}"),
+    }
 }
 
 /// Tells of a failure; the exit code.
@@ -255,41 +284,52 @@ fn end(result: Result<(), Failure>, definition: Command, terminal: &mut Terminal
     match result {
         Ok(()) => return 0,
         Err(Failure::Exit(code)) => return code,
-        Err(Failure::Error(text)) => terminal.line(text),
+        Err(Failure::Error(text)) => {
+            let advice = advice::on(&text);
+            terminal.line(text);
+            if let Some(advice) = advice {
+                terminal.hint(advice);
+            }
+        }
+        Err(Failure::Word(wrong)) => {
+            let usage = usage(definition, terminal);
+            terminal.line(usage);
+            terminal.hint(&wrong.hint());
+        }
         Err(Failure::Usage(problem)) => {
             let usage = usage(definition, terminal);
             if let Some(problem) = problem {
                 terminal.line(format!("{problem}\n"));
             }
             terminal.line(usage);
+            if let Some(problem) = problem {
+                terminal.hint(problem);
+            }
         }
         Err(Failure::Flags(error)) => {
-            let meant = meant_flag(&error, &definition);
-            if let FlagError::Bad(text) = &error {
-                terminal.help(&format!("{text}\n"));
-            }
-            let usage = usage(definition, terminal);
-            terminal.line(usage);
-            // Behind the help, where the error has scrolled away.
-            if let FlagError::Bad(text) = error {
-                terminal.hint(&format!("{text}. {}", meant.unwrap_or_default()));
+            // For people it comes last, where it does not scroll away.
+            match error.hint(&definition) {
+                Some(hint) if terminal.takes_hints() => {
+                    let usage = usage(definition, terminal);
+                    terminal.line(usage);
+                    terminal.hint(&format!("\n{hint}"));
+                }
+                _ => {
+                    if let Some(line) = error.line() {
+                        terminal.help(&format!("{line}\n"));
+                    }
+                    let usage = usage(definition, terminal);
+                    terminal.line(usage);
+                }
             }
         }
     }
     FAILED
 }
 
-/// The flag that was probably meant by one that is not there.
-fn meant_flag(error: &FlagError, definition: &Command) -> Option<String> {
-    let FlagError::Bad(text) = error else { return None };
-    let (_, name) = text.split_once("flag provided but not defined: -")?;
-    let flags = definition.get_arguments().filter_map(clap::Arg::get_long);
-    nearest::nearest(name, flags).map(|flag| format!("Did you mean -{flag}?"))
-}
-
-/// The command's help. `version` has none, and no more than an empty line stands for it.
+/// The command's help. Where a program reads, `version` has none, and no more than an empty line stands for it.
 fn usage(definition: Command, terminal: &Terminal<'_>) -> String {
-    if definition.get_name() == version::NAME {
+    if definition.get_name() == version::NAME && !terminal.takes_hints() {
         return String::new();
     }
     help::command_help(terminal.program(), definition)
@@ -328,6 +368,18 @@ impl<'a> CommandLine<'a> {
         }
         line
     }
+
+    /// People who ask `help COMMAND` or for `-version` get an answer. Serf has neither.
+    fn meant_by_people(mut self, words: &'a [OsString]) -> CommandLine<'a> {
+        if self.name == Some(OsStr::new("help")) {
+            self.help = true;
+            self.name = self.rest.first().map(OsString::as_os_str);
+        } else if words.first().is_some_and(|word| word == "-version") && self.name.is_none() {
+            self.name = Some(version::NAME.as_ref());
+            self.flag_before_name = false;
+        }
+        self
+    }
 }
 
 #[cfg(test)]
@@ -335,13 +387,23 @@ mod tests {
     use super::*;
 
     fn run_words(words: &[&str]) -> (u8, String, String) {
+        run_before(false, words)
+    }
+
+    /// What people see on the help channel of a terminal.
+    fn hints_at(words: &[&str]) -> (u8, String) {
+        let (code, _, err) = run_before(true, words);
+        (code, err)
+    }
+
+    fn run_before(people: bool, words: &[&str]) -> (u8, String, String) {
         let arguments: Vec<OsString> = ["/usr/bin/serf"]
             .iter()
             .chain(words)
             .map(OsString::from)
             .collect();
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let mut terminal = Terminal::new(program_name(&arguments), &mut out, &mut err);
+        let mut terminal = Terminal::new(program_name(&arguments), &mut out, &mut err).with_hints(people);
         let code = run(&arguments, &mut terminal);
         (
             code,
@@ -384,39 +446,38 @@ mod tests {
     }
 
     #[test]
-    fn people_hear_what_was_probably_meant_and_programs_do_not() {
-        for (words, hint) in [
-            (
-                ["membres"].as_slice(),
-                "'membres' is no command. Did you mean 'members'?\n",
-            ),
-            (
-                &["members", "-statsu=alive"],
-                "flag provided but not defined: -statsu. Did you mean -status?\n",
-            ),
-        ] {
-            for has_reader in [true, false] {
-                let arguments: Vec<OsString> = ["fyrd"].iter().chain(words).map(OsString::from).collect();
-                let (mut out, mut err) = (Vec::new(), Vec::new());
-                let mut terminal = Terminal::new("fyrd".into(), &mut out, &mut err).with_reader(has_reader);
-                run(&arguments, &mut terminal);
-                let err = String::from_utf8(err).unwrap();
-                assert_eq!(err.ends_with(hint), has_reader, "{err}");
-            }
+    fn people_are_told_which_word_is_wrong_and_which_is_meant() {
+        #[rustfmt::skip]
+        let table: [(&[&str], u8, &str); 12] = [
+            (&["mebers"], 127, "\nunknown command \"mebers\"; did you mean \"members\"?\n"),
+            (&["restart"], 127, "\nunknown command \"restart\"\n"),
+            (&["-h", "bogus"], 127, "\nunknown command \"bogus\"\n"),
+            (&["-verbose"], 127, "\nunknown command \"-verbose\"\n"),
+            (&["help", "mebers"], 127, "\nunknown command \"mebers\"; did you mean \"members\"?\n"),
+            (&["members", "-stauts=alive"], 1, "unknown flag -stauts; did you mean -status?\n"),
+            (&["members", "-nosuch"], 1, "unknown flag -nosuch\n"),
+            (&["agent", "-bnid=::1"], 1, "unknown flag -bnid; did you mean -bind?\n"),
+            (&["query", "-timeout=5", "x"], 1, "invalid value \"5\" for flag -timeout: parse error\n"),
+            (&["keys", "rotat"], 1, "unknown word \"rotat\"; did you mean \"rotate\"?\n"),
+            (&["keys", "x"], 1, "unknown word \"x\"; there are install, use, remove, list, rotate\n"),
+            (&["snapshot", "inspekt", "x"], 1, "unknown word \"inspekt\"; did you mean \"inspect\"?\n"),
+        ];
+        for (words, code, end) in table {
+            let (got, err) = hints_at(words);
+            assert!(got == code && err.ends_with(end), "{words:?}: {got} {err}");
         }
-        for (has_reader, expected) in [
-            (true, "Usage: serf members [options]\n"),
-            (false, "Usage: serf [--version]"),
-        ] {
-            let arguments = ["serf", "help", "members"].map(OsString::from);
-            let (mut out, mut err) = (Vec::new(), Vec::new());
-            let mut terminal = Terminal::new("serf".into(), &mut out, &mut err).with_reader(has_reader);
-            assert_eq!(
-                run(&arguments, &mut terminal),
-                if has_reader { 0 } else { NO_COMMAND }
+        for words in [["help", "members"], ["members", "-h"]] {
+            let (code, err) = hints_at(&words);
+            assert!(
+                code == 0 && err.starts_with("Usage: serf members [options]"),
+                "{words:?}: {err}"
             );
-            assert!(String::from_utf8(err).unwrap().starts_with(expected));
         }
+        let (code, err) = hints_at(&["help"]);
+        assert!(code == 0 && err.starts_with("Usage: serf [--version]"), "{err}");
+        let (code, err) = hints_at(&["version", "-h"]);
+        assert!(code == 0 && err.starts_with("Usage: serf version"), "{err}");
+        assert_eq!(run_before(true, &["-version"]), run_before(true, &["version"]));
     }
 
     #[test]

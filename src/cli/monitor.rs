@@ -2,12 +2,14 @@
 
 use std::ffi::OsString;
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use clap::Command;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::info::Format;
-use super::{FAILED, Failure, Terminal, flags, members, rpc};
+use super::members::{JsonMember, json_member};
+use super::{FAILED, Failure, Terminal, flags, rpc};
 use crate::go;
 use crate::rpc::client::{Client, Record};
 use crate::rpc::types::EventRecord;
@@ -21,19 +23,17 @@ pub(super) fn define() -> Command {
              events. The level is independent of the one the agent itself logs at.",
         )
         .override_usage("monitor [options]")
-        .args([
-            flags::string(
-                "log-level",
-                "info",
-                "The lowest level to show: trace, debug, info, warn or err.",
-            ),
-            flags::string(
-                "format",
-                "text",
-                "How to print it: 'text' or 'json', an object a line: a 'log' line, or an 'event' with its members, or \
-                 with name, Lamport time and payload (in 'payload_base64' where it is no UTF-8).",
-            ),
-        ])
+        .arg(flags::string(
+            "log-level",
+            "info",
+            "The lowest level to show: trace, debug, info, warn or err.",
+        ))
+        .arg(flags::string(
+            "format",
+            "text",
+            "How to print: 'text', or 'json' for an object a line. Payloads that are not UTF-8 are then base64, in \
+             'payload_base64'.",
+        ))
         .args(rpc::arguments())
 }
 
@@ -65,8 +65,15 @@ async fn watch(
         .map_err(rpc::failed("Error starting monitor"))?;
     while let Ok((_, record)) = client.next_record().await {
         match record {
-            Record::Log(line) if format == Format::Json => terminal.raw(json!({ "log": line }).to_string()),
-            Record::Event(event) if format == Format::Json => terminal.raw(object(event).to_string()),
+            Record::Log(line) if format == Format::Json => {
+                rpc::json_line(
+                    terminal,
+                    &Line::Log {
+                        line: line.trim_end(),
+                    },
+                )?;
+            }
+            Record::Event(event) if format == Format::Json => rpc::json_line(terminal, &Line::of(&event))?,
             // Of an agent of Serf it may hold anything.
             Record::Log(line) => terminal.line(go::printable::entry(&line)),
             Record::Event(event) => terminal.line(describe(&event)),
@@ -76,51 +83,79 @@ async fn watch(
             return Err(Failure::Exit(FAILED));
         }
     }
-    if format == Format::Json {
-        return Err(Failure::Exit(FAILED));
+    let end =
+        "\nRemote side ended the monitor! This usually means that the\nremote side has exited or crashed.";
+    match format {
+        Format::Text => terminal.line(end),
+        Format::Json => terminal.help(&format!("{end}\n")),
     }
-    terminal.line("");
-    terminal.line("Remote side ended the monitor! This usually means that the");
-    terminal.line("remote side has exited or crashed.");
     Err(Failure::Exit(FAILED))
 }
 
-/// An event as JSON, in the words of `members -format=json`.
-fn object(event: EventRecord) -> Value {
-    match event {
-        EventRecord::Member(event) => json!({
-            "event": event.event,
-            "members": members::json(&event.members).members.unwrap_or_default(),
-        }),
-        EventRecord::User(event) => json!({
-            "event": event.event,
-            "name": event.name,
-            "ltime": event.l_time,
-            "coalesce": event.coalesce,
-        })
-        .with_payload(event.payload),
-        EventRecord::Query(event) => json!({
-            "event": event.event,
-            "name": event.name,
-            "ltime": event.l_time,
-            "id": event.id,
-        })
-        .with_payload(event.payload),
+/// A line of JSON.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Line<'a> {
+    Log {
+        line: &'a str,
+    },
+    Member {
+        event: &'a str,
+        members: Vec<JsonMember<'a>>,
+    },
+    User {
+        name: &'a str,
+        ltime: u64,
+        coalesce: bool,
+        #[serde(flatten)]
+        payload: Payload<'a>,
+    },
+    Query {
+        name: &'a str,
+        id: u64,
+        ltime: u64,
+        #[serde(flatten)]
+        payload: Payload<'a>,
+    },
+}
+
+/// Bytes in the form in which JSON can hold them as they are.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Payload<'a> {
+    Payload(&'a str),
+    PayloadBase64(String),
+}
+
+impl<'a> Payload<'a> {
+    fn of(bytes: &'a [u8]) -> Payload<'a> {
+        std::str::from_utf8(bytes).map_or_else(
+            |_| Payload::PayloadBase64(STANDARD.encode(bytes)),
+            Payload::Payload,
+        )
     }
 }
 
-/// An object to which a payload is added.
-trait WithPayload {
-    fn with_payload(self, payload: Vec<u8>) -> Value;
-}
-
-impl WithPayload for Value {
-    fn with_payload(mut self, payload: Vec<u8>) -> Value {
-        match String::from_utf8(payload) {
-            Ok(text) => self["payload"] = text.into(),
-            Err(error) => self["payload_base64"] = BASE64_STANDARD.encode(error.as_bytes()).into(),
+impl<'a> Line<'a> {
+    fn of(event: &'a EventRecord) -> Line<'a> {
+        match event {
+            EventRecord::Member(event) => Line::Member {
+                event: &event.event,
+                members: event.members.iter().map(json_member).collect(),
+            },
+            EventRecord::User(event) => Line::User {
+                name: &event.name,
+                ltime: event.l_time,
+                coalesce: event.coalesce,
+                payload: Payload::of(&event.payload),
+            },
+            EventRecord::Query(event) => Line::Query {
+                name: &event.name,
+                id: event.id,
+                ltime: event.l_time,
+                payload: Payload::of(&event.payload),
+            },
         }
-        self
     }
 }
 
@@ -130,7 +165,7 @@ fn describe(event: &EventRecord) -> String {
         EventRecord::Member(event) => {
             vec![
                 ("Event", go::quote(&event.event)),
-                ("Members", members_in_go(&event.members)),
+                ("Members", members(&event.members)),
             ]
         }
         EventRecord::User(event) => vec![
@@ -165,7 +200,7 @@ fn number(number: u64) -> String {
     }
 }
 
-fn members_in_go(members: &[Member]) -> String {
+fn members(members: &[Member]) -> String {
     let members: Vec<String> = members.iter().map(member).collect();
     format!("[]interface {{}}{{{}}}", members.join(", "))
 }
@@ -202,7 +237,32 @@ fn member(member: &Member) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rpc::types::{MemberEventRecord, QueryEventRecord};
+    use crate::rpc::types::{MemberEventRecord, QueryEventRecord, UserEventRecord};
+
+    #[test]
+    fn events_as_json_hold_their_payloads_as_they_are() {
+        let user = |payload: &[u8]| {
+            EventRecord::User(UserEventRecord {
+                coalesce: true,
+                event: "user".into(),
+                l_time: 200,
+                name: "deploy".into(),
+                payload: payload.to_vec(),
+            })
+        };
+        let json = |event: &EventRecord| serde_json::to_string(&Line::of(event)).unwrap();
+        assert_eq!(
+            json(&user(b"a\n\"")),
+            r#"{"type":"user","name":"deploy","ltime":200,"coalesce":true,"payload":"a\n\""}"#
+        );
+        assert!(json(&user(b"\xff")).ends_with(r#","payload_base64":"/w=="}"#));
+        let joined = EventRecord::Member(MemberEventRecord {
+            event: "member-join".into(),
+            members: vec![Member::default()],
+        });
+        let start = r#"{"type":"member","event":"member-join","members":[{"name":"","addr":":0","#;
+        assert!(json(&joined).starts_with(start), "{}", json(&joined));
+    }
 
     #[test]
     fn describes_a_query() {
@@ -217,42 +277,6 @@ mod tests {
             describe(&event),
             "Event Info:\n\tEvent: \"query\"\n\tID: 1\n\tLTime: 0xc8\n\tName: \"qq\"\n\tPayload: []byte{0x70, 0x70}"
         );
-    }
-
-    #[test]
-    fn an_event_is_one_object() {
-        use crate::rpc::types::UserEventRecord;
-        let event = |payload: &[u8]| {
-            object(EventRecord::User(UserEventRecord {
-                event: "user".into(),
-                name: "deploy".into(),
-                l_time: 7,
-                coalesce: true,
-                payload: payload.to_vec(),
-            }))
-            .to_string()
-        };
-        assert_eq!(
-            event(b"a\nb"),
-            r#"{"coalesce":true,"event":"user","ltime":7,"name":"deploy","payload":"a\nb"}"#
-        );
-        assert_eq!(
-            event(b"\xff"),
-            r#"{"coalesce":true,"event":"user","ltime":7,"name":"deploy","payload_base64":"/w=="}"#
-        );
-        let left = MemberEventRecord {
-            event: "member-leave".into(),
-            members: vec![Member {
-                name: "n".into(),
-                addr: vec![127, 0, 0, 1],
-                port: 1,
-                status: "left".into(),
-                ..Member::default()
-            }],
-        };
-        let left = object(EventRecord::Member(left));
-        assert_eq!(left["members"][0]["addr"], "127.0.0.1:1");
-        assert_eq!(left["members"][0]["status"], "left");
     }
 
     #[test]

@@ -1,17 +1,19 @@
 //! `query`: asks the cluster a question and shows the answers as they come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 
 use clap::Command;
 use serde::Serialize;
 
 use super::flags::Flags;
+use super::progress::Progress;
+use super::rpc::Wait;
 use super::{FAILED, Failure, Terminal, flags, rpc};
 use crate::go;
 use crate::go::printable::word;
 use crate::rpc::client::{Client, Record};
-use crate::rpc::types::QueryRequest;
+use crate::rpc::types::{MembersFilteredRequest, QueryRequest};
 use crate::rpc::types::{QueryRecord, QueryRecordKind};
 
 pub(super) fn define() -> Command {
@@ -39,13 +41,10 @@ pub(super) fn define() -> Command {
                 "<duration>",
                 "How long to wait for answers, such as 15s or 300ms.",
             ),
-            flags::boolean("no-ack", "Do not ask for acknowledgements."),
-            flags::string(
-                "wait",
-                "<all|n>",
-                "End as soon as so many members have responded, or all that are alive and asked by -node, instead of \
-                 waiting until the time is over.",
+            rpc::Wait::argument(
+                "End before that time, when all living members that it is for have responded, or this many have.",
             ),
+            flags::boolean("no-ack", "Do not ask for acknowledgements."),
             flags::integer(
                 "relay-factor",
                 "<n>",
@@ -90,52 +89,6 @@ fn request(flags: &Flags) -> Result<QueryRequest, Failure> {
     })
 }
 
-/// How many responses are waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wait {
-    /// As many as come in time.
-    Time,
-    /// One of each living member that is asked by name, or of each at all.
-    All,
-    Responses(usize),
-}
-
-impl Wait {
-    fn of(flags: &Flags) -> Result<Wait, Failure> {
-        match flags.string("wait") {
-            None => Ok(Wait::Time),
-            Some("all") if !flags.list("tag").is_empty() => Err(Failure::Error(
-                "-wait=all cannot know how many members match a -tag: give a number".to_owned(),
-            )),
-            Some("all") => Ok(Wait::All),
-            Some(text) => match text.parse() {
-                Ok(count) if count > 0 => Ok(Wait::Responses(count)),
-                _ => Err(Failure::Error(format!(
-                    "-wait={text} must be 'all' or a number from 1 on"
-                ))),
-            },
-        }
-    }
-
-    /// Whose responses, or how many of them, end the query; `None` if none do.
-    async fn wanted(self, client: &mut Client, query: &QueryRequest) -> Result<Option<usize>, Failure> {
-        match self {
-            Wait::Time => Ok(None),
-            Wait::Responses(count) => Ok(Some(count)),
-            Wait::All => {
-                let members = client.members().await;
-                let members = members.map_err(rpc::failed("Error retrieving members"))?;
-                let asked =
-                    |name: &String| query.filter_nodes.is_empty() || query.filter_nodes.contains(name);
-                let asked = members
-                    .iter()
-                    .filter(|member| member.status == "alive" && asked(&member.name));
-                Ok(Some(asked.count()))
-            }
-        }
-    }
-}
-
 async fn ask(
     terminal: &mut Terminal<'_>,
     mut client: Client,
@@ -144,7 +97,11 @@ async fn ask(
     format: &str,
 ) -> Result<(), Failure> {
     let mut printer = Printer::new(format, query.request_ack)?;
-    let wanted = wait.wanted(&mut client, &query).await?;
+    let awaited = match wait {
+        Wait::All => living(&mut client, &query).await?,
+        Wait::Time | Wait::Some(_) => BTreeSet::new(),
+    };
+    let mut responded = BTreeSet::new();
     let dispatched = format!("Query '{}' dispatched", word(&query.name));
     client
         .query(query)
@@ -154,20 +111,46 @@ async fn ask(
         terminal.line(dispatched);
     }
     // An agent that dies midway ends the query; what came until then is the result.
-    while let Ok((_, record)) = client.next_record().await {
+    let progress = Progress::start();
+    loop {
+        let so_far = format!("{} members have responded", responded.len());
+        let record = progress.wait(terminal, &so_far, client.next_record()).await;
+        let Ok((_, record)) = record else { break };
         match record {
             Record::Query(answer) if answer.r#type == QueryRecordKind::Done => break,
-            Record::Query(answer) => printer.show(terminal, answer),
+            Record::Query(answer) => {
+                if answer.r#type == QueryRecordKind::Response {
+                    responded.insert(answer.from.clone());
+                }
+                printer.show(terminal, answer);
+            }
             _ => {}
+        }
+        if wait.is_over(&responded, &awaited) {
+            break;
         }
         if terminal.is_broken() {
             return Err(Failure::Exit(FAILED));
         }
-        if wanted.is_some_and(|wanted| printer.responses >= wanted) {
-            break;
-        }
     }
     printer.finish(terminal)
+}
+
+/// The names of living members that a query is for.
+async fn living(client: &mut Client, query: &QueryRequest) -> Result<BTreeSet<String>, Failure> {
+    // A query's pattern has to fit a part of a tag, that of a list of members all of it.
+    let tags = query.filter_tags.iter();
+    let tags = tags.map(|(key, pattern)| (key.clone(), format!("(?s:.*)(?:{pattern})(?s:.*)")));
+    let filter = MembersFilteredRequest {
+        status: "alive".to_owned(),
+        tags: tags.collect(),
+        ..MembersFilteredRequest::default()
+    };
+    let members = client.members_filtered(filter).await;
+    let members = members.map_err(rpc::failed("Error getting members"))?;
+    let names = members.into_iter().map(|member| member.name);
+    let is_meant = |name: &String| query.filter_nodes.is_empty() || query.filter_nodes.contains(name);
+    Ok(names.filter(is_meant).collect())
 }
 
 /// Shows answers at once as text, or all together as JSON.
@@ -214,13 +197,19 @@ impl Printer {
                 terminal.line(format!("Ack from '{}'", word(&from)));
             }
             (QueryRecordKind::Response, Some(json)) => {
-                self.responses += 1;
                 json.responses
                     .insert(from, String::from_utf8_lossy(&payload).into_owned());
             }
             (QueryRecordKind::Response, None) => {
                 self.responses += 1;
                 payload.pop_if(|last| *last == b'\n');
+                if terminal.is_screen() && payload.contains(&b'\n') {
+                    // People see at once where the next answer begins.
+                    payload = [b"\n", payload.as_slice()].concat();
+                    payload = String::from_utf8_lossy(&payload)
+                        .replace('\n', "\n    ")
+                        .into_bytes();
+                }
                 terminal.payload(&format!("Response from '{}': ", word(&from)), &payload);
             }
             (QueryRecordKind::Done, _) => {}
@@ -265,25 +254,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_waited_for_is_all_or_a_number() {
-        let wait = |words: &[&str]| {
-            let words: Vec<OsString> = words.iter().map(OsString::from).collect();
-            Wait::of(&flags::parse(define(), &words).unwrap())
-        };
-        assert_eq!(wait(&[]), Ok(Wait::Time));
-        assert_eq!(wait(&["-wait=all", "-node=a"]), Ok(Wait::All));
-        assert_eq!(wait(&["-wait=3"]), Ok(Wait::Responses(3)));
-        for bad in [
-            ["-wait=0"].as_slice(),
-            &["-wait=some"],
-            &["-wait="],
-            &["-wait=all", "-tag=a=b"],
-        ] {
-            assert!(wait(bad).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
     fn text_cuts_one_newline() {
         let answers = [
             answer(QueryRecordKind::Ack, "n1", b""),
@@ -292,6 +262,20 @@ mod tests {
         let expected = "Ack from 'n1'\nResponse from 'n1': up\n\nTotal Acks: 1\nTotal Responses: 1\n";
         assert_eq!(print("text", true, &answers), expected);
         assert_eq!(print("text", false, &[]), "Total Responses: 0\n");
+    }
+
+    #[test]
+    fn people_see_where_an_answer_of_several_lines_ends() {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut terminal = Terminal::new("fyrd".into(), &mut out, &mut err).with_screen(true);
+        let mut printer = Printer::new("text", false).unwrap();
+        for payload in [&b"a\nb\n"[..], b"one\n"] {
+            printer.show(&mut terminal, answer(QueryRecordKind::Response, "n1", payload));
+        }
+        assert_eq!(
+            String::from_utf8_lossy(&out),
+            "Response from 'n1': \n    a\n    b\nResponse from 'n1': one\n"
+        );
     }
 
     #[test]

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Command;
+use serde::Serialize;
 
+use super::info::Format;
+use super::progress::Progress;
+use super::rpc::Wait;
 use super::{FAILED, Failure, Terminal, flags, rpc};
 use crate::go::printable::word;
 use crate::rpc::client::{Client, Record};
@@ -27,29 +31,25 @@ pub(super) fn define() -> Command {
         .about("Tests whether all live members can be reached")
         .long_about("Pings all members through the cluster and tells which of the live ones do not answer.")
         .override_usage("reachability [options]")
+        .arg(Format::argument())
         .args(rpc::arguments())
-        .arg(flags::string(
-            "wait",
-            "<all>",
-            "With 'all': end as soon as all live members have answered. Two of one name are then found only if both \
-             were quick.",
-        ))
-        .arg(flags::boolean(
-            "verbose",
-            "Show each acknowledgement as it comes.",
-        ))
+        .args([
+            flags::boolean("verbose", "Show each acknowledgement as it comes."),
+            Wait::argument(
+                "End before the query's time is over, when all live members have answered, or this many have. Second \
+                 answers in the name of one member are then not seen.",
+            ),
+        ])
 }
 
 pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(), Failure> {
     let flags = flags::parse(define(), words)?;
-    let patient = match flags.string("wait") {
-        None => true,
-        Some("all") => false,
-        Some(other) => return Err(Failure::Error(format!("-wait={other} must be 'all'"))),
-    };
+    let wait = Wait::of(&flags)?;
+    let format = Format::of(&flags)?;
     rpc::with_agent(&flags, terminal, async |terminal, client| {
+        let verbose = flags.is_set("verbose");
         tokio::select! {
-            result = test(terminal, client, flags.is_set("verbose"), patient) => result,
+            result = test(terminal, client, wait, format, verbose) => result,
             _ = tokio::signal::ctrl_c() => Err(Failure::Error("Test interrupted".to_owned())),
         }
     })
@@ -58,8 +58,9 @@ pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(),
 async fn test(
     terminal: &mut Terminal<'_>,
     mut client: Client,
+    wait: Wait,
+    format: Format,
     verbose: bool,
-    patient: bool,
 ) -> Result<(), Failure> {
     let members = client
         .members()
@@ -70,12 +71,15 @@ async fn test(
         .filter(|member| member.status == "alive")
         .map(|member| member.name.clone())
         .collect();
-    terminal.line(format!(
-        "Total members: {}, live members: {}",
-        members.len(),
-        alive.len()
-    ));
-    terminal.line("Starting reachability test...");
+    let is_text = format == Format::Text;
+    if is_text {
+        terminal.line(format!(
+            "Total members: {}, live members: {}",
+            members.len(),
+            alive.len()
+        ));
+        terminal.line("Starting reachability test...");
+    }
     let start = Instant::now();
     let mut last = start;
     let ping = QueryRequest {
@@ -88,31 +92,66 @@ async fn test(
         .await
         .map_err(rpc::failed("Error sending query"))?;
     let mut tally = Tally::default();
-    while let Ok((_, record)) = client.next_record().await {
-        let Record::Query(answer) = record else { continue };
+    let progress = Progress::start();
+    loop {
+        let so_far = format!(
+            "{} of {} live members have answered",
+            tally.from.len(),
+            alive.len()
+        );
+        let record = progress.wait(terminal, &so_far, client.next_record()).await;
+        let Ok((_, Record::Query(answer))) = record else {
+            break;
+        };
         match answer.r#type {
             QueryRecordKind::Done => break,
             QueryRecordKind::Response => {}
             QueryRecordKind::Ack => {
-                if verbose {
+                if is_text && verbose {
                     terminal.line(format!("\tAck from '{}'", word(&answer.from)));
                 }
                 last = Instant::now();
-                tally.count(terminal, answer.from);
-                if !patient && tally.acks == alive.len() {
-                    break;
+                if !tally.count(&answer.from) && is_text {
+                    tell_duplicate(terminal, &answer.from);
                 }
             }
         }
+        if wait.is_over(&tally.from, &alive) {
+            break;
+        }
+    }
+    let times = (start.elapsed(), last.duration_since(start));
+    if !is_text {
+        return tally.print(terminal, wait, members.len(), &alive, times);
     }
     if verbose {
         terminal.line(format!(
             "Query time: {:.2} sec, time to last response: {:.2} sec",
-            start.elapsed().as_secs_f64(),
-            last.duration_since(start).as_secs_f64()
+            times.0.as_secs_f64(),
+            times.1.as_secs_f64()
         ));
     }
-    tally.judge(terminal, &alive)
+    tally.judge(terminal, wait, &alive)
+}
+
+fn tell_duplicate(terminal: &mut Terminal<'_>, from: &str) {
+    terminal.line(format!("Duplicate response from '{}'", word(from)));
+    terminal.line("Two members may go by this name; names have to be unique in a cluster.");
+}
+
+/// The result as JSON.
+#[derive(Serialize)]
+struct Report<'a> {
+    reachable: bool,
+    members: usize,
+    live: usize,
+    acks: &'a BTreeSet<String>,
+    missing: Vec<&'a String>,
+    /// Those who answer though they do not count as alive.
+    unexpected: Vec<&'a String>,
+    duplicates: &'a BTreeSet<String>,
+    query_seconds: f64,
+    last_ack_seconds: f64,
 }
 
 /// Who has answered.
@@ -120,24 +159,67 @@ async fn test(
 struct Tally {
     acks: usize,
     from: BTreeSet<String>,
-    duplicates: bool,
+    duplicates: BTreeSet<String>,
 }
 
 impl Tally {
-    fn count(&mut self, terminal: &mut Terminal<'_>, from: String) {
+    /// Counts an answer; whether it is the first of this name.
+    fn count(&mut self, from: &str) -> bool {
         self.acks += 1;
-        if self.from.contains(&from) {
-            self.duplicates = true;
-            terminal.line(format!("Duplicate response from '{}'", word(&from)));
-            terminal.line("Two members may go by this name; names have to be unique in a cluster.");
+        let is_first = self.from.insert(from.to_owned());
+        if !is_first {
+            self.duplicates.insert(from.to_owned());
+        }
+        is_first
+    }
+
+    /// Whether all is well: all live members have answered once, or as many as were asked for.
+    fn is_well(&self, wait: Wait, alive: &BTreeSet<String>) -> bool {
+        let enough = match wait {
+            Wait::Some(number) => self.from.len() >= number.min(alive.len()),
+            Wait::All => alive.is_subset(&self.from),
+            Wait::Time => self.acks == alive.len(),
+        };
+        enough && self.duplicates.is_empty()
+    }
+
+    fn print(
+        &self,
+        terminal: &mut Terminal<'_>,
+        wait: Wait,
+        members: usize,
+        alive: &BTreeSet<String>,
+        (query, last): (Duration, Duration),
+    ) -> Result<(), Failure> {
+        let reachable = self.is_well(wait, alive);
+        let report = Report {
+            reachable,
+            members,
+            live: alive.len(),
+            acks: &self.from,
+            missing: alive.difference(&self.from).collect(),
+            unexpected: self.from.difference(alive).collect(),
+            duplicates: &self.duplicates,
+            query_seconds: query.as_secs_f64(),
+            last_ack_seconds: last.as_secs_f64(),
+        };
+        Format::Json.print(terminal, &report, String::new)?;
+        if reachable {
+            Ok(())
         } else {
-            self.from.insert(from);
+            Err(Failure::Exit(FAILED))
         }
     }
 
-    fn judge(self, terminal: &mut Terminal<'_>, alive: &BTreeSet<String>) -> Result<(), Failure> {
-        if self.acks == alive.len() && !self.duplicates {
-            terminal.line("Successfully contacted all live nodes");
+    fn judge(self, terminal: &mut Terminal<'_>, wait: Wait, alive: &BTreeSet<String>) -> Result<(), Failure> {
+        if self.is_well(wait, alive) {
+            let (answered, alive) = (self.from.len(), alive.len());
+            match wait {
+                Wait::Some(_) if answered < alive => {
+                    terminal.line(format!("Successfully contacted {answered} of {alive} live nodes"));
+                }
+                _ => terminal.line("Successfully contacted all live nodes"),
+            }
             return Ok(());
         }
         if self.acks > alive.len() {
@@ -163,14 +245,34 @@ mod tests {
     use super::*;
 
     fn judge(acks: &[&str], alive: &[&str]) -> (Result<(), Failure>, String) {
+        judge_after(Wait::Time, acks, alive)
+    }
+
+    #[test]
+    fn as_many_as_were_asked_for_are_enough() {
+        let (result, text) = judge_after(Wait::Some(1), &["a"], &["a", "b"]);
+        assert_eq!(
+            (result, text.as_str()),
+            (Ok(()), "Successfully contacted 1 of 2 live nodes\n")
+        );
+        assert!(judge_after(Wait::Some(2), &["a"], &["a", "b"]).0.is_err());
+        assert!(judge_after(Wait::Some(9), &["a", "b"], &["a", "b"]).0.is_ok());
+        // Somebody who has left in between may answer first.
+        assert!(judge_after(Wait::All, &["gone", "a"], &["a"]).0.is_ok());
+    }
+
+    fn judge_after(wait: Wait, acks: &[&str], alive: &[&str]) -> (Result<(), Failure>, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let mut terminal = Terminal::new("fyrd".into(), &mut out, &mut err);
         let mut tally = Tally::default();
         for name in acks {
-            tally.count(&mut terminal, (*name).to_owned());
+            if !tally.count(name) {
+                tell_duplicate(&mut terminal, name);
+            }
         }
         let result = tally.judge(
             &mut terminal,
+            wait,
             &alive.iter().map(|name| (*name).to_owned()).collect(),
         );
         (result, String::from_utf8(out).unwrap())

@@ -1,10 +1,12 @@
 //! What all commands that talk to an agent share: the two flags, their environment variables, the
 //! connection, and small pieces of output.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
 use clap::Arg;
+use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::flags::{self, Flags};
@@ -57,42 +59,7 @@ pub(super) fn with_agent(
     });
     // A name lookup that hangs in its own thread shall not hold up the exit.
     runtime.shutdown_background();
-    if let Err(Failure::Error(line)) = &result
-        && let Some(advice) = advice(line)
-    {
-        terminal.hint(advice);
-    }
     result
-}
-
-/// What to do about an error of the connection.
-fn advice(line: &str) -> Option<&'static str> {
-    const ADVICE: [(&str, &str); 5] = [
-        (
-            "connection refused",
-            "No agent listens there. 'agent' starts one; -rpc-addr or SERF_RPC_ADDR names where another listens.",
-        ),
-        (
-            "no such file or directory",
-            "There is no such socket. -rpc-addr or SERF_RPC_ADDR names where the agent listens.",
-        ),
-        (
-            "Authentication required",
-            "This agent asks for a token (its option rpc_auth): -rpc-auth or SERF_RPC_AUTH gives it.",
-        ),
-        (
-            "Invalid authentication token",
-            "The token of -rpc-auth or SERF_RPC_AUTH is not the one of the agent's option rpc_auth.",
-        ),
-        (
-            "illegal base64 data",
-            "A key is base64 of 16, 24 or 32 bytes; 'keygen' makes one, and 'keys list' shows which are installed.",
-        ),
-    ];
-    ADVICE
-        .iter()
-        .find(|(text, _)| line.contains(text))
-        .map(|(_, advice)| *advice)
 }
 
 async fn connect(flags: &Flags) -> Result<Client, ClientError> {
@@ -129,6 +96,52 @@ pub(super) fn failed(prefix: &'static str) -> impl Fn(ClientError) -> Failure {
     move |error| Failure::Error(format!("{prefix}: {error}"))
 }
 
+/// A line of JSON, for who reads line by line.
+pub(super) fn json_line(terminal: &mut Terminal<'_>, value: &impl Serialize) -> Result<(), Failure> {
+    let line = serde_json::to_string(value);
+    terminal.raw(line.map_err(|error| Failure::Error(format!("Encoding error: {error}")))?);
+    Ok(())
+}
+
+/// How many answers a query waits for (`-wait`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// Until its time is over.
+    Time,
+    /// Of all living members that it is for.
+    All,
+    /// Of so many.
+    Some(usize),
+}
+
+impl Wait {
+    pub(super) fn argument(help: &'static str) -> Arg {
+        flags::string("wait", "all|<n>", help)
+    }
+
+    pub(super) fn of(flags: &Flags) -> Result<Wait, Failure> {
+        match flags.string("wait").unwrap_or_default() {
+            "" => Ok(Wait::Time),
+            "all" => Ok(Wait::All),
+            text => match text.parse() {
+                Ok(number) if number > 0 => Ok(Wait::Some(number)),
+                _ => Err(Failure::Error(format!(
+                    "Error: -wait={text}: it must be all, or how many answers to wait for, from 1 on"
+                ))),
+            },
+        }
+    }
+
+    /// Whether these answers are enough, where those are `awaited` that live.
+    pub(super) fn is_over(self, answered: &BTreeSet<String>, awaited: &BTreeSet<String>) -> bool {
+        match self {
+            Wait::Time => false,
+            Wait::All => awaited.is_subset(answered),
+            Wait::Some(number) => answered.len() >= number,
+        }
+    }
+}
+
 /// A word that names something, and so has to be text.
 pub(super) fn text_word(word: &OsStr) -> Result<String, Failure> {
     word.to_str()
@@ -159,6 +172,30 @@ pub(super) fn key_values(words: &[String]) -> Result<std::collections::BTreeMap<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_to_wait_for() {
+        let wait = |word: &str| {
+            let command = clap::Command::new("try").arg(Wait::argument(""));
+            Wait::of(&flags::parse(command, &[word.into()]).unwrap())
+        };
+        assert_eq!(wait("-wait="), Ok(Wait::Time));
+        assert_eq!(wait("-wait=all"), Ok(Wait::All));
+        assert_eq!(wait("-wait=2"), Ok(Wait::Some(2)));
+        for wrong in ["-wait=0", "-wait=-1", "-wait=some"] {
+            assert!(matches!(wait(wrong), Err(Failure::Error(_))), "{wrong}");
+        }
+        let set = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect::<BTreeSet<_>>()
+        };
+        assert!(Wait::All.is_over(&set(&["a", "b", "gone"]), &set(&["a", "b"])));
+        assert!(!Wait::All.is_over(&set(&["a", "gone"]), &set(&["a", "b"])));
+        assert!(Wait::Some(1).is_over(&set(&["a"]), &set(&["a", "b"])));
+        assert!(!Wait::Time.is_over(&set(&["a"]), &set(&["a"])));
+    }
 
     #[test]
     fn tags_split_at_the_first_equals_sign() {

@@ -3,10 +3,13 @@
 use std::ffi::OsString;
 
 use clap::Command;
+use serde::Serialize;
 
-use super::{Failure, Terminal, flags, rpc};
+use super::info::Format;
+use super::{Failure, Terminal, flags, rpc, table};
 use crate::go;
 use crate::go::printable::word;
+use crate::rpc::client::Client;
 use crate::rpc::types::Coordinate;
 
 pub(super) fn define() -> Command {
@@ -17,29 +20,101 @@ pub(super) fn define() -> Command {
              anything to them.\n\n\
              The names are those that the members command shows. Without a second name it is the agent's own.",
         )
-        .override_usage("rtt [options] node1 [node2]")
+        .override_usage("rtt [options] node1 [node2]\n       rtt -all [options] [node]")
+        .args([
+            flags::boolean(
+                "all",
+                "The times from one node, the agent's own if none is named, to all living members, the shortest first.",
+            ),
+            Format::argument(),
+        ])
         .args(rpc::arguments())
+}
+
+/// An estimate as JSON.
+#[derive(Serialize)]
+struct Estimate<'a> {
+    from: &'a str,
+    to: &'a str,
+    /// None for a member of which no coordinate is known.
+    rtt_ms: Option<f64>,
+}
+
+async fn own_name(client: &mut Client) -> Result<String, Failure> {
+    let stats = client.stats().await;
+    let mut stats = stats.map_err(rpc::failed("Error querying agent"))?;
+    let own = stats.remove("agent").and_then(|mut agent| agent.remove("name"));
+    Ok(own.unwrap_or_default())
+}
+
+async fn coordinate_of(client: &mut Client, name: &str) -> Result<Option<Coordinate>, Failure> {
+    let coordinate = client.get_coordinate(name.to_owned()).await;
+    coordinate.map_err(rpc::failed("Error getting coordinates"))
+}
+
+/// The times from one node to all others that live.
+async fn to_all(
+    terminal: &mut Terminal<'_>,
+    client: &mut Client,
+    words: &[OsString],
+    format: Format,
+) -> Result<(), Failure> {
+    let from = match words {
+        [] => own_name(client).await?,
+        [name] => rpc::text_word(name)?,
+        _ => return Err(Failure::Usage(Some("With -all, one node name can be specified"))),
+    };
+    let own = coordinate_of(client, &from)
+        .await?
+        .ok_or_else(|| unknown(&from))?;
+    let members = client.members().await;
+    let members = members.map_err(rpc::failed("Error getting members"))?;
+    let others = members
+        .iter()
+        .filter(|member| member.status == "alive" && member.name != from);
+    let mut estimates = Vec::new();
+    for member in others {
+        let coordinate = coordinate_of(client, &member.name).await?;
+        let rtt_ms = coordinate.and_then(|to| estimate_ms(&own, &to));
+        estimates.push(Estimate {
+            from: &from,
+            to: &member.name,
+            rtt_ms,
+        });
+    }
+    // Whose time is not known comes last.
+    estimates.sort_by(|a, b| {
+        let key = |estimate: &Estimate<'_>| estimate.rtt_ms.unwrap_or(f64::INFINITY);
+        key(a).total_cmp(&key(b)).then_with(|| a.to.cmp(b.to))
+    });
+    format.print(terminal, &estimates, || {
+        let rows: Vec<String> = estimates.iter().map(row).collect();
+        table::columns(&rows)
+    })
+}
+
+fn row(estimate: &Estimate<'_>) -> String {
+    match estimate.rtt_ms {
+        Some(rtt) => format!("{}|{rtt:.3} ms", word(estimate.to)),
+        None => format!("{}|unknown", word(estimate.to)),
+    }
 }
 
 pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(), Failure> {
     let flags = flags::parse(define(), words)?;
+    let format = Format::of(&flags)?;
     rpc::with_agent(&flags, terminal, async |terminal, mut client| {
+        if flags.is_set("all") {
+            return to_all(terminal, &mut client, flags.words(), format).await;
+        }
         let names = match flags.words() {
-            [first] => {
-                let mut stats = client
-                    .stats()
-                    .await
-                    .map_err(rpc::failed("Error querying agent"))?;
-                let own = stats.remove("agent").and_then(|mut agent| agent.remove("name"));
-                [rpc::text_word(first)?, own.unwrap_or_default()]
-            }
+            [first] => [rpc::text_word(first)?, own_name(&mut client).await?],
             [first, second] => [rpc::text_word(first)?, rpc::text_word(second)?],
             _ => return Err(Failure::Usage(Some("One or two node names must be specified"))),
         };
         let mut found = Vec::new();
         for name in &names {
-            let coordinate = client.get_coordinate(name.clone()).await;
-            let coordinate = coordinate.map_err(rpc::failed("Error getting coordinates"))?;
+            let coordinate = coordinate_of(&mut client, name).await?;
             found.push(coordinate.ok_or_else(|| unknown(name))?);
         }
         let [first, second] = &names;
@@ -52,12 +127,14 @@ pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(),
                 "Error getting coordinates: {first} and {second} differ in dimension"
             ))
         })?;
-        terminal.line(format!(
-            "Estimated {} <-> {} rtt: {rtt:.3} ms",
-            word(first),
-            word(second)
-        ));
-        Ok(())
+        let estimate = Estimate {
+            from: first,
+            to: second,
+            rtt_ms: Some(rtt),
+        };
+        format.print(terminal, &estimate, || {
+            format!("Estimated {} <-> {} rtt: {rtt:.3} ms", word(first), word(second))
+        })
     })
 }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::flags::Flags;
 use super::info::Format;
-use super::{Failure, Terminal, flags, table};
+use super::{Failure, Terminal, WrongWord, flags, table};
 use crate::go;
 use crate::go::printable::word;
 use crate::snapshot::serf_text::{self, Reading, Warnings};
@@ -51,11 +51,11 @@ pub(super) fn define() -> Command {
 pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(), Failure> {
     let (flags, words) = flags::parse_between(define, words)?;
     let mut words = words.iter();
-    let verb = words.next().and_then(|word| word.to_str());
-    let run = match verb {
+    let verb = words.next();
+    let run = match verb.and_then(|word| word.to_str()) {
         Some("inspect") => inspect,
         Some("export") => export,
-        _ => return Err(Failure::Usage(None)),
+        _ => return Err(WrongWord::of(verb, &["inspect", "export"])),
     };
     let path = words.next().filter(|path| !path.is_empty()).map(Path::new);
     let path = path.ok_or(Failure::Usage(Some("The path of a snapshot must be specified.")))?;
@@ -419,7 +419,7 @@ mod tests {
         #[rustfmt::skip]
         let table: [(&[&str], _); 9] = [
             (&[], usage(None)),
-            (&["show", "x"], usage(None)),
+            (&["show", "x"], Err(WrongWord::of(Some(&"show".into()), &["inspect", "export"]))),
             (&["inspect"], usage(Some("The path of a snapshot must be specified."))),
             (&["export", ""], usage(Some("The path of a snapshot must be specified."))),
             (&["inspect", "x", "y"], usage(Some("Too many command line arguments."))),

@@ -11,7 +11,7 @@ pub struct Terminal<'a> {
     out: &'a mut dyn Write,
     err: &'a mut dyn Write,
     is_screen: bool,
-    has_reader: bool,
+    takes_hints: bool,
     broken: bool,
 }
 
@@ -31,7 +31,7 @@ impl<'a> Terminal<'a> {
             out,
             err,
             is_screen: false,
-            has_reader: false,
+            takes_hints: false,
             broken: false,
         }
     }
@@ -42,9 +42,10 @@ impl<'a> Terminal<'a> {
         self
     }
 
-    /// Says whether people see the help channel, and not another program.
-    pub fn with_reader(mut self, has_reader: bool) -> Terminal<'a> {
-        self.has_reader = has_reader;
+    /// Says whether people see the help channel, on a terminal. Only then are there hints: where a program reads, the
+    /// output is Serf's.
+    pub fn with_hints(mut self, takes_hints: bool) -> Terminal<'a> {
+        self.takes_hints = takes_hints;
         self
     }
 
@@ -53,14 +54,27 @@ impl<'a> Terminal<'a> {
         self.is_screen
     }
 
-    /// Whether people see the help channel.
-    pub fn has_reader(&self) -> bool {
-        self.has_reader
+    /// How many characters a line of their screen has, if they see the results on one.
+    pub fn width(&self) -> Option<usize> {
+        let width = || terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+        self.is_screen.then(width).flatten()
     }
 
-    /// Writes a piece of advice to the help channel, for people only: programs get what they get from Serf.
+    /// Whether they want colours (no-color.org).
+    pub fn has_colours(&self) -> bool {
+        let says = |name: &str, text: &str| std::env::var_os(name).is_some_and(|value| value == text);
+        let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        self.is_screen && !is_refused && !says("TERM", "dumb")
+    }
+
+    /// Whether people see what goes to the help channel.
+    pub fn takes_hints(&self) -> bool {
+        self.takes_hints
+    }
+
+    /// Tells people, and nobody else, what may help them. Comes last, so that it does not scroll away.
     pub fn hint(&mut self, text: &str) {
-        if self.has_reader {
+        if self.takes_hints {
             self.help(&format!("{}\n", printable::lines(text)));
         }
     }

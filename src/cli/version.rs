@@ -3,8 +3,10 @@
 use std::ffi::OsString;
 
 use clap::Command;
+use serde::Serialize;
 
-use super::{Failure, Terminal};
+use super::info::Format;
+use super::{Failure, Terminal, flags};
 
 /// The command's name, which `-v` and `--version` stand for.
 pub(super) const NAME: &str = "version";
@@ -15,28 +17,70 @@ const SERF: &str = "0.9.4";
 /// Serf's delegate protocol: the version spoken, and the lowest one understood.
 const PROTOCOL: (u8, u8) = (5, 2);
 
+/// From which commit this is built; only releases know.
+const COMMIT: Option<&str> = option_env!("COMMIT_OF_BUILD");
+
+/// For which system.
+const TARGET: Option<&str> = option_env!("TARGET_OF_BUILD");
+
 pub(super) fn define() -> Command {
     Command::new(NAME)
         .about("Tells the version of this program")
-        .override_usage(NAME)
+        .long_about(
+            "Tells the version of this program and of the protocol that it speaks. At a terminal and as JSON, also from \
+             which commit it is built, and for which system.",
+        )
+        .override_usage(format!("{NAME} [options]"))
+        .arg(Format::argument())
 }
 
-/// Takes no flags and ignores all words, as scripts for Serf may rely on.
-pub(super) fn run(terminal: &mut Terminal<'_>, _: &[OsString]) -> Result<(), Failure> {
-    let (current, lowest) = PROTOCOL;
+/// All that there is to tell, as JSON.
+#[derive(Serialize)]
+struct Version {
+    program: &'static str,
+    version: &'static str,
+    commit: Option<&'static str>,
+    target: Option<&'static str>,
+    protocol: u8,
+    protocol_min: u8,
+}
+
+/// Ignores all words that it does not know, as scripts for Serf may rely on.
+pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(), Failure> {
+    let (protocol, protocol_min) = PROTOCOL;
     let version = env!("CARGO_PKG_VERSION");
-    // Tools ask the program of this name which Serf it is.
-    if terminal.program() == "serf" {
-        terminal.line(format!("Serf v{SERF} (Fyrd {version})"));
-    } else {
-        terminal.line(version);
+    let flags = flags::parse(define(), words).ok();
+    if flags.is_some_and(|flags| flags.string("format") == Some("json")) {
+        let version = Version {
+            program: "fyrd",
+            version,
+            commit: COMMIT,
+            target: TARGET,
+            protocol,
+            protocol_min,
+        };
+        return Format::Json.print(terminal, &version, String::new);
     }
+    let about = || {
+        let commit = COMMIT.map_or("not built from a commit".to_owned(), |commit| {
+            format!("commit {commit}")
+        });
+        format!("{commit}, {}", TARGET.unwrap_or("unknown system"))
+    };
+    // Tools ask the program of this name which Serf it is.
+    let (start, more) = match (terminal.program() == "serf", terminal.is_screen()) {
+        (true, false) => (format!("Serf v{SERF} (Fyrd {version}"), ")".to_owned()),
+        (true, true) => (format!("Serf v{SERF} (Fyrd {version}, "), format!("{})", about())),
+        (false, false) => (version.to_owned(), String::new()),
+        (false, true) => (format!("fyrd {version} ("), format!("{})", about())),
+    };
+    terminal.line(format!("{start}{more}"));
     terminal.line(format!(
-        "Agent Protocol: {current} (Understands back to: {lowest})"
+        "Agent Protocol: {protocol} (Understands back to: {protocol_min})"
     ));
     // What programs read is as Serf prints it.
     if terminal.is_screen() {
-        let commit = option_env!("FYRD_COMMIT").unwrap_or("built from sources");
+        let commit = option_env!("COMMIT_OF_BUILD").unwrap_or("built from sources");
         let (arch, system) = (std::env::consts::ARCH, std::env::consts::OS);
         terminal.line(format!("Fyrd {version} ({commit}) for {arch} {system}"));
     }
@@ -49,12 +93,7 @@ mod tests {
 
     #[test]
     fn tools_that_ask_serf_hear_of_serf() {
-        let said = |program: &str| {
-            let (mut out, mut err) = (Vec::new(), Vec::new());
-            let mut terminal = Terminal::new(program.to_owned(), &mut out, &mut err);
-            run(&mut terminal, &[]).unwrap();
-            String::from_utf8(out).unwrap()
-        };
+        let said = |program: &str| say(false, program, &[]);
         let version = env!("CARGO_PKG_VERSION");
         let protocol = "Agent Protocol: 5 (Understands back to: 2)";
         assert_eq!(
@@ -62,5 +101,35 @@ mod tests {
             format!("Serf v0.9.4 (Fyrd {version})\n{protocol}\n")
         );
         assert_eq!(said("fyrd"), format!("{version}\n{protocol}\n"));
+    }
+
+    fn say(is_screen: bool, program: &str, words: &[OsString]) -> String {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let terminal = Terminal::new(program.to_owned(), &mut out, &mut err);
+        run(&mut terminal.with_screen(is_screen), words).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn people_and_json_hear_of_commit_and_system() {
+        let (version, target) = (env!("CARGO_PKG_VERSION"), TARGET.unwrap());
+        let seen = say(true, "fyrd", &[]);
+        assert!(seen.starts_with(&format!("fyrd {version} (")), "{seen}");
+        assert!(
+            seen.lines().next().unwrap().ends_with(&format!(", {target})")),
+            "{seen}"
+        );
+        let seen = say(true, "serf", &["junk".into()]);
+        assert!(
+            seen.starts_with(&format!("Serf v0.9.4 (Fyrd {version}, ")),
+            "{seen}"
+        );
+        let json = say(false, "serf", &["-format=json".into()]);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(
+            (&json["program"], &json["target"]),
+            (&"fyrd".into(), &target.into())
+        );
+        assert_eq!(json["version"], version);
     }
 }

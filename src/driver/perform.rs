@@ -314,6 +314,8 @@ impl Driver {
             return;
         };
         let nanos = i64::try_from(again.as_nanos()).unwrap_or(i64::MAX);
+        // Whoever joins has logged what went wrong with each address.
+        let reason = reason.lines().next().unwrap_or_default().trim_end_matches(':');
         warn!(target: "agent", "Join failed: {reason}, retrying in {}", go::Duration { nanos });
     }
 

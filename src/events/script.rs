@@ -26,6 +26,7 @@ use tracing::warn;
 
 use super::environment::SECRET_VARIABLES;
 use super::shell::Shell;
+use crate::go;
 use fyrd_core::bounds::{HANDLER_OUTPUT_GRACE, HANDLER_OUTPUTS_OPEN};
 use system::{Child, Output, as_text, command, signal_name, signal_of};
 
@@ -94,7 +95,7 @@ impl Outcome {
 pub(crate) enum Failure {
     #[error("{0}")]
     NotStarted(String),
-    #[error("exit status {0}")]
+    #[error("exit status {0}{meaning}", meaning = meaning_of(*.0))]
     Status(i32),
     #[error("signal: {}", signal_name(*.0))]
     Signal(i32),
@@ -102,6 +103,25 @@ pub(crate) enum Failure {
     TimeLimit(Duration),
     #[error("ended because the agent ends")]
     Stopped,
+}
+
+/// What shells say by these numbers.
+fn meaning_of(status: i32) -> &'static str {
+    match status {
+        126 => " (not executable)",
+        127 => " (not found)",
+        _ => "",
+    }
+}
+
+/// Why a program could not be started.
+fn not_started(error: &io::Error) -> Failure {
+    let meaning = match error.kind() {
+        io::ErrorKind::NotFound => " (not found)",
+        io::ErrorKind::PermissionDenied => " (not executable)",
+        _ => "",
+    };
+    Failure::NotStarted(format!("{}{meaning}", go::os_error(error)))
 }
 
 /// Runs a script to its end, or until its time is up or `stop` is over; then it is ended, together with
@@ -113,7 +133,7 @@ pub(crate) async fn run(script: &Script<'_>, stop: impl Future<Output = ()>) -> 
             return Outcome {
                 output: Vec::new(),
                 written: 0,
-                result: Err(Failure::NotStarted(error.to_string())),
+                result: Err(not_started(&error)),
             };
         }
     };
@@ -175,7 +195,7 @@ async fn warn_when_slow(command: &str) {
 }
 
 fn judge(status: io::Result<ExitStatus>) -> Result<(), Failure> {
-    let status = status.map_err(|e| Failure::NotStarted(e.to_string()))?;
+    let status = status.map_err(|e| not_started(&e))?;
     match status.code() {
         Some(0) => Ok(()),
         Some(code) => Err(Failure::Status(code)),
@@ -427,11 +447,43 @@ mod tests {
         );
         assert_eq!(run_without("printenv SERF_EVENT").await.output, b"user\n");
         assert_eq!(run_without("cat").await.output, b"in\n");
-        for bad in ["nosuchprogram x", "'x", ""] {
+        let cases = [
+            ("nosuchprogram x", "no such file or directory (not found)"),
+            ("/ x", "permission denied (not executable)"),
+            ("'x", "missing closing quote"),
+            ("", "it names no program"),
+        ];
+        for (bad, reason) in cases {
             let outcome = run_without(bad).await;
-            assert!(
-                matches!(outcome.result, Err(Failure::NotStarted(_))),
-                "{bad}: {outcome:?}"
+            assert_eq!(
+                outcome.result,
+                Err(Failure::NotStarted(reason.to_string())),
+                "{bad}"
+            );
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_failure_says_what_the_script_said_last_and_what_its_status_means() {
+        let long = format!("echo {}; exit 1", "x".repeat(LAST_LINE + 1));
+        let cut = format!("exit status 1, saying: {}", "x".repeat(LAST_LINE));
+        let table = [
+            (
+                "echo a; echo 'b c' >&2; echo; exit 3",
+                "exit status 3, saying: b c",
+            ),
+            ("exit 3", "exit status 3"),
+            ("/nonexistent/x 2>/dev/null", "exit status 127 (not found)"),
+            ("/ 2>/dev/null", "exit status 126 (not executable)"),
+            (long.as_str(), cut.as_str()),
+        ];
+        for (command, expected) in table {
+            let outcome = run_for(command, b"", None).await;
+            let failure = outcome.result.as_ref().unwrap_err();
+            assert_eq!(
+                format!("{failure}{}", outcome.last_words()),
+                expected,
+                "{command}"
             );
         }
     }
@@ -550,7 +602,7 @@ mod tests {
     #[test]
     fn failures_have_gos_words() {
         let table = [
-            (Failure::Status(127), "exit status 127"),
+            (Failure::Status(127), "exit status 127 (not found)"),
             (Failure::Signal(9), "signal: killed"),
             (Failure::Signal(15), "signal: terminated"),
             (Failure::Signal(40), "signal: 40"),

@@ -264,7 +264,14 @@ fn joins_are_retried_as_often_as_allowed() {
         2,
         "{said}"
     );
-    assert_eq!(said.matches(", retrying in 1s").count(), 1, "{said}");
+    assert_eq!(
+        said.matches("[WARN] agent: Join failed: 1 error occurred, retrying in 1s\n")
+            .count(),
+        1,
+        "{said}"
+    );
+    // Each try says once what went wrong.
+    assert_eq!(said.matches("connection refused").count(), 2, "{said}");
     assert!(
         said.contains("[ERR] agent: maximum retry join attempts made, exiting"),
         "{said}"

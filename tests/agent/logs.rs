@@ -157,22 +157,19 @@ fn a_start_warns_of_what_is_open_and_of_nothing_else() {
 #[test]
 fn a_reload_says_what_it_takes_over_and_what_it_does_not() {
     let agent = Plan::new(Kind::Fyrd, "a")
-        .with_file("a.json", r#"{"tags": {"a": "1"}}"#)
+        .with_file("a.json", r#"{"tags": {"a": "1"}, "rpc_auth": "before"}"#)
         .arg("-config-file=a.json")
         .start();
     agent.write(
         "a.json",
-        r#"{"tags": {"a": "2"}, "log_level": "debug", "snapshot_path": "s"}"#,
+        r#"{"tags": {"a": "2"}, "log_level": "debug", "rpc_auth": "hidden", "snapshot_path": "s"}"#,
     );
     agent.signal("HUP");
     agent.says("Configuration reloaded, taken over: log_level, tags");
-    assert!(
-        agent
-            .log()
-            .contains("'snapshot_path' is another in the configuration now"),
-        "{}",
-        agent.log()
-    );
+    for key in ["rpc_auth", "snapshot_path"] {
+        agent.says(&format!("'{key}' is another in the configuration now"));
+    }
+    assert!(!agent.log().contains("hidden"), "{}", agent.log());
 }
 
 #[test]
@@ -187,7 +184,7 @@ fn a_failing_handler_is_logged_with_its_last_words() {
     agent.cli(&["event", "a"]).success();
     agent.says("exit status 3, saying: disk full");
     agent.cli(&["event", "b"]).success();
-    agent.says("exit status 127, saying: ");
+    agent.says("exit status 127 (not found), saying: ");
     let log = agent.log();
     let line = log.lines().find(|line| line.contains("exit status 127")).unwrap();
     assert!(line.contains("not found"), "{line}");

@@ -6,6 +6,7 @@ mod cli_bad_input;
 mod cli_kindness;
 mod crash;
 mod environment;
+mod first_hour;
 mod handlers;
 mod http;
 mod isolation;

@@ -138,7 +138,7 @@ fn a_restarted_daemon_is_found_again_and_a_stream_will_do() {
     let path = folder.path().join("log");
     let daemon = UnixListener::bind(&path).unwrap();
     let rpc = Port::reserve();
-    let _agent = start(Kind::Fyrd, folder.path(), &rpc, &[]);
+    let _agent = start(Kind::Fyrd, folder.path(), &rpc, &["-log-level=debug"]);
     let (stream, _) = daemon.accept().unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut lines = BufReader::new(stream).lines();

@@ -35,7 +35,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::sleep;
-use tracing::{error, info};
+use tracing::{debug, error};
 
 use crate::events::hub::Subscription;
 use fyrd_core::bounds;
@@ -159,7 +159,7 @@ async fn accept<B: Backend>(listener: Listener, backend: B, left: Rc<Notify>) {
         match accepted {
             Ok(connection) => match places.take().await {
                 Some(place) => {
-                    info!(target: "agent.ipc", "Accepted client: {}", connection.peer);
+                    debug!(target: "agent.ipc", "Accepted client: {}", connection.peer);
                     backend.note_client();
                     let client = Client::new(
                         connection,
