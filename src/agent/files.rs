@@ -415,7 +415,9 @@ mod tests {
         fs::write(&broken, "{").unwrap();
         assert_eq!(
             read_options(&[path_of(&directory, "./")], &Options::default()).unwrap_err(),
-            format!("Error decoding '{broken}': unexpected EOF")
+            format!(
+                "Error decoding '{broken}': unexpected EOF: EOF while parsing an object at line 1 column 1"
+            )
         );
     }
 

@@ -11,18 +11,20 @@ use serde::Deserialize;
 use similar::TextDiff;
 
 use super::flags::Flags;
-use super::{Failure, Terminal, flags, rpc};
+use super::{Failure, Terminal, flags, rpc, snapshot};
 use crate::go;
 use crate::rpc::types::Member;
 use crate::templates::{Entry, View, render};
+use fyrd_core::node::memory::MemberRecord;
+use fyrd_core::serf::tags;
 
 pub(super) fn define() -> Command {
     Command::new("render")
         .about("Shows what a template gives")
         .long_about(
             "Renders a template as `agent -template` does, and prints the result instead of writing a file.\n\n\
-             The members are those that the agent knows, or those of a file. What an agent alone knows, such as \
-             the time to a member and back, is none here.",
+             The members are those that the agent knows, those of a file, or those of a snapshot, where the agent \
+             does not run. What an agent alone knows, such as the time to a member and back, is none here.",
         )
         .override_usage("render [options] template")
         .args([
@@ -30,6 +32,11 @@ pub(super) fn define() -> Command {
                 "members",
                 "<file>",
                 "Take the members from what `members -format=json` has printed; '-' is the standard input.",
+            ),
+            flags::string(
+                "snapshot",
+                "<path>",
+                "Take the members from a snapshot of an agent or of Serf, in which the node itself is not.",
             ),
             flags::string(
                 "node",
@@ -52,8 +59,18 @@ pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(),
     };
     let template = template.clone();
     let node = flags.string("node").map(str::to_owned);
+    if flags.string("members").is_some() && flags.string("snapshot").is_some() {
+        return Err(Failure::Usage(Some(
+            "Only one of -members and -snapshot is possible",
+        )));
+    }
     if let Some(file) = flags.string("members") {
         let view = View::new(members_of(file)?, node);
+        return show(terminal, &flags, Path::new(&template), &view);
+    }
+    if let Some(path) = flags.string("snapshot") {
+        let (own, members) = snapshot::members(Path::new(path))?;
+        let view = View::new(members.iter().map(remembered).collect(), node.or(own));
         return show(terminal, &flags, Path::new(&template), &view);
     }
     rpc::with_agent(&flags, terminal, async |terminal, mut client| {
@@ -119,6 +136,20 @@ fn known(member: Member) -> Option<Entry> {
         tags: member.tags,
         rtt: None,
     })
+}
+
+/// A member as a snapshot tells of it.
+fn remembered(member: &MemberRecord) -> Entry {
+    let facts = &member.facts;
+    let socket = facts.socket();
+    Entry {
+        name: facts.name.to_string(),
+        ip: socket.ip().to_canonical(),
+        port: socket.port(),
+        status: member.status.as_str().to_owned(),
+        tags: tags::read(&facts.meta).into_iter().collect(),
+        rtt: None,
+    }
 }
 
 #[derive(Deserialize)]

@@ -119,6 +119,13 @@ fn export(terminal: &mut Terminal<'_>, flags: &Flags, path: &Path) -> Result<(),
     Ok(())
 }
 
+/// Whose a snapshot is, as far as it says, and the members in it.
+#[cfg(feature = "templates")]
+pub(super) fn members(path: &Path) -> Result<(Option<String>, Vec<MemberRecord>), Failure> {
+    let snapshot = Snapshot::read(path)?;
+    Ok((snapshot.node, snapshot.memory.members))
+}
+
 /// Writes a file as a whole or not at all.
 fn write(path: &Path, text: &str, force: bool) -> Result<(), String> {
     let shown = path.display();

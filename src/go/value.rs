@@ -80,7 +80,10 @@ fn show_float(number: f64) -> String {
 fn syntax_error(text: &str, error: &serde_json::Error, end: &str) -> String {
     let reason = error.to_string();
     if error.classify() == Category::Eof {
-        return end.to_string();
+        return match text.trim().is_empty() {
+            true => end.to_string(),
+            false => format!("{end}: {reason}"),
+        };
     }
     let line_start = match error.line() {
         0 | 1 => 0,
@@ -165,7 +168,9 @@ mod tests {
     fn syntax_errors_have_the_words_of_serf_and_the_place() {
         #[rustfmt::skip]
         let table = [
-            ("", "EOF"), (" \n", "EOF"), ("{", "unexpected EOF"), ("{\"a\":1", "unexpected EOF"), ("nul", "unexpected EOF"),
+            ("", "EOF"), (" \n", "EOF"), ("{", "unexpected EOF: EOF while parsing an object at line 1 column 1"),
+            ("{\n\"a\":1", "unexpected EOF: EOF while parsing an object at line 2 column 5"),
+            ("nul", "unexpected EOF: EOF while parsing a value at line 1 column 3"),
             ("{/", "invalid character '/' looking for beginning of object key string: key must be a string at line 1 column 2"),
             ("{\"a\":1,}", "invalid character '}' looking for beginning of object key string: trailing comma at line 1 column 8"),
             ("[1,]", "invalid character ']' looking for beginning of value: trailing comma at line 1 column 4"),

@@ -125,7 +125,7 @@ fn a_mistake_changes_nothing_and_is_named() {
     let large = format!(r#"{{"tags":{{"b":"{}"}}}}"#, "x".repeat(600));
     #[rustfmt::skip]
     let table = [
-        ("{", "==> Error decoding 'conf/20.json': unexpected EOF\n"),
+        ("{", "==> Error decoding 'conf/20.json': unexpected EOF: EOF while parsing an object at line 1 column 1\n"),
         (r#"{"foo":1}"#, "==> Error decoding 'conf/20.json': 1 error(s) decoding:\n\n* '' has invalid keys: foo\n"),
         (r#"{"event_handlers":["foo=bar"]}"#, "==> Invalid event script: Event 'foo' invoking 'bar'\n"),
         (r#"{"interface":"nosuch"}"#, "==> Invalid network interface: route ip+net: no such network interface\n"),

@@ -223,3 +223,31 @@ fn render_shows_what_a_template_gives() {
     );
     assert!(Path::new(source).exists());
 }
+
+#[test]
+fn render_takes_what_an_agent_that_is_gone_has_remembered() {
+    let mut agent = balancer("{}").arg("-snapshot=store").start();
+    let other = web("w1", &agent);
+    all_alive(&[&agent, &other]);
+    agent.signal("INT");
+    agent.ended();
+    let (source, store) = (agent.file("servers.j2"), agent.file("store"));
+    let store = format!("-snapshot={}", store.display());
+    let source = source.to_str().unwrap();
+    let shown = Kind::Fyrd.run(&["render", &store, source]);
+    assert_eq!(shown.stdout, "server w1;\n", "{shown:?}");
+    agent.write("serfs", "alive: s1 10.0.0.1:7946\n");
+    agent.write(
+        "names.j2",
+        "{% for m in members %}{{ m.name }} {{ m.address }}{% endfor %}",
+    );
+    let text = format!("-snapshot={}", agent.file("serfs").display());
+    let names = agent.file("names.j2");
+    let shown = Kind::Fyrd.run(&["render", &text, names.to_str().unwrap()]);
+    assert_eq!(shown.stdout, "s1 10.0.0.1\n", "{shown:?}");
+    let both = Kind::Fyrd.run(&["render", "-members=-", &store, source]);
+    assert!(
+        both.stdout.starts_with("Only one of -members and -snapshot"),
+        "{both:?}"
+    );
+}
