@@ -32,7 +32,7 @@ in_layer() {
 export PROFILE=${PROFILE:-dev}
 out=target/dist
 rm -rf "$out"
-dist/build deb rpm tar
+dist/build
 REVISION=2 dist/build deb
 debs=("$out"/fyrd_*-1_*.deb "$out"/fyrd_*-2_*.deb)
 
@@ -41,8 +41,16 @@ listed=$(rpm -qpl "$out"/fyrd-*.rpm)
 for file in /usr/bin/fyrd /usr/lib/systemd/system/fyrd.service /usr/share/man/man1/fyrd-agent.1.gz; do
     grep -qx "$file" <<<"$listed" || fail "the rpm has no $file"
 done
-listed=$(tar -tzf "$out"/fyrd-*.tar.gz)
-grep -q '/fyrd$' <<<"$listed" || fail "the archive has no program"
+for archive in "$out"/fyrd-*-linux.tar.gz "$out"/fyrd-*-linux-static.tar.gz; do
+    listed=$(tar -tzf "$archive")
+    for file in fyrd man/fyrd.1 completions/fyrd.bash fyrd.schema.json systemd/fyrd.service docs/first-cluster.md; do
+        grep -q "^[^/]*/$file\$" <<<"$listed" || fail "$archive has no $file"
+    done
+done
+listed=$(unzip -Z1 "$out"/fyrd-*-windows.zip)
+for file in fyrd.exe _fyrd.ps1 fyrd.schema.json README-Windows.txt docs/compatibility.md; do
+    grep -q "^[^/]*/$file\$" <<<"$listed" || fail "the archive for Windows has no $file"
+done
 for page in "$out"/files/man/*.1; do
     [ -z "$(man -l --warnings=w -Tutf8 "$page" 2>&1 >/dev/null)" ] || fail "$page is no good manual page"
 done
@@ -88,4 +96,68 @@ dpkg -r fyrd
 dpkg -P fyrd
 [ ! -e /var/lib/fyrd ] && [ ! -e /etc/fyrd ] || fail "something is left"
 ' "${debs[@]}"
+
+# The static program where nothing else is but devices: it finds names by the files that are there, and talks to an agent
+# of its own.
+alone=$(mktemp -d)
+trap 'rm -rf "$alone"' EXIT
+mkdir "$alone"/{etc,tmp,dev}
+echo '127.0.0.1 localhost' >"$alone/etc/hosts"
+tar -xzf "$out"/fyrd-*-linux-static.tar.gz -C "$alone" --strip-components=1 --wildcards '*/fyrd'
+# shellcheck disable=SC2016
+unshare --mount --net --pid --fork --kill-child bash -euc '
+mount --rbind /dev "$0/dev"
+ip link set lo up
+chroot "$0" /fyrd agent -node=alone -bind=127.0.0.1 -join=localhost -snapshot=/tmp/store >"$0/log" 2>&1 &
+for _ in $(seq 200); do
+    if chroot "$0" /fyrd members -rpc-addr=localhost:7373 2>/dev/null | grep -q "alone .* alive"; then exit 0; fi
+    sleep 0.1
+done
+cat "$0/log"
+exit 1' "$alone" || fail "the static program does not run alone"
+
+# The steps of the container file, without an engine: the last stage over this system in place of the bare one, with the
+# program that is built already, then the agent as the first process of its own, as the user that the file says.
+# shellcheck disable=SC2016
+in_layer '
+fail() { echo "in the container: $*" >&2; exit 1; }
+eventually() { for _ in $(seq 200); do if "$@" >/dev/null 2>&1; then return; fi; sleep 0.1; done; fail "never: $*"; }
+words() { tr -d "[],\"" <<<"$1"; }
+while read -r order rest; do
+    case $order in
+        "" | "#"* | FROM | VOLUME | EXPOSE) ;;
+        COPY)
+            [ "${rest%% *}" = --from=build ] || fail "COPY $rest is not known to this test"
+            install -m 755 /tmp/dist/fyrd "${rest##* }"
+            ;;
+        RUN) sh -c "$rest" ;;
+        USER) user=$rest ;;
+        # shellcheck disable=SC2163,SC2086
+        ENV) export $rest ;;
+        STOPSIGNAL) signal=${rest#SIG} ;;
+        HEALTHCHECK) health=$(words "${rest#CMD }") ;;
+        ENTRYPOINT) entry=$(words "$rest") ;;
+        CMD) command=$(words "$rest") ;;
+        *) fail "$order is not known to this test" ;;
+    esac
+done < <(sed -n "/^FROM debian/,\$p" /tmp/dist/Containerfile | sed -e ":a" -e "/\\\\$/{N;s/\\\\\n//;ba}")
+ip link set lo up
+env -u FYRD_SNAPSHOT fyrd agent -node=peer -bind=127.0.0.1:7950 -rpc-addr=127.0.0.1:7951 >/tmp/peer.log 2>&1 &
+eventually fyrd members -rpc-addr=127.0.0.1:7951
+export FYRD_BIND=127.0.0.1 FYRD_NODE=inside FYRD_RETRY_JOIN=127.0.0.1:7950
+# shellcheck disable=SC2086
+unshare --pid --fork --mount-proc setpriv --reuid="$user" --regid="$user" --clear-groups --no-new-privs \
+    $entry $command >/tmp/inside.log 2>&1 &
+engine=$!
+is() { fyrd members -rpc-addr=127.0.0.1:7951 -status="$1" | grep -q "^inside "; }
+eventually is alive
+# shellcheck disable=SC2086
+setpriv --reuid="$user" --regid="$user" --clear-groups $health >/dev/null || fail "it is not healthy"
+first=$(pgrep -P "$engine")
+[ "$(stat -c %U "/proc/$first")" = "$user" ] || fail "it runs as another user"
+kill -s "$signal" "$first"
+wait "$engine" || { cat /tmp/inside.log; fail "it does not end in good order"; }
+eventually is left
+[ -d /var/lib/fyrd/snapshot ] || fail "it has no memory"
+' dist/Containerfile "$out/files/bin/fyrd"
 echo "tests/dist.sh: all is well"

@@ -5,19 +5,12 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-target=x86_64-pc-windows-gnu
 prefix=$PWD/target/wine/prefix
 
-# Debian's compiler, for its sources of the standard library are at hand and build for Windows.
-export RUSTC=/usr/bin/rustc RUSTDOC=/usr/bin/rustdoc RUSTC_BOOTSTRAP=1
-export CARGO_TARGET_DIR=target/windows
-export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER=x86_64-w64-mingw32-gcc
+# shellcheck source=dist/for-windows.sh
+. dist/for-windows.sh
 # Debian's `wine` asks for its 32-bit half at each start; the program behind it does not.
 export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER=/usr/lib/wine/wine64
-# Speed of the product does not matter here; the time of the build does.
-export CARGO_PROFILE_DEV_OPT_LEVEL=0
-cargo=(/usr/bin/cargo --config 'profile.dev.package."*".opt-level=1' --config 'build.warnings="deny"')
-standard=(--locked --target "$target" "-Zbuild-std=std,panic_unwind,test" -Zwarnings)
 
 export WINEPREFIX=$prefix WINEDEBUG=-all WINEDLLOVERRIDES="mscoree,mshtml="
 unset DISPLAY WAYLAND_DISPLAY
