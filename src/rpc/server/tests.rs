@@ -67,6 +67,13 @@ impl Backend for Fake {
         self.token.as_deref()
     }
 
+    async fn members_since(&self, known: Option<u64>) -> Option<(u64, Vec<Arc<serf::Member>>)> {
+        match known {
+            Some(1) => None,
+            _ => Some((1, self.members().await)),
+        }
+    }
+
     async fn members(&self) -> Vec<Arc<serf::Member>> {
         let mut mapped = [0; 16];
         mapped[10..].copy_from_slice(&[255, 255, 10, 77, 0, 1]);
