@@ -69,6 +69,7 @@ pub struct NameTable<T> {
     free: Vec<u32>,
     index: HashTable<u32>,
     hasher: FixedState,
+    changes: u64,
 }
 
 impl<T: Named> NameTable<T> {
@@ -79,6 +80,7 @@ impl<T: Named> NameTable<T> {
             free: Vec::new(),
             index: HashTable::new(),
             hasher: FixedState::with_seed(seed),
+            changes: 0,
         }
     }
 
@@ -89,6 +91,11 @@ impl<T: Named> NameTable<T> {
         self.index.reserve(more, |&slot| {
             hasher.hash_one(named(slots, slot).unwrap_or_default())
         });
+    }
+
+    /// Grows with each change, and with what might have been one: while it is the same, all entries are.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// How many entries there are.
@@ -118,6 +125,7 @@ impl<T: Named> NameTable<T> {
 
     /// The entry of this id, if it still stands.
     pub fn get_mut(&mut self, id: Id<T>) -> Option<&mut T> {
+        self.changes += 1;
         self.slots.get_mut(id.0 as usize)?.as_mut()
     }
 
@@ -135,6 +143,7 @@ impl<T: Named> NameTable<T> {
     /// Adds an entry. The caller has made sure that no entry has this name.
     pub fn insert(&mut self, entry: T) -> Id<T> {
         debug_assert!(self.find(entry.name()).is_none());
+        self.changes += 1;
         let hash = self.hasher.hash_one(entry.name());
         let slot = match self.free.pop() {
             Some(slot) => {
@@ -156,6 +165,7 @@ impl<T: Named> NameTable<T> {
 
     /// Takes an entry out.
     pub fn remove(&mut self, id: Id<T>) -> Option<T> {
+        self.changes += 1;
         let name = self.get(id)?.name();
         let hash = self.hasher.hash_one(name);
         if let Ok(found) = self.index.find_entry(hash, |&slot| slot == id.0) {

@@ -234,6 +234,11 @@ impl Node {
         self.serf.members()
     }
 
+    /// Grows with each change of [`Node::members`], and with what might have been one.
+    pub fn members_version(&self) -> u64 {
+        self.serf.members_version()
+    }
+
     /// How a member stands among the members, whether listeners know it already or not; `None` if it is not known.
     pub fn status_of(&self, name: &str) -> Option<MemberStatus> {
         self.serf.status_of(name)

@@ -11,6 +11,7 @@ use crate::driver::Stopped;
 use crate::events::hub::Subscription;
 use crate::go;
 use crate::rpc::server::{Backend, Joined, Limits, LogTap, QueryAnswers, RespondError};
+use fyrd_core::node::Node;
 use fyrd_core::serf::keyring::{KeyBytes, KeyOp};
 use fyrd_core::serf::{Answer, Command, KeyReport, Member, PAST_DEADLINE, QueryKey, QueryParams, Tags};
 use fyrd_core::swim::measures::Tally;
@@ -27,6 +28,16 @@ impl Backend for Agent {
             .read(|node| node.members())
             .await
             .unwrap_or_default()
+    }
+
+    async fn members_since(&self, known: Option<u64>) -> Option<(u64, Vec<Arc<Member>>)> {
+        let newer = move |node: &Node| {
+            let version = node.members_version();
+            (known != Some(version)).then(|| (version, node.members()))
+        };
+        let read = self.0.driver.read(newer).await;
+        // Of a node that has ended nobody is left to tell.
+        read.unwrap_or_else(|_| Some((0, Vec::new())))
     }
 
     async fn join(&self, existing: Vec<String>, replay: bool) -> Result<Joined, String> {

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::Local;
+use tokio::sync::Notify;
 use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber, warn};
@@ -68,6 +69,7 @@ struct State {
     backlog: VecDeque<LogLine>,
     taps: Vec<Tap>,
     limiter: Limiter,
+    held_back: Arc<Notify>,
     /// Where else lines go, those above the level only.
     sinks: Vec<Sink>,
     /// Has the log's own file opened anew.
@@ -169,6 +171,7 @@ impl Console {
             backlog: VecDeque::new(),
             taps: Vec::new(),
             limiter: Limiter::default(),
+            held_back: Arc::default(),
             sinks: Vec::new(),
             form: Form::Text,
             is_screen: false,
@@ -212,12 +215,22 @@ impl Console {
         }
     }
 
-    /// Says which lines were held back, once their time is over. To be called now and then.
-    pub fn settle(&self) {
-        let held = self.lock().limiter.settle(Instant::now());
-        for text in held {
+    /// Tells when a line is held back, after which [`Console::settle`] has something to do.
+    pub fn held_back(&self) -> Arc<Notify> {
+        Arc::clone(&self.lock().held_back)
+    }
+
+    /// Says which lines were held back, once their time is over; whether there are more, whose time is not. To be
+    /// called now and then.
+    pub fn settle(&self) -> bool {
+        let (told, more) = {
+            let mut state = self.lock();
+            (state.limiter.settle(Instant::now()), state.limiter.holds_back())
+        };
+        for text in told {
             self.log(LogLine::new(Level::Warn, "agent", &text));
         }
+        more
     }
 
     /// The last lines of all levels, oldest first.
@@ -354,12 +367,9 @@ impl<S: Subscriber> Layer<S> for LogLayer {
             event.record(&mut Text(&mut text));
         } else {
             let tell = |text: &mut String| event.record(&mut Text(text));
-            let passes = self
-                .console
-                .lock()
-                .limiter
-                .pass(metadata, Instant::now(), &mut text, tell);
-            if !passes {
+            let mut state = self.console.lock();
+            if !state.limiter.pass(metadata, Instant::now(), &mut text, tell) {
+                state.held_back.notify_one();
                 return;
             }
         }
@@ -417,6 +427,11 @@ impl Limiter {
             }
         }
         passes
+    }
+
+    /// Whether lines of any place were held back and not told of.
+    fn holds_back(&self) -> bool {
+        self.0.values().any(|interval| interval.held_back > 0)
     }
 
     /// A text for each place of which lines were held back, in an interval that is over.

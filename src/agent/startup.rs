@@ -162,10 +162,12 @@ async fn serve(mut setup: Setup, reload: Reload, signals: Source, console: &Cons
 
 /// Has the log tell of what it held back, for as long as the agent runs.
 async fn settle_log(console: Console) {
-    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    let held_back = console.held_back();
     loop {
-        ticks.tick().await;
-        console.settle();
+        held_back.notified().await;
+        while console.settle() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     }
 }
 

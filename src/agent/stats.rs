@@ -2,6 +2,7 @@
 //! (docs/compatibility.md#commands).
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
@@ -20,8 +21,10 @@ impl Agent {
             .driver
             .read(|node| (node.stats(), node.tags().clone()))
             .await;
-        // Clocks that are shown must not run backwards over a crash.
-        let _ = self.0.driver.settled().await;
+        if self.0.snapshot.is_some() {
+            // Clocks that are shown must not run backwards over a crash.
+            let _ = self.0.driver.settled().await;
+        }
         let (stats, tags) = read.unwrap_or_default();
         let agent = BTreeMap::from([("name".to_string(), self.0.name.clone())]);
         let mut groups = BTreeMap::from([
@@ -193,7 +196,9 @@ fn runtime() -> BTreeMap<String, String> {
     } else {
         std::env::consts::OS
     };
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    // To find out, files of the system are read.
+    static CPUS: OnceLock<usize> = OnceLock::new();
+    let cpus = CPUS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from));
     let tasks = tokio::runtime::Handle::try_current().map_or(0, |handle| handle.metrics().num_alive_tasks());
     strings([
         ("arch", arch.to_string()),

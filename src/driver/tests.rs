@@ -18,7 +18,7 @@ use fyrd_core::wire::{Ack, Alive, Ping, SerfMessage, StreamDecoder, StreamMessag
 
 const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 const OTHER_KEY: &str = "EBESExQVFhcYGRobHB0eHw==";
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What an agent is made with.
 struct Setup {
@@ -585,11 +585,11 @@ async fn a_flood_of_garbage_stops_neither_commands_nor_timers() {
         })
         .await;
     let before = agent.handle.read(Node::next_deadline).await.unwrap();
-    let mut slowest = Duration::ZERO;
+    let mut asked = Vec::new();
     for _ in 0..200 {
-        let asked = Instant::now();
+        let start = Instant::now();
         agent.handle.read(|_| ()).await.unwrap();
-        slowest = slowest.max(asked.elapsed());
+        asked.push(start.elapsed());
     }
     agent
         .until("the flood goes on", |counters| {
@@ -600,7 +600,13 @@ async fn a_flood_of_garbage_stops_neither_commands_nor_timers() {
     let went_on = timeout(PATIENCE, timers).await;
     stop.store(true, Ordering::Relaxed);
     flood.join().unwrap();
-    assert!(slowest < Duration::from_secs(1), "a command took {slowest:?}");
+    // A machine that is busy besides may let a command wait, but not all of them: the flood goes on all the while.
+    asked.sort();
+    let median = asked[asked.len() / 2];
+    assert!(
+        median < Duration::from_millis(100),
+        "half of the commands took {median:?}"
+    );
     assert!(went_on.is_ok(), "the timers stood still");
 }
 

@@ -441,18 +441,21 @@ fn a_third_party_client_works() {
         .args(["-profile=local", "-tag=role=web"])
         .start();
     let peer = Plan::new(Kind::Fyrd, "n2").arg("-profile=local").start();
-    let mut gone = Plan::new(Kind::Fyrd, "n3")
+    let gone = Plan::new(Kind::Fyrd, "n3")
         .arg("-profile=local")
         .join(&peer)
         .start();
     all_alive(&[&peer, &gone]);
-    gone.kill();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agent/serfclient_test.py");
     let output = Command::new("timeout")
         .arg("120")
         .arg(python)
         .arg(script)
-        .args([agent.rpc_port().to_string(), peer.address()])
+        .args([
+            agent.rpc_port().to_string(),
+            peer.address(),
+            gone.pid().to_string(),
+        ])
         .output()
         .expect("python starts");
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -1,13 +1,15 @@
 """Drives an agent with serfclient, a client that was written for Serf: arguments are the agent's RPC
-port, and the gossip address of a cluster to join that has a live member n2 and a dead one, n3."""
+port, the gossip address of a cluster to join with the members n2 and n3, and the process of n3, which is killed."""
 
+import os
+import signal
 import sys
 import threading
 import time
 
 from serfclient.client import SerfClient
 
-port, peer = int(sys.argv[1]), sys.argv[2]
+port, peer, victim = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 
 
 def connect():
@@ -28,6 +30,9 @@ def until(what, probe):
 client = connect()
 assert client.join(peer).head["Error"] == ""
 assert client.join([peer]).body == {"Num": 1}
+# Whoever joins later is not told of one that is suspected.
+until("n3 is known", lambda: "n3" in members(client))
+os.kill(victim, signal.SIGKILL)
 until("n3 has failed", lambda: members(client).get("n3", {}).get("Status") == "failed")
 
 own = members(client)["n1"]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::net::{TcpListener, UdpSocket};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::support::{self, Agent, Kind, PATIENCE, Plan, all_alive, eventually};
 
@@ -182,4 +182,29 @@ fn a_bad_address_keeps_nobody_from_starting() {
     for what in ["statsd at nonsense", "statsite at 127.0.0.1:x"] {
         agent.says(&format!("[WARN] agent: telemetry: cannot reach {what}: "));
     }
+}
+
+/// Times that the threads of a process have gone to sleep of themselves, each of which ends in a wake-up.
+fn sleeps(agent: &Agent) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", agent.pid())).unwrap();
+    let status =
+        |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+    let count = |status: String| {
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.and_then(|count| count.trim().parse::<u64>().ok())
+            .unwrap_or(0)
+    };
+    tasks.map(|task| count(status(task.unwrap()))).sum()
+}
+
+#[test]
+fn an_agent_alone_sleeps() {
+    let agent = Plan::new(Kind::Fyrd, "n1").start();
+    std::thread::sleep(Duration::from_secs(3));
+    let before = sleeps(&agent);
+    std::thread::sleep(Duration::from_secs(10));
+    let slept = sleeps(&agent) - before;
+    assert!(slept <= 10, "{slept} times in ten seconds");
 }

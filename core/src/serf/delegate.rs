@@ -92,6 +92,7 @@ impl Delegate for Serf {
     fn member_answered(&mut self, _now: Time, facts: &Arc<Facts>) {
         let id = self.members.find(&facts.name);
         if let Some(id) = id.filter(|id| self.unannounced.remove(id)) {
+            self.answered += 1;
             info!(target: "serf", "EventMemberJoin: {} {}", facts.name, facts.addr);
             self.emit_member(MemberEventKind::Join, id);
         }

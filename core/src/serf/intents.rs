@@ -95,7 +95,9 @@ impl Serf {
         };
         // A leave at the very time of our join has reached some before the join, and counts there.
         let tie = me && intent.ltime == entry.status_ltime && intent.ltime > 0;
-        if intent.ltime <= entry.status_ltime && !(tie && self.phase == Phase::Here) {
+        // Who learns of a leave by push/pull knows only a bound of its time, which may be that of a prune behind it.
+        let erases = intent.prune && entry.is_gone() && intent.ltime == entry.status_ltime;
+        if intent.ltime <= entry.status_ltime && !(tie && self.phase == Phase::Here) && !erases {
             return false;
         }
         if me && self.phase == Phase::Here {

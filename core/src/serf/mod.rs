@@ -186,6 +186,8 @@ pub struct Serf {
     gone_since: BTreeMap<MemberId, Time>,
     /// Members that were failed and are back by their word alone, of which listeners are not told yet.
     unannounced: BTreeSet<MemberId>,
+    /// How many of them have answered so far.
+    answered: u64,
     intents: BTreeMap<Box<str>, RecentIntent>,
     events: Vec<Option<EventSlot>>,
     event_bytes: usize,
@@ -243,6 +245,7 @@ impl Serf {
             members: Members::new(rng.random()),
             gone_since: BTreeMap::new(),
             unannounced: BTreeSet::new(),
+            answered: 0,
             intents: BTreeMap::new(),
             events: vec![None; serf.event_buffer.max(1)],
             event_bytes: 0,
@@ -344,6 +347,11 @@ impl Serf {
             .collect();
         members.sort_by(|a, b| a.name.cmp(&b.name));
         members
+    }
+
+    /// Grows with each change of [`Serf::members`], and with what might have been one.
+    pub fn members_version(&self) -> u64 {
+        self.members.changes() + self.answered
     }
 
     /// Members that are back by their word alone.

@@ -47,10 +47,32 @@ impl Swim {
         }
     }
 
+    /// Whether a loop has nothing to do because there is nobody else. It stands still then, and nothing wakes the
+    /// process up for it.
+    pub(super) fn rests(&mut self, timer: Timer, next: Time, interval: Duration) -> bool {
+        let is_alone = self.members.len() == 1;
+        if is_alone {
+            self.resting.push((timer, next, interval));
+        }
+        is_alone
+    }
+
+    /// Has the loops that stand still go on, in the step they would have kept.
+    pub(super) fn wake_up(&mut self, now: Time) {
+        for (timer, due, interval) in std::mem::take(&mut self.resting) {
+            let missed = now.since(due).as_nanos().div_ceil(interval.as_nanos());
+            let missed = u32::try_from(missed).unwrap_or(u32::MAX);
+            self.timers.set(due + interval.saturating_mul(missed), timer);
+        }
+    }
+
     pub(super) fn tick_gossip(&mut self, now: Time, delegate: &mut impl Delegate) {
+        let interval = self.config.profile.gossip_interval;
+        if self.rests(Timer::Gossip, now + interval, interval) {
+            return;
+        }
         // In a cluster at rest there is nothing to send.
         if self.queue.is_empty() && delegate.is_quiet() {
-            let interval = self.config.profile.gossip_interval;
             self.timers.set(now + interval, Timer::Gossip);
             return;
         }
@@ -94,7 +116,6 @@ impl Swim {
                 gossip_to(&target, first.clone(), delegate);
             }
         }
-        let interval = self.config.profile.gossip_interval;
         let pause = if is_short { interval / HURRY } else { interval };
         self.timers.set(now + pause, Timer::Gossip);
     }
@@ -215,6 +236,28 @@ mod tests {
                 assert!(picks.values().all(|&n| n > mean / 3 && n < mean * 3), "{picks:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_lone_node_rests_until_somebody_comes_and_keeps_its_step() {
+        let (mut swim, mut delegate) = start(1);
+        let first = swim.next_deadline().unwrap();
+        let profile = swim.config.profile.clone();
+        swim.handle_tick(first + profile.probe_interval, &mut delegate);
+        // Only push/pull is left, and nothing of it has been due.
+        let next = swim.next_deadline().unwrap();
+        assert!(next > Time::ZERO + profile.push_pull_interval, "{next:?}");
+        let resting = swim.resting.clone();
+        assert_eq!(resting.len(), 2);
+        let now = first + Duration::from_secs(20);
+        swim.handle_alive(now, &alive("other", 10, 1), &mut delegate);
+        assert_eq!(swim.resting, []);
+        let soon = swim.next_deadline().unwrap();
+        assert!(soon >= now && soon <= now + profile.gossip_interval, "{soon:?}");
+        let step = |(_, due, interval): &(Timer, Time, Duration)| {
+            soon.since(*due).as_nanos() % interval.as_nanos() == 0
+        };
+        assert!(resting.iter().any(step), "{soon:?} {resting:?}");
     }
 
     #[test]

@@ -150,6 +150,8 @@ pub struct Swim {
     leaving: bool,
     rng: Xoshiro256PlusPlus,
     timers: Deadlines<Timer>,
+    /// Loops that stand still while this node is alone, and when they are due next.
+    resting: Vec<(Timer, Time, Duration)>,
     queue: GossipQueue,
     eager: Eager,
     repair: Repair,
@@ -210,6 +212,7 @@ impl Swim {
             leaving: false,
             rng: Xoshiro256PlusPlus::seed_from_u64(config.seed),
             timers: Deadlines::default(),
+            resting: Vec::new(),
             queue: GossipQueue::new(config.seed),
             eager: Eager::default(),
             repair: Repair::new(now),

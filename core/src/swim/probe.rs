@@ -122,8 +122,11 @@ const LONGEST_RELAYED: usize = 22;
 
 impl Swim {
     pub(super) fn tick_probe(&mut self, now: Time, delegate: &mut impl Delegate) {
-        self.timers
-            .set(now + self.config.profile.probe_interval, Timer::Probe);
+        let interval = self.config.profile.probe_interval;
+        if self.rests(Timer::Probe, now + interval, interval) {
+            return;
+        }
+        self.timers.set(now + interval, Timer::Probe);
         if self.probe.is_some() {
             // Ticks missed during a long probe collapse into one, which starts when it ends.
             self.probe_pending = true;

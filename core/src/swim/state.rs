@@ -99,6 +99,7 @@ impl Swim {
 
     /// Adds a record at a random place of the probe order.
     pub(super) fn list_alive(&mut self, now: Time, facts: &Arc<Facts>, incarnation: u32) -> NodeId {
+        self.wake_up(now);
         self.repair.note_change(now);
         self.eager
             .note_growth(now, self.members.len(), &self.config.profile);

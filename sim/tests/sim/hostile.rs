@@ -151,6 +151,46 @@ fn many_rounds_of_raised_incarnations_do_not_wear_a_node_out() {
     assert_heard(&mut world, &hosts, "worn");
 }
 
+/// A push/pull tells that a member has left, but not when: one more than the time of its last join is taken. A prune
+/// behind the leave may have that very time.
+#[test]
+fn a_prune_at_the_time_that_a_push_pull_gave_a_leave_counts() {
+    let (mut world, hosts) = cluster(36, 5);
+    assert_eq!(world.ask(hosts[4], Command::Leave), Answer::Done);
+    world.crash(hosts[4]);
+    let left = |world: &World| world.all_see(&hosts[..4], hosts[4], MemberStatus::Left);
+    assert!(world.run_until(secs(30), left));
+    let mut user_state = Vec::new();
+    let state = PushPullState {
+        ltime: 50,
+        status_ltimes: vec![("n4", 40)],
+        left_members: vec!["n4"],
+        event_ltime: 1,
+        events: vec![],
+        query_ltime: 1,
+    };
+    SerfMessage::PushPull(state).encode(&mut user_state);
+    let mut request = Vec::new();
+    let push_pull = PushPull {
+        user_state: &user_state,
+        ..PushPull::default()
+    };
+    StreamMessage::PushPull(push_pull).encode(&mut request);
+    world.forge_stream(hosts[1], hosts[0], request);
+    world.run_for(secs(1));
+    let prune = LeaveIntent {
+        ltime: 41,
+        node: "n4",
+        prune: true,
+    };
+    world.forge(stranger(), hosts[1], user(&SerfMessage::Leave(prune)));
+    let forgotten = |world: &World| {
+        let mut rest = hosts[..4].iter();
+        rest.all(|&host| world.host(host).status_of("n4").is_none())
+    };
+    assert!(world.run_until(secs(10), forgotten));
+}
+
 #[test]
 fn no_lamport_time_silences_a_cluster() {
     for ltime in [

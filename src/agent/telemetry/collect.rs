@@ -5,17 +5,22 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::time::MissedTickBehavior;
+use chrono::{DateTime, Local};
+use tokio::time::sleep_until;
 
 use super::Metrics;
+use super::intervals::LENGTH;
 use crate::driver::{Handle, Stopped, Traffic};
 use crate::events::hub::Subscription;
 use fyrd_core::serf::measures::SerfMeasures;
 use fyrd_core::serf::{Event, Member, MemberEventKind};
 use fyrd_core::swim::measures::{SwimMeasures, Tally};
 
-/// How often counts are fetched.
+/// How often counts are fetched for those to whom they are sent.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long before the end of an interval counts are fetched that only stay in memory.
+const AHEAD: Duration = Duration::from_millis(100);
 
 /// Events that may wait: as many as for the event loop, lest the log speak of a listener that is too slow.
 pub const EVENT_QUEUE: usize = crate::agent::event_loop::EVENT_QUEUE;
@@ -28,8 +33,7 @@ const FAILURES_MAX: usize = 4096;
 
 /// Fetches and counts until the node is gone; SIGUSR1 shows what there is.
 pub async fn run(metrics: Metrics, driver: Handle, mut events: Subscription) {
-    let mut ticks = tokio::time::interval(INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut next = Instant::now();
     let mut asked = Asked::new();
     let mut failures = Failures::default();
     loop {
@@ -38,15 +42,27 @@ pub async fn run(metrics: Metrics, driver: Handle, mut events: Subscription) {
                 Some(event) => count_event(&metrics, &event, &mut failures),
                 None => return,
             },
-            _ = ticks.tick() => {
+            () = sleep_until(next.into()) => {
                 if fetch(&metrics, &driver).await.is_err() {
                     return;
                 }
                 metrics.flush();
+                next = Instant::now() + until_next(metrics.are_sent(), Local::now());
             }
             () = asked.next() => show(metrics.dump()),
         }
     }
+}
+
+/// How long until counts are fetched again. Where nobody asks for them each second, once for each interval in memory is
+/// enough, and the process is not woken up for more.
+fn until_next(are_sent: bool, now: DateTime<Local>) -> Duration {
+    if are_sent {
+        return INTERVAL;
+    }
+    let into = Duration::from_millis(now.timestamp_millis().rem_euclid(LENGTH.as_millis() as i64) as u64);
+    let left = LENGTH.saturating_sub(into + AHEAD);
+    if left.is_zero() { left + LENGTH } else { left }
 }
 
 /// Takes over what node and driver have counted since the last time.
@@ -243,6 +259,21 @@ mod tests {
     use super::super::Sinks;
     use super::*;
     use fyrd_core::serf::{MemberStatus, RawAddr, Tags};
+
+    #[test]
+    fn counts_are_fetched_once_an_interval_unless_they_are_sent() {
+        let at = |millis: i64| {
+            DateTime::from_timestamp_millis(millis)
+                .unwrap()
+                .with_timezone(&Local)
+        };
+        let wait = |millis: i64| until_next(false, at(millis)).as_millis();
+        assert_eq!(
+            [0, 4_000, 9_899, 9_901, 19_950].map(wait),
+            [9_900, 5_900, 1, 10_000, 10_000]
+        );
+        assert_eq!(until_next(true, at(4_000)), INTERVAL);
+    }
 
     #[test]
     fn events_are_counted_and_flapping_members_noticed() {

@@ -10,8 +10,11 @@ use super::Kind;
 use crate::go;
 use fyrd_core::swim::measures::Tally;
 
-/// Seconds of an interval.
-const INTERVAL: i64 = 10;
+/// How long an interval is.
+pub const LENGTH: Duration = Duration::from_secs(10);
+
+/// The same in seconds.
+const INTERVAL: i64 = LENGTH.as_secs() as i64;
 
 /// Intervals kept, the one being filled included.
 const INTERVALS_MAX: usize = 6;

@@ -2,7 +2,7 @@
 //! minute and, if wanted, sent to statsd or statsite.
 //!
 //! [`Metrics`] take them from whoever has something to tell. The core and the driver tell nothing by
-//! themselves: [`run`] fetches from them what they have counted, each second.
+//! themselves: [`run`] fetches from them what they have counted, as often as somebody needs it.
 
 mod collect;
 mod intervals;
@@ -119,6 +119,11 @@ impl Metrics {
                 outlet.record(kind, &name, tally);
             }
         }
+    }
+
+    /// Whether they are sent to anybody.
+    fn are_sent(&self) -> bool {
+        !self.0.borrow().outlets.is_empty()
     }
 
     /// Sends on what has come together.

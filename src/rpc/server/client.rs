@@ -15,6 +15,7 @@ use super::Backend;
 use super::connection::{Connection, Reader};
 use super::guesses::Guesses;
 use super::loss::Loss;
+use super::members::Listing;
 use super::outbox::Outbox;
 use super::pending::PendingQueries;
 use super::places::Place;
@@ -44,6 +45,7 @@ pub(super) struct Client<B> {
     /// Where it comes from.
     pub(super) source: String,
     pub(super) guesses: Guesses,
+    pub(super) listing: Rc<Listing>,
     /// When both must be done, for those who need both.
     introduced_by: Instant,
     /// Subscriptions and queries under way; they end with the client.
@@ -104,6 +106,7 @@ impl<B: Backend> Client<B> {
         place: Place,
         yielded: Rc<Loss>,
         guesses: Guesses,
+        listing: Rc<Listing>,
     ) -> Client<B> {
         let Connection {
             reader,
@@ -120,6 +123,7 @@ impl<B: Backend> Client<B> {
             authenticated: false,
             source,
             guesses,
+            listing,
             introduced_by: Instant::now() + bounds::RPC_INTRODUCTION,
             tasks: JoinSet::new(),
             streams: BTreeMap::new(),

@@ -6,6 +6,7 @@ use tracing::warn;
 
 use super::client::{Client, Next};
 use super::members::{MemberFilter, coordinate_response, members_response};
+use super::outbox::encode_body;
 use super::{Backend, Joined};
 use crate::rpc::types::{
     AuthRequest, HandshakeRequest, IPC_VERSION, JoinRequest, JoinResponse, MembersFilteredRequest,
@@ -25,10 +26,7 @@ impl<B: Backend> Client<B> {
         match request {
             Request::Handshake(body) => self.handshake(&body).await?,
             Request::Auth(body) => self.auth(&body).await?,
-            Request::Members => {
-                let members = self.backend.members().await;
-                self.answer(&members_response(members.iter())).await?;
-            }
+            Request::Members => self.list_members().await?,
             Request::MembersFiltered(body) => self.members_filtered(&body).await?,
             Request::Join(body) => self.join(body).await?,
             Request::Leave => return self.leave().await,
@@ -94,7 +92,22 @@ impl<B: Backend> Client<B> {
         self.acknowledge(Ok(())).await
     }
 
+    /// All members. The bytes are made anew only when somebody has changed.
+    async fn list_members(&mut self) -> Result<(), String> {
+        let known = self.listing.version();
+        if let Some((version, members)) = self.backend.members_since(known).await {
+            let body = encode_body(&members_response(members.iter()))?;
+            self.listing.replace(version, body);
+        }
+        self.outbox
+            .answer_with(self.header.seq, &self.listing.body())
+            .await
+    }
+
     async fn members_filtered(&mut self, filter: &MembersFilteredRequest) -> Result<(), String> {
+        if *filter == MembersFilteredRequest::default() {
+            return self.list_members().await;
+        }
         match MemberFilter::new(filter) {
             Ok(filter) => {
                 let members = self.backend.members().await;

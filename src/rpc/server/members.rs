@@ -1,5 +1,7 @@
 //! Members and coordinates as clients see them, and which members a filter lets through.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use regex::Regex;
@@ -9,6 +11,28 @@ use fyrd_core::bounds;
 use fyrd_core::re2;
 use fyrd_core::serf;
 use fyrd_core::wire::WireCoordinate;
+
+/// The list of all members in bytes, as clients were last sent it; clients share it.
+#[derive(Default)]
+pub(super) struct Listing(RefCell<Option<(u64, Rc<[u8]>)>>);
+
+impl Listing {
+    /// Which state of the members it shows.
+    pub(super) fn version(&self) -> Option<u64> {
+        self.0.borrow().as_ref().map(|(version, _)| *version)
+    }
+
+    pub(super) fn replace(&self, version: u64, body: Vec<u8>) {
+        *self.0.borrow_mut() = Some((version, body.into()));
+    }
+
+    pub(super) fn body(&self) -> Rc<[u8]> {
+        self.0
+            .borrow()
+            .as_ref()
+            .map_or_else(|| Rc::from([]), |(_, body)| Rc::clone(body))
+    }
+}
 
 /// A compiled `members-filtered` request.
 pub(super) struct MemberFilter {

@@ -51,6 +51,7 @@ pub use query::{QueryAnswers, RespondError};
 use client::Client;
 use guesses::Guesses;
 use loss::Loss;
+use members::Listing;
 use places::Places;
 
 /// What the server asks of the agent.
@@ -63,6 +64,8 @@ pub trait Backend: Clone + 'static {
     fn rpc_auth(&self) -> Option<&str>;
     /// All known members.
     async fn members(&self) -> Vec<Arc<serf::Member>>;
+    /// All known members and the number of this state of them, or nothing if it is the one that is known.
+    async fn members_since(&self, known: Option<u64>) -> Option<(u64, Vec<Arc<serf::Member>>)>;
     /// Contacts these addresses; what came of it, or why none answered, as users shall read it.
     async fn join(&self, existing: Vec<String>, replay: bool) -> Result<Joined, String>;
     /// Leaves the cluster; comes back when the leave is over. The agent must not end before
@@ -145,6 +148,7 @@ pub async fn serve<B: Backend>(listener: impl Into<Listener>, backend: B) {
 async fn accept<B: Backend>(listener: Listener, backend: B, left: Rc<Notify>) {
     let mut clients = JoinSet::new();
     let guesses = Guesses::default();
+    let listing = Rc::new(Listing::default());
     let places = Places::new(backend.limits().clients);
     let max = places.max();
     let refused = Loss::new(format!(
@@ -167,6 +171,7 @@ async fn accept<B: Backend>(listener: Listener, backend: B, left: Rc<Notify>) {
                         place,
                         yielded.clone(),
                         guesses.clone(),
+                        Rc::clone(&listing),
                     );
                     clients.spawn_local(client.run(left.clone()));
                 }

@@ -37,9 +37,19 @@ impl Outbox {
         error: &str,
         body: Option<&impl Serialize>,
     ) -> Result<(), String> {
-        let bytes = encode(seq, error, body)?;
+        self.write(&encode(seq, error, body)?).await
+    }
+
+    /// Sends a reply whose body is in bytes already.
+    pub(super) async fn answer_with(&self, seq: u64, body: &[u8]) -> Result<(), String> {
+        let mut bytes = encode(seq, "", None::<&()>)?;
+        bytes.extend_from_slice(body);
+        self.write(&bytes).await
+    }
+
+    async fn write(&self, bytes: &[u8]) -> Result<(), String> {
         let mut writer = self.writer.lock().await;
-        write_in_time(&mut *writer, &bytes, bounds::RPC_WRITE).await
+        write_in_time(&mut *writer, bytes, bounds::RPC_WRITE).await
     }
 
     /// Sends a record, header and body as one. It waits for as long as the client does not read: only
@@ -74,6 +84,13 @@ impl Outbox {
         // The client may have closed already.
         let _ = self.writer.lock().await.shutdown().await;
     }
+}
+
+/// A body alone, without secrets.
+pub(super) fn encode_body(body: &impl Serialize) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    encode_into(body, &mut bytes).map_err(|error| error.to_string())?;
+    Ok(bytes)
 }
 
 /// The bytes may hold keys, so they are erased after use.

@@ -17,7 +17,7 @@ use crate::queue;
 use crate::rpc::codec::encode_into;
 use fyrd_core::serf::{Event, MemberStatus, QueryUpdateKind, RawAddr};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 const GREETING: &str = "82a7436f6d6d616e64a968616e647368616b65a3536571 01 81a756657273696f6e01";
 const GREETED: &str = "82a54572726f72a0a353657101";
 
@@ -65,6 +65,13 @@ impl Backend for Fake {
 
     fn rpc_auth(&self) -> Option<&str> {
         self.token.as_deref()
+    }
+
+    async fn members_since(&self, known: Option<u64>) -> Option<(u64, Vec<Arc<serf::Member>>)> {
+        match known {
+            Some(1) => None,
+            _ => Some((1, self.members().await)),
+        }
     }
 
     async fn members(&self) -> Vec<Arc<serf::Member>> {
