@@ -400,6 +400,12 @@ fn operations() {
 }
 
 #[test]
+#[ignore = "needs network namespaces (tests/run)"]
+fn security() {
+    run("security.md");
+}
+
+#[test]
 fn what_is_not_shown_is_noticed() {
     assert!(matches("a  b\n...\nz", "a b\n1\n2\nz \n"));
     assert!(matches("a ... z\n", "a b z\n"));
