@@ -406,6 +406,12 @@ fn security() {
 }
 
 #[test]
+#[ignore = "needs serf and network namespaces (tests/run)"]
+fn moving_from_serf() {
+    run("moving-from-serf.md");
+}
+
+#[test]
 fn what_is_not_shown_is_noticed() {
     assert!(matches("a  b\n...\nz", "a b\n1\n2\nz \n"));
     assert!(matches("a ... z\n", "a b z\n"));
