@@ -288,7 +288,7 @@ impl Drop for Hosts {
 
 /// The text with its folders below one of the test's.
 fn at_home(text: &str, root: &Path) -> String {
-    let folders = Regex::new(&format!(r#"(?m)(^|[\s"'=:(<>])({FOLDERS})\b"#)).expect("a pattern");
+    let folders = Regex::new(&format!(r#"(?m)(^|[\s"'=:(<>\[])({FOLDERS})\b"#)).expect("a pattern");
     folders
         .replace_all(text, format!("${{1}}{}${{2}}", root.display()))
         .into_owned()
@@ -409,6 +409,12 @@ fn security() {
 #[ignore = "needs serf and network namespaces (tests/run)"]
 fn moving_from_serf() {
     run("moving-from-serf.md");
+}
+
+#[test]
+#[ignore = "needs curl and network namespaces (tests/run)"]
+fn monitoring() {
+    run("monitoring.md");
 }
 
 #[test]
