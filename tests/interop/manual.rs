@@ -418,6 +418,12 @@ fn monitoring() {
 }
 
 #[test]
+#[ignore = "needs curl and network namespaces (tests/run)"]
+fn interfaces() {
+    run("interfaces.md");
+}
+
+#[test]
 fn what_is_not_shown_is_noticed() {
     assert!(matches("a  b\n...\nz", "a b\n1\n2\nz \n"));
     assert!(matches("a ... z\n", "a b z\n"));
