@@ -66,6 +66,18 @@ fn every_command_of_the_manual_is_run_or_says_why_not() {
 }
 
 #[test]
+fn the_index_names_every_document() {
+    let index = read("docs/README.md");
+    for name in documents() {
+        let link = format!("]({})", name.trim_start_matches("docs/"));
+        assert!(
+            name == "docs/README.md" || index.contains(&link),
+            "docs/README.md does not name {name}"
+        );
+    }
+}
+
+#[test]
 fn what_nobody_says_is_noticed() {
     let texts = Texts::of(
         r#"fn f() {
