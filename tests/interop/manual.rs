@@ -266,23 +266,14 @@ impl Hosts {
 }
 
 impl Drop for Hosts {
+    /// Whatever was started here works in a folder of the test's, and so do its children.
     fn drop(&mut self) {
-        for host in 0..NAMES.len() {
-            let root = self.root(host);
-            for entry in fs::read_dir(&root).into_iter().flatten().flatten() {
-                let name = entry.file_name();
-                if !name.to_string_lossy().ends_with(".pid") {
-                    continue;
-                }
-                let pid = fs::read_to_string(entry.path()).unwrap_or_default();
-                // A number may be another's by now: ours work in this folder.
-                let place = fs::read_link(format!("/proc/{}/cwd", pid.trim()));
-                if place.is_ok_and(|place| place.starts_with(&root))
-                    && let Ok(pid) = pid.trim().parse()
-                {
-                    // Killed, nginx would leave its workers behind.
-                    support::signal(pid, if name == "nginx.pid" { "TERM" } else { "KILL" });
-                }
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let place = fs::read_link(entry.path().join("cwd"));
+            if place.is_ok_and(|place| place.starts_with(self.folder.path()))
+                && let Ok(pid) = entry.file_name().to_string_lossy().parse()
+            {
+                support::signal(pid, "KILL");
             }
         }
     }
