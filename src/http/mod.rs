@@ -1,4 +1,4 @@
-//! What others may read of an agent over HTTP/1.1: metrics, health, members, events (docs/guide.md#http).
+//! What others may read of an agent over HTTP/1.1: metrics, health, members, events (docs/interfaces.md#http).
 //! There are no orders here, by design: whoever reaches this port can read, and nothing else.
 //!
 //! Off unless -http-addr is given; without the feature `http` only the figures are left.

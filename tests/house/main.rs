@@ -3,6 +3,7 @@
 mod circles;
 mod configuration;
 mod docs;
+mod interfaces;
 mod manual;
 mod picture;
 mod sources;

@@ -10,9 +10,6 @@ use std::path::Path;
 use proc_macro2::{TokenStream, TokenTree};
 use regex::Regex;
 
-/// The documents whose commands are run.
-const RUN: [&str; 1] = ["first-cluster.md"];
-
 #[test]
 fn what_is_quoted_is_said() {
     let texts = Texts::of_the_program();
@@ -35,21 +32,48 @@ fn what_is_quoted_is_said() {
 
 #[test]
 fn every_command_of_the_manual_is_run_or_says_why_not() {
-    for name in RUN {
-        let text = read(name_of(name).as_str());
+    let runner = read("tests/interop/manual.rs");
+    let mut run = 0;
+    for name in documents() {
+        let text = read(&name);
         let lines: Vec<&str> = text.lines().collect();
-        let mut commands = 0;
         for (number, _) in lines.iter().enumerate().filter(|(_, line)| **line == "```sh") {
-            commands += 1;
             let before = number.checked_sub(1).map_or("", |before| lines[before]);
-            let is_marked = ["<!-- on ", "<!-- until ", "<!-- not run: "];
+            let is_marked = [
+                "<!-- on ",
+                "<!-- until ",
+                "<!-- fails ",
+                "<!-- file ",
+                "<!-- not run: ",
+            ];
             assert!(
                 is_marked.iter().any(|mark| before.starts_with(mark)),
                 "{name}:{}: say before the block where it runs, or why it does not",
                 number + 1
             );
         }
-        assert!(commands > 0, "{name} has no commands");
+        if lines.iter().any(|line| line.starts_with("<!-- on ")) {
+            let file = name.trim_start_matches("docs/");
+            let call = format!("run(\"{file}\")");
+            assert!(
+                runner.contains(&call),
+                "{name} is not run: tests/interop/manual.rs has no {call}"
+            );
+            run += 1;
+        }
+    }
+    assert!(run > 0, "no document is run");
+}
+
+#[test]
+fn the_index_names_every_document() {
+    let index = read("docs/README.md");
+    for name in documents() {
+        let link = format!("]({})", name.trim_start_matches("docs/"));
+        assert!(
+            name == "docs/README.md" || index.contains(&link),
+            "docs/README.md does not name {name}"
+        );
     }
 }
 
@@ -233,7 +257,7 @@ fn name_of(document: &str) -> String {
     format!("docs/{document}")
 }
 
-fn read(name: &str) -> String {
+pub(crate) fn read(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name))
         .unwrap_or_else(|error| panic!("{name}: {error}"))
 }
