@@ -30,7 +30,7 @@ class Wanted:
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """One line of the table. `more_is_better` turns the ratio round; `shown` is for figures that nothing is wanted of."""
+    """One line of the table. `more_is_better` turns the ratio round."""
 
     row: str
     key: str
@@ -55,7 +55,10 @@ FIGURES = [
     Figure("alone", "alone_private", "its private memory", "MB", {"lan": Wanted(at_most=0.95)}),
     Figure("alone", "alone_cpu", "its idle CPU", "ms/s", {"lan": Wanted(at_most=0.1)}),
     Figure("form", "form", "all started, all see all", "s", same("lan", "wan", ratio=NOT_WORSE)),
-    Figure("rest", "rest_cpu", "CPU of a node at rest", "ms/s", {"lan": Wanted(at_most=0.35), "wan": Wanted(at_most=0.15)}),
+    Figure(
+        "rest", "rest_cpu", "CPU of a node at rest", "ms/s",
+        {"lan": Wanted(at_most=0.35), "wan": Wanted(at_most=0.15)},
+    ),
     Figure("rest", "rest_bytes", "bytes a node sends at rest", "B/s", same("lan", "wan")),
     Figure("rest", "rest_packets", "packets a node sends at rest", "1/s", same("lan", "wan")),
     Figure("rest", "rest_rss", "RSS of a node", "MB"),
@@ -89,7 +92,10 @@ FIGURES = [
     Figure("stop", "stop_last", "SIGSTOP: last notice", "s", same("lan", "wan", "mixed", ratio=NOT_WORSE)),
     Figure("cut", "cut_last", "link cut: last notice", "s", same("lan", "wan", ratio=NOT_WORSE)),
     Figure("false", "false_failures", "failures told of agents that live", "", NEVER, worst=True),
-    Figure("together", "together", "40 start together through ten: all see all", "s", {"lan": Wanted(at_most=3)}, worst=True),
+    Figure(
+        "together", "together", "40 start together through ten: slowest start", "s",
+        {"lan": Wanted(at_most=3)}, worst=True,
+    ),
     Figure("together", "together_median", "median of the starts", "s"),
     Figure("rpc", "members_cpu", "`members`: CPU of the agent a call", "us", same("lan", ratio=3)),
     Figure("rpc", "members_rate", "`members` a second", "1/s", more_is_better=True),
@@ -134,9 +140,10 @@ def line(figure: Figure, samples: Samples, setting: str, contenders: list[str]) 
     ours, theirs = (samples.of(contender, figure) for contender in contenders)
     if ours is None and theirs is None:
         return None
+    # What never happens has no ratio.
     ratio = None
-    if ours and theirs is not None and not figure.worst or (ours and theirs and figure.key == "together"):
-        ratio = ours / theirs if figure.more_is_better and theirs else theirs / ours
+    if ours and theirs:
+        ratio = ours / theirs if figure.more_is_better else theirs / ours
     wanted = figure.wanted.get(setting)
     verdict = "" if wanted is None or ours is None else ("yes" if wanted.met(ours, ratio) else "NO")
     unit = f", {figure.unit}" if figure.unit else ""

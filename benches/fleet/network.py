@@ -1,8 +1,8 @@
 """Network namespaces whose loopback carries nothing but gossip, and links between two of them.
 
-The benchmark itself lives in one namespace, each cluster in another. Agents of a cluster have addresses of 10.80.0.0/16 on
-its loopback, so the counters of the loopback are those of gossip, for every implementation alike. RPC comes in by a
-veth pair and is not counted. What ends with the benchmark's process needs no cleaning up: so do the namespaces.
+The benchmark itself lives in one namespace, each cluster in another. Agents of a cluster have addresses of 10.80.0.0/16
+on its loopback, so the counters of the loopback are those of gossip, for every implementation alike. RPC comes in by
+a veth pair and is not counted. Namespaces and tunnels end with the process, so nothing has to be cleaned up.
 """
 import collections
 import contextlib
@@ -46,8 +46,8 @@ def ip(batch: str) -> None:
 
 
 class Traffic(NamedTuple):
-    """What the loopback of a network has carried: bytes with IP and 14 bytes of Ethernet headers, and packets. The kernel
-    may count several segments of a stream as one packet."""
+    """What the loopback of a network has carried: bytes with IP and 14 bytes of Ethernet headers, and packets. The
+    kernel may count several segments of a stream as one packet."""
 
     at: float
     bytes: int

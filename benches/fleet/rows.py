@@ -294,8 +294,8 @@ def false(contenders: Contenders, _plan: Plan) -> None:
 
 
 def together(name: str, binary: str, options: list[str], samples: Samples, number: int, nodes: int = 40) -> None:
-    """Ten agents start a tenth of a second apart, the others at once; each joins through one of the ten. The time is that
-    from the first start."""
+    """Ten agents start a tenth of a second apart, the others at once; each joins through one of the ten. The time is
+    that from the first start."""
     cluster = Cluster([Network(number)], [binary] * nodes, options)
     start = time.perf_counter()
     try:

@@ -59,8 +59,8 @@ class Caller:
             self.header()
 
     def load(self, request: bytes, seconds: float, depth: int = 64) -> int:
-        """Sends `depth` equal requests at a time; gives how many were answered. Replies are not decoded, which would cost
-        more than making them: each has one key `Error` in its header, and those are counted."""
+        """Sends `depth` equal requests at a time; gives how many were answered. Replies are not decoded, which would
+        cost more than making them: each has one key `Error` in its header, and those are counted."""
         end, answered, tail = time.perf_counter() + seconds, 0, b""
         while time.perf_counter() < end:
             self.socket.sendall(request * depth)
