@@ -20,6 +20,7 @@ from typing import Iterator, NamedTuple
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
+PR_SET_PDEATHSIG = 1
 TUNSETIFF = 0x400454CA
 IFF_TUN_WITHOUT_HEADER = 0x1001
 # Longest that a packet can be: the loopback's MTU and what precedes it.
@@ -154,7 +155,8 @@ def packets(end: int) -> Iterator[bytes]:
 
 
 def carry(one: int, other: int, delay_s: float, loss_percent: float) -> None:
-    """The process of a link."""
+    """The process of a link. It ends with the benchmark, however that ends."""
+    checked(LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
     loss = random.Random(1)
     far_end = {one: other, other: one}
     waiting: "collections.deque[tuple[float, int, bytes]]" = collections.deque()
