@@ -36,7 +36,7 @@ def plan(profile: str, quick: bool) -> Plan:
     far = profile == "wan"
     if quick:
         return Plan(profile, 5, 10, 3, 10 if far else 5, 45 if far else 20, 1, 2, 1, 180 if far else 60)
-    return Plan(profile, 20, 60, 10, 12 if far else 6, 60 if far else 40, 3, 5, 3, 240 if far else 120)
+    return Plan(profile, 20, 60, 10, 12 if far else 6, 60 if far else 40, 3, 5, 3 if far else 5, 240 if far else 120)
 
 
 class Contender:
@@ -251,33 +251,32 @@ def kill(contenders: Contenders, plan: Plan) -> None:
 
 
 def stop(contenders: Contenders, plan: Plan) -> None:
-    silenced(contenders, plan, "stop", lambda agent: agent.signal(signal.SIGSTOP), False)
+    for _ in range(plan.kills):
+        silenced(contenders, plan, "stop", lambda agent: agent.signal(signal.SIGSTOP), False)
 
 
-def cut(contenders: Contenders, plan: Plan, first_number: int) -> None:
+def cut(contenders: Contenders, plan: Plan, number: Callable[[], int]) -> None:
     """One agent more joins from the far end of a link, which then carries nothing."""
-    links: dict[str, Link] = {}
-    far: list[Network] = []
-    try:
-        for index, contender in enumerate(contenders):
-            cluster = contender.cluster
-            far.append(Network(first_number + index, region=1))
-            link = Link(cluster.networks[0], far[-1])
-            seed = contender.observers()[0]
-            agent = cluster.start(far[-1], f"-retry-join={seed.bind}", "-retry-interval=1s")
-            links[agent.name + contender.name] = link
-            known_to_all(contender, agent)
-            agent.listen()
-        time.sleep(plan.settle)
-        owner = {id(c.cluster.agents[-1]): c.cluster.agents[-1].name + c.name for c in contenders}
-        silenced(contenders, plan, "cut", lambda agent: links[owner[id(agent)]].cut(), False)
-    finally:
-        for contender in contenders:
-            contender.cluster.agents[-1].end()
-        for link in links.values():
-            link.close()
-        for network in far:
-            network.close()
+    for _ in range(plan.kills):
+        links: dict[Agent, Link] = {}
+        far: list[Network] = []
+        try:
+            for contender in contenders:
+                far.append(Network(number(), region=1))
+                link = Link(contender.cluster.networks[0], far[-1])
+                seed = contender.observers()[0]
+                agent = contender.cluster.start(far[-1], f"-retry-join={seed.bind}", "-retry-interval=1s")
+                links[agent] = link
+                known_to_all(contender, agent)
+                agent.listen()
+            time.sleep(plan.settle)
+            silenced(contenders, plan, "cut", lambda agent: links[agent].cut(), False)
+        finally:
+            for agent, link in links.items():
+                agent.end()
+                link.close()
+            for network in far:
+                network.close()
 
 
 def known_to_all(contender: Contender, newcomer: Agent) -> None:
