@@ -1,0 +1,1 @@
+"""Real agents in network namespaces of their own, for `benches/versus`. Linux, Python 3.9 and msgpack."""
