@@ -169,7 +169,7 @@ const MISTAKES: &[Mistake] = &[
     ),
     mistake(
         &["-config-file=@cut.json"],
-        "==> Error decoding '@cut.json': unexpected EOF: EOF while parsing an object at line 1 column 1",
+        "==> Error decoding '@cut.json': unexpected EOF",
         &[],
     ),
     mistake(
