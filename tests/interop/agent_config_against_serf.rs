@@ -25,9 +25,9 @@ use Ours::{More, Other, Same};
 /// Configuration files and what is wrong with them.
 #[rustfmt::skip]
 const FILES: &[(&str, Ours)] = &[
-    ("", Same), ("{", Same), ("{\"a\":1", Same), ("{/", More), ("{a", More), ("[1,]", More), ("{\"a\":1,}", More),
+    ("", Same), ("{", More), ("{\"a\":1", More), ("{/", More), ("{a", More), ("[1,]", More), ("{\"a\":1,}", More),
     ("{\"a\" 1}", More), ("{\"a\":1 \"b\"}", More), ("[1 2]", More), ("[]", Same), ("\"x\"", Same), ("5", Same),
-    ("true", Same), ("nul", Same), ("nulx", More), ("{\"a\":-}", More), ("{\"a\":1.}", More),
+    ("true", Same), ("nul", More), ("nulx", More), ("{\"a\":-}", More), ("{\"a\":1.}", More),
     ("{\"a\":01}", Other(
         "==> Error decoding 'c.json': invalid character '1' in numeric literal: invalid number at line 1 column 7\n",
         "Serf takes the 0 for the whole number, and wants a comma")),
@@ -101,7 +101,7 @@ const FLAGS: &[(&[&str], Ours)] = &[
     (&["-retry-interval=1ms", "-broadcast-timeout=1ms", "-rejoin", "-protocol=6"], Same),
     (&["-config-file=/nonexistent.json"], Same), (&["-config-dir=/nonexistent"], Same),
     (&["-config-file=@.x.json={\"foo\":1}"], Same),
-    (&["-config-file=@a.json={}", "-config-dir=@b.json={", "-config-file=@d.json=["], Same),
+    (&["-config-file=@a.json={}", "-config-dir=@b.json={", "-config-file=@d.json=["], More),
     (&["-keyring-file=nofile"], Same),
     (&["-keyring-file=@k=[]"], More), (&["-keyring-file=@k=null"], More), (&["-keyring-file=@k=[\"abc\"]"], More),
     (&["-keyring-file=@k=[\"YWJj\"]"], More),
