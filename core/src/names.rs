@@ -212,6 +212,27 @@ mod tests {
     }
 
     #[test]
+    fn whatever_may_have_changed_an_entry_is_counted() {
+        let mut table = NameTable::new(7);
+        let id = table.insert("a".to_owned());
+        let mut last = table.changes();
+        let mut is_counted = |table: &NameTable<String>| {
+            let before = std::mem::replace(&mut last, table.changes());
+            table.changes() > before
+        };
+        let _ = (table.get(id), table.by_name("a"), table.iter().count());
+        assert!(!is_counted(&table));
+        table.get_mut(id);
+        assert!(is_counted(&table));
+        table.by_name_mut("a");
+        assert!(is_counted(&table));
+        table.remove(id);
+        assert!(is_counted(&table));
+        table.insert("b".to_owned());
+        assert!(is_counted(&table));
+    }
+
+    #[test]
     fn ids_stay_valid_while_others_come_and_go() {
         let mut table = NameTable::new(7);
         let ids: Vec<Id<String>> = (0..1000).map(|i| table.insert(format!("n{i}"))).collect();

@@ -55,7 +55,8 @@ const ADVICE: &[(&str, &str)] = &[
     ),
 ];
 
-const KEY: &str = "A key is base64 of 16, 24 or 32 bytes, as 'fyrd keygen' prints it.";
+/// What a key is.
+pub const KEY: &str = "A key is base64 of 16, 24 or 32 bytes, as 'fyrd keygen' prints it.";
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@
 //! waits for its end. [`Agent`] is what RPC reaches of it.
 
 pub mod address;
-mod advice;
+pub mod advice;
 mod backend;
 mod beginning;
 mod carrier;

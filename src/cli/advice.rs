@@ -1,5 +1,7 @@
 //! What people can do about an error whose words are Serf's, and stay so because programs look for them.
 
+use crate::agent::advice::KEY;
+
 /// What helps against the error in this line, if anything is known.
 pub(super) fn on(line: &str) -> Option<&'static str> {
     let holds = |texts: &[&str]| texts.iter().all(|text| line.contains(text));
@@ -42,8 +44,6 @@ const ADVICE: &[(&[&str], &str)] = &[
 const NOBODY: &str = "No agent listens there. 'fyrd agent' starts one; -rpc-addr=HOST:PORT or SERF_RPC_ADDR names another address.";
 
 const ADDRESS: &str = "An agent's address is HOST:PORT, such as 127.0.0.1:7373 or [::1]:7373, or unix:PATH (-rpc-addr, SERF_RPC_ADDR).";
-
-const KEY: &str = "A key is base64 of 16, 24 or 32 bytes, as 'fyrd keygen' prints it.";
 
 #[cfg(test)]
 mod tests {

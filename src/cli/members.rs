@@ -244,7 +244,7 @@ fn tags(member: &Member) -> Vec<String> {
 }
 
 /// An IPv4 address may come in 16 bytes.
-fn ip(member: &Member) -> Option<IpAddr> {
+pub(super) fn ip(member: &Member) -> Option<IpAddr> {
     let bytes = member.addr.as_slice();
     let ip = <[u8; 4]>::try_from(bytes)
         .map(IpAddr::from)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Read;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use clap::Command;
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use similar::TextDiff;
 
 use super::flags::Flags;
-use super::{Failure, Terminal, flags, rpc, snapshot};
+use super::{Failure, Terminal, flags, members, rpc, snapshot};
 use crate::go;
 use crate::rpc::types::Member;
 use crate::templates::{Entry, View, render};
@@ -123,14 +123,10 @@ fn unread(path: &str, error: &std::io::Error) -> Failure {
 
 /// A member as an agent tells of it; none without an address.
 fn known(member: Member) -> Option<Entry> {
-    let bytes = member.addr.as_slice();
-    let ip = <[u8; 4]>::try_from(bytes)
-        .map(IpAddr::from)
-        .or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
-        .ok()?;
+    let ip = members::ip(&member)?;
     Some(Entry {
         name: member.name,
-        ip: ip.to_canonical(),
+        ip,
         port: member.port,
         status: member.status,
         tags: member.tags,

@@ -1,7 +1,6 @@
 //! `simulate`: a cluster tried out in a simulated network, before anything is rolled out.
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use clap::Command;
@@ -67,7 +66,7 @@ pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(),
     // A wrong format is told before the work, not after it.
     let format = Format::of(&flags)?;
     let trial = trial(&flags).map_err(Failure::Error)?;
-    let mut bar = std::io::stderr().is_terminal().then(Bar::default);
+    let mut bar = terminal.takes_hints().then(Bar::default);
     let report = trial.run(&mut |progress| {
         if let Some(bar) = &mut bar {
             bar.draw(terminal, progress);

@@ -68,22 +68,15 @@ pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(),
         format!("{commit}, {}", TARGET.unwrap_or("unknown system"))
     };
     // Tools ask the program of this name which Serf it is.
-    let (start, more) = match (terminal.program() == "serf", terminal.is_screen()) {
-        (true, false) => (format!("Serf v{SERF} (Fyrd {version}"), ")".to_owned()),
-        (true, true) => (format!("Serf v{SERF} (Fyrd {version}, "), format!("{})", about())),
-        (false, false) => (version.to_owned(), String::new()),
-        (false, true) => (format!("fyrd {version} ("), format!("{})", about())),
-    };
-    terminal.line(format!("{start}{more}"));
+    terminal.line(match (terminal.program() == "serf", terminal.is_screen()) {
+        (true, false) => format!("Serf v{SERF} (Fyrd {version})"),
+        (true, true) => format!("Serf v{SERF} (Fyrd {version}, {})", about()),
+        (false, false) => version.to_owned(),
+        (false, true) => format!("fyrd {version} ({})", about()),
+    });
     terminal.line(format!(
         "Agent Protocol: {protocol} (Understands back to: {protocol_min})"
     ));
-    // What programs read is as Serf prints it.
-    if terminal.is_screen() {
-        let commit = option_env!("COMMIT_OF_BUILD").unwrap_or("built from sources");
-        let (arch, system) = (std::env::consts::ARCH, std::env::consts::OS);
-        terminal.line(format!("Fyrd {version} ({commit}) for {arch} {system}"));
-    }
     Ok(())
 }
 
@@ -115,6 +108,7 @@ mod tests {
         let (version, target) = (env!("CARGO_PKG_VERSION"), TARGET.unwrap());
         let seen = say(true, "fyrd", &[]);
         assert!(seen.starts_with(&format!("fyrd {version} (")), "{seen}");
+        assert_eq!(seen.lines().count(), 2, "{seen}");
         assert!(
             seen.lines().next().unwrap().ends_with(&format!(", {target})")),
             "{seen}"

@@ -1,6 +1,6 @@
 //! The server as clients meet it, with a made-up agent behind it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::process::Output;
@@ -29,6 +29,16 @@ struct Fake {
     hub: Rc<Hub>,
     /// Where log lines go in for the monitor that was opened last.
     log: Rc<RefCell<Option<queue::Sender<Arc<str>>>>>,
+    state: Rc<Members>,
+}
+
+/// The members of a fake.
+#[derive(Default)]
+struct Members {
+    /// The number of their state; with the first change, a third one comes.
+    version: Cell<u64>,
+    /// How often they were listed.
+    listed: Cell<u32>,
 }
 
 impl Fake {
@@ -68,16 +78,20 @@ impl Backend for Fake {
     }
 
     async fn members_since(&self, known: Option<u64>) -> Option<(u64, Vec<Arc<serf::Member>>)> {
-        match known {
-            Some(1) => None,
-            _ => Some((1, self.members().await)),
+        let version = self.state.version.get();
+        match known == Some(version) {
+            true => None,
+            false => Some((version, self.members().await)),
         }
     }
 
     async fn members(&self) -> Vec<Arc<serf::Member>> {
         let mut mapped = [0; 16];
         mapped[10..].copy_from_slice(&[255, 255, 10, 77, 0, 1]);
-        vec![
+        self.state.listed.set(self.state.listed.get() + 1);
+        let newcomer = member("n3", RawAddr::V4([127, 0, 0, 3]), MemberStatus::Alive, &[]);
+        let newcomer = (self.state.version.get() > 0).then_some(newcomer);
+        let mut members = vec![
             member(
                 "n1",
                 RawAddr::V4([127, 0, 0, 1]),
@@ -85,7 +99,9 @@ impl Backend for Fake {
                 &[("role", "web")],
             ),
             member("n2", RawAddr::V16(mapped), MemberStatus::Failed, &[]),
-        ]
+        ];
+        members.extend(newcomer);
+        members
     }
 
     async fn join(&self, existing: Vec<String>, replay: bool) -> Result<Joined, String> {
@@ -201,6 +217,7 @@ struct Server {
     asked: Rc<RefCell<Vec<String>>>,
     hub: Rc<Hub>,
     log: Rc<RefCell<Option<queue::Sender<Arc<str>>>>>,
+    state: Rc<Members>,
 }
 
 /// Runs `test` beside a server; true if the server has ended by itself meanwhile.
@@ -213,12 +230,14 @@ async fn with_server<F: Future<Output = ()>>(token: Option<&str>, test: impl FnO
         asked: asked.clone(),
         hub: Rc::default(),
         log: Rc::default(),
+        state: Rc::default(),
     };
     let server = Server {
         addr,
         asked,
         hub: backend.hub.clone(),
         log: backend.log.clone(),
+        state: backend.state.clone(),
     };
     let test = timeout(PATIENCE, test(server));
     tokio::pin!(test);
@@ -295,6 +314,30 @@ const MEMBERS: &str = "a74d656d62657273 92
        ab44656c65676174654d6178 05 ab44656c65676174654d696e 02 a44e616d65 a26e32 a4506f7274 cd45ed
        ab50726f746f636f6c437572 02 ab50726f746f636f6c4d6178 05 ab50726f746f636f6c4d696e 01
        a6537461747573 a66661696c6564 a454616773 80";
+
+#[tokio::test]
+async fn the_members_are_put_into_bytes_once_until_somebody_changes() {
+    with_server(None, |server| async move {
+        let answer = response("", 1, &hex(&format!("81 {MEMBERS}")));
+        for mut client in [greet(server.addr).await, greet(server.addr).await] {
+            exchange(&mut client, &request("members", 1, b""), &answer).await;
+            exchange(&mut client, &request("members", 1, b""), &answer).await;
+        }
+        assert_eq!(server.state.listed.get(), 1);
+        server.state.version.set(1);
+        let mut three = hex(&format!("81 {}", MEMBERS.replacen("92", "93", 1)));
+        three.extend(hex(
+            "8b a441646472 c4047f000003 ab44656c6567617465437572 05 ab44656c65676174654d6178 05
+             ab44656c65676174654d696e 02 a44e616d65 a26e33 a4506f7274 cd45ed ab50726f746f636f6c437572 02
+             ab50726f746f636f6c4d6178 05 ab50726f746f636f6c4d696e 01 a6537461747573 a5616c697665
+             a454616773 80",
+        ));
+        let mut client = greet(server.addr).await;
+        exchange(&mut client, &request("members", 1, b""), &response("", 1, &three)).await;
+        assert_eq!(server.state.listed.get(), 2);
+    })
+    .await;
+}
 
 #[tokio::test]
 async fn golden_exchanges() {
