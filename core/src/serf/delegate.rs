@@ -10,6 +10,7 @@ use super::coordinate;
 use super::effect::Effect;
 use super::members::Entry;
 use super::types::{Event, MemberEventKind, MemberStatus};
+use super::catch_up::Source;
 use super::{Serf, event_retransmit_limit, verbatim};
 use crate::addr::RawAddr;
 use crate::serf::members::MemberId;
@@ -220,7 +221,7 @@ impl Delegate for Serf {
                 }
             }
             SerfMessage::UserEvent(event) => {
-                if !self.waits_for_older(event.ltime, bytes) && self.handle_user_event(event) {
+                if !self.waits_for_older(event.ltime, bytes, Source::Gossip) && self.handle_user_event(event) {
                     self.queues.events.push(None, verbatim(bytes), None);
                 }
             }

@@ -56,10 +56,11 @@ impl Serf {
         contacted: usize,
         errors: Vec<(SocketAddr, Failure)>,
     ) {
-        if contacted > 0 {
+        let purpose = self.joins.remove(&id);
+        if contacted > 0 && purpose.as_ref().is_none_or(|purpose| self.hears_news(purpose)) {
             self.end_catching_up();
         }
-        match self.joins.remove(&id) {
+        match purpose {
             Some(Purpose::Command(id)) => {
                 if contacted > 0 {
                     self.note_joined(now);

@@ -66,7 +66,7 @@ impl Serf {
         slots.sort_by_key(|slot| slot.ltime);
         for slot in slots {
             for &RingEvent { name, payload } in &slot.events {
-                self.handle_user_event(&UserEvent {
+                self.handle_ring_event(UserEvent {
                     ltime: slot.ltime,
                     name,
                     payload,
