@@ -6,6 +6,7 @@
 //! conflict. If nobody does, the new address is taken, provided that the incarnation is higher; and a claim to our
 //! own name is refuted.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,8 +27,8 @@ const PINGS: u32 = 2;
 /// For so long after a move there may be members that have not heard of it; a push/pull tells them in the end.
 const MOVED_FOR: Duration = Duration::from_secs(120);
 
-/// How many members on average correct one that accuses another in an old incarnation.
-const CORRECTORS: f64 = 3.0;
+/// How many members on average tell one that accuses another in an old incarnation, or that owns a name twice.
+const TELLERS: f64 = 3.0;
 
 /// After an answer the same name is left alone for so many probe timeouts: the two owners go on to claim it.
 const REST: u32 = 10;
@@ -149,15 +150,20 @@ impl Swim {
             return true;
         };
         let known = Arc::clone(&record.facts);
-        let state = record.state;
+        let (state, incarnation, rival) = (record.state, record.incarnation, look.claimed.socket());
         let is_news = self.repeats.again(Trouble::Conflict, &known.name);
         if is_news {
             error!(target: "memberlist", "Conflicting address for {}. Mine: {}:{} Theirs: {addr}:{port} Old state: {state:?}",
                 known.name, known.addr, known.port);
         }
-        // About others there is nothing to do but to say so.
+        // About others there is little to do but to say so.
         if is_news || id == self.me {
             delegate.name_conflict(now, &known, addr, port);
+        }
+        // Who lists one of the two gossips to that one. The other has to hear of it as well, or only one asks for votes,
+        // and with an even split both stay.
+        if id != self.me {
+            self.tell_by_chance(rival, &known, incarnation, delegate);
         }
         true
     }
@@ -228,13 +234,25 @@ impl Swim {
         else {
             return;
         };
-        let chance = CORRECTORS / self.members.len() as f64;
-        let (to, alive) = (
+        let (to, facts, incarnation) = (
             accuser.facts.socket(),
-            alive_of(&record.facts, record.incarnation),
+            Arc::clone(&record.facts),
+            record.incarnation,
         );
-        let plain = encoded(|out| alive.encode(out));
+        self.tell_by_chance(to, &facts, incarnation, delegate);
+    }
+
+    /// Tells where a member is listed, to somebody who should know. A few do, each by chance.
+    fn tell_by_chance(
+        &mut self,
+        to: SocketAddr,
+        facts: &Facts,
+        incarnation: u32,
+        delegate: &mut impl Delegate,
+    ) {
+        let chance = TELLERS / self.members.len() as f64;
         if self.rng.random::<f64>() < chance {
+            let plain = encoded(|out| alive_of(facts, incarnation).encode(out));
             delegate.send(to, plain, false);
         }
     }
@@ -308,6 +326,25 @@ mod tests {
             after_the_look(&mut swim, &mut delegate, answers);
             assert_eq!(listed(&swim, "b"), listed_after, "{answers} {claimed}");
             assert_eq!(delegate.conflicts.len(), conflicts, "{answers} {claimed}");
+        }
+    }
+
+    #[test]
+    fn the_other_of_two_owners_is_told_by_a_few() {
+        for (others, tellers) in [(1, 20..21), (200, 0..5)] {
+            let mut told = 0;
+            for seed in 0..20 {
+                let (mut swim, mut delegate) = start(seed);
+                for i in 0..others {
+                    swim.handle_alive(T, &alive(&format!("n{i}"), 10 + i as u8, 2), &mut delegate);
+                }
+                swim.handle_alive(T, &alive("n0", 9, 2), &mut delegate);
+                delegate.sent.clear();
+                after_the_look(&mut swim, &mut delegate, true);
+                told += delegate.sent.len();
+                assert!(delegate.sent.iter().all(|to| to.ip().to_string() == "10.0.0.9"));
+            }
+            assert!(tellers.contains(&told), "{others}: {told}");
         }
     }
 

@@ -23,7 +23,7 @@ fn secs(secs: u64) -> Duration {
 
 /// A cluster of six, perhaps sealed.
 fn cluster(key: Option<&str>) -> (World, Vec<HostId>) {
-    let mut config = WorldConfig::new(9);
+    let mut config = WorldConfig::new(4);
     config.key = key.map(|text| text.parse().expect("a key"));
     config.compress = false;
     // Bugs in push/pulls show only as often as there are some.
@@ -202,7 +202,7 @@ fn clocks_that_run_back_are_noticed() {
 #[test]
 fn a_memory_that_is_lost_over_a_restart_is_noticed() {
     let found = |fault: Option<fn(HostId) -> Fault>| {
-        let mut world = World::new(WorldConfig::new(9));
+        let mut world = World::new(WorldConfig::new(4));
         let hosts: Vec<_> = (0..4)
             .map(|number| world.add_with(&format!("n{number}"), |config| config.records = true))
             .collect();
@@ -245,7 +245,7 @@ fn bites_over_a_restart(
     story: impl Fn(&mut World, &[HostId], &mut Watch),
 ) -> String {
     let run = |with_fault: bool| {
-        let mut world = World::new(WorldConfig::new(9));
+        let mut world = World::new(WorldConfig::new(4));
         world.tap();
         let hosts: Vec<_> = (0..4)
             .map(|number| world.add_with(&format!("n{number}"), |config| config.records = true))

@@ -128,7 +128,7 @@ fn those_who_ping_are_dialled_one_at_a_time_and_after_pauses() {
         let dialled = world.host(blind).counters.streams_dialled;
         assert!((2..20).contains(&dialled), "seed {seed}: {dialled}");
         world.links.heal();
-        let joined = world.run_until(secs(20), |world| world.all_alive(&hosts));
+        let joined = world.run_until(secs(40), |world| world.all_alive(&hosts));
         assert!(joined, "seed {seed}");
     }
 }
