@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
+use super::catch_up::Source;
 use super::coordinate;
 use super::effect::Effect;
 use super::members::Entry;
 use super::types::{Event, MemberEventKind, MemberStatus};
-use super::catch_up::Source;
-use super::{Serf, event_retransmit_limit, verbatim};
+use super::{Serf, verbatim};
 use crate::addr::RawAddr;
 use crate::serf::members::MemberId;
 use crate::swim::delegate::{Delegate, ExchangeId, JoinId, StreamId};
@@ -221,7 +221,8 @@ impl Delegate for Serf {
                 }
             }
             SerfMessage::UserEvent(event) => {
-                if !self.waits_for_older(event.ltime, bytes, Source::Gossip) && self.handle_user_event(event) {
+                if !self.waits_for_older(event.ltime, bytes, Source::Gossip) && self.handle_user_event(event)
+                {
                     self.queues.events.push(None, verbatim(bytes), None);
                 }
             }
@@ -252,7 +253,7 @@ impl Delegate for Serf {
         let limit = self.retransmit_limit();
         queues.intents.has_due(pace, limit)
             || queues.queries.has_due(pace, limit)
-            || queues.events.has_due(pace, event_retransmit_limit(limit))
+            || queues.events.has_due(pace, limit)
     }
 
     fn fill(&mut self, packet: &mut PacketBuilder, pace: Pace) -> bool {

@@ -443,13 +443,13 @@ impl Serf {
             _ => 0,
         };
         let mut queues = [
-            (&mut self.queues.intents, limit),
-            (&mut self.queues.queries, limit),
-            (&mut self.queues.events, event_retransmit_limit(limit)),
+            &mut self.queues.intents,
+            &mut self.queues.queries,
+            &mut self.queues.events,
         ];
         queues.rotate_left(first);
         let mut is_short = false;
-        for (queue, limit) in queues {
+        for queue in queues {
             is_short |= queue.fill(packet, limit, pace);
         }
         for length in packet.lengths().iter().skip(others) {
@@ -472,13 +472,6 @@ impl Serf {
         self.refused += 1;
         warn!(target: "serf", "Refused {what} ({} refused in all)", self.refused);
     }
-}
-
-/// How often a user event is sent. At memberlist's own limit of L sends by each node, a node misses an
-/// event with a chance of about e^-L, one in 3,000 below 100 members, and then waits for a push/pull.
-/// Half as many sends again make that one in 160,000; a Serf peer sees a few more repeats.
-fn event_retransmit_limit(limit: u32) -> u32 {
-    limit + limit / 2
 }
 
 /// A user message around a Serf message.

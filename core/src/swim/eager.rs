@@ -161,7 +161,7 @@ impl Swim {
             return;
         }
         let me = self.me;
-        let targets = self.pick_members(fanout, |id, record| {
+        let targets = self.gossip_targets(true, |id, record| {
             id != me && matches!(record.state, State::Alive | State::Suspect)
         });
         if targets.is_empty() {

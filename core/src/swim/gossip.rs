@@ -25,6 +25,28 @@ const HURRY: u32 = 4;
 /// In one packet of so many, the delegate's broadcasts come first.
 const DELEGATE_FIRST_EVERY: u32 = 4;
 
+/// How many waves and rounds have told a neighbour on the ring.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    waves: usize,
+    rounds: usize,
+}
+
+impl Turns {
+    /// Waves take turns among the nearer neighbours and rounds among the farther ones, so that the few sends of one piece
+    /// of news do not go to the same.
+    fn next(&mut self, is_wave: bool, neighbours: &[(u64, NodeId)]) -> Option<NodeId> {
+        let (near, far) = neighbours.split_at(neighbours.len().div_ceil(2));
+        let (turn, among) = match is_wave {
+            true => (&mut self.waves, near),
+            false if far.is_empty() => (&mut self.rounds, near),
+            false => (&mut self.rounds, far),
+        };
+        *turn = turn.wrapping_add(1);
+        among.get(turn.checked_rem(among.len())?).map(|&(_, id)| id)
+    }
+}
+
 impl Swim {
     /// Starts every loop at a random point of its interval, so that nodes that start together do not
     /// probe and gossip in step.
@@ -78,7 +100,7 @@ impl Swim {
         }
         let dead_for = self.config.profile.gossip_to_the_dead_time;
         let me = self.me;
-        let targets = self.pick_members(self.config.profile.gossip_nodes, |id, record| {
+        let targets = self.gossip_targets(false, |id, record| {
             let hears = match record.state {
                 State::Alive | State::Suspect => true,
                 State::Dead => now.since(record.changed) <= dead_for,
@@ -155,6 +177,35 @@ impl Swim {
         if let Some(peer) = peers.first() {
             self.push_pull_with(peer, delegate);
         }
+    }
+
+    /// Whom a round of gossip tells, or a wave ahead of the rounds: a neighbour on the ring, and random members for which
+    /// `fits` holds.
+    ///
+    /// Random sends alone leave some out: with L sends by each member, one in e^L. The ring has a way to everybody, so
+    /// news is missed only by whom all others leave out, and who comes on the ring behind others that were left out as
+    /// well (Voulgaris, van Steen: Hybrid Dissemination, Middleware 2007).
+    pub(super) fn gossip_targets(
+        &mut self,
+        is_wave: bool,
+        fits: impl Fn(NodeId, &Record) -> bool,
+    ) -> Vec<Arc<Facts>> {
+        let count = self.config.profile.gossip_nodes;
+        // Where each round has a single target, that is not spent on neighbours: nothing would ever go elsewhere.
+        let wanted = if count > 1 {
+            self.config.profile.gossip_ring
+        } else {
+            0
+        };
+        let neighbour = self.turns.next(is_wave, self.members.neighbours(self.me, wanted));
+        let record = neighbour.and_then(|id| self.members.get(id));
+        let mut targets: Vec<_> = record
+            .map(|record| Arc::clone(&record.facts))
+            .into_iter()
+            .collect();
+        let random = count - targets.len();
+        targets.extend(self.pick_members(random, |id, record| Some(id) != neighbour && fits(id, record)));
+        targets
     }
 
     /// Up to `count` different members for which `fits` holds, each such set equally likely.
@@ -236,6 +287,34 @@ mod tests {
                 assert!(picks.values().all(|&n| n > mean / 3 && n < mean * 3), "{picks:?}");
             }
         }
+    }
+
+    #[test]
+    fn each_time_one_target_is_a_neighbour_on_the_ring() {
+        let (mut swim, mut delegate) = start(3);
+        for i in 0..30 {
+            swim.handle_alive(Time::ZERO, &alive(&format!("n{i}"), 10 + i, 1), &mut delegate);
+        }
+        let me = swim.me;
+        let ring = swim.members.neighbours(me, 4).to_vec();
+        let ring: Vec<_> = (ring.iter())
+            .map(|&(_, id)| Arc::clone(&swim.members.get(id).unwrap().facts))
+            .collect();
+        let mut first = |is_wave| {
+            let targets = swim.gossip_targets(is_wave, |id, _| id != me);
+            let names: BTreeSet<_> = targets.iter().map(|facts| facts.name.clone()).collect();
+            assert_eq!(names.len(), 3, "{names:?}");
+            ring.iter().position(|facts| facts.name == targets[0].name)
+        };
+        // What leaves in two waves and a round goes to three of them, whatever happens in between.
+        let places = [true, true, false, true, false].map(&mut first);
+        assert_eq!(places, [1, 0, 3, 1, 2].map(Some));
+        // A single target goes everywhere.
+        swim.config.profile.gossip_nodes = 1;
+        let picks: BTreeSet<_> = (0..200)
+            .map(|_| swim.gossip_targets(true, |id, _| id != me)[0].name.clone())
+            .collect();
+        assert_eq!(picks.len(), 30);
     }
 
     #[test]

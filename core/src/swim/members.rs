@@ -114,6 +114,36 @@ pub struct Members {
     order: Vec<NodeId>,
     /// What [`Members::digest`] has found, until something changes.
     digest: Option<u64>,
+    /// What [`Members::neighbours`] has found, until something changes there.
+    neighbours: Option<Neighbours>,
+}
+
+/// Whom one node finds behind it on the ring.
+#[derive(Debug)]
+struct Neighbours {
+    of: NodeId,
+    place: u64,
+    wanted: usize,
+    /// The nearest first, with their distances.
+    found: Vec<(u64, NodeId)>,
+}
+
+impl Neighbours {
+    /// Whether one with that name is among them, or would be if it heard.
+    fn concern(&self, name: &str) -> bool {
+        let farthest = self.found.last().map_or(u64::MAX, |(distance, _)| *distance);
+        self.found.len() < self.wanted || distance(self.place, name) <= farthest
+    }
+}
+
+/// A node's place on the ring: the same at all nodes, and random, so that hosts of one rack are not neighbours because
+/// they are named alike.
+fn place(name: &str) -> u64 {
+    stable_hash([name.as_bytes()])
+}
+
+fn distance(from: u64, name: &str) -> u64 {
+    place(name).wrapping_sub(from)
 }
 
 impl Members {
@@ -123,6 +153,49 @@ impl Members {
             table: NameTable::new(seed),
             order: Vec::new(),
             digest: None,
+            neighbours: None,
+        }
+    }
+
+    /// The next `wanted` nodes behind this one on the ring that hear gossip, the nearest first, with their distances. All
+    /// nodes lie on the ring in the order of their names' hashes.
+    pub fn neighbours(&mut self, of: NodeId, wanted: usize) -> &[(u64, NodeId)] {
+        let known = self.neighbours.take();
+        let known = known.filter(|known| known.of == of && known.wanted == wanted);
+        let neighbours = known.unwrap_or_else(|| self.find_neighbours(of, wanted));
+        &self.neighbours.insert(neighbours).found
+    }
+
+    fn find_neighbours(&self, of: NodeId, wanted: usize) -> Neighbours {
+        let place = self.get(of).map_or(0, |record| place(&record.facts.name));
+        let hearing = self.order.iter().filter_map(|&id| {
+            let record = self.table.get(id)?;
+            let hears = id != of && !record.state.is_gone();
+            hears.then(|| (distance(place, &record.facts.name), id))
+        });
+        let mut found: Vec<_> = hearing.collect();
+        if found.len() > wanted {
+            found.select_nth_unstable(wanted);
+            found.truncate(wanted);
+        }
+        found.sort_unstable();
+        found.shrink_to_fit();
+        Neighbours {
+            of,
+            place,
+            wanted,
+            found,
+        }
+    }
+
+    /// Something about this node changes.
+    fn touch(&mut self, id: NodeId) {
+        self.digest = None;
+        let name = self.table.get(id).map(|record| &record.facts.name);
+        if let (Some(neighbours), Some(name)) = (&self.neighbours, name)
+            && neighbours.concern(name)
+        {
+            self.neighbours = None;
         }
     }
 
@@ -174,7 +247,7 @@ impl Members {
 
     /// The record of this id.
     pub fn get_mut(&mut self, id: NodeId) -> Option<&mut Record> {
-        self.digest = None;
+        self.touch(id);
         self.table.get_mut(id)
     }
 
@@ -202,8 +275,8 @@ impl Members {
     /// Adds a record at a place of the probe order, so that nobody can predict who probes a new
     /// node next.
     pub fn insert(&mut self, record: Record, place: usize) -> NodeId {
-        self.digest = None;
         let id = self.table.insert(record);
+        self.touch(id);
         let last = self.order.len();
         names::grow_slowly(&mut self.order);
         self.order.push(id);
@@ -213,6 +286,7 @@ impl Members {
 
     /// Drops the records for which `keep` says no.
     pub fn retain(&mut self, mut keep: impl FnMut(&Record) -> bool) {
+        self.neighbours = None;
         let table = &mut self.table;
         self.order.retain(|&id| {
             let kept = table.get(id).is_some_and(&mut keep);
@@ -226,5 +300,79 @@ impl Members {
     /// The probe order, to be shuffled.
     pub fn order_mut(&mut self) -> &mut [NodeId] {
         &mut self.order
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(number: usize) -> Record {
+        Record {
+            facts: Arc::new(Facts {
+                name: format!("n{number}").into(),
+                addr: RawAddr::V4([10, 0, 0, 1]),
+                port: 7946,
+                meta: Box::default(),
+                vsn: [1, 5, 2, 2, 5, 4],
+            }),
+            incarnation: 1,
+            state: State::Alive,
+            changed: Time::ZERO,
+        }
+    }
+
+    #[test]
+    fn the_ring_leads_from_each_to_all_others() {
+        let mut members = Members::new(1);
+        let ids: Vec<_> = (0..20)
+            .map(|number| members.insert(record(number), number))
+            .collect();
+        let mut at = ids[0];
+        let mut seen = vec![at];
+        for _ in 1..20 {
+            at = members.neighbours(at, 1)[0].1;
+            seen.push(at);
+        }
+        seen.sort();
+        assert_eq!(seen, ids);
+        assert_eq!(members.neighbours(at, 1)[0].1, ids[0]);
+        assert_eq!(members.neighbours(at, 30).len(), 19);
+        assert_eq!(members.neighbours(at, 0), []);
+    }
+
+    #[test]
+    fn neighbours_follow_every_change() {
+        let mut members = Members::new(1);
+        let me = members.insert(record(0), 0);
+        let mut changes = 0;
+        for step in 1..400 {
+            let before = members.neighbours(me, 4).to_vec();
+            match step % 4 {
+                // Comes back, or falls, or goes for good.
+                1 | 2 => {
+                    members.insert(record(step), step / 3);
+                }
+                3 => {
+                    let id = members.at(step * 7 % members.len()).unwrap();
+                    let record = members.get_mut(id).unwrap();
+                    record.state = if record.state.is_gone() {
+                        State::Alive
+                    } else {
+                        State::Dead
+                    };
+                }
+                _ if step % 8 == 0 => members.retain(|record| {
+                    let number: usize = record.facts.name[1..].parse().unwrap();
+                    number == 0 || number % 50 != step % 50 + 1
+                }),
+                _ => {}
+            }
+            let after = members.neighbours(me, 4).to_vec();
+            assert_eq!(after, members.find_neighbours(me, 4).found, "step {step}");
+            assert!(after.is_sorted() && after.iter().all(|&(_, id)| id != me));
+            changes += usize::from(before != after);
+        }
+        assert!(changes > 10, "{changes}");
     }
 }

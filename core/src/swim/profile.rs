@@ -117,6 +117,8 @@ profile! {
         gossip_interval: Time(MILLISECOND),
         /// How many nodes a gossip round reaches.
         gossip_nodes: Count(1, 1000),
+        /// To how many neighbours on the ring one of them goes in turn; zero: all are random.
+        gossip_ring: Count(0, 100),
         /// How long news is gathered before its first sends.
         eager_delay: Time(ZERO),
         /// Least pause between two waves of eager gossip.

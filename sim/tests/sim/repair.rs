@@ -84,16 +84,15 @@ fn catches_up_after(profile: Profile, seed: u64) -> Duration {
 
 #[test]
 fn what_a_node_has_missed_is_there_after_two_probes() {
-    let [mut with, mut plain] = [lan(), without()].map(|profile| {
+    let [with, plain] = [lan(), without()].map(|profile| {
         (1..=6)
             .map(|seed| catches_up_after(profile.clone(), seed))
             .collect::<Vec<_>>()
     });
     println!("{with:?}, without digests {plain:?}");
-    with.sort();
-    plain.sort();
     assert!(with.iter().all(|after| *after <= secs(4)), "{with:?}");
-    assert!(with[3] * 4 < plain[3], "{with:?}, without digests {plain:?}");
+    let [sum, plain_sum] = [&with, &plain].map(|delays| delays.iter().sum::<Duration>());
+    assert!(sum * 4 < plain_sum, "{with:?}, without digests {plain:?}");
 }
 
 #[test]

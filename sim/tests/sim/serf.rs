@@ -233,8 +233,8 @@ fn a_join_that_ignores_old_events_gets_new_ones_only() {
 
 #[test]
 fn a_message_is_sent_as_often_as_the_limit_says() {
-    // 4 x ceil(log10(n + 1)) sends from each node as real Serf, and half as many again for events.
-    for (count, limit) in [(4, 6), (12, 12)] {
+    // 4 x ceil(log10(n + 1)) sends from each node, as with real Serf.
+    for (count, limit) in [(4, 4), (12, 8)] {
         let mut world = world(8);
         let hosts = world.cluster(count);
         world.run_for(secs(20));
