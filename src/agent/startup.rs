@@ -76,15 +76,34 @@ fn start(paths: &[String], flags: Options, signals: Source, console: &Console) -
         .enable_all()
         .build()
         .map_err(|e| format!("Failed to start the Serf agent: {}", go::os_error(&e)))?;
-    let ended = LocalSet::new().block_on(&runtime, serve(setup, reload, signals, console));
+    let ended = LocalSet::new().block_on(&runtime, async {
+        // What a start needs is much, and given back before the agent begins its long life.
+        let started = Box::pin(begin(setup, reload, signals, console)).await?;
+        match started {
+            Started::Runs(running) => Ok(shutdown::watch(*running, console).await),
+            Started::Ended(code) => Ok(code),
+        }
+    });
     // A name that is still looked up would hold up the end for as long as its servers are silent. A file
     // that is being written is whole either way.
     runtime.shutdown_timeout(THREAD_PATIENCE);
     ended
 }
 
-/// Starts everything, and waits for its end.
-async fn serve(mut setup: Setup, reload: Reload, signals: Source, console: &Console) -> Result<u8, String> {
+/// What a start has come to.
+enum Started {
+    Runs(Box<Running>),
+    /// It has ended already, with this exit code.
+    Ended(u8),
+}
+
+/// Starts everything.
+async fn begin(
+    mut setup: Setup,
+    reload: Reload,
+    signals: Source,
+    console: &Console,
+) -> Result<Started, String> {
     let signals =
         Signals::new(signals).map_err(|e| format!("Failed to start the Serf agent: {}", go::os_error(&e)))?;
     info!(target: "agent", "Serf agent starting");
@@ -147,7 +166,7 @@ async fn serve(mut setup: Setup, reload: Reload, signals: Source, console: &Cons
     };
     if let Some(ended) = first_join(&setup, &mut running, console).await {
         shutdown::close(running).await;
-        return ended;
+        return ended.map(Started::Ended);
     }
     console.plain("");
     console.headline("Log data will now stream in as it occurs:\n");
@@ -157,7 +176,7 @@ async fn serve(mut setup: Setup, reload: Reload, signals: Source, console: &Cons
     let _ = running.agent.0.driver.tell(Input::Seeds(seeds(&setup))).await;
     spawn_local(Rc::clone(&running.reload).serve(running.agent.clone(), console.clone()));
     spawn_local(settle_log(console.clone()));
-    Ok(shutdown::watch(running, console).await)
+    Ok(Started::Runs(Box::new(running)))
 }
 
 /// Has the log tell of what it held back, for as long as the agent runs.

@@ -71,6 +71,8 @@ pub(super) fn run(terminal: &mut Terminal<'_>, words: &[OsString]) -> Result<(),
     }
     let paths = paths(&flags, |name| std::env::var(name).ok());
     let options = options(&flags).map_err(|line| Failure::Error(format!("==> Error: {line}")))?;
+    // An agent lives long, and needs them no more.
+    drop(flags);
     match agent::run(&paths, options) {
         0 => Ok(()),
         code => Err(Failure::Exit(code)),

@@ -243,21 +243,21 @@ fn dispatch(words: &[OsString], terminal: &mut Terminal<'_>) -> u8 {
         }
         return NO_COMMAND;
     };
-    let definition = (subcommand.define)();
+    let define = subcommand.define;
     if line.help {
-        terminal.help(&format!("{}\n", usage(definition, terminal)));
+        terminal.help(&format!("{}\n", usage(define(), terminal)));
         return 0;
     }
     if line.flag_before_name {
         terminal.help(&format!(
             "Invalid flags before the subcommand. If these flags are for\n\
              the subcommand, please put them after the subcommand.\n\n{}\n",
-            usage(definition, terminal)
+            usage(define(), terminal)
         ));
         return FAILED;
     }
     let result = (subcommand.run)(terminal, line.rest);
-    end(result, definition, terminal)
+    end(result, define, terminal)
 }
 
 fn find(name: &OsStr) -> Option<&'static Subcommand> {
@@ -279,8 +279,8 @@ fn unknown(name: &str) -> String {
     }
 }
 
-/// Tells of a failure; the exit code.
-fn end(result: Result<(), Failure>, definition: Command, terminal: &mut Terminal<'_>) -> u8 {
+/// Tells of a failure; the exit code. The definition is made only now: an agent would keep it as long as it runs.
+fn end(result: Result<(), Failure>, define: fn() -> Command, terminal: &mut Terminal<'_>) -> u8 {
     match result {
         Ok(()) => return 0,
         Err(Failure::Exit(code)) => return code,
@@ -292,12 +292,12 @@ fn end(result: Result<(), Failure>, definition: Command, terminal: &mut Terminal
             }
         }
         Err(Failure::Word(wrong)) => {
-            let usage = usage(definition, terminal);
+            let usage = usage(define(), terminal);
             terminal.line(usage);
             terminal.hint(&wrong.hint());
         }
         Err(Failure::Usage(problem)) => {
-            let usage = usage(definition, terminal);
+            let usage = usage(define(), terminal);
             if let Some(problem) = problem {
                 terminal.line(format!("{problem}\n"));
             }
@@ -308,9 +308,9 @@ fn end(result: Result<(), Failure>, definition: Command, terminal: &mut Terminal
         }
         Err(Failure::Flags(error)) => {
             // For people it comes last, where it does not scroll away.
-            match error.hint(&definition) {
+            match error.hint(&define()) {
                 Some(hint) if terminal.takes_hints() => {
-                    let usage = usage(definition, terminal);
+                    let usage = usage(define(), terminal);
                     terminal.line(usage);
                     terminal.hint(&format!("\n{hint}"));
                 }
@@ -318,7 +318,7 @@ fn end(result: Result<(), Failure>, definition: Command, terminal: &mut Terminal
                     if let Some(line) = error.line() {
                         terminal.help(&format!("{line}\n"));
                     }
-                    let usage = usage(definition, terminal);
+                    let usage = usage(define(), terminal);
                     terminal.line(usage);
                 }
             }
