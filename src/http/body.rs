@@ -22,6 +22,11 @@ impl Body {
         Body::Whole(Some(content.into()))
     }
 
+    /// Whether it has no end of its own.
+    pub(super) fn is_stream(&self) -> bool {
+        matches!(self, Body::Pieces(_))
+    }
+
     /// A body whose pieces are still to come. One piece waits at most, so whoever sends is as slow as the client.
     pub(super) fn pieces() -> (mpsc::Sender<Bytes>, Body) {
         let (sender, receiver) = mpsc::channel(1);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
+use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
@@ -112,7 +113,14 @@ fn admit(request: &Request<Incoming>, gate: &Gate) -> Result<(), Problem> {
     }
     let headers = request.headers();
     let authorization = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let hosts: Vec<_> = headers.get_all(header::HOST).iter().collect();
+    let host = match hosts[..] {
+        [host] => host.to_str().ok(),
+        [] => None,
+        _ => return Err(Problem::bad("more than one header Host".to_owned())),
+    };
+    // Who names the host in the request's first line means that one (RFC 9112, 3.2.2).
+    let host = request.uri().authority().map(Authority::as_str).or(host);
     gate.admit(authorization, host).map_err(|refusal| match refusal {
         Refusal::Token => Problem(
             StatusCode::UNAUTHORIZED,

@@ -16,7 +16,7 @@ use super::feed::Feed;
 use super::gate::Gate;
 use super::places::Places;
 use super::route::{self, Shared};
-use crate::rpc::server::{Connection, Listener};
+use crate::rpc::server::{Connection, Listener, Loss, Place as Seat, Places as Seats};
 use fyrd_core::bounds;
 
 /// What somebody hears for whom there is no place.
@@ -37,14 +37,32 @@ pub async fn serve<B: Backend>(listener: Listener, backend: B, gate: Gate) {
         places: Places::new(bounds::HTTP_WAITING_MAX),
     });
     let mut connections = JoinSet::new();
+    let seats = Seats::new(bounds::HTTP_CONNECTIONS_MAX);
+    let max = seats.max();
+    let refused = Loss::new(format!(
+        "Refused HTTP client: all {max} places are taken and in use"
+    ));
+    let yielded = Rc::new(Loss::new(format!(
+        "Closed the HTTP client that was idle for longest: all {max} places are taken"
+    )));
     loop {
         let accepted = listener.accept().await;
         while connections.try_join_next().is_some() {}
         match accepted {
-            Ok(connection) if connections.len() < bounds::HTTP_CONNECTIONS_MAX => {
-                connections.spawn_local(converse(connection, Rc::clone(&shared)));
-            }
-            Ok(connection) => refuse(connection).await,
+            Ok(connection) => match seats.take().await {
+                Some(seat) => {
+                    connections.spawn_local(converse(
+                        connection,
+                        seat,
+                        Rc::clone(&shared),
+                        Rc::clone(&yielded),
+                    ));
+                }
+                None => {
+                    refused.add(1);
+                    refuse(connection).await;
+                }
+            },
             Err(error) => {
                 error!(target: "agent.http", "Failed to accept client: {error}");
                 sleep(bounds::ACCEPT_PAUSE).await;
@@ -59,20 +77,33 @@ async fn refuse(mut connection: Connection) {
     let _ = timeout(bounds::ACCEPT_PAUSE, connection.writer.write_all(FULL)).await;
 }
 
-async fn converse<B: Backend>(connection: Connection, shared: Rc<Shared<B>>) {
+/// Serves one client. While it waits for none of its requests, it gives way to others.
+async fn converse<B: Backend>(connection: Connection, seat: Seat, shared: Rc<Shared<B>>, yielded: Rc<Loss>) {
     let peer = connection.peer;
     let mut stream = TimeoutStream::new(tokio::io::join(connection.reader, connection.writer));
     stream.set_write_timeout(Some(bounds::HTTP_WRITE));
-    let service = service_fn(move |request| route::answer(request, Rc::clone(&shared)));
-    let served = http1::Builder::new()
+    seat.set_idle(true);
+    let service = service_fn(|request| async {
+        seat.set_idle(false);
+        let response = route::answer(request, Rc::clone(&shared)).await;
+        // A stream lasts as long as its connection.
+        let goes_on = matches!(&response, Ok(response) if response.body().is_stream());
+        seat.set_idle(!goes_on);
+        response
+    });
+    let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(bounds::HTTP_HEADERS_TIME)
         .max_headers(bounds::HTTP_HEADERS_MAX)
         .max_buf_size(bounds::HTTP_HEAD_BYTES)
-        .serve_connection(TokioIo::new(Box::pin(stream)), service)
-        .await;
-    if let Err(error) = served {
-        debug!(target: "agent.http", "Client {peer}: {error}");
+        .serve_connection(TokioIo::new(Box::pin(stream)), service);
+    tokio::select! {
+        served = serving => {
+            if let Err(error) = served {
+                debug!(target: "agent.http", "Client {peer}: {error}");
+            }
+        }
+        () = seat.wanted() => yielded.add(1),
     }
 }
 

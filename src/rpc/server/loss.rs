@@ -13,7 +13,7 @@ use fyrd_core::bounds;
 
 /// One kind of loss, at one client.
 #[derive(Debug)]
-pub(super) struct Loss {
+pub(crate) struct Loss {
     /// What the log says, before the count.
     text: String,
     untold: Cell<u64>,
@@ -21,7 +21,7 @@ pub(super) struct Loss {
 }
 
 impl Loss {
-    pub(super) fn new(text: String) -> Loss {
+    pub(crate) fn new(text: String) -> Loss {
         Loss {
             text,
             untold: Cell::new(0),
@@ -30,7 +30,7 @@ impl Loss {
     }
 
     /// Counts, and tells if it is time to.
-    pub(super) fn add(&self, count: u64) {
+    pub(crate) fn add(&self, count: u64) {
         self.add_at(Instant::now(), count);
     }
 

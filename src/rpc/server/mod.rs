@@ -45,14 +45,16 @@ use fyrd_core::wire::WireCoordinate;
 
 pub use connection::Connection;
 pub use listener::Listener;
+pub(crate) use loss::Loss;
 pub use monitor::LogTap;
+#[cfg(feature = "http")]
+pub(crate) use places::Place;
+pub(crate) use places::Places;
 pub use query::{QueryAnswers, RespondError};
 
 use client::Client;
 use guesses::Guesses;
-use loss::Loss;
 use members::Listing;
-use places::Places;
 
 /// What the server asks of the agent.
 #[expect(

@@ -1,4 +1,4 @@
-//! The places of clients, and who gives up his when all are taken.
+//! The places of clients, of RPC and of HTTP, and who gives up his when all are taken.
 //!
 //! Who comes then waits, and those behind him wait in the backlog of the socket. The client that has been idle for
 //! longest and has no subscription gives way: it can come again. When nobody can give way for a while, who comes is
@@ -15,7 +15,7 @@ use fyrd_core::bounds::{RPC_PLACE_WAIT, RPC_YIELD_AFTER};
 
 /// All places.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(crate) struct Places {
     max: usize,
     /// How long a client must have been idle to give way.
     yield_after: Duration,
@@ -29,7 +29,7 @@ pub(super) struct Places {
 
 /// One client's place; dropping it frees it.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     seat: Rc<Seat>,
     places: Rc<Places>,
 }
@@ -45,7 +45,7 @@ struct Seat {
 }
 
 impl Places {
-    pub(super) fn new(max: usize) -> Rc<Places> {
+    pub(crate) fn new(max: usize) -> Rc<Places> {
         Places::with_times(max, RPC_YIELD_AFTER, RPC_PLACE_WAIT)
     }
 
@@ -60,12 +60,12 @@ impl Places {
         })
     }
 
-    pub(super) fn max(&self) -> usize {
+    pub(crate) fn max(&self) -> usize {
         self.max
     }
 
     /// The next place that is free; none when nobody gives way for long enough.
-    pub(super) async fn take(self: &Rc<Places>) -> Option<Place> {
+    pub(crate) async fn take(self: &Rc<Places>) -> Option<Place> {
         loop {
             if self.taken.borrow().len() < self.max {
                 self.full_since.set(None);
@@ -124,17 +124,17 @@ impl Places {
 
 impl Place {
     /// Its client has introduced itself; whether that is news.
-    pub(super) fn admit(&self) -> bool {
+    pub(crate) fn admit(&self) -> bool {
         !self.seat.is_known.replace(true)
     }
 
     /// The client is idle from now on, or is not.
-    pub(super) fn set_idle(&self, idle: bool) {
+    pub(crate) fn set_idle(&self, idle: bool) {
         self.seat.idle_since.set(idle.then(Instant::now));
     }
 
     /// Waits until this client has to give way.
-    pub(super) async fn wanted(&self) {
+    pub(crate) async fn wanted(&self) {
         self.seat.wanted.notified().await;
     }
 }
