@@ -34,11 +34,20 @@ impl Disk {
         Disk::of(generation, store, opened, owner)
     }
 
-    /// Writes a store of this batch alone, and an essence of it.
+    /// Writes a store of this batch alone, and an essence of it. The store counts only when both are there: on a disk that
+    /// is full sled does not open what it has written, and then the essence has to tell.
     pub fn begin(home: &Home, owner: &Owner, batch: &Batch, serial: u64, now: Time) -> Result<Disk, Trouble> {
-        let (generation, store) = build(home, owner, |store| store.fill(batch, serial, now))?;
+        let (generation, store) = build_unnamed(home, owner, |store| store.fill(batch, serial, now))?;
         let opened = Essence::open(home.path(), owner, &store, &Recall::default());
-        Disk::of(generation, store, opened, owner)
+        let disk = Disk::of(generation, store, opened, owner);
+        let begun = disk.and_then(|disk| match home.switch_to(generation) {
+            Ok(()) => Ok(disk),
+            Err(error) => {
+                disk.close();
+                Err(error.into())
+            }
+        });
+        begun.inspect_err(|_| home.remove(generation))
     }
 
     fn of(

@@ -34,6 +34,8 @@ pub(super) struct Gathered {
     pub bad: Vec<(u32, String)>,
     /// Why a store could not be opened, although nothing is known to be wrong with it.
     pub refused: Option<io::Error>,
+    /// Whether that one may hold something: a disk that was full when it began has left it empty.
+    pub may_hold: bool,
     /// The essence.
     pub recall: Recall,
 }
@@ -83,6 +85,7 @@ pub(super) fn gather(path: &Path, shown: &Path, now: Time) -> Result<Gathered, O
             Err(Trouble::Io(error)) if is_refusal(&error) => {
                 // The disk cannot be written, but perhaps read: then the node starts with what it says.
                 gathered.trees = read_copy(&directory, now);
+                gathered.may_hold = Some(generation) == current || !is_full(&error);
                 gathered.refused = Some(error);
                 break;
             }
@@ -270,6 +273,11 @@ fn is_refusal(error: &io::Error) -> bool {
         TimedOut,
     ];
     kinds.contains(&error.kind()) || error.to_string().contains("could not acquire lock")
+}
+
+/// Whether there is no room.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// Reads a copy of a store in some other place, for sled opens none that it cannot write.

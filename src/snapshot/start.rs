@@ -69,6 +69,7 @@ fn with_home(
 ) -> Result<(Loaded, Recorder), OpenError> {
     let mut gathered = recover::gather(home.path(), home.path(), now)?;
     if !gathered.is_readable()
+        && gathered.may_hold
         && let Some(error) = gathered.refused.take()
     {
         let first = home.generations().ok().and_then(|all| all.first().copied());

@@ -10,6 +10,7 @@ use std::cell::Cell;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -204,7 +205,7 @@ impl Store {
     /// Has all that was applied on the disk when it returns.
     pub fn flush(&mut self) -> Result<(), Trouble> {
         guarded(|| {
-            self.trees.db.flush()?;
+            flush(&self.trees.db)?;
             if cfg!(target_os = "linux")
                 && let Some(file) = &self.file
             {
@@ -409,8 +410,34 @@ const SLED_SNAPSHOT: &str = "snap.";
 /// A length and a checksum.
 const SLED_SNAPSHOT_LEAST: u64 = 12;
 
+/// A flush that takes longer may have been forgotten.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
+
 /// sled's log consists of segments of this many bytes.
 const SEGMENT: u64 = 512 * 1024;
+
+/// Has sled write what it holds.
+///
+/// When one of its threads could not write a buffer, sled 0.34 forgets to wake who waits for that, and then its `flush`
+/// never ends. A second one at the same time sees the error and wakes the first.
+fn flush(db: &sled::Db) -> Result<(), sled::Error> {
+    thread::scope(|scope| {
+        let (flushing, flushed) = mpsc::channel::<()>();
+        let watch = move || {
+            while flushed.recv_timeout(FLUSH_PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                // The first tells what is wrong.
+                let _ = db.flush();
+            }
+        };
+        // Without it, a flush is what it is in sled.
+        let _ = thread::Builder::new()
+            .name("snapshot-watch".to_owned())
+            .spawn_scoped(scope, watch);
+        let result = db.flush();
+        drop(flushing);
+        result.map(drop)
+    })
+}
 
 /// sled's threads may hold the files, and so sled's lock, for a moment after the store has been dropped.
 fn open_db(dir: &Path) -> Result<sled::Db, Trouble> {
