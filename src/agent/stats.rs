@@ -150,6 +150,10 @@ fn snapshot(status: &Status) -> BTreeMap<String, String> {
         ("records", status.records.to_string()),
         ("flushes", status.flushes.to_string()),
         ("failures", status.failures.to_string()),
+        // Behind those of the node while the disk is slow or fails.
+        ("event_time", status.durable.event.to_string()),
+        ("member_time", status.durable.member.to_string()),
+        ("query_time", status.durable.query.to_string()),
     ]);
     if let Some(at) = status.last_flush {
         group.insert("last_flush".to_string(), time_of_day(at));
@@ -237,6 +241,7 @@ fn strings<const N: usize>(pairs: [(&str, String); N]) -> BTreeMap<String, Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fyrd_core::serf::memory::Marks;
 
     #[test]
     fn a_snapshot_in_trouble_says_since_when_and_why() {
@@ -246,7 +251,10 @@ mod tests {
                 since: SystemTime::UNIX_EPOCH,
                 reason: "no space left on device".to_owned(),
             },
-            durable: Default::default(),
+            durable: Marks {
+                event: 5,
+                ..Marks::default()
+            },
             bytes: 7,
             records: 3,
             flushes: 2,
@@ -259,8 +267,8 @@ mod tests {
             .collect();
         assert_eq!(
             shown.join(" "),
-            "bytes=7 degraded_since=1970-01-01T00:00:00Z failures=1 flushes=2 path=/var/lib/fyrd \
-             reason=no space left on device records=3 state=degraded"
+            "bytes=7 degraded_since=1970-01-01T00:00:00Z event_time=5 failures=1 flushes=2 member_time=0 \
+             path=/var/lib/fyrd query_time=0 reason=no space left on device records=3 state=degraded"
         );
         let well = Status {
             state: State::Recording,
