@@ -106,13 +106,15 @@ impl Serf {
         true
     }
 
-    /// Appends which of the remembered events this node has: from which Lamport time on, up to which, and the sum of
-    /// their hashes.
+    /// Appends which of the remembered events this node has: of how many Lamport times, up to which, and the sum of
+    /// their hashes. Of the last two, the low half says enough.
     pub(super) fn write_event_digest(&self, out: &mut Vec<u8>) {
         let clock = self.event_clock.time();
-        let from = clock.saturating_sub(self.events.len() as u64);
-        let from = from.max(self.event_min_time);
-        for number in [from, clock, self.event_digest(from)] {
+        let times = (self.events.len() as u64).min(clock.saturating_sub(self.event_min_time));
+        let times = u16::try_from(times).unwrap_or(u16::MAX);
+        out.extend_from_slice(&times.to_be_bytes());
+        let sum = self.event_digest(clock.saturating_sub(u64::from(times)));
+        for number in [clock as u32, sum] {
             out.extend_from_slice(&number.to_be_bytes());
         }
     }
@@ -120,18 +122,27 @@ impl Serf {
     /// Whether a peer with this digest has the same events. One that cares for older ones than this node does
     /// has more, and shall have them; nothing follows from its digest.
     pub(super) fn knows_events_of(&self, digest: &[u8]) -> bool {
-        let Ok(digest) = <&[u8; 24]>::try_from(digest) else {
+        let Some((times, rest)) = digest.split_first_chunk() else {
             return true;
         };
-        let [from, clock, sum] =
-            [0, 8, 16].map(|at| u64::from_be_bytes(std::array::from_fn(|i| digest[at + i])));
-        from < self.event_min_time || (clock == self.event_clock.time() && sum == self.event_digest(from))
+        let Some((clock, sum)) = rest.split_first_chunk() else {
+            return true;
+        };
+        let Ok(sum) = <[u8; 4]>::try_from(sum) else {
+            return true;
+        };
+        let own = self.event_clock.time();
+        // Whose clock is far away has other events, whatever the rest of it says.
+        let ahead = u32::from_be_bytes(*clock).wrapping_sub(own as u32) as i32;
+        let clock = own.saturating_add_signed(ahead.into());
+        let from = clock.saturating_sub(u16::from_be_bytes(*times).into());
+        from < self.event_min_time || (clock == own && u32::from_be_bytes(sum) == self.event_digest(from))
     }
 
-    fn event_digest(&self, from: u64) -> u64 {
+    fn event_digest(&self, from: u64) -> u32 {
         let slots = self.events.iter().flatten();
         let slots = slots.filter(|slot| slot.ltime >= from);
-        slots.fold(0, |sum, slot| sum.wrapping_add(slot.digest))
+        slots.fold(0_u64, |sum, slot| sum.wrapping_add(slot.digest)) as u32
     }
 
     /// Puts an event into the ring; `false` if it was there, is too old, or there is no room.

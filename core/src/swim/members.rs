@@ -113,7 +113,7 @@ pub struct Members {
     table: NameTable<Record>,
     order: Vec<NodeId>,
     /// What [`Members::digest`] has found, until something changes.
-    digest: Option<u64>,
+    digest: Option<u32>,
     /// What [`Members::neighbours`] has found, until something changes there.
     neighbours: Option<Neighbours>,
 }
@@ -199,9 +199,9 @@ impl Members {
         }
     }
 
-    /// A number that is the same, up to bad luck of one in 2^64, at nodes that hold the same members for living,
+    /// A number that is the same, up to bad luck of one in 2^32, at nodes that hold the same members for living,
     /// at the same addresses and in the same incarnations. A suspect still counts as living.
-    pub fn digest(&mut self) -> u64 {
+    pub fn digest(&mut self) -> u32 {
         let living = self.iter().filter(|record| !record.state.is_gone());
         let sum = |sum: u64, record: &Record| {
             let (facts, incarnation) = (&record.facts, record.incarnation.to_be_bytes());
@@ -220,7 +220,7 @@ impl Members {
             let port = facts.port.to_be_bytes();
             sum.wrapping_add(stable_hash([facts.name.as_bytes(), addr, &port, &incarnation]))
         };
-        let digest = self.digest.unwrap_or_else(|| living.fold(0, sum));
+        let digest = self.digest.unwrap_or_else(|| living.fold(0, sum) as u32);
         self.digest = Some(digest);
         digest
     }

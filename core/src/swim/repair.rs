@@ -18,7 +18,7 @@ use crate::time::Time;
 const AGREEING: u32 = 3;
 
 /// Bytes of the members' digest; what the delegate adds follows them.
-const MEMBERS_DIGEST: usize = 8;
+const MEMBERS_DIGEST: usize = 4;
 
 /// What the acks of others have told about their views.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl Swim {
         if self.config.profile.repair_interval.is_zero() {
             return;
         }
-        let is_same = u64::from_be_bytes(*members) == self.members.digest() && delegate.agrees(above);
+        let is_same = u32::from_be_bytes(*members) == self.members.digest() && delegate.agrees(above);
         if is_same {
             self.repair.differed = None;
             self.repair.pause = Duration::ZERO;
