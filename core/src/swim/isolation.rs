@@ -251,6 +251,32 @@ mod tests {
     }
 
     #[test]
+    fn while_a_suspicion_runs_who_was_heard_all_the_time_ends_nothing() {
+        let (mut swim, mut delegate) = start(1);
+        for host in 2..11 {
+            swim.handle_alive(Time::ZERO, &alive(&format!("n{host}"), host, 1), &mut delegate);
+        }
+        let at = |secs| Time::ZERO + std::time::Duration::from_secs(secs);
+        let constant = SocketAddr::from(([10, 0, 0, 10], 7946));
+        swim.note_heard(at(1), constant, &mut delegate);
+        for host in 2..5 {
+            let id = swim.members.find(&format!("n{host}")).expect("a member");
+            swim.note_silence(at(host), id, &mut delegate);
+            swim.note_heard(at(host), constant, &mut delegate);
+        }
+        assert!(swim.is_isolated());
+        swim.suspect(at(5), "n6", 1, "n10");
+        for host in 2..5 {
+            swim.dead(at(6), &format!("n{host}"), 1, "x", &mut delegate);
+        }
+        swim.note_heard(at(7), constant, &mut delegate);
+        assert!(swim.is_isolated(), "a verdict is still to come");
+        swim.dead(at(8), "n6", 1, "x", &mut delegate);
+        swim.note_heard(at(9), constant, &mut delegate);
+        assert!(!swim.is_isolated());
+    }
+
+    #[test]
     fn it_ends_once_as_many_are_heard_as_are_silent() {
         let alone = || vec![Silent(2, 1, false), Silent(3, 2, false), Silent(4, 3, true)];
         let heals = [Heard(9, 5, true), Heard(3, 5, false), Silent(2, 6, false)];

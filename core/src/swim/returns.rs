@@ -170,6 +170,17 @@ mod tests {
     }
 
     #[test]
+    fn whoever_is_suspected_when_its_time_is_over_waits_for_the_verdict() {
+        let (mut swim, mut delegate, _) = returned();
+        run(&mut swim, &mut delegate, 47);
+        swim.suspect(T + Duration::from_secs(47), "b", 2, "c");
+        run(&mut swim, &mut delegate, 50);
+        assert_eq!(delegate.answered.len(), 0);
+        run(&mut swim, &mut delegate, 100);
+        assert_eq!((delegate.answered.len(), swim.returns.len()), (0, 0));
+    }
+
+    #[test]
     fn a_member_that_fails_again_is_not_told_at_all() {
         let (mut swim, mut delegate, id) = returned();
         swim.dead(T, "b", 2, "c", &mut delegate);
