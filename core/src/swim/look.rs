@@ -382,6 +382,21 @@ mod tests {
     }
 
     #[test]
+    fn a_dispute_over_our_own_name_is_never_kept_quiet() {
+        // About others it is said at the first, second and fourth time.
+        for (name, said) in [("me", 5), ("b", 3)] {
+            let (mut swim, mut delegate) = start(1);
+            swim.handle_alive(T, &alive("b", 2, 5), &mut delegate);
+            for incarnation in 6..11 {
+                swim.handle_alive(T, &alive(name, 9, incarnation), &mut delegate);
+                after_the_look(&mut swim, &mut delegate, true);
+                swim.looks.clear();
+            }
+            assert_eq!(delegate.conflicts.len(), said, "{name}");
+        }
+    }
+
+    #[test]
     fn a_claim_that_could_not_be_refuted_is_refused_before_anybody_is_asked() {
         for name in ["b", "me"] {
             let (mut swim, mut delegate) = start(1);

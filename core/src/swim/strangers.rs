@@ -109,4 +109,25 @@ mod tests {
         }
         assert!(strangers.accounts.len() <= MAX_STRANGERS);
     }
+
+    #[test]
+    fn what_is_over_gives_way_before_what_still_counts() {
+        let mut strangers = Strangers::default();
+        let recent = addr("192.0.2.1:1");
+        let at = |from: SocketAddr, now, strangers: &mut Strangers| {
+            strangers.note_arrival(from, 9);
+            strangers.may_send(now, from, 1)
+        };
+        for n in 1..MAX_STRANGERS as u32 {
+            assert!(at(
+                SocketAddr::from((n.to_be_bytes(), 1)),
+                Time::ZERO,
+                &mut strangers
+            ));
+        }
+        let later = Time::ZERO + WINDOW;
+        assert!(at(recent, later, &mut strangers));
+        assert!(at(addr("192.0.2.2:1"), later, &mut strangers));
+        assert!(strangers.may_send(later, recent, 8));
+    }
 }
