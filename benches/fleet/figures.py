@@ -178,7 +178,7 @@ def machine(binaries: dict[str, str]) -> dict[str, object]:
         "date": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
-        "kernel": platform.release(),
+        "kernel": ".".join(platform.release().split(".")[:2]),
         "load at the start": round(os.getloadavg()[0], 2),
         "commit": first_line("git", "-C", here, "describe", "--always", "--dirty", "--abbrev=12"),
         **{f"version of {name}": first_line(path, "--version") for name, path in binaries.items()},
