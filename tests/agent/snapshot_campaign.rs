@@ -336,6 +336,29 @@ fn a_disk_that_fills_up_at_any_write_loses_nothing_in_this_life_and_the_next_two
     }
 }
 
+/// A first start that is killed leaves a store that does not count yet.
+#[test]
+#[ignore = "needs a C compiler (tests/run)"]
+fn what_a_killed_first_start_has_left_on_a_full_disk_keeps_nobody_down() {
+    const TEST: &str = "what_a_killed_first_start_has_left_on_a_full_disk_keeps_nobody_down";
+    if let Some(path) = std::env::var_os(LIFE) {
+        lead_life(Path::new(&path), 1);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("begun");
+    prepared(&path, 1);
+    for entry in fs::read_dir(&path).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_file() {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    let mut life = life(TEST, &path);
+    let output = life
+        .env("LD_PRELOAD", shim(folder.path()))
+        .env("FYRD_FAIL_AT", "0");
+    assert_eq!(told(&output.output().unwrap(), "on a full disk"), (1, None));
+}
+
 #[test]
 #[ignore = "needs a C compiler (tests/run)"]
 fn without_locks_a_start_knows_its_past() {

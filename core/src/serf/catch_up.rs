@@ -28,7 +28,7 @@ pub(super) enum Source {
 }
 
 impl Serf {
-    /// User events by gossip wait from now on.
+    /// User events wait from now on.
     pub(super) fn begin_catching_up(&mut self, now: Time) {
         self.catching_up = Some(Waiting::new());
         self.timers.set(now + CATCH_UP_MAX, Timer::CatchUp);

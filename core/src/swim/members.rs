@@ -131,8 +131,12 @@ struct Neighbours {
 impl Neighbours {
     /// Whether one with that name is among them, or would be if it heard.
     fn concern(&self, name: &str) -> bool {
-        let farthest = self.found.last().map_or(u64::MAX, |(distance, _)| *distance);
-        self.found.len() < self.wanted || distance(self.place, name) <= farthest
+        let distance = distance(self.place, name);
+        self.found.len() < self.wanted
+            || self
+                .found
+                .last()
+                .is_some_and(|(farthest, _)| distance <= *farthest)
     }
 }
 

@@ -124,7 +124,7 @@ impl Places {
 
 impl Place {
     /// Its client has introduced itself; whether that is news.
-    pub(crate) fn admit(&self) -> bool {
+    pub(super) fn admit(&self) -> bool {
         !self.seat.is_known.replace(true)
     }
 
