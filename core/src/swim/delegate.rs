@@ -105,6 +105,8 @@ pub(crate) struct Silent {
     pub conflicts: Vec<String>,
     /// Where datagrams went.
     pub sent: Vec<SocketAddr>,
+    /// What they were.
+    pub packets: Vec<Vec<u8>>,
     /// How long every round trip should take.
     pub round_trip: Option<Duration>,
     /// What was said of isolation.
@@ -113,8 +115,9 @@ pub(crate) struct Silent {
 
 #[cfg(test)]
 impl Delegate for Silent {
-    fn send(&mut self, to: SocketAddr, _: Vec<u8>, _: bool) {
+    fn send(&mut self, to: SocketAddr, plain: Vec<u8>, _: bool) {
         self.sent.push(to);
+        self.packets.push(plain);
     }
     fn exchange(&mut self, _: ExchangeId, _: SocketAddr, _: Vec<u8>, _: bool, _: Duration) {}
     fn reply(&mut self, _: StreamId, _: Vec<u8>) {}

@@ -5,16 +5,17 @@
 //! wave as a round reaches, and a share of its sends is left to the rounds. What the bucket does not allow now
 //! waits, for the next wave or the next round, whichever comes first.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Swim;
 use super::Timer;
 use super::delegate::Delegate;
 use super::gossip::gossip_to;
-use super::members::State;
+use super::members::{Facts, State};
 use super::packet::PacketBuilder;
 use super::profile::Profile;
-use super::queue::Pace;
+use super::queue::{Lane, Pace};
 use crate::swim::formulas::retransmit_limit;
 use crate::time::Time;
 
@@ -130,16 +131,37 @@ impl Swim {
         self.timers.set(at, Timer::Eager);
     }
 
+    /// How the round that is due takes its share. While waves are under way it leaves them what they may send: a
+    /// message that a round sends in between misses the place that its wave has for it.
+    pub(super) fn pace_of_round(&self, now: Time) -> Pace {
+        match self.early(None) {
+            Pace::Early { percent, most, .. } if self.eager.waits && self.not_before() <= now => {
+                Pace::Rest { percent, most }
+            }
+            _ => Pace::Round,
+        }
+    }
+
+    /// No wave leaves before: the bucket has to hold its packets, and the cluster has to be formed.
+    fn not_before(&self) -> Time {
+        let profile = &self.config.profile;
+        let paid = self.eager.bucket.has(profile.gossip_nodes, profile);
+        let grown = self.eager.growth.ends(self.members.len(), profile);
+        grown.map_or(paid, |grown| grown.max(paid))
+    }
+
     fn has_early(&self, delegate: &impl Delegate) -> bool {
-        let pace = self.early();
+        let pace = self.early(None);
         pace.sends_any() && (self.queue.has_due(pace, self.retransmit_limit()) || delegate.has_due(pace))
     }
 
-    /// How much of what waits may leave now: a few members cannot be told more often than there are of them.
-    fn early(&self) -> Pace {
+    /// How much of what waits may leave now, in one lane or in any: a few members cannot be told more often than there are of
+    /// them.
+    fn early(&self, lane: Option<Lane>) -> Pace {
         Pace::Early {
             percent: self.config.profile.eager_share as u32,
             most: u32::try_from(self.members.len() - 1).unwrap_or(u32::MAX),
+            lane,
         }
     }
 
@@ -152,16 +174,13 @@ impl Swim {
         if !self.has_early(delegate) {
             return;
         }
-        let fanout = self.config.profile.gossip_nodes;
-        let paid = self.eager.bucket.has(fanout, &self.config.profile);
-        let grown = self.eager.growth.ends(self.members.len(), &self.config.profile);
-        let not_before = grown.map_or(paid, |grown| grown.max(paid));
+        let not_before = self.not_before();
         if not_before > now {
             self.eager.next = not_before;
             return;
         }
         let me = self.me;
-        let targets = self.gossip_targets(true, |id, record| {
+        let targets = self.pick_members(self.config.profile.gossip_nodes, |id, record| {
             id != me && matches!(record.state, State::Alive | State::Suspect)
         });
         if targets.is_empty() {
@@ -169,18 +188,57 @@ impl Swim {
             self.eager.next = now + self.config.profile.gossip_interval;
             return;
         }
-        let (mut sent, mut is_short) = (0, true);
-        for target in targets {
-            let mut packet = PacketBuilder::new(self.config.profile.udp_buffer_size, self.config.overhead);
-            is_short &= self.fill(&mut packet, self.early(), delegate);
-            if packet.is_empty() {
-                break;
-            }
-            sent += 1;
-            gossip_to(&target, packet.finish(), delegate);
-        }
+        let (sent, is_short) = self.send_wave(targets, delegate);
         self.eager.bucket.take(now, sent, &self.config.profile);
         self.eager.end_wave(now, is_short, &self.config.profile);
+    }
+
+    /// Sends what may leave early, each message to as many targets as there are. One of them is a neighbour on the ring:
+    /// the nearest in a message's first wave, the next one in its second. Says how many packets left, and whether they
+    /// could not hold all that was due.
+    fn send_wave(&mut self, mut targets: Vec<Arc<Facts>>, delegate: &mut impl Delegate) -> (usize, bool) {
+        let (mut sent, mut is_short) = (0, false);
+        let near = self.near_on_ring();
+        let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        let (lanes, waves) = (number(targets.len()), number(near.len()));
+        if near.is_empty() {
+            for target in &targets {
+                is_short = self.send_early(target, None, &mut sent, delegate);
+            }
+            return (sent, is_short);
+        }
+        let lane = |lane, wave| Some(Lane { lanes, lane, wave });
+        let mut told = None;
+        for (wave, neighbour) in (0..).zip(&near) {
+            let before = sent;
+            is_short = self.send_early(neighbour, lane(0, Some((wave, waves))), &mut sent, delegate);
+            told = told.or((sent > before).then_some(neighbour));
+            if is_short {
+                break;
+            }
+        }
+        targets.retain(|target| told.is_none_or(|told| told.name != target.name));
+        for (place, target) in (1..lanes).zip(&targets) {
+            is_short |= self.send_early(target, lane(place, None), &mut sent, delegate);
+        }
+        (sent, is_short)
+    }
+
+    /// Sends a packet of what may leave early in this lane, if there is any. Says whether something did not fit.
+    fn send_early(
+        &mut self,
+        target: &Facts,
+        lane: Option<Lane>,
+        sent: &mut usize,
+        delegate: &mut impl Delegate,
+    ) -> bool {
+        let mut packet = PacketBuilder::new(self.config.profile.udp_buffer_size, self.config.overhead);
+        let is_short = self.fill(&mut packet, self.early(lane), delegate);
+        if !packet.is_empty() {
+            *sent += 1;
+            gossip_to(target, packet.finish(), delegate);
+        }
+        is_short
     }
 }
 

@@ -25,28 +25,6 @@ const HURRY: u32 = 4;
 /// In one packet of so many, the delegate's broadcasts come first.
 const DELEGATE_FIRST_EVERY: u32 = 4;
 
-/// How many waves and rounds have told a neighbour on the ring.
-#[derive(Debug, Default)]
-pub(super) struct Turns {
-    waves: usize,
-    rounds: usize,
-}
-
-impl Turns {
-    /// Waves take turns among the nearer neighbours and rounds among the farther ones, so that the few sends of one piece
-    /// of news do not go to the same.
-    fn next(&mut self, is_wave: bool, neighbours: &[(u64, NodeId)]) -> Option<NodeId> {
-        let (near, far) = neighbours.split_at(neighbours.len().div_ceil(2));
-        let (turn, among) = match is_wave {
-            true => (&mut self.waves, near),
-            false if far.is_empty() => (&mut self.rounds, near),
-            false => (&mut self.rounds, far),
-        };
-        *turn = turn.wrapping_add(1);
-        among.get(turn.checked_rem(among.len())?).map(|&(_, id)| id)
-    }
-}
-
 impl Swim {
     /// Starts every loop at a random point of its interval, so that nodes that start together do not
     /// probe and gossip in step.
@@ -100,7 +78,7 @@ impl Swim {
         }
         let dead_for = self.config.profile.gossip_to_the_dead_time;
         let me = self.me;
-        let targets = self.gossip_targets(false, |id, record| {
+        let targets = self.round_targets(|id, record| {
             let hears = match record.state {
                 State::Alive | State::Suspect => true,
                 State::Dead => now.since(record.changed) <= dead_for,
@@ -119,11 +97,12 @@ impl Swim {
         };
         // A packet is filled only for a target that exists: what is put into it counts as sent, and the
         // alive message of a node that is still alone must wait for its first peer.
+        let pace = self.pace_of_round(now);
         let mut is_short = !told.is_empty();
         let mut first = Vec::new();
         for target in told {
             let mut packet = PacketBuilder::new(self.config.profile.udp_buffer_size, self.config.overhead);
-            is_short &= self.fill(&mut packet, Pace::Round, delegate);
+            is_short &= self.fill(&mut packet, pace, delegate);
             if packet.is_empty() {
                 break;
             }
@@ -179,31 +158,48 @@ impl Swim {
         }
     }
 
-    /// Whom a round of gossip tells, or a wave ahead of the rounds: a neighbour on the ring, and random members for which
-    /// `fits` holds.
+    /// The neighbours on the ring, the nearer half of them first; the other half.
     ///
     /// Random sends alone leave some out: with L sends by each member, one in e^L. The ring has a way to everybody, so
     /// news is missed only by whom all others leave out, and who comes on the ring behind others that were left out as
-    /// well (Voulgaris, van Steen: Hybrid Dissemination, Middleware 2007).
-    pub(super) fn gossip_targets(
-        &mut self,
-        is_wave: bool,
-        fits: impl Fn(NodeId, &Record) -> bool,
-    ) -> Vec<Arc<Facts>> {
-        let count = self.config.profile.gossip_nodes;
+    /// well (Voulgaris, van Steen: Hybrid Dissemination, Middleware 2007). Waves tell the nearer half and rounds the farther
+    /// one, so that the few sends of one piece of news do not go to the same.
+    fn on_ring(&mut self) -> (&[(u64, NodeId)], &[(u64, NodeId)]) {
         // Where each round has a single target, that is not spent on neighbours: nothing would ever go elsewhere.
-        let wanted = if count > 1 {
-            self.config.profile.gossip_ring
-        } else {
-            0
+        let wanted = match self.config.profile.gossip_nodes {
+            0 | 1 => 0,
+            _ => self.config.profile.gossip_ring,
         };
-        let neighbour = self.turns.next(is_wave, self.members.neighbours(self.me, wanted));
+        let neighbours = self.members.neighbours(self.me, wanted);
+        neighbours.split_at(neighbours.len().div_ceil(2))
+    }
+
+    /// The neighbours that are told by waves, the nearest first.
+    pub(super) fn near_on_ring(&mut self) -> Vec<Arc<Facts>> {
+        let near: Vec<NodeId> = self.on_ring().0.iter().map(|&(_, id)| id).collect();
+        near.iter()
+            .filter_map(|&id| Some(Arc::clone(&self.members.get(id)?.facts)))
+            .collect()
+    }
+
+    /// Whom a round of gossip tells: one of the farther neighbours on the ring, in turns, and random members for which
+    /// `fits` holds.
+    fn round_targets(&mut self, fits: impl Fn(NodeId, &Record) -> bool) -> Vec<Arc<Facts>> {
+        self.rounds = self.rounds.wrapping_add(1);
+        let turn = self.rounds;
+        let among = match self.on_ring() {
+            (near, []) => near,
+            (_, far) => far,
+        };
+        let neighbour = turn
+            .checked_rem(among.len())
+            .and_then(|turn| Some(among.get(turn)?.1));
         let record = neighbour.and_then(|id| self.members.get(id));
         let mut targets: Vec<_> = record
             .map(|record| Arc::clone(&record.facts))
             .into_iter()
             .collect();
-        let random = count - targets.len();
+        let random = self.config.profile.gossip_nodes - targets.len();
         targets.extend(self.pick_members(random, |id, record| Some(id) != neighbour && fits(id, record)));
         targets
     }
@@ -289,32 +285,91 @@ mod tests {
         }
     }
 
+    /// The members on the ring behind this node, the nearest first, by their hosts' last numbers.
+    fn ring(swim: &mut Swim) -> Vec<u8> {
+        let me = swim.me;
+        let ring = swim.members.neighbours(me, 4).to_vec();
+        ring.iter()
+            .map(|&(_, id)| host(swim.members.get(id).unwrap().facts.socket()))
+            .collect()
+    }
+
+    fn host(address: std::net::SocketAddr) -> u8 {
+        match address.ip() {
+            std::net::IpAddr::V4(ip) => ip.octets()[3],
+            other => panic!("{other}"),
+        }
+    }
+
     #[test]
-    fn each_time_one_target_is_a_neighbour_on_the_ring() {
+    fn each_round_tells_one_of_the_farther_neighbours_and_others_by_chance() {
         let (mut swim, mut delegate) = start(3);
         for i in 0..30 {
             swim.handle_alive(Time::ZERO, &alive(&format!("n{i}"), 10 + i, 1), &mut delegate);
         }
-        let me = swim.me;
-        let ring = swim.members.neighbours(me, 4).to_vec();
-        let ring: Vec<_> = (ring.iter())
-            .map(|&(_, id)| Arc::clone(&swim.members.get(id).unwrap().facts))
-            .collect();
-        let mut first = |is_wave| {
-            let targets = swim.gossip_targets(is_wave, |id, _| id != me);
+        let (me, ring) = (swim.me, ring(&mut swim));
+        let mut first = |_| {
+            let targets = swim.round_targets(|id, _| id != me);
             let names: BTreeSet<_> = targets.iter().map(|facts| facts.name.clone()).collect();
             assert_eq!(names.len(), 3, "{names:?}");
-            ring.iter().position(|facts| facts.name == targets[0].name)
+            host(targets[0].socket())
         };
-        // What leaves in two waves and a round goes to three of them, whatever happens in between.
-        let places = [true, true, false, true, false].map(&mut first);
-        assert_eq!(places, [1, 0, 3, 1, 2].map(Some));
+        assert_eq!([0; 4].map(&mut first), [ring[3], ring[2], ring[3], ring[2]]);
         // A single target goes everywhere.
         swim.config.profile.gossip_nodes = 1;
         let picks: BTreeSet<_> = (0..200)
-            .map(|_| swim.gossip_targets(true, |id, _| id != me)[0].name.clone())
+            .map(|_| swim.round_targets(|id, _| id != me)[0].name.clone())
             .collect();
         assert_eq!(picks.len(), 30);
+        assert!(swim.near_on_ring().is_empty());
+    }
+
+    #[test]
+    fn waves_tell_two_neighbours_of_everything_however_much_there_is() {
+        let (mut swim, mut delegate) = start(3);
+        for i in 0..30 {
+            swim.handle_alive(Time::ZERO, &alive(&format!("n{i}"), 10 + i, 1), &mut delegate);
+        }
+        while !swim.queue.is_empty() {
+            swim.tick_gossip(Time::ZERO, &mut delegate);
+        }
+        let ring = ring(&mut swim);
+        // Each packet holds nine of them, so one packet after another goes to each neighbour.
+        let news = |i: u32| [vec![8], i.to_be_bytes().to_vec(), vec![0; 145]].concat();
+        for i in 0..90 {
+            swim.queue.push(None, news(i), None);
+        }
+        swim.timers = Default::default();
+        let mut heard: BTreeMap<u8, Vec<u32>> = BTreeMap::new();
+        let mut sends = vec![0; 90];
+        let now = Time::from_nanos(1_000_000_000);
+        swim.spread(now, &delegate);
+        while let Some(at) = swim
+            .next_deadline()
+            .filter(|at| at.since(now) < Duration::from_millis(180))
+        {
+            (delegate.sent, delegate.packets) = Default::default();
+            swim.handle_tick(at, &mut delegate);
+            swim.spread(at, &delegate);
+            for (to, packet) in delegate.sent.iter().zip(&delegate.packets) {
+                for i in (0..90).filter(|&i| holds(packet, &news(i))) {
+                    heard.entry(host(*to)).or_default().push(i);
+                    sends[i as usize] += 1;
+                }
+            }
+        }
+        assert_eq!(sends, vec![6; 90], "six of eight leave early");
+        for near in &ring[..2] {
+            let mut all = heard[near].clone();
+            all.sort_unstable();
+            all.dedup();
+            assert_eq!(all, (0..90).collect::<Vec<_>>());
+        }
+        assert!(heard.len() > 15, "the others are told by chance");
+    }
+
+    fn holds(packet: &[u8], message: &[u8]) -> bool {
+        packet.windows(message.len()).any(|part| part == message)
     }
 
     #[test]

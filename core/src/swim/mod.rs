@@ -185,7 +185,8 @@ pub struct Swim {
     last_exchange: u64,
     /// How many packets have been filled with gossip.
     packets: u32,
-    turns: gossip::Turns,
+    /// How many rounds of gossip there were.
+    rounds: usize,
     refused: u64,
     /// Push/pulls with nodes that cannot be held here.
     unheld: u64,
@@ -240,7 +241,7 @@ impl Swim {
             joins: BTreeMap::new(),
             last_exchange: 0,
             packets: 0,
-            turns: gossip::Turns::default(),
+            rounds: 0,
             refused: 0,
             unheld: 0,
             repeats: Repeats::default(),

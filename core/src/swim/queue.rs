@@ -34,13 +34,44 @@ pub struct Token(pub u64);
 pub enum Pace {
     /// In a gossip round, or with a packet that leaves anyway: all.
     Round,
+    /// In a gossip round while waves are under way: those whose early sends are over.
+    Rest {
+        /// As below.
+        percent: u32,
+        /// As below.
+        most: u32,
+    },
     /// Ahead of the rounds: those which have most of their sends still before them.
     Early {
         /// The share of a message's sends that may leave so.
         percent: u32,
         /// At most this many of them.
         most: u32,
+        /// Which of these sends; `None`: any.
+        lane: Option<Lane>,
     },
+}
+
+/// Which sends of a message go to one target of its waves.
+///
+/// A message is sent once to each target of a wave, also while more messages wait than their packets can hold. So each
+/// of them goes to all places that a wave has, among them those which are not left to chance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// How many targets a wave has, at least 1.
+    pub lanes: u32,
+    /// Which of them this is, from 0.
+    pub lane: u32,
+    /// Which of a message's waves these are, from 0, and of how many, when they start anew; `None`: all.
+    pub wave: Option<(u32, u32)>,
+}
+
+impl Lane {
+    /// Whether the next send of a message that was sent so often goes there.
+    fn takes(self, transmits: u32) -> bool {
+        let (wave, lane) = (transmits / self.lanes, transmits % self.lanes);
+        lane == self.lane && self.wave.is_none_or(|(which, of)| wave % of == which)
+    }
 }
 
 impl Pace {
@@ -49,16 +80,28 @@ impl Pace {
         self.sends(u32::MAX) > 0
     }
 
-    /// How many of a message's `limit` sends may leave at this pace.
+    /// How many of a message's `limit` sends may leave at this pace, or before it.
     fn sends(self, limit: u32) -> u32 {
         match self {
-            Pace::Round => u32::MAX,
-            Pace::Early { percent, most } => {
-                let share = (u64::from(limit) * u64::from(percent)).div_ceil(100);
-                most.min(u32::try_from(share).unwrap_or(u32::MAX))
-            }
+            Pace::Round | Pace::Rest { .. } => u32::MAX,
+            Pace::Early { percent, most, .. } => early_sends(limit, percent, most),
         }
     }
+
+    /// Whether a message that was sent so often may be sent next.
+    fn takes(self, transmits: u32, limit: u32) -> bool {
+        match self {
+            Pace::Early { lane: Some(lane), .. } => lane.takes(transmits),
+            Pace::Rest { percent, most } => transmits >= early_sends(limit, percent, most),
+            Pace::Round | Pace::Early { lane: None, .. } => true,
+        }
+    }
+}
+
+/// How many of a message's `limit` sends leave ahead of the rounds.
+fn early_sends(limit: u32, percent: u32, most: u32) -> u32 {
+    let share = (u64::from(limit) * u64::from(percent)).div_ceil(100);
+    most.min(u32::try_from(share).unwrap_or(u32::MAX))
 }
 
 /// A message's place in the order of sending; the smallest goes first.
@@ -162,7 +205,7 @@ impl GossipQueue {
     /// Fills `packet` with what fits of the messages that may be sent now; one sent `limit` times is retired.
     /// Says whether something did not fit that fits the next packet.
     pub fn fill(&mut self, packet: &mut PacketBuilder, limit: u32, pace: Pace) -> bool {
-        let (packed, is_short) = self.pack(packet, pace.sends(limit));
+        let (packed, is_short) = self.pack(packet, limit, pace);
         for (place, slot) in packed {
             self.order.remove(&place);
             let place = place.after_sending();
@@ -205,13 +248,14 @@ impl GossipQueue {
         std::mem::take(&mut self.finished)
     }
 
-    /// Adds to `packet` what fits of the messages sent less often than `most`, in order. Returns the places and
-    /// slots of what was added, and whether something did not fit.
-    fn pack(&self, packet: &mut PacketBuilder, most: u32) -> (Vec<(Place, u32)>, bool) {
+    /// Adds to `packet` what fits of the messages that may be sent now, in order. Returns the places and slots of what was
+    /// added, and whether something did not fit.
+    fn pack(&self, packet: &mut PacketBuilder, limit: u32, pace: Pace) -> (Vec<(Place, u32)>, bool) {
+        let most = pace.sends(limit);
         let (mut packed, mut is_short) = (Vec::new(), false);
         let mut from = Place::fitting(0, packet.remaining());
-        // Each new range begins after a message that was too long. There is at most one for each message
-        // packed, and one for each number of transmissions, which the limit keeps small.
+        // Each new range begins after a message that was too long, or which goes elsewhere. There is at most one for
+        // each message packed, and two for each number of transmissions, which the limit keeps small.
         'ranges: loop {
             for (&place, &slot) in self.order.range(from..) {
                 let Some(item) = &self.slots[slot as usize] else {
@@ -219,6 +263,10 @@ impl GossipQueue {
                 };
                 if place.transmits() >= most {
                     break;
+                }
+                if !pace.takes(place.transmits(), limit) {
+                    from = Place::fitting(place.transmits() + 1, packet.remaining());
+                    continue 'ranges;
                 }
                 if !packet.push(&item.bytes) {
                     // What fits no packet waits for a push/pull, not for the next packet.
@@ -372,14 +420,30 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Op {
         Push(Option<u8>, usize),
-        Fill(usize, u32),
+        Fill(usize, u32, Pace),
         Prune(usize),
+    }
+
+    fn pace() -> impl Strategy<Value = Pace> {
+        let wave = prop::option::of((0..2u32).prop_map(|which| (which, 2)));
+        let lane = (1..4u32, 0..3u32, wave).prop_map(|(lanes, lane, wave)| Lane {
+            lanes,
+            lane: lane % lanes,
+            wave,
+        });
+        let early = prop::option::of(lane).prop_map(|lane| Pace::Early {
+            percent: 75,
+            most: 2,
+            lane,
+        });
+        let rest = Pace::Rest { percent: 75, most: 2 };
+        prop_oneof![Just(Pace::Round), Just(rest), early]
     }
 
     fn op() -> impl Strategy<Value = Op> {
         prop_oneof![
             6 => (prop::option::of(0..6u8), 1..12usize).prop_map(|(subject, len)| Op::Push(subject, len)),
-            3 => (10..60usize, 0..4u32).prop_map(|(size, limit)| Op::Fill(size, limit)),
+            3 => (10..60usize, 0..4u32, pace()).prop_map(|(size, limit, pace)| Op::Fill(size, limit, pace)),
             1 => (0..8usize).prop_map(Op::Prune),
         ]
     }
@@ -402,12 +466,26 @@ mod tests {
             self.items.push((number, len, 0, subject));
         }
 
-        fn fill(&mut self, packet: &mut PacketBuilder, limit: u32) {
+        fn fill(&mut self, packet: &mut PacketBuilder, limit: u32, pace: Pace) {
             self.items
                 .sort_by_key(|&(number, len, transmits, _)| (transmits, Reverse(len), Reverse(number)));
             let mut retired = Vec::new();
             for item in &mut self.items {
-                if packet.push(&vec![item.0 as u8; item.1]) {
+                let is_early = item.2 < 2 && 100 * item.2 < 75 * limit;
+                let may = match pace {
+                    Pace::Round => true,
+                    Pace::Rest { .. } => !is_early,
+                    Pace::Early { lane, .. } => {
+                        is_early
+                            && lane.is_none_or(|lane| {
+                                let wave = lane.wave.map_or(item.2 / lane.lanes, |(which, of)| {
+                                    which + (item.2 / lane.lanes) / of * of
+                                });
+                                item.2 == wave * lane.lanes + lane.lane
+                            })
+                    }
+                };
+                if may && packet.push(&vec![item.0 as u8; item.1]) {
                     item.2 += 1;
                     retired.extend((item.2 >= limit).then_some(item.0));
                 }
@@ -435,10 +513,10 @@ mod tests {
                         queue.push(name, vec![number as u8; len], Some(Token(number)));
                         model.push(number, subject, len);
                     }
-                    Op::Fill(size, limit) => {
+                    Op::Fill(size, limit, pace) => {
                         let mut packets = [PacketBuilder::new(size, 0), PacketBuilder::new(size, 0)];
-                        queue.fill(&mut packets[0], limit, Pace::Round);
-                        model.fill(&mut packets[1], limit);
+                        queue.fill(&mut packets[0], limit, pace);
+                        model.fill(&mut packets[1], limit, pace);
                         let [real, expected] = packets.map(PacketBuilder::finish);
                         prop_assert_eq!(real, expected);
                     }
