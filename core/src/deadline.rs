@@ -1,5 +1,5 @@
-//! A queue of deadlines. Timers are never cancelled: one that is outdated when it fires (the probe has been
-//! answered, the suspicion refuted) is ignored.
+//! A queue of deadlines. A timer may be outdated when it fires (the probe has been answered, the suspicion refuted), and
+//! is ignored then. What would fire often for nothing is taken out.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -35,6 +35,11 @@ impl<T> Deadlines<T> {
         self.set += 1;
         let number = self.set;
         self.heap.push(Deadline { at, number, what });
+    }
+
+    /// Takes out those for which this holds.
+    pub fn cancel(&mut self, is_outdated: impl Fn(&T) -> bool) {
+        self.heap.retain(|deadline| !is_outdated(&deadline.what));
     }
 
     /// How many are set, outdated ones included.
@@ -100,5 +105,8 @@ mod tests {
         }
         assert_eq!(due, ['z', 'a', 'c']);
         assert_eq!(deadlines.next(), Some(at(9)));
+        deadlines.set(at(7), 'e');
+        deadlines.cancel(|&what| what == 'e');
+        assert_eq!((deadlines.next(), deadlines.len()), (Some(at(9)), 1));
     }
 }

@@ -121,6 +121,7 @@ impl Eager {
 impl Swim {
     /// Has news sent soon. To be called whenever there may be some.
     pub fn spread(&mut self, now: Time, delegate: &impl Delegate) {
+        self.wake_gossip(now, delegate);
         if self.eager.waits || !self.has_early(delegate) {
             return;
         }

@@ -59,7 +59,29 @@ impl Swim {
 
     /// Has the loops that stand still go on, in the step they would have kept.
     pub(super) fn wake_up(&mut self, now: Time) {
-        for (timer, due, interval) in std::mem::take(&mut self.resting) {
+        self.wake_loops(now, |_| true);
+    }
+
+    /// Has the gossip rounds go on if there is something to say again.
+    pub(super) fn wake_gossip(&mut self, now: Time, delegate: &impl Delegate) {
+        let may_go_on = !self.resting.is_empty() && self.members.len() > 1;
+        if may_go_on && !self.has_nothing_to_say(delegate) {
+            self.wake_loops(now, |timer| timer == Timer::Gossip);
+        }
+    }
+
+    /// While somebody is under suspicion the rounds go on, for their step tells a pause of this process.
+    fn has_nothing_to_say(&self, delegate: &impl Delegate) -> bool {
+        self.queue.is_empty() && self.suspicions.is_empty() && delegate.is_quiet()
+    }
+
+    fn wake_loops(&mut self, now: Time, which: impl Fn(Timer) -> bool) {
+        let (woken, resting) = std::mem::take(&mut self.resting)
+            .into_iter()
+            .partition(|&(timer, ..)| which(timer));
+        self.resting = resting;
+        let woken: Vec<(Timer, Time, Duration)> = woken;
+        for (timer, due, interval) in woken {
             let missed = now.since(due).as_nanos().div_ceil(interval.as_nanos());
             let missed = u32::try_from(missed).unwrap_or(u32::MAX);
             self.timers.set(due + interval.saturating_mul(missed), timer);
@@ -71,9 +93,9 @@ impl Swim {
         if self.rests(Timer::Gossip, now + interval, interval) {
             return;
         }
-        // In a cluster at rest there is nothing to send.
-        if self.queue.is_empty() && delegate.is_quiet() {
-            self.timers.set(now + interval, Timer::Gossip);
+        // In a cluster at rest there is nothing to send, and nothing wakes the process up for it.
+        if self.has_nothing_to_say(delegate) {
+            self.resting.push((Timer::Gossip, now + interval, interval));
             return;
         }
         let dead_for = self.config.profile.gossip_to_the_dead_time;
@@ -392,6 +414,51 @@ mod tests {
             soon.since(*due).as_nanos() % interval.as_nanos() == 0
         };
         assert!(resting.iter().any(step), "{soon:?} {resting:?}");
+    }
+
+    #[test]
+    fn rounds_rest_while_there_is_nothing_to_say_and_go_on_in_step() {
+        let (mut swim, mut delegate) = start(1);
+        for i in 0..9 {
+            swim.handle_alive(Time::ZERO, &alive(&format!("n{i}"), 10 + i, 1), &mut delegate);
+        }
+        swim.timers = Default::default();
+        swim.timers.set(Time::ZERO, Timer::Gossip);
+        let interval = swim.config.profile.gossip_interval;
+        let mut now = Time::ZERO;
+        while let Some(due) = swim.next_deadline() {
+            now = due;
+            swim.handle_tick(now, &mut delegate);
+            swim.spread(now, &delegate);
+        }
+        assert!(swim.queue.is_empty());
+        // A quarter of an interval after a round would have been due.
+        now = now + interval * 7 + interval / 4;
+        swim.spread(now, &delegate);
+        assert_eq!(swim.next_deadline(), None, "there is nothing to say");
+        swim.handle_alive(now, &alive("n3", 13, 2), &mut delegate);
+        swim.spread(now, &delegate);
+        swim.timers.cancel(|&timer| timer == Timer::Eager);
+        assert_eq!(swim.next_deadline(), Some(now + interval * 3 / 4));
+        assert_eq!(swim.resting, []);
+    }
+
+    #[test]
+    fn rounds_do_not_rest_while_somebody_is_under_suspicion() {
+        let (mut swim, mut delegate) = start(1);
+        for i in 0..9 {
+            swim.handle_alive(Time::ZERO, &alive(&format!("n{i}"), 10 + i, 1), &mut delegate);
+        }
+        swim.suspect(Time::ZERO, "n3", 1, "n4");
+        while !swim.queue.is_empty() {
+            swim.tick_gossip(Time::ZERO, &mut delegate);
+        }
+        swim.timers = Default::default();
+        swim.tick_gossip(Time::ZERO, &mut delegate);
+        assert_eq!(
+            swim.next_deadline(),
+            Some(Time::ZERO + swim.config.profile.gossip_interval)
+        );
     }
 
     #[test]

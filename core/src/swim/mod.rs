@@ -150,7 +150,7 @@ pub struct Swim {
     leaving: bool,
     rng: Xoshiro256PlusPlus,
     timers: Deadlines<Timer>,
-    /// Loops that stand still while this node is alone, and when they are due next.
+    /// Loops that stand still because there is nobody, or nothing to say, and when they are due next.
     resting: Vec<(Timer, Time, Duration)>,
     queue: GossipQueue,
     eager: Eager,

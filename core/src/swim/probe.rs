@@ -486,6 +486,14 @@ impl Swim {
     }
 
     fn probe_ended(&mut self, now: Time, delegate: &mut impl Delegate) {
+        // There is one probe at a time, and each second it would wake the process up for nothing.
+        let of_probe = |timer: &Timer| {
+            matches!(
+                timer,
+                Timer::LateAck(_) | Timer::ProbeTimeout(_) | Timer::ProbeDeadline(_)
+            )
+        };
+        self.timers.cancel(of_probe);
         if std::mem::take(&mut self.probe_pending) {
             self.start_probe(now, delegate);
         }
@@ -639,5 +647,39 @@ impl Swim {
         } else {
             delegate.send(relay.reply_to, encoded(write), false);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::swim::testing::{alive, start};
+
+    #[test]
+    fn at_rest_a_node_wakes_up_once_a_probe() {
+        let (mut swim, mut delegate) = start(1);
+        for i in 0..9 {
+            swim.handle_alive(Time::ZERO, &alive(&format!("n{i}"), 10 + i, 1), &mut delegate);
+        }
+        let mut wakes = 0;
+        while let Some(now) = swim
+            .next_deadline()
+            .filter(|due| due.since(Time::ZERO).as_secs() < 70)
+        {
+            swim.handle_tick(now, &mut delegate);
+            if let Some(probe) = &swim.probe {
+                let ack = Ack {
+                    seq_no: probe.seq_no,
+                    ..Ack::default()
+                };
+                let from = probe.facts.socket();
+                swim.handle_ack(now, from, &ack, &mut delegate);
+            }
+            swim.spread(now, &delegate);
+            // The first seconds are for the news of the members.
+            wakes += usize::from(now.since(Time::ZERO).as_secs() >= 10);
+        }
+        // 60 probes, and two push/pulls.
+        assert!((60..=63).contains(&wakes), "{wakes}");
     }
 }
