@@ -1,6 +1,7 @@
 //! What RPC clients ask of the agent, passed on to whoever does it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use tracing::{debug, error, info};
@@ -88,7 +89,7 @@ impl Backend for Agent {
     }
 
     async fn user_event(&self, name: String, payload: Vec<u8>, coalesce: bool) -> Result<(), String> {
-        debug!(target: "agent", "Requesting user event send: {name}. Coalesced: {coalesce}. Payload: {}", shown(&payload));
+        debug!(target: "agent", "Requesting user event send: {name}. Coalesced: {coalesce}. Payload: {}", Shown(&payload));
         let event = Command::UserEvent {
             name,
             payload,
@@ -109,7 +110,7 @@ impl Backend for Agent {
     }
 
     async fn query(&self, params: QueryParams) -> Result<QueryAnswers, String> {
-        debug!(target: "agent", "Requesting query send: {}. Payload: {}", params.name, shown(&params.payload));
+        debug!(target: "agent", "Requesting query send: {}. Payload: {}", params.name, Shown(&params.payload));
         self.0.queries.ask(&self.0.driver, params).await
     }
 
@@ -166,11 +167,15 @@ impl Agent {
 }
 
 /// A payload as Serf's log shows it.
-fn shown(payload: &[u8]) -> String {
-    if payload.is_empty() {
-        return "[]byte(nil)".to_owned();
+struct Shown<'a>(&'a [u8]);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [] => f.write_str("[]byte(nil)"),
+            payload => f.write_str(&go::bytes("[]byte", payload)),
+        }
     }
-    go::bytes("[]byte", payload)
 }
 
 /// Writes the tags file on a thread of its own, for a sync to disk would hold up gossip.

@@ -1,8 +1,9 @@
 //! Lines of the log, and who takes them besides the console.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
-use chrono::{DateTime, Local};
+use chrono::{DateTime, Local, NaiveDateTime, Timelike};
 
 use super::carrier::Carrier;
 use crate::go::{self, printable};
@@ -77,7 +78,9 @@ impl LogLine {
         let text = printable::entry(text);
         // A text that brings its own end of line gets no second one.
         let text = text.strip_suffix('\n').unwrap_or(&text);
-        let text = format!("{} [{}] {target}: {text}", at.format(TIME), level.as_str()).into();
+        let text = with_time(at, |time| {
+            format!("{time} [{}] {target}: {text}", level.as_str()).into()
+        });
         LogLine { at, level, text }
     }
 
@@ -87,10 +90,43 @@ impl LogLine {
     }
 }
 
+/// Makes a line with the time in its form. There may be thousands of lines in a second, so the form is made once for
+/// each second.
+fn with_time<T>(at: DateTime<Local>, make: impl FnOnce(&str) -> T) -> T {
+    thread_local! {
+        static LAST: RefCell<Option<(NaiveDateTime, String)>> = const { RefCell::new(None) };
+    }
+    let second = at.naive_local().with_nanosecond(0);
+    LAST.with_borrow_mut(|last| {
+        let known = last.take().filter(|(of, _)| Some(*of) == second);
+        let text = known.map_or_else(|| at.format(TIME).to_string(), |(_, text)| text);
+        let made = make(&text);
+        *last = second.map(|second| (second, text));
+        made
+    })
+}
+
 /// Takes lines besides the console.
 pub type Sink = Carrier<LogLine>;
 
 /// Gives lines to `deliver` on a thread of its own, without regard to the gate.
 pub fn sink(deliver: impl FnMut(LogLine) + Send + 'static) -> Result<Sink, String> {
     Carrier::start("system-log", RECORDS_MAX, |_| 1, deliver).map_err(|error| go::os_error(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{Duration, TimeZone};
+
+    use super::*;
+
+    #[test]
+    fn each_line_has_its_own_second() {
+        let at = Local.timestamp_opt(1_795_000_000, 0).single().expect("a time");
+        for millis in [0, 999, 1000, 1001, 61_000, 0] {
+            let at = at + Duration::milliseconds(millis);
+            let expected = at.format(TIME).to_string();
+            assert_eq!(with_time(at, str::to_owned), expected, "after {millis} ms");
+        }
+    }
 }

@@ -29,8 +29,14 @@ pub fn bytes(type_name: &str, bytes: &[u8]) -> String {
     if bytes.is_empty() {
         return "<nil>".to_owned();
     }
-    let items: Vec<String> = bytes.iter().map(|byte| format!("{byte:#x}")).collect();
-    format!("{type_name}{{{}}}", items.join(", "))
+    let mut shown = format!("{type_name}{{");
+    for (place, byte) in bytes.iter().enumerate() {
+        let comma = if place == 0 { "" } else { ", " };
+        // Writing to a String cannot fail.
+        let _ = write!(shown, "{comma}{byte:#x}");
+    }
+    shown.push('}');
+    shown
 }
 
 pub(super) fn push_escape(quoted: &mut String, code: u32) {
