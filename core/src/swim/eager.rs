@@ -5,17 +5,14 @@
 //! wave as a round reaches, and a share of its sends is left to the rounds. What the bucket does not allow now
 //! waits, for the next wave or the next round, whichever comes first.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Swim;
 use super::Timer;
 use super::delegate::Delegate;
-use super::gossip::gossip_to;
-use super::members::{Facts, State};
-use super::packet::PacketBuilder;
+use super::members::State;
 use super::profile::Profile;
-use super::queue::{Lane, Pace};
+use super::queue::{Pace, Part, Share};
 use crate::swim::formulas::retransmit_limit;
 use crate::time::Time;
 
@@ -33,6 +30,8 @@ const LONGEST_PAUSE: u32 = 8;
 pub(super) struct Eager {
     /// Whether a timer is set for it.
     waits: bool,
+    /// Whether nothing but a pause keeps one from leaving when there is something to send.
+    flows: bool,
     /// No wave leaves before.
     next: Time,
     /// The pause before that.
@@ -122,24 +121,23 @@ impl Swim {
     /// Has news sent soon. To be called whenever there may be some.
     pub fn spread(&mut self, now: Time, delegate: &impl Delegate) {
         self.wake_gossip(now, delegate);
-        if self.eager.waits || !self.has_early(delegate) {
-            return;
+        if !self.eager.waits && self.has_early(delegate) {
+            let at = (now + self.config.profile.eager_delay).max(self.eager.next);
+            let grown = self.eager.growth.ends(self.members.len(), &self.config.profile);
+            let at = grown.map_or(at, |grown| at.max(grown));
+            self.eager.waits = true;
+            self.timers.set(at, Timer::Eager);
         }
-        let at = (now + self.config.profile.eager_delay).max(self.eager.next);
-        let grown = self.eager.growth.ends(self.members.len(), &self.config.profile);
-        let at = grown.map_or(at, |grown| at.max(grown));
-        self.eager.waits = true;
-        self.timers.set(at, Timer::Eager);
+        self.eager.flows = self.not_before() <= now;
     }
 
-    /// How the round that is due takes its share. While waves are under way it leaves them what they may send: a
-    /// message that a round sends in between misses the place that its wave has for it.
-    pub(super) fn pace_of_round(&self, now: Time) -> Pace {
-        match self.early(None) {
-            Pace::Early { percent, most, .. } if self.eager.waits && self.not_before() <= now => {
-                Pace::Rest { percent, most }
-            }
-            _ => Pace::Round,
+    /// Which sends a round takes, or a packet that leaves anyway. Waves are left theirs, which they make soon, and each to
+    /// its place, unless they are kept from it.
+    pub(super) fn part_beside_waves(&self) -> Part {
+        if self.eager.flows {
+            Part::Rest(self.early())
+        } else {
+            Part::All
         }
     }
 
@@ -152,17 +150,18 @@ impl Swim {
     }
 
     fn has_early(&self, delegate: &impl Delegate) -> bool {
-        let pace = self.early(None);
+        let pace = Pace {
+            part: Part::Early(self.early()),
+            lane: None,
+        };
         pace.sends_any() && (self.queue.has_due(pace, self.retransmit_limit()) || delegate.has_due(pace))
     }
 
-    /// How much of what waits may leave now, in one lane or in any: a few members cannot be told more often than there are of
-    /// them.
-    fn early(&self, lane: Option<Lane>) -> Pace {
-        Pace::Early {
+    /// How much of what waits may leave now: a few members cannot be told more often than there are of them.
+    fn early(&self) -> Share {
+        Share {
             percent: self.config.profile.eager_share as u32,
             most: u32::try_from(self.members.len() - 1).unwrap_or(u32::MAX),
-            lane,
         }
     }
 
@@ -189,57 +188,10 @@ impl Swim {
             self.eager.next = now + self.config.profile.gossip_interval;
             return;
         }
-        let (sent, is_short) = self.send_wave(targets, delegate);
-        self.eager.bucket.take(now, sent, &self.config.profile);
-        self.eager.end_wave(now, is_short, &self.config.profile);
-    }
-
-    /// Sends what may leave early, each message to as many targets as there are. One of them is a neighbour on the ring:
-    /// the nearest in a message's first wave, the next one in its second. Says how many packets left, and whether they
-    /// could not hold all that was due.
-    fn send_wave(&mut self, mut targets: Vec<Arc<Facts>>, delegate: &mut impl Delegate) -> (usize, bool) {
-        let (mut sent, mut is_short) = (0, false);
-        let near = self.near_on_ring();
-        let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
-        let (lanes, waves) = (number(targets.len()), number(near.len()));
-        if near.is_empty() {
-            for target in &targets {
-                is_short = self.send_early(target, None, &mut sent, delegate);
-            }
-            return (sent, is_short);
-        }
-        let lane = |lane, wave| Some(Lane { lanes, lane, wave });
-        let mut told = None;
-        for (wave, neighbour) in (0..).zip(&near) {
-            let before = sent;
-            is_short = self.send_early(neighbour, lane(0, Some((wave, waves))), &mut sent, delegate);
-            told = told.or((sent > before).then_some(neighbour));
-            if is_short {
-                break;
-            }
-        }
-        targets.retain(|target| told.is_none_or(|told| told.name != target.name));
-        for (place, target) in (1..lanes).zip(&targets) {
-            is_short |= self.send_early(target, lane(place, None), &mut sent, delegate);
-        }
-        (sent, is_short)
-    }
-
-    /// Sends a packet of what may leave early in this lane, if there is any. Says whether something did not fit.
-    fn send_early(
-        &mut self,
-        target: &Facts,
-        lane: Option<Lane>,
-        sent: &mut usize,
-        delegate: &mut impl Delegate,
-    ) -> bool {
-        let mut packet = PacketBuilder::new(self.config.profile.udp_buffer_size, self.config.overhead);
-        let is_short = self.fill(&mut packet, self.early(lane), delegate);
-        if !packet.is_empty() {
-            *sent += 1;
-            gossip_to(target, packet.finish(), delegate);
-        }
-        is_short
+        let ring = self.ring();
+        let sent = self.tell(&ring, targets, Part::Early(self.early()), delegate);
+        self.eager.bucket.take(now, sent.packets, &self.config.profile);
+        self.eager.end_wave(now, sent.is_short, &self.config.profile);
     }
 }
 

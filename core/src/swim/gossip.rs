@@ -12,7 +12,7 @@ use super::delegate::Delegate;
 use super::members::{Facts, Record, State};
 use super::packet::PacketBuilder;
 use super::probe::PMAX_CRC;
-use super::queue::Pace;
+use super::queue::{Lane, Pace, Part};
 use super::{Swim, Timer};
 use crate::swim::formulas::push_pull_interval;
 use crate::swim::members::NodeId;
@@ -24,6 +24,17 @@ const HURRY: u32 = 4;
 
 /// In one packet of so many, the delegate's broadcasts come first.
 const DELEGATE_FIRST_EVERY: u32 = 4;
+
+/// What a round or a wave has sent.
+#[derive(Debug, Default)]
+pub(super) struct Sent {
+    /// How many packets.
+    pub packets: usize,
+    /// Whether they could not hold all that was due.
+    pub is_short: bool,
+    /// The first of them.
+    first: Vec<u8>,
+}
 
 impl Swim {
     /// Starts every loop at a random point of its interval, so that nodes that start together do not
@@ -100,7 +111,7 @@ impl Swim {
         }
         let dead_for = self.config.profile.gossip_to_the_dead_time;
         let me = self.me;
-        let targets = self.round_targets(|id, record| {
+        let targets = self.pick_members(self.config.profile.gossip_nodes, |id, record| {
             let hears = match record.state {
                 State::Alive | State::Suspect => true,
                 State::Dead => now.since(record.changed) <= dead_for,
@@ -112,35 +123,70 @@ impl Swim {
         // message has few sends, and a dead node most likely hears none of them.
         let (living, dead): (Vec<_>, Vec<_>) =
             (targets.into_iter()).partition(|target| !self.is_gone(&target.name));
-        let (told, overhear) = if living.is_empty() {
-            (dead, living)
+        let ring = self.ring();
+        let (told, overhear, part) = if living.is_empty() && ring.is_empty() {
+            // No wave goes to the dead.
+            (dead, living, Part::All)
         } else {
-            (living, dead)
+            (living, dead, self.part_beside_waves())
         };
-        // A packet is filled only for a target that exists: what is put into it counts as sent, and the
-        // alive message of a node that is still alone must wait for its first peer.
-        let pace = self.pace_of_round(now);
-        let mut is_short = !told.is_empty();
-        let mut first = Vec::new();
-        for target in told {
-            let mut packet = PacketBuilder::new(self.config.profile.udp_buffer_size, self.config.overhead);
-            is_short &= self.fill(&mut packet, pace, delegate);
-            if packet.is_empty() {
+        let sent = self.tell(&ring, told, part, delegate);
+        for target in overhear.iter().filter(|_| !sent.first.is_empty()) {
+            gossip_to(target, sent.first.clone(), delegate);
+        }
+        let pause = if sent.is_short { interval / HURRY } else { interval };
+        self.timers.set(now + pause, Timer::Gossip);
+    }
+
+    /// Sends what waits to these targets, each message once to each of them in turn. The first gives its place to a
+    /// neighbour on the ring: a message's first send goes to the nearest, its next one in that place to the next.
+    ///
+    /// A packet is filled only for a target that exists: what is put into it counts as sent, and the alive message of a
+    /// node that is still alone must wait for its first peer.
+    pub(super) fn tell(
+        &mut self,
+        ring: &[Arc<Facts>],
+        mut targets: Vec<Arc<Facts>>,
+        part: Part,
+        delegate: &mut impl Delegate,
+    ) -> Sent {
+        let mut sent = Sent::default();
+        let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        let (lanes, turns) = (number(targets.len().max(ring.len().min(1))), number(ring.len()));
+        let pace = |lane, turn| Pace {
+            part,
+            lane: Some(Lane { lanes, lane, turn }),
+        };
+        let mut told = None;
+        for (turn, neighbour) in (0..).zip(ring) {
+            let before = sent.packets;
+            self.send_gossip(neighbour, pace(0, Some((turn, turns))), &mut sent, delegate);
+            told = told.or((sent.packets > before).then_some(neighbour));
+            if sent.is_short {
                 break;
             }
-            let plain = packet.finish();
-            if first.is_empty() && !overhear.is_empty() {
-                first.clone_from(&plain);
-            }
-            gossip_to(&target, plain, delegate);
         }
-        if !first.is_empty() {
-            for target in overhear {
-                gossip_to(&target, first.clone(), delegate);
-            }
+        targets.retain(|target| told.is_none_or(|told| told.name != target.name));
+        let random = if ring.is_empty() { 0..lanes } else { 1..lanes };
+        for (lane, target) in random.zip(&targets) {
+            self.send_gossip(target, pace(lane, None), &mut sent, delegate);
         }
-        let pause = if is_short { interval / HURRY } else { interval };
-        self.timers.set(now + pause, Timer::Gossip);
+        sent
+    }
+
+    /// Sends a packet of what may be sent at this pace, if there is anything.
+    fn send_gossip(&mut self, target: &Facts, pace: Pace, sent: &mut Sent, delegate: &mut impl Delegate) {
+        let mut packet = PacketBuilder::new(self.config.profile.udp_buffer_size, self.config.overhead);
+        sent.is_short |= self.fill(&mut packet, pace, delegate);
+        if packet.is_empty() {
+            return;
+        }
+        sent.packets += 1;
+        let plain = packet.finish();
+        if sent.first.is_empty() {
+            sent.first.clone_from(&plain);
+        }
+        gossip_to(target, plain, delegate);
     }
 
     fn is_gone(&self, name: &str) -> bool {
@@ -180,50 +226,20 @@ impl Swim {
         }
     }
 
-    /// The neighbours on the ring, the nearer half of them first; the other half.
+    /// The neighbours on the ring that are told in turns, the nearest first.
     ///
     /// Random sends alone leave some out: with L sends by each member, one in e^L. The ring has a way to everybody, so
     /// news is missed only by whom all others leave out, and who comes on the ring behind others that were left out as
-    /// well (Voulgaris, van Steen: Hybrid Dissemination, Middleware 2007). Waves tell the nearer half and rounds the farther
-    /// one, so that the few sends of one piece of news do not go to the same.
-    fn on_ring(&mut self) -> (&[(u64, NodeId)], &[(u64, NodeId)]) {
+    /// well (Voulgaris, van Steen: Hybrid Dissemination, Middleware 2007).
+    pub(super) fn ring(&mut self) -> Vec<Arc<Facts>> {
         // Where each round has a single target, that is not spent on neighbours: nothing would ever go elsewhere.
         let wanted = match self.config.profile.gossip_nodes {
             0 | 1 => 0,
             _ => self.config.profile.gossip_ring,
         };
-        let neighbours = self.members.neighbours(self.me, wanted);
-        neighbours.split_at(neighbours.len().div_ceil(2))
-    }
-
-    /// The neighbours that are told by waves, the nearest first.
-    pub(super) fn near_on_ring(&mut self) -> Vec<Arc<Facts>> {
-        let near: Vec<NodeId> = self.on_ring().0.iter().map(|&(_, id)| id).collect();
-        near.iter()
-            .filter_map(|&id| Some(Arc::clone(&self.members.get(id)?.facts)))
-            .collect()
-    }
-
-    /// Whom a round of gossip tells: one of the farther neighbours on the ring, in turns, and random members for which
-    /// `fits` holds.
-    fn round_targets(&mut self, fits: impl Fn(NodeId, &Record) -> bool) -> Vec<Arc<Facts>> {
-        self.rounds = self.rounds.wrapping_add(1);
-        let turn = self.rounds;
-        let among = match self.on_ring() {
-            (near, []) => near,
-            (_, far) => far,
-        };
-        let neighbour = turn
-            .checked_rem(among.len())
-            .and_then(|turn| Some(among.get(turn)?.1));
-        let record = neighbour.and_then(|id| self.members.get(id));
-        let mut targets: Vec<_> = record
-            .map(|record| Arc::clone(&record.facts))
-            .into_iter()
-            .collect();
-        let random = self.config.profile.gossip_nodes - targets.len();
-        targets.extend(self.pick_members(random, |id, record| Some(id) != neighbour && fits(id, record)));
-        targets
+        let ids = self.members.neighbours(self.me, wanted).to_vec();
+        let records = ids.iter().filter_map(|&(_, id)| self.members.get(id));
+        records.map(|record| Arc::clone(&record.facts)).collect()
     }
 
     /// Up to `count` different members for which `fits` holds, each such set equally likely.
@@ -307,15 +323,6 @@ mod tests {
         }
     }
 
-    /// The members on the ring behind this node, the nearest first, by their hosts' last numbers.
-    fn ring(swim: &mut Swim) -> Vec<u8> {
-        let me = swim.me;
-        let ring = swim.members.neighbours(me, 4).to_vec();
-        ring.iter()
-            .map(|&(_, id)| host(swim.members.get(id).unwrap().facts.socket()))
-            .collect()
-    }
-
     fn host(address: std::net::SocketAddr) -> u8 {
         match address.ip() {
             std::net::IpAddr::V4(ip) => ip.octets()[3],
@@ -324,30 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn each_round_tells_one_of_the_farther_neighbours_and_others_by_chance() {
-        let (mut swim, mut delegate) = start(3);
-        for i in 0..30 {
-            swim.handle_alive(Time::ZERO, &alive(&format!("n{i}"), 10 + i, 1), &mut delegate);
-        }
-        let (me, ring) = (swim.me, ring(&mut swim));
-        let mut first = |_| {
-            let targets = swim.round_targets(|id, _| id != me);
-            let names: BTreeSet<_> = targets.iter().map(|facts| facts.name.clone()).collect();
-            assert_eq!(names.len(), 3, "{names:?}");
-            host(targets[0].socket())
-        };
-        assert_eq!([0; 4].map(&mut first), [ring[3], ring[2], ring[3], ring[2]]);
-        // A single target goes everywhere.
-        swim.config.profile.gossip_nodes = 1;
-        let picks: BTreeSet<_> = (0..200)
-            .map(|_| swim.round_targets(|id, _| id != me)[0].name.clone())
-            .collect();
-        assert_eq!(picks.len(), 30);
-        assert!(swim.near_on_ring().is_empty());
-    }
-
-    #[test]
-    fn waves_tell_two_neighbours_of_everything_however_much_there_is() {
+    fn everything_goes_to_neighbours_on_the_ring_in_turn_however_much_there_is() {
         let (mut swim, mut delegate) = start(3);
         for i in 0..30 {
             swim.handle_alive(Time::ZERO, &alive(&format!("n{i}"), 10 + i, 1), &mut delegate);
@@ -355,8 +339,10 @@ mod tests {
         while !swim.queue.is_empty() {
             swim.tick_gossip(Time::ZERO, &mut delegate);
         }
-        let ring = ring(&mut swim);
-        // Each packet holds nine of them, so one packet after another goes to each neighbour.
+        let ring = swim.ring();
+        assert_eq!(ring.len(), 4);
+        let ring: Vec<u8> = ring.iter().map(|facts| host(facts.socket())).collect();
+        // A packet holds nine of them, so each neighbour gets one packet after another.
         let news = |i: u32| [vec![8], i.to_be_bytes().to_vec(), vec![0; 145]].concat();
         for i in 0..90 {
             swim.queue.push(None, news(i), None);
@@ -365,11 +351,9 @@ mod tests {
         let mut heard: BTreeMap<u8, Vec<u32>> = BTreeMap::new();
         let mut sends = vec![0; 90];
         let now = Time::from_nanos(1_000_000_000);
+        swim.timers.set(now, Timer::Gossip);
         swim.spread(now, &delegate);
-        while let Some(at) = swim
-            .next_deadline()
-            .filter(|at| at.since(now) < Duration::from_millis(180))
-        {
+        while let Some(at) = swim.next_deadline() {
             (delegate.sent, delegate.packets) = Default::default();
             swim.handle_tick(at, &mut delegate);
             swim.spread(at, &delegate);
@@ -380,14 +364,32 @@ mod tests {
                 }
             }
         }
-        assert_eq!(sends, vec![6; 90], "six of eight leave early");
-        for near in &ring[..2] {
-            let mut all = heard[near].clone();
+        assert_eq!(sends, vec![8; 90]);
+        // Of eight sends the first, the fourth and the seventh.
+        for neighbour in &ring[..3] {
+            let mut all = heard[neighbour].clone();
             all.sort_unstable();
             all.dedup();
             assert_eq!(all, (0..90).collect::<Vec<_>>());
         }
         assert!(heard.len() > 15, "the others are told by chance");
+    }
+
+    #[test]
+    fn a_single_target_goes_everywhere() {
+        let (mut swim, mut delegate) = start(3);
+        for i in 0..30 {
+            swim.handle_alive(Time::ZERO, &alive(&format!("n{i}"), 10 + i, 1), &mut delegate);
+        }
+        swim.config.profile.gossip_nodes = 1;
+        assert!(swim.ring().is_empty());
+        delegate.sent.clear();
+        for i in 0..200 {
+            swim.queue.push(None, vec![8, i], None);
+            swim.tick_gossip(Time::ZERO, &mut delegate);
+        }
+        let told: BTreeSet<_> = delegate.sent.iter().collect();
+        assert_eq!(told.len(), 30);
     }
 
     fn holds(packet: &[u8], message: &[u8]) -> bool {

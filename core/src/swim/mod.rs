@@ -185,8 +185,6 @@ pub struct Swim {
     last_exchange: u64,
     /// How many packets have been filled with gossip.
     packets: u32,
-    /// How many rounds of gossip there were.
-    rounds: usize,
     refused: u64,
     /// Push/pulls with nodes that cannot be held here.
     unheld: u64,
@@ -241,7 +239,6 @@ impl Swim {
             joins: BTreeMap::new(),
             last_exchange: 0,
             packets: 0,
-            rounds: 0,
             refused: 0,
             unheld: 0,
             repeats: Repeats::default(),
@@ -477,7 +474,11 @@ impl Swim {
     ) {
         let mut packet = PacketBuilder::new(self.config.profile.udp_buffer_size, self.config.overhead);
         packet.push_base(write);
-        self.fill(&mut packet, Pace::Round, delegate);
+        let pace = Pace {
+            part: self.part_beside_waves(),
+            lane: None,
+        };
+        self.fill(&mut packet, pace, delegate);
         delegate.send(to, packet.finish(), false);
     }
 

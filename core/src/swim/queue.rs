@@ -31,50 +31,55 @@ pub struct Token(pub u64);
 
 /// Which of the messages that wait may be sent now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
-    /// In a gossip round, or with a packet that leaves anyway: all.
-    Round,
-    /// In a gossip round while waves are under way: those whose early sends are over.
-    Rest {
-        /// As below.
-        percent: u32,
-        /// As below.
-        most: u32,
-    },
-    /// Ahead of the rounds: those which have most of their sends still before them.
-    Early {
-        /// The share of a message's sends that may leave so.
-        percent: u32,
-        /// At most this many of them.
-        most: u32,
-        /// Which of these sends; `None`: any.
-        lane: Option<Lane>,
-    },
+pub struct Pace {
+    /// Which of each message's sends.
+    pub part: Part,
+    /// To which target; `None`: whichever it is.
+    pub lane: Option<Lane>,
 }
 
-/// Which sends of a message go to one target of its waves.
+/// A part of a message's sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// All: in a gossip round, or with a packet that leaves anyway.
+    All,
+    /// The first ones, ahead of the rounds.
+    Early(Share),
+    /// What is left: in a gossip round while waves are under way.
+    Rest(Share),
+}
+
+/// How many of a message's sends leave ahead of the rounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Of all of them, in percent.
+    pub percent: u32,
+    /// At most so many.
+    pub most: u32,
+}
+
+/// One of the targets of a wave, or of a round.
 ///
-/// A message is sent once to each target of a wave, also while more messages wait than their packets can hold. So each
-/// of them goes to all places that a wave has, among them those which are not left to chance.
+/// A message is sent once to each of them in turn, also while more messages wait than their packets can hold. So each
+/// message goes to all places that there are, among them those which are not left to chance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lane {
-    /// How many targets a wave has, at least 1.
+    /// How many targets there are, at least 1.
     pub lanes: u32,
     /// Which of them this is, from 0.
     pub lane: u32,
-    /// Which of a message's waves these are, from 0, and of how many, when they start anew; `None`: all.
-    pub wave: Option<(u32, u32)>,
-}
-
-impl Lane {
-    /// Whether the next send of a message that was sent so often goes there.
-    fn takes(self, transmits: u32) -> bool {
-        let (wave, lane) = (transmits / self.lanes, transmits % self.lanes);
-        lane == self.lane && self.wave.is_none_or(|(which, of)| wave % of == which)
-    }
+    /// Where a lane has targets of its own in turn: which one this is, from 0, and of how many; `None`: it has one.
+    pub turn: Option<(u32, u32)>,
 }
 
 impl Pace {
+    /// Whatever waits.
+    #[cfg(test)]
+    pub const ALL: Pace = Pace {
+        part: Part::All,
+        lane: None,
+    };
+
     /// Whether anything can be sent at this pace.
     pub fn sends_any(self) -> bool {
         self.sends(u32::MAX) > 0
@@ -82,26 +87,35 @@ impl Pace {
 
     /// How many of a message's `limit` sends may leave at this pace, or before it.
     fn sends(self, limit: u32) -> u32 {
-        match self {
-            Pace::Round | Pace::Rest { .. } => u32::MAX,
-            Pace::Early { percent, most, .. } => early_sends(limit, percent, most),
+        match self.part {
+            Part::All | Part::Rest(_) => u32::MAX,
+            Part::Early(share) => share.of(limit),
         }
     }
 
     /// Whether a message that was sent so often may be sent next.
     fn takes(self, transmits: u32, limit: u32) -> bool {
-        match self {
-            Pace::Early { lane: Some(lane), .. } => lane.takes(transmits),
-            Pace::Rest { percent, most } => transmits >= early_sends(limit, percent, most),
-            Pace::Round | Pace::Early { lane: None, .. } => true,
-        }
+        let is_part = match self.part {
+            Part::All | Part::Early(_) => transmits < self.sends(limit),
+            Part::Rest(share) => transmits >= share.of(limit),
+        };
+        is_part && self.lane.is_none_or(|lane| lane.takes(transmits))
     }
 }
 
-/// How many of a message's `limit` sends leave ahead of the rounds.
-fn early_sends(limit: u32, percent: u32, most: u32) -> u32 {
-    let share = (u64::from(limit) * u64::from(percent)).div_ceil(100);
-    most.min(u32::try_from(share).unwrap_or(u32::MAX))
+impl Share {
+    fn of(self, limit: u32) -> u32 {
+        let share = (u64::from(limit) * u64::from(self.percent)).div_ceil(100);
+        self.most.min(u32::try_from(share).unwrap_or(u32::MAX))
+    }
+}
+
+impl Lane {
+    /// Whether the next send of a message that was sent so often goes there.
+    fn takes(self, transmits: u32) -> bool {
+        let (turn, lane) = (transmits / self.lanes, transmits % self.lanes);
+        lane == self.lane && self.turn.is_none_or(|(which, of)| turn % of == which)
+    }
 }
 
 /// A message's place in the order of sending; the smallest goes first.
@@ -337,7 +351,7 @@ mod tests {
 
     fn sent(queue: &mut GossipQueue, size: usize, limit: u32) -> Vec<u8> {
         let mut packet = PacketBuilder::new(size, 0);
-        queue.fill(&mut packet, limit, Pace::Round);
+        queue.fill(&mut packet, limit, Pace::ALL);
         packet.finish()
     }
 
@@ -396,7 +410,7 @@ mod tests {
         let mut queue = GossipQueue::default();
         let is_short = |queue: &mut GossipQueue| {
             let mut packet = PacketBuilder::new(100, 0);
-            queue.fill(&mut packet, 9, Pace::Round)
+            queue.fill(&mut packet, 9, Pace::ALL)
         };
         queue.push(None, vec![0; 100], None);
         assert!(!is_short(&mut queue), "no next packet has room for it");
@@ -425,19 +439,15 @@ mod tests {
     }
 
     fn pace() -> impl Strategy<Value = Pace> {
-        let wave = prop::option::of((0..2u32).prop_map(|which| (which, 2)));
-        let lane = (1..4u32, 0..3u32, wave).prop_map(|(lanes, lane, wave)| Lane {
+        let turn = prop::option::of((0..2u32).prop_map(|which| (which, 2)));
+        let lane = (1..4u32, 0..3u32, turn).prop_map(|(lanes, lane, turn)| Lane {
             lanes,
             lane: lane % lanes,
-            wave,
+            turn,
         });
-        let early = prop::option::of(lane).prop_map(|lane| Pace::Early {
-            percent: 75,
-            most: 2,
-            lane,
-        });
-        let rest = Pace::Rest { percent: 75, most: 2 };
-        prop_oneof![Just(Pace::Round), Just(rest), early]
+        let share = Share { percent: 75, most: 2 };
+        let part = prop::sample::select(vec![Part::All, Part::Early(share), Part::Rest(share)]);
+        (part, prop::option::of(lane)).prop_map(|(part, lane)| Pace { part, lane })
     }
 
     fn op() -> impl Strategy<Value = Op> {
@@ -472,19 +482,18 @@ mod tests {
             let mut retired = Vec::new();
             for item in &mut self.items {
                 let is_early = item.2 < 2 && 100 * item.2 < 75 * limit;
-                let may = match pace {
-                    Pace::Round => true,
-                    Pace::Rest { .. } => !is_early,
-                    Pace::Early { lane, .. } => {
-                        is_early
-                            && lane.is_none_or(|lane| {
-                                let wave = lane.wave.map_or(item.2 / lane.lanes, |(which, of)| {
-                                    which + (item.2 / lane.lanes) / of * of
-                                });
-                                item.2 == wave * lane.lanes + lane.lane
-                            })
-                    }
+                let is_part = match pace.part {
+                    Part::All => true,
+                    Part::Early(_) => is_early,
+                    Part::Rest(_) => !is_early,
                 };
+                let is_lane = pace.lane.is_none_or(|lane| {
+                    let turn = lane.turn.map_or(item.2 / lane.lanes, |(which, of)| {
+                        which + item.2 / lane.lanes / of * of
+                    });
+                    item.2 == turn * lane.lanes + lane.lane
+                });
+                let may = is_part && is_lane;
                 if may && packet.push(&vec![item.0 as u8; item.1]) {
                     item.2 += 1;
                     retired.extend((item.2 >= limit).then_some(item.0));

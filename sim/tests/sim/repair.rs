@@ -165,6 +165,7 @@ fn forms_at_once(profile: &Profile, seed: u64) -> bool {
 fn nodes_that_start_together_and_join_through_several_all_see_all_within_seconds() {
     let paced = Profile {
         eager_share: 0,
+        gossip_ring: 0,
         ..without()
     };
     let [all, plain] = [lan(), paced].map(|profile| {

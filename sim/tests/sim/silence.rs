@@ -118,7 +118,7 @@ fn survivors_of_a_disaster_notice_it() {
     for left in [1, 2, 5, 10, 20] {
         let [without, with] = [false, true].map(|minds_silence| {
             let of = |seed| until_all_are_gone(world(seed, minds_silence), left);
-            SEEDS.into_iter().map(of).sum::<Duration>()
+            (1..=12).map(of).sum::<Duration>()
         });
         let bound = without.mul_f64(1.15);
         assert!(with <= bound, "{left} left: {without:?}, {with:?}");
