@@ -194,7 +194,7 @@ fn fill_and_seal(compress: bool) -> Batch {
         timed(|| {
             for _ in 0..PACKETS {
                 let mut packet = PacketBuilder::new(UDP_SIZE, OVERHEAD);
-                queue.fill(&mut packet, u32::MAX, Pace::Round);
+                queue.fill(&mut packet, u32::MAX, Pace::ALL);
                 let plain = finish_datagram(packet.finish(), compress, true);
                 out.clear();
                 out.resize(HEADROOM, 0);

@@ -74,7 +74,6 @@ pub struct Lane {
 
 impl Pace {
     /// Whatever waits.
-    #[cfg(test)]
     pub const ALL: Pace = Pace {
         part: Part::All,
         lane: None,
