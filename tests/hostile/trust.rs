@@ -58,7 +58,7 @@ fn some_pings(count: u32, node: &str, to: SocketAddr, differ: bool) -> Vec<u8> {
     finish_datagram(out, true, false)
 }
 
-/// How many bytes are there, or come in until it is quiet.
+/// How many bytes come in until it is quiet.
 fn received(socket: &UdpSocket) -> usize {
     let (mut sum, mut buffer) = (0, [0; 65_536]);
     while let Ok(len) = socket.recv(&mut buffer) {

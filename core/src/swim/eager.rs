@@ -123,8 +123,7 @@ impl Swim {
         self.wake_gossip(now, delegate);
         if !self.eager.waits && self.has_early(delegate) {
             let at = (now + self.config.profile.eager_delay).max(self.eager.next);
-            let grown = self.eager.growth.ends(self.members.len(), &self.config.profile);
-            let at = grown.map_or(at, |grown| at.max(grown));
+            let at = at.max(self.not_before());
             self.eager.waits = true;
             self.timers.set(at, Timer::Eager);
         }
@@ -246,6 +245,26 @@ mod tests {
         // The limit is 8.
         swim.tick_gossip(T + ms(150), &mut delegate);
         assert_eq!((delegate.sent.len(), swim.queue.len()), (8, 0));
+    }
+
+    #[test]
+    fn rounds_and_packets_that_leave_anyway_leave_waves_their_sends_unless_those_are_held_back() {
+        let (mut swim, mut delegate) = at_rest(20);
+        let profile = swim.config.profile.clone();
+        swim.handle_alive(T, &alive("n7", 7, 2), &mut delegate);
+        for is_held_back in [false, true] {
+            if is_held_back {
+                swim.eager.bucket.take(T, profile.eager_burst, &profile);
+            }
+            swim.spread(T, &delegate);
+            (delegate.sent, delegate.packets) = Default::default();
+            let to = ([10, 0, 0, 1], 7946).into();
+            swim.send_with_gossip(to, &mut delegate, |out| out.push(0));
+            let rides_along = delegate.packets[0].windows(2).any(|part| part == b"n7");
+            assert_eq!(rides_along, is_held_back);
+            swim.tick_gossip(T, &mut delegate);
+            assert_eq!(delegate.sent.len() > 1, is_held_back);
+        }
     }
 
     #[test]

@@ -87,12 +87,7 @@ impl Swim {
     }
 
     fn wake_loops(&mut self, now: Time, which: impl Fn(Timer) -> bool) {
-        let (woken, resting) = std::mem::take(&mut self.resting)
-            .into_iter()
-            .partition(|&(timer, ..)| which(timer));
-        self.resting = resting;
-        let woken: Vec<(Timer, Time, Duration)> = woken;
-        for (timer, due, interval) in woken {
+        for (timer, due, interval) in self.resting.extract_if(.., |(timer, ..)| which(*timer)) {
             let missed = now.since(due).as_nanos().div_ceil(interval.as_nanos());
             let missed = u32::try_from(missed).unwrap_or(u32::MAX);
             self.timers.set(due + interval.saturating_mul(missed), timer);

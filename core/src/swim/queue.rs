@@ -92,10 +92,10 @@ impl Pace {
         }
     }
 
-    /// Whether a message that was sent so often may be sent next.
+    /// Whether a message that was sent so often, and less often than [`Pace::sends`], may be sent next.
     fn takes(self, transmits: u32, limit: u32) -> bool {
         let is_part = match self.part {
-            Part::All | Part::Early(_) => transmits < self.sends(limit),
+            Part::All | Part::Early(_) => true,
             Part::Rest(share) => transmits >= share.of(limit),
         };
         is_part && self.lane.is_none_or(|lane| lane.takes(transmits))

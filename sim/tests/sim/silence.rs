@@ -70,7 +70,7 @@ fn mistakes(seed: u64, minds_silence: bool) -> [usize; 2] {
 
 #[test]
 fn hosts_whose_packets_are_held_up_keep_their_verdicts_to_themselves() {
-    // One world has five times the mistakes of another, so their sums are compared.
+    // One world has several times the mistakes of another, so their sums are compared.
     let [without, with] = [false, true].map(|minds_silence| {
         let of = |seed| mistakes(seed, minds_silence);
         let sum = |[a, b]: [usize; 2], [c, d]: [usize; 2]| [a + c, b + d];
