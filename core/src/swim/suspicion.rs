@@ -17,8 +17,6 @@ pub struct Suspicion {
     max: Duration,
     /// How many confirmations bring the timeout to its minimum.
     k: u32,
-    /// By how much silence has extended it so far.
-    held: Duration,
     /// Who has suspected, the initiator first; never more than k + 1.
     accusers: Vec<Box<str>>,
     /// What is known first hand.
@@ -33,7 +31,6 @@ impl Suspicion {
             min,
             max,
             k,
-            held: Duration::ZERO,
             accusers: vec![initiator.into()],
             evidence: Evidence::default(),
         }
@@ -58,17 +55,16 @@ impl Suspicion {
         self.started = (self.started + by).min(now);
     }
 
-    /// As [`Suspicion::postpone`], for a time in which nobody was heard. That may be the fault of the others, so
-    /// silence extends it by no more than its longest timeout in all.
+    /// As [`Suspicion::postpone`], for a time in which nobody was heard. Somebody is heard now, so it was the fault of
+    /// this node or its network, however often that happens.
     pub fn hold_up(&mut self, now: Time, by: Duration) {
-        let by = by.min(self.patience());
-        self.held += by;
-        self.postpone(now, by);
+        self.postpone(now, by.min(self.patience()));
     }
 
-    /// By how much silence may still extend it.
+    /// For how long the verdict may wait while nobody is heard. That may be the fault of the others, so it does not wait
+    /// for ever.
     pub fn patience(&self) -> Duration {
-        self.max.saturating_sub(self.held)
+        self.max
     }
 
     /// How many peers have confirmed.
@@ -190,16 +186,14 @@ mod tests {
     }
 
     #[test]
-    fn silence_holds_it_up_for_no_longer_than_its_longest_timeout_in_all() {
+    fn each_silence_that_ends_holds_it_up_by_its_part_of_it_and_no_longer_than_its_longest_timeout() {
         let (min, max) = (Duration::from_secs(4), Duration::from_secs(24));
         let at = |secs| Time::ZERO + Duration::from_secs(secs);
-        let mut suspicion = Suspicion::new(Time::ZERO, 2, min, max, "a");
-        suspicion.hold_up(at(20), Duration::from_secs(10));
-        assert_eq!(suspicion.deadline(), at(10) + max);
-        suspicion.hold_up(at(100), Duration::from_secs(30));
-        assert_eq!(suspicion.deadline(), at(24) + max);
-        assert_eq!(suspicion.patience(), Duration::ZERO);
-        suspicion.hold_up(at(200), Duration::from_secs(30));
-        assert_eq!(suspicion.deadline(), at(24) + max);
+        let mut suspicion = Suspicion::new(at(5), 2, min, max, "a");
+        // Until when and for how long nobody was heard, and when it would have begun without.
+        for (until, silent, began) in [(8, 10, 8), (20, 10, 18), (100, 30, 42), (200, 30, 66)] {
+            suspicion.hold_up(at(until), Duration::from_secs(silent));
+            assert_eq!(suspicion.deadline(), at(began) + max, "until {until}");
+        }
     }
 }
