@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The Windows side, as far as Linux can show it: builds everything for Windows with the distribution's own
 # compiler, without warnings, and runs the unit tests under wine. What it leaves in target/ is what
-# tests/windows/main.rs starts: the program, and a wine prefix to run it in.
+# tests/windows/main.rs starts: the program, and a wine prefix to run it in. `tests/windows.sh build` only builds.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -40,12 +40,13 @@ make_prefix() {
     mv "$new" "$prefix"
 }
 
-[ -d "$prefix" ] || make_prefix
-
 # One command for all, so that nothing is built twice with other features of the libraries. The program comes
 # with a test program of its package; that one is empty here, for it runs on Linux.
 all=(--workspace --lib --test wire --test windows)
 "${cargo[@]}" test "${all[@]}" "${standard[@]}" --no-run
+[ "${1:-}" != build ] || exit 0
+
+[ -d "$prefix" ] || make_prefix
 # One test is left out: wine needs too long for its thousand sockets.
 timeout 400 "${cargo[@]}" test "${all[@]}" "${standard[@]}" --no-fail-fast -- \
     --skip clients_over_the_cap_are_refused
