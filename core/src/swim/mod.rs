@@ -2,11 +2,11 @@
 //!
 //! This is SWIM with Lifeguard's extensions, wire compatible with memberlist. [`Swim`] holds the
 //! state; its transitions stand in files of their own: [`mod@self`] receives, `state` says what alive,
-//! suspect and dead messages do, `probe` detects failures, `gossip` disseminates, `eager` what is
-//! new at once, `exchange` merges whole states,
-//! `repair` finds out when that is needed. Everything that swim wants sent, and everything that it has to tell, goes through
-//! [`delegate::Delegate`].
+//! suspect and dead messages do, `probe` detects failures, `answers` helps others to do so, `gossip` disseminates, `eager`
+//! what is new at once, `exchange` merges whole states, `repair` finds out when that is needed. Everything that swim wants
+//! sent, and everything that it has to tell, goes through [`delegate::Delegate`].
 
+mod answers;
 pub mod delegate;
 mod eager;
 mod evidence;
@@ -20,6 +20,7 @@ mod look;
 pub mod measures;
 pub mod members;
 pub mod packet;
+mod pauses;
 pub mod pool;
 mod probe;
 pub mod profile;
@@ -47,6 +48,7 @@ use crate::addr::RawAddr;
 use crate::bounds::MAX_MEMBERS;
 use crate::deadline::Deadlines;
 use crate::repeats::Repeats;
+use crate::swim::answers::Relay;
 use crate::swim::delegate::{Delegate, ExchangeId, JoinId, StreamId};
 use crate::swim::eager::Eager;
 use crate::swim::exchange::{Exchange, Join};
@@ -56,8 +58,9 @@ use crate::swim::measures::SwimMeasures;
 use crate::swim::members::NodeId;
 use crate::swim::members::{Facts, Members, Record, State};
 use crate::swim::packet::PacketBuilder;
+use crate::swim::pauses::Pauses;
 use crate::swim::pool::FactsPool;
-use crate::swim::probe::{Pauses, Probe, Relay};
+use crate::swim::probe::Probe;
 use crate::swim::profile::Profile;
 use crate::swim::queue::{GossipQueue, Pace, Token};
 use crate::swim::repair::Repair;

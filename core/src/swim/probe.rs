@@ -12,19 +12,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::seq::SliceRandom;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
-use super::delegate::{Delegate, StreamId};
+use super::delegate::Delegate;
 use super::exchange::Exchange;
 use super::failure::{Cause, Failure};
 use super::members::{Facts, Record, State};
-use super::{Swim, Timer, Trouble, reply_address};
-use crate::addr::RawAddr;
-use crate::bounds::MAX_RELAYS;
+use super::{Swim, Timer, Trouble};
 use crate::swim::members::NodeId;
-use crate::swim::state::encoded;
 use crate::time::Time;
-use crate::wire::message::{Ack, IndirectPing, Nack, Ping, StreamMessage, Suspect};
+use crate::wire::message::{Ack, IndirectPing, StreamMessage, Suspect};
 
 /// The oldest memberlist protocol that understands a nack.
 const PMAX_NACK: u8 = 4;
@@ -76,49 +73,6 @@ enum StreamPing {
     UnderWay,
     Answered,
 }
-
-/// How often at most pauses of this process are logged.
-const PAUSE_LOG_INTERVAL: Duration = Duration::from_secs(60);
-
-/// Pauses of this process, told now and then: a host that stalls does so every few seconds.
-#[derive(Debug, Default)]
-pub(super) struct Pauses {
-    logged: Option<Time>,
-    /// How many there were since then, and their sum.
-    untold: (u32, Duration),
-}
-
-impl Pauses {
-    fn note(&mut self, now: Time, pause: Duration) {
-        if self.logged.is_some_and(|at| now.since(at) < PAUSE_LOG_INTERVAL) {
-            self.untold = (self.untold.0 + 1, self.untold.1 + pause);
-            return;
-        }
-        self.logged = Some(now);
-        match std::mem::take(&mut self.untold) {
-            (0, _) => warn!(target: "memberlist", "Nothing ran for {pause:?}; is this host overloaded?"),
-            (count, sum) => {
-                warn!(target: "memberlist", "Nothing ran for {pause:?}; is this host overloaded? \
-                ({count} more pauses since the last warning, {sum:?} together)")
-            }
-        }
-    }
-}
-
-/// An indirect ping that a peer has asked for.
-#[derive(Debug)]
-pub(super) struct Relay {
-    /// Whether it is a member, known at that address.
-    is_member: bool,
-    /// Where the peer wants its ack or nack.
-    reply_to: SocketAddr,
-    /// The peer's own sequence number.
-    seq_no: u32,
-    nack: bool,
-}
-
-/// Bytes of the longest answer to an indirect ping: an ack without payload.
-const LONGEST_RELAYED: usize = 22;
 
 impl Swim {
     pub(super) fn tick_probe(&mut self, now: Time, delegate: &mut impl Delegate) {
@@ -320,28 +274,16 @@ impl Swim {
         }
     }
 
-    /// This process did not run for `pause`: it was stopped, or its machine slept. Silence in that time was
-    /// ours, so the probe under way gets it back; round trips that include it measure nothing. Suspicions get
-    /// enough to read what has waited: all of it would keep a host that stalls again and again from ever
-    /// noticing who has died. Local health is left to how the probe ends.
-    pub(super) fn resume(&mut self, now: Time, pause: Duration) {
-        self.pauses.note(now, pause);
-        // What this process has missed says nothing about the network.
-        self.heard = (self.heard + pause).min(now);
-        if let Some(probe) = &mut self.probe {
-            probe.indirect_at = (probe.indirect_at + pause).max(now);
-            probe.ends_at = (probe.ends_at + pause).max(now);
-            probe.paused = true;
-            self.timers
-                .set(probe.indirect_at, Timer::ProbeTimeout(probe.seq_no));
-            self.timers.set(probe.ends_at, Timer::ProbeDeadline(probe.seq_no));
-        }
-        self.extend_looks(now, pause);
-        for (&id, suspicion) in &mut self.suspicions {
-            suspicion.resume(now, pause, self.config.profile.probe_timeout);
-            self.timers
-                .set(suspicion.deadline().max(now), Timer::Suspicion(id));
-        }
+    /// This process did not run for `pause`, so the probe under way gets it back; a round trip that includes it measures
+    /// nothing.
+    pub(super) fn resume_probe(&mut self, now: Time, pause: Duration) {
+        let Some(probe) = &mut self.probe else { return };
+        probe.indirect_at = (probe.indirect_at + pause).max(now);
+        probe.ends_at = (probe.ends_at + pause).max(now);
+        probe.paused = true;
+        self.timers
+            .set(probe.indirect_at, Timer::ProbeTimeout(probe.seq_no));
+        self.timers.set(probe.ends_at, Timer::ProbeDeadline(probe.seq_no));
     }
 
     pub(super) fn stream_ping_answered(
@@ -394,14 +336,8 @@ impl Swim {
         ack: &Ack<'_>,
         delegate: &mut impl Delegate,
     ) {
-        if let Some(relay) = self.relays.remove(&ack.seq_no) {
-            let ack = Ack {
-                seq_no: relay.seq_no,
-                ..Ack::default()
-            };
-            return self.answer_relayed(&relay, delegate, |out| ack.encode(out));
-        }
-        if self.look_answered(now, ack.seq_no, delegate)
+        if self.relay_answered(ack.seq_no, delegate)
+            || self.look_answered(now, ack.seq_no, delegate)
             || self.glance_answered(ack.seq_no)
             || self.return_answered(now, ack.seq_no, delegate)
         {
@@ -502,151 +438,6 @@ impl Swim {
     pub(super) fn change_awareness(&mut self, delta: i32) {
         let top = self.config.profile.awareness_max_multiplier.saturating_sub(1);
         self.awareness = self.awareness.saturating_add_signed(delta).min(top);
-    }
-
-    pub(super) fn handle_ping(
-        &mut self,
-        now: Time,
-        from: SocketAddr,
-        ping: &Ping<'_>,
-        delegate: &mut impl Delegate,
-    ) {
-        if !ping.node.is_empty() && !self.is_me(ping.node) {
-            self.refused += 1;
-            if self.is_news(Trouble::Ping, ping.node) {
-                warn!(target: "memberlist", "Got ping for unexpected node '{}' from={from}", ping.node);
-            }
-            return;
-        }
-        self.note_life_of(ping.source_node);
-        let to = reply_address(ping.source_addr, ping.source_port, from);
-        self.note_pinger(now, to, ping, delegate);
-        let (payload, digest) = (delegate.ack_payload(), self.digest(delegate));
-        let seq_no = ping.seq_no;
-        let ack = Ack {
-            seq_no,
-            payload: &payload,
-            digest: &digest,
-        };
-        let bare = Ack {
-            seq_no,
-            ..Ack::default()
-        };
-        let (whole, bare) = (
-            |out: &mut Vec<u8>| ack.encode(out),
-            |out: &mut Vec<u8>| bare.encode(out),
-        );
-        self.answer(now, ping.source_node, to, delegate, whole, bare);
-    }
-
-    /// Whoever pings this node by its name lists it, and may be the one through whom it finds the others.
-    fn note_pinger(&self, now: Time, to: SocketAddr, ping: &Ping<'_>, delegate: &mut impl Delegate) {
-        let pinger = ping.source_node;
-        if self.is_me(ping.node) && !pinger.is_empty() && !self.is_me(pinger) {
-            delegate.pinged(now, pinger, to);
-        }
-    }
-
-    pub(super) fn accept_stream_ping(
-        &mut self,
-        now: Time,
-        from: SocketAddr,
-        stream: StreamId,
-        ping: &Ping<'_>,
-        delegate: &mut impl Delegate,
-    ) {
-        if !ping.node.is_empty() && !self.is_me(ping.node) {
-            self.refused += 1;
-            if self.is_news(Trouble::Ping, ping.node) {
-                warn!(target: "memberlist", "Got ping for unexpected node {} from={from}", ping.node);
-            }
-            return;
-        }
-        let to = reply_address(ping.source_addr, ping.source_port, from);
-        self.note_pinger(now, to, ping, delegate);
-        let plain = encoded(|out| {
-            Ack {
-                seq_no: ping.seq_no,
-                ..Ack::default()
-            }
-            .encode(out)
-        });
-        delegate.reply(stream, plain);
-    }
-
-    pub(super) fn handle_indirect_ping(
-        &mut self,
-        now: Time,
-        from: SocketAddr,
-        ping: &IndirectPing<'_>,
-        delegate: &mut impl Delegate,
-    ) {
-        if self.relays.len() >= MAX_RELAYS {
-            self.refuse(format_args!(
-                "an indirect ping from={from}: {MAX_RELAYS} are under way"
-            ));
-            return;
-        }
-        let reply_to = reply_address(ping.source_addr, ping.source_port, from);
-        let is_member = self.is_at(ping.source_node, reply_to);
-        if !is_member && !self.may_answer_stranger(now, reply_to, LONGEST_RELAYED) {
-            return;
-        }
-        let seq_no = self.next_seq_no();
-        self.relays.insert(
-            seq_no,
-            Relay {
-                is_member,
-                reply_to,
-                seq_no: ping.seq_no,
-                nack: ping.nack,
-            },
-        );
-        self.timers
-            .set(now + self.config.profile.probe_timeout, Timer::Relay(seq_no));
-        // Only a known member is pinged for others, at the address known here: otherwise anybody could
-        // make this node send packets to any address. For others the nack is the whole answer.
-        let known = self
-            .members
-            .by_name(ping.node)
-            .map(|record| Arc::clone(&record.facts));
-        let wanted = RawAddr::from_bytes(ping.target);
-        let port = if ping.port == 0 {
-            self.config.bind_port
-        } else {
-            ping.port
-        };
-        if let (Some(facts), Some(wanted)) = (known, wanted)
-            && facts.addr.ip() == wanted.ip()
-            && facts.port == port
-        {
-            let source = self.config.facts.clone();
-            self.send_with_gossip(facts.socket(), delegate, |out| {
-                source.ping(ping.node, seq_no).encode(out)
-            });
-        } else if self.is_news(Trouble::Relay, ping.node) {
-            error!(target: "memberlist", "Did not ping '{}' for {from}: no such member at that address", ping.node);
-        }
-    }
-
-    pub(super) fn end_relay(&mut self, seq_no: u32, delegate: &mut impl Delegate) {
-        if let Some(relay) = self.relays.remove(&seq_no).filter(|relay| relay.nack) {
-            let nack = |out: &mut Vec<u8>| Nack { seq_no: relay.seq_no }.encode(out);
-            self.answer_relayed(&relay, delegate, nack);
-        }
-    }
-
-    fn answer_relayed(
-        &mut self,
-        relay: &Relay,
-        delegate: &mut impl Delegate,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) {
-        if relay.is_member {
-            self.send_with_gossip(relay.reply_to, delegate, write);
-        } else {
-            delegate.send(relay.reply_to, encoded(write), false);
-        }
     }
 }
 
