@@ -12,6 +12,7 @@ mod nearest;
 mod pace;
 pub mod queue;
 pub mod rpc;
+mod seats;
 pub mod snapshot;
 #[cfg(feature = "templates")]
 pub mod templates;

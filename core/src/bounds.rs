@@ -317,13 +317,13 @@ pub const DESCRIPTORS_FOR_GOSSIP: usize = STREAMS_MAX + DIALS_MAX;
 /// Descriptors that the agent asks the system for, if it may have more than it was given.
 pub const DESCRIPTORS_WANTED: u64 = 16_384;
 
-/// How long an RPC client without a subscription must have been idle to give its place to another, when all are taken:
-/// time enough between two requests of a program.
-pub const RPC_YIELD_AFTER: Duration = Duration::from_secs(1);
+/// How long a client without a subscription must have been idle to give its seat to another, when all are taken: time
+/// enough between two requests of a program.
+pub const SEAT_YIELD_AFTER: Duration = Duration::from_secs(1);
 
-/// How long an RPC client waits for a place that nobody gives up, before it is refused: less than the 10 s after which
-/// a command takes the agent for dead.
-pub const RPC_PLACE_WAIT: Duration = Duration::from_secs(5);
+/// How long a client waits for a seat that nobody gives up, before it is refused: less than the 10 s after which a command
+/// takes the agent for dead.
+pub const SEAT_WAIT: Duration = Duration::from_secs(5);
 
 /// How long an RPC client may take to introduce itself (handshake, and token where one is needed), so
 /// that strangers cannot hold all places. Afterwards it may idle for as long as it likes.

@@ -16,7 +16,8 @@ use super::feed::Feed;
 use super::gate::Gate;
 use super::places::Places;
 use super::route::{self, Shared};
-use crate::rpc::server::{Connection, Listener, Loss, Place as Seat, Places as Seats};
+use crate::rpc::server::{Connection, Listener, Loss};
+use crate::seats::{Seat, Seats};
 use fyrd_core::bounds;
 
 /// What somebody hears for whom there is no place.

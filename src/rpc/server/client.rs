@@ -18,9 +18,9 @@ use super::loss::Loss;
 use super::members::Listing;
 use super::outbox::Outbox;
 use super::pending::PendingQueries;
-use super::places::Place;
 use crate::rpc::frame::{FrameReader, MAX_REQUEST_BYTES};
 use crate::rpc::types::{Request, RequestHeader};
+use crate::seats::Seat;
 use fyrd_core::bounds;
 
 /// What follows a request.
@@ -58,12 +58,12 @@ pub(super) struct Client<B> {
     pub(super) pending: Rc<PendingQueries>,
     pub(super) losses: Losses,
     /// Until it has to give way to another.
-    place: Option<Place>,
+    seat: Option<Seat>,
     yielded: Rc<Loss>,
     peer: String,
 }
 
-/// Tells a client for which there is no place why it is not served, in answer to its first request.
+/// Tells a client for which there is no seat why it is not served, in answer to its first request.
 pub(super) async fn refuse(connection: Connection, max: usize) {
     let Connection { reader, writer, .. } = connection;
     let requests = FrameReader::new(reader, bounds::RPC_FRAME_OF_STRANGER);
@@ -103,7 +103,7 @@ impl<B: Backend> Client<B> {
     pub(super) fn new(
         connection: Connection,
         backend: B,
-        place: Place,
+        seat: Seat,
         yielded: Rc<Loss>,
         guesses: Guesses,
         listing: Rc<Listing>,
@@ -130,7 +130,7 @@ impl<B: Backend> Client<B> {
             monitor: None,
             pending: Rc::default(),
             losses: Losses::of(&peer),
-            place: Some(place),
+            seat: Some(seat),
             yielded,
             peer,
         }
@@ -180,27 +180,27 @@ impl<B: Backend> Client<B> {
         }
     }
 
-    /// The next request's header; nothing once the client has gone, or has had to give its place to another.
+    /// The next request's header; nothing once the client has gone, or has had to give its seat to another.
     async fn next_request(&mut self) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
         loop {
             while self.tasks.try_join_next().is_some() {}
             let limit = self.introduction_limit();
-            let Some(place) = &self.place else {
+            let Some(seat) = &self.seat else {
                 return Ok(None);
             };
-            place.set_idle(self.tasks.is_empty());
+            seat.set_idle(self.tasks.is_empty());
             let frame = async { own(self.requests.next().await) };
             tokio::select! {
-                // What has come is served, even if the place is wanted.
+                // What has come is served, even if the seat is wanted.
                 biased;
                 frame = frame => {
-                    place.set_idle(false);
+                    seat.set_idle(false);
                     return frame;
                 }
                 () = sleep_until(limit.unwrap_or_else(Instant::now)), if limit.is_some() => return Err(not_in_time()),
                 // It may be idle from now on.
                 _ = self.tasks.join_next(), if !self.tasks.is_empty() => continue,
-                () = place.wanted() => {}
+                () = seat.wanted() => {}
             }
             self.give_way().await;
         }
@@ -208,7 +208,7 @@ impl<B: Backend> Client<B> {
 
     /// No request of a client has the number 0, so Serf's own drops what this one says.
     async fn give_way(&mut self) {
-        self.place = None;
+        self.seat = None;
         self.yielded.add(1);
         let reason = "Closed for being idle: all places for RPC clients (rpc_max_clients) are taken";
         // It may have gone already.
@@ -219,7 +219,7 @@ impl<B: Backend> Client<B> {
         (!self.is_admitted()).then_some(self.introduced_by)
     }
 
-    /// Who has not introduced himself may not hold a place for ever; all others may idle.
+    /// Who has not introduced himself may not hold a seat for ever; all others may idle.
     async fn next_frame(&mut self) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
         let limit = self.introduction_limit();
         let next = self.requests.next();
@@ -229,11 +229,11 @@ impl<B: Backend> Client<B> {
         }
     }
 
-    /// Who has introduced himself keeps his place before strangers, and may send large requests.
+    /// Who has introduced himself keeps his seat before strangers, and may send large requests.
     fn note_admission(&mut self) {
         if self.is_admitted()
-            && let Some(place) = &self.place
-            && place.admit()
+            && let Some(seat) = &self.seat
+            && seat.admit()
         {
             self.requests.set_limit(MAX_REQUEST_BYTES);
         }

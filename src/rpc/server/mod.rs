@@ -20,7 +20,6 @@ mod members;
 mod monitor;
 mod outbox;
 mod pending;
-mod places;
 mod query;
 mod stream;
 #[cfg(test)]
@@ -38,6 +37,7 @@ use tokio::time::sleep;
 use tracing::{debug, error};
 
 use crate::events::hub::Subscription;
+use crate::seats::Seats;
 use fyrd_core::bounds;
 use fyrd_core::serf::keyring::{KeyBytes, KeyOp};
 use fyrd_core::serf::{self, KeyReport, QueryKey, QueryParams, Tags};
@@ -47,9 +47,6 @@ pub use connection::Connection;
 pub use listener::Listener;
 pub(crate) use loss::Loss;
 pub use monitor::LogTap;
-#[cfg(feature = "http")]
-pub(crate) use places::Place;
-pub(crate) use places::Places;
 pub use query::{QueryAnswers, RespondError};
 
 use client::Client;
@@ -151,8 +148,8 @@ async fn accept<B: Backend>(listener: Listener, backend: B, left: Rc<Notify>) {
     let mut clients = JoinSet::new();
     let guesses = Guesses::default();
     let listing = Rc::new(Listing::default());
-    let places = Places::new(backend.limits().clients);
-    let max = places.max();
+    let seats = Seats::new(backend.limits().clients);
+    let max = seats.max();
     let refused = Loss::new(format!(
         "Refused client: all {max} places (rpc_max_clients) are taken and in use"
     ));
@@ -163,14 +160,14 @@ async fn accept<B: Backend>(listener: Listener, backend: B, left: Rc<Notify>) {
         let accepted = listener.accept().await;
         while clients.try_join_next().is_some() {}
         match accepted {
-            Ok(connection) => match places.take().await {
-                Some(place) => {
+            Ok(connection) => match seats.take().await {
+                Some(seat) => {
                     debug!(target: "agent.ipc", "Accepted client: {}", connection.peer);
                     backend.note_client();
                     let client = Client::new(
                         connection,
                         backend.clone(),
-                        place,
+                        seat,
                         yielded.clone(),
                         guesses.clone(),
                         Rc::clone(&listing),

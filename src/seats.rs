@@ -1,4 +1,4 @@
-//! The places of clients, of RPC and of HTTP, and who gives up his when all are taken.
+//! Seats of clients, of RPC and of HTTP, and who gives up his when all are taken.
 //!
 //! Who comes then waits, and those behind him wait in the backlog of the socket. The client that has been idle for
 //! longest and has no subscription gives way: it can come again. When nobody can give way for a while, who comes is
@@ -11,31 +11,31 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use fyrd_core::bounds::{RPC_PLACE_WAIT, RPC_YIELD_AFTER};
+use fyrd_core::bounds::{SEAT_WAIT, SEAT_YIELD_AFTER};
 
-/// All places.
+/// All seats.
 #[derive(Debug)]
-pub(crate) struct Places {
+pub(crate) struct Seats {
     max: usize,
     /// How long a client must have been idle to give way.
     yield_after: Duration,
     /// How long who comes waits for that.
     wait: Duration,
-    taken: RefCell<Vec<Rc<Seat>>>,
+    taken: RefCell<Vec<Rc<Sitter>>>,
     freed: Notify,
     /// Since when nobody gives way.
     full_since: Cell<Option<Instant>>,
 }
 
-/// One client's place; dropping it frees it.
+/// One client's seat; dropping it frees it.
 #[derive(Debug)]
-pub(crate) struct Place {
-    seat: Rc<Seat>,
-    places: Rc<Places>,
+pub(crate) struct Seat {
+    sitter: Rc<Sitter>,
+    seats: Rc<Seats>,
 }
 
 #[derive(Debug)]
-struct Seat {
+struct Sitter {
     /// Since when its client only waits for itself; `None` while it is served, or has a subscription.
     idle_since: Cell<Option<Instant>>,
     gives_way: Cell<bool>,
@@ -44,13 +44,13 @@ struct Seat {
     wanted: Notify,
 }
 
-impl Places {
-    pub(crate) fn new(max: usize) -> Rc<Places> {
-        Places::with_times(max, RPC_YIELD_AFTER, RPC_PLACE_WAIT)
+impl Seats {
+    pub(crate) fn new(max: usize) -> Rc<Seats> {
+        Seats::with_times(max, SEAT_YIELD_AFTER, SEAT_WAIT)
     }
 
-    fn with_times(max: usize, yield_after: Duration, wait: Duration) -> Rc<Places> {
-        Rc::new(Places {
+    fn with_times(max: usize, yield_after: Duration, wait: Duration) -> Rc<Seats> {
+        Rc::new(Seats {
             max,
             yield_after,
             wait,
@@ -64,12 +64,12 @@ impl Places {
         self.max
     }
 
-    /// The next place that is free; none when nobody gives way for long enough.
-    pub(crate) async fn take(self: &Rc<Places>) -> Option<Place> {
+    /// The next seat that is free; none when nobody gives way for long enough.
+    pub(crate) async fn take(self: &Rc<Seats>) -> Option<Seat> {
         loop {
             if self.taken.borrow().len() < self.max {
                 self.full_since.set(None);
-                return Some(self.seat());
+                return Some(self.sit());
             }
             let now = Instant::now();
             let full_since = self.full_since.get().unwrap_or(now);
@@ -79,9 +79,9 @@ impl Places {
                 return None;
             }
             let next = match self.longest_idle() {
-                Some((seat, at)) if at <= now => {
-                    seat.gives_way.set(true);
-                    seat.wanted.notify_one();
+                Some((sitter, at)) if at <= now => {
+                    sitter.gives_way.set(true);
+                    sitter.wanted.notify_one();
                     refused_at
                 }
                 Some((_, at)) => at.min(refused_at),
@@ -92,58 +92,58 @@ impl Places {
         }
     }
 
-    fn seat(self: &Rc<Places>) -> Place {
-        let seat = Rc::new(Seat {
+    fn sit(self: &Rc<Seats>) -> Seat {
+        let sitter = Rc::new(Sitter {
             idle_since: Cell::new(None),
             gives_way: Cell::new(false),
             is_known: Cell::new(false),
             wanted: Notify::new(),
         });
-        self.taken.borrow_mut().push(Rc::clone(&seat));
-        Place {
-            seat,
-            places: Rc::clone(self),
+        self.taken.borrow_mut().push(Rc::clone(&sitter));
+        Seat {
+            sitter,
+            seats: Rc::clone(self),
         }
     }
 
     /// Who has been idle for longest, and from when on that is long enough to give way: at once for one that nobody
     /// knows yet, which goes before all others, whatever it has begun to send.
-    fn longest_idle(&self) -> Option<(Rc<Seat>, Instant)> {
+    fn longest_idle(&self) -> Option<(Rc<Sitter>, Instant)> {
         let taken = self.taken.borrow();
-        let idle = taken.iter().filter(|seat| !seat.gives_way.get());
-        let idle = idle.filter_map(|seat| Some((seat, seat.idle_since.get()?)));
-        let (seat, since) = idle.min_by_key(|(seat, since)| (seat.is_known.get(), *since))?;
-        let enough = if seat.is_known.get() {
+        let idle = taken.iter().filter(|sitter| !sitter.gives_way.get());
+        let idle = idle.filter_map(|sitter| Some((sitter, sitter.idle_since.get()?)));
+        let (sitter, since) = idle.min_by_key(|(sitter, since)| (sitter.is_known.get(), *since))?;
+        let enough = if sitter.is_known.get() {
             self.yield_after
         } else {
             Duration::ZERO
         };
-        Some((Rc::clone(seat), since + enough))
+        Some((Rc::clone(sitter), since + enough))
     }
 }
 
-impl Place {
+impl Seat {
     /// Its client has introduced itself; whether that is news.
-    pub(super) fn admit(&self) -> bool {
-        !self.seat.is_known.replace(true)
+    pub(crate) fn admit(&self) -> bool {
+        !self.sitter.is_known.replace(true)
     }
 
     /// The client is idle from now on, or is not.
     pub(crate) fn set_idle(&self, idle: bool) {
-        self.seat.idle_since.set(idle.then(Instant::now));
+        self.sitter.idle_since.set(idle.then(Instant::now));
     }
 
     /// Waits until this client has to give way.
     pub(crate) async fn wanted(&self) {
-        self.seat.wanted.notified().await;
+        self.sitter.wanted.notified().await;
     }
 }
 
-impl Drop for Place {
+impl Drop for Seat {
     fn drop(&mut self) {
-        let mut taken = self.places.taken.borrow_mut();
-        taken.retain(|seat| !Rc::ptr_eq(seat, &self.seat));
-        self.places.freed.notify_one();
+        let mut taken = self.seats.taken.borrow_mut();
+        taken.retain(|sitter| !Rc::ptr_eq(sitter, &self.sitter));
+        self.seats.freed.notify_one();
     }
 }
 
@@ -156,13 +156,13 @@ mod tests {
 
     #[tokio::test]
     async fn the_longest_idle_gives_way_and_without_one_the_next_is_refused() {
-        let places = Places::with_times(3, YIELD_AFTER, WAIT);
+        let seats = Seats::with_times(3, YIELD_AFTER, WAIT);
         let mut taken = Vec::new();
         for _ in 0..3 {
-            let place = places.take().await.unwrap();
-            assert!(place.admit() && !place.admit());
-            taken.push(place);
-            taken.iter().for_each(|place| place.set_idle(true));
+            let seat = seats.take().await.unwrap();
+            assert!(seat.admit() && !seat.admit());
+            taken.push(seat);
+            taken.iter().for_each(|seat| seat.set_idle(true));
         }
         let start = Instant::now();
         taken[1].set_idle(true);
@@ -174,7 +174,7 @@ mod tests {
             drop(third);
             start.elapsed()
         };
-        let (next, after) = tokio::join!(places.take(), giving);
+        let (next, after) = tokio::join!(seats.take(), giving);
         assert!(
             next.is_some() && after + Duration::from_millis(5) >= YIELD_AFTER,
             "{after:?}"
@@ -182,30 +182,30 @@ mod tests {
         // Now nobody is idle.
         taken[1].set_idle(false);
         let start = Instant::now();
-        assert!(places.take().await.is_none());
+        assert!(seats.take().await.is_none());
         assert!(start.elapsed() >= WAIT);
         let start = Instant::now();
         for _ in 0..100 {
-            assert!(places.take().await.is_none());
+            assert!(seats.take().await.is_none());
         }
         assert!(start.elapsed() < 50 * WAIT, "each has waited");
         drop(next);
-        assert!(places.take().await.is_some());
+        assert!(seats.take().await.is_some());
     }
 
     #[tokio::test]
     async fn whom_nobody_knows_gives_way_before_all_others_and_at_once() {
-        let places = Places::with_times(2, 100 * WAIT, WAIT);
-        let known = places.take().await.unwrap();
+        let seats = Seats::with_times(2, 100 * WAIT, WAIT);
+        let known = seats.take().await.unwrap();
         known.admit();
         known.set_idle(true);
-        let stranger = places.take().await.unwrap();
+        let stranger = seats.take().await.unwrap();
         stranger.set_idle(true);
         let giving = async {
             stranger.wanted().await;
             drop(stranger);
         };
-        let (next, ()) = tokio::join!(places.take(), giving);
+        let (next, ()) = tokio::join!(seats.take(), giving);
         assert!(next.is_some());
     }
 }
