@@ -176,6 +176,33 @@ mod tests {
     }
 
     #[test]
+    fn of_whom_this_node_dials_by_itself_only_the_living_bring_news() {
+        let addr = "10.0.0.2:7946".parse().unwrap();
+        let other = Known {
+            name: "other".into(),
+            addr,
+            heard: Time::ZERO,
+        };
+        let peer = Dial::Peer {
+            peer: other.clone(),
+            again: false,
+        };
+        let by_itself = [peer, Dial::Failed(other.clone()), Dial::Pinger(other)].map(Purpose::Dial);
+        let told = [
+            Purpose::Dial(Dial::Discovered(vec![addr])),
+            Purpose::RetryJoin(Vec::new()),
+        ];
+        let mut serf = back();
+        for listed in [false, true] {
+            for purpose in &by_itself {
+                assert_eq!(serf.hears_news(purpose), listed, "{purpose:?}");
+            }
+            assert!(told.iter().all(|purpose| serf.hears_news(purpose)));
+            serf.member_joined(Time::ZERO, &Arc::new(facts("other")));
+        }
+    }
+
+    #[test]
     fn no_more_waits_than_may() {
         let mut serf = back();
         let end = 5 + CATCH_UP_EVENTS as u64;
