@@ -299,8 +299,9 @@ pub const SEED_PROGRAM_TIME: Duration = Duration::from_secs(10);
 /// Bytes that it may print: addresses of a few thousand hosts.
 pub const SEED_PROGRAM_OUTPUT: usize = 64 * 1024;
 
-/// How long a script's output is waited for after its end, while something that it has left behind keeps it open.
-pub const HANDLER_OUTPUT_GRACE: Duration = Duration::from_millis(100);
+/// How long a script's output is waited for after its end, while something that it has left behind keeps it open. On
+/// Windows a thread reads it, which comes to run late on a busy machine.
+pub const HANDLER_OUTPUT_GRACE: Duration = Duration::from_millis(if cfg!(windows) { 1000 } else { 100 });
 
 /// Outputs of what scripts have left behind that are read on and thrown away. Each takes a descriptor; when there
 /// are more, the next is closed.
@@ -346,6 +347,12 @@ pub const RPC_TOKEN_MEMORY: Duration = Duration::from_secs(60);
 
 /// Idle time after which the system asks whether an RPC client's host is still there.
 pub const RPC_KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Bytes of short answers to an RPC client that leave together, when its next requests are here already.
+pub const RPC_ANSWERS_HELD: usize = 4 << 10;
+
+/// How long such an answer waits for the next.
+pub const RPC_ANSWER_HOLD: Duration = Duration::from_millis(1);
 
 /// How long an answer may wait for an RPC client that does not read.
 pub const RPC_WRITE: Duration = Duration::from_secs(10);

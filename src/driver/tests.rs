@@ -604,7 +604,7 @@ async fn a_flood_of_garbage_stops_neither_commands_nor_timers() {
     asked.sort();
     let median = asked[asked.len() / 2];
     assert!(
-        median < Duration::from_millis(100),
+        median < Duration::from_millis(500),
         "half of the commands took {median:?}"
     );
     assert!(went_on.is_ok(), "the timers stood still");

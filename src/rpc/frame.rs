@@ -7,7 +7,7 @@
 use std::io;
 
 use fyrd_core::bounds::MSGPACK_DEPTH_MAX;
-use fyrd_core::msgpack::ValueScan;
+use fyrd_core::msgpack::{Fault, ValueScan};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use zeroize::Zeroizing;
 
@@ -34,6 +34,8 @@ pub struct FrameReader<R> {
     buffer: Zeroizing<Vec<u8>>,
     /// How many bytes at the front of the buffer were already handed out.
     consumed: usize,
+    /// The length of the next object, once all of it is there, or what is wrong with it.
+    found: Option<Result<usize, Fault>>,
 }
 
 impl<R> std::fmt::Debug for FrameReader<R> {
@@ -53,6 +55,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             scan: scan(limit),
             buffer: Zeroizing::new(Vec::new()),
             consumed: 0,
+            found: None,
         }
     }
 
@@ -60,6 +63,16 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
         self.scan = scan(limit);
+        self.found = None;
+    }
+
+    /// Whether [`FrameReader::next`] has its answer already, and reads nothing.
+    pub fn has_next(&mut self) -> bool {
+        if self.found.is_none() {
+            let unread = self.buffer.get(self.consumed..).unwrap_or_default();
+            self.found = self.scan.advance(unread).transpose();
+        }
+        self.found.is_some()
     }
 
     /// The next object's bytes, or `None` when the stream ended before a first byte of it.
@@ -69,12 +82,10 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// either the stream is of no more use.
     pub async fn next(&mut self) -> io::Result<Option<&[u8]>> {
         loop {
-            let unread = self.buffer.get(self.consumed..).unwrap_or_default();
-            let found = self
-                .scan
-                .advance(unread)
-                .map_err(|fault| io::Error::new(io::ErrorKind::InvalidData, CodecError::from(fault)))?;
-            if let Some(length) = found {
+            self.has_next();
+            if let Some(found) = self.found.take() {
+                let length = found
+                    .map_err(|fault| io::Error::new(io::ErrorKind::InvalidData, CodecError::from(fault)))?;
                 self.scan = scan(self.limit);
                 let start = self.consumed;
                 self.consumed += length;
@@ -100,7 +111,6 @@ pub fn scan(limit: usize) -> ValueScan {
 
 #[cfg(test)]
 mod tests {
-    use fyrd_core::msgpack::Fault;
     use proptest::prelude::*;
 
     use super::*;

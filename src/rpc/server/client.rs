@@ -151,6 +151,7 @@ impl<B: Backend> Client<B> {
     /// Serves requests to the end; whether the agent has left. The error is what the log shall say.
     async fn converse(&mut self) -> Result<bool, String> {
         loop {
+            self.flush_before_reading().await?;
             let Some(header) = self.next_header().await? else {
                 return Ok(false);
             };
@@ -164,6 +165,14 @@ impl<B: Backend> Client<B> {
                 Next::Close(reason) => return Err(format!("Failed to evaluate request: {reason}")),
             }
         }
+    }
+
+    /// The client may wait for an answer before it sends more, so nothing is held while it is waited for.
+    async fn flush_before_reading(&mut self) -> Result<(), String> {
+        if self.outbox.holds() && !self.requests.has_next() {
+            self.outbox.flush().await?;
+        }
+        Ok(())
     }
 
     async fn next_header(&mut self) -> Result<Option<RequestHeader>, String> {
@@ -259,6 +268,10 @@ impl<B: Backend> Client<B> {
             return Ok(Next::Continue);
         }
         let body = self.read_body(&command).await?;
+        // What else may take long, or sends much.
+        if command != "event" {
+            self.outbox.flush().await?;
+        }
         let request = Request::decode(&command, &body).map_err(|error| format!("decode failed: {error}"))?;
         self.perform(request).await
     }
@@ -268,6 +281,7 @@ impl<B: Backend> Client<B> {
         if Request::has_body(command) != Some(true) {
             return Ok(Zeroizing::default());
         }
+        self.flush_before_reading().await?;
         match self.next_frame().await {
             Ok(Some(body)) => Ok(body),
             Ok(None) => Err("decode failed: EOF".to_owned()),
@@ -278,6 +292,13 @@ impl<B: Backend> Client<B> {
     /// Answers a request that has no body to answer with.
     pub(super) async fn acknowledge(&self, done: Result<(), String>) -> Result<(), String> {
         self.send(&done.err().unwrap_or_default(), None::<&()>).await
+    }
+
+    /// As [`Client::acknowledge`], together with the next answer if the next request is here already.
+    pub(super) async fn acknowledge_soon(&self, done: Result<(), String>) -> Result<(), String> {
+        self.outbox
+            .hold(self.header.seq, &done.err().unwrap_or_default())
+            .await
     }
 
     pub(super) async fn refuse(&self, reason: &str) -> Result<(), String> {

@@ -47,9 +47,9 @@ impl<B: Backend> Client<B> {
                 self.answer(&coordinate_response(coordinate)).await?;
             }
             Request::Event(body) => {
-                let backend = &self.backend;
-                let sent = backend.user_event(body.name, body.payload, body.coalesce).await;
-                self.acknowledge(sent).await?;
+                let sending = self.backend.user_event(body.name, body.payload, body.coalesce);
+                let sent = self.outbox.flush_if_slow(sending).await?;
+                self.acknowledge_soon(sent).await?;
             }
             Request::Stream(body) => self.open_stream(&body.r#type).await?,
             Request::Monitor(body) => self.open_monitor(&body.log_level).await?,

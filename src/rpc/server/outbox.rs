@@ -19,14 +19,64 @@ use fyrd_core::bounds;
 /// Clones write to the same connection, in the order in which they ask to.
 #[derive(Clone)]
 pub(super) struct Outbox {
-    writer: Rc<Mutex<Writer>>,
+    sending: Rc<Mutex<Sending>>,
+}
+
+struct Sending {
+    writer: Writer,
+    /// Answers that leave with the next.
+    held: Zeroizing<Vec<u8>>,
 }
 
 impl Outbox {
     pub(super) fn new(writer: Writer) -> Outbox {
         Outbox {
-            writer: Rc::new(Mutex::new(writer)),
+            sending: Rc::new(Mutex::new(Sending {
+                writer,
+                held: Zeroizing::default(),
+            })),
         }
+    }
+
+    /// Keeps an answer without a body until something else is sent, or until [`Outbox::flush`]: to who asks many things at
+    /// once, a packet for each answer costs more than all the rest.
+    pub(super) async fn hold(&self, seq: u64, error: &str) -> Result<(), String> {
+        let bytes = encode(seq, error, None::<&()>)?;
+        let mut sending = self.sending.lock().await;
+        sending.held.extend_from_slice(&bytes);
+        if sending.held.len() >= bounds::RPC_ANSWERS_HELD {
+            sending.write(Zeroizing::default()).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether an answer is held.
+    pub(super) fn holds(&self) -> bool {
+        // Whoever has the lock is about to send it.
+        self.sending
+            .try_lock()
+            .is_ok_and(|sending| !sending.held.is_empty())
+    }
+
+    /// Waits for what the next answer will say; sends what is held if that takes long.
+    pub(super) async fn flush_if_slow<T>(&self, next: impl Future<Output = T>) -> Result<T, String> {
+        if !self.holds() {
+            return Ok(next.await);
+        }
+        let mut next = pin!(next);
+        if let Ok(next) = timeout(bounds::RPC_ANSWER_HOLD, &mut next).await {
+            return Ok(next);
+        }
+        self.flush().await?;
+        Ok(next.await)
+    }
+
+    /// Sends what is held.
+    pub(super) async fn flush(&self) -> Result<(), String> {
+        if self.holds() {
+            self.write(Zeroizing::default()).await?;
+        }
+        Ok(())
     }
 
     /// Sends an answer, header and body as one. A client that asks and does not read is given up after
@@ -37,19 +87,18 @@ impl Outbox {
         error: &str,
         body: Option<&impl Serialize>,
     ) -> Result<(), String> {
-        self.write(&encode(seq, error, body)?).await
+        self.write(encode(seq, error, body)?).await
     }
 
     /// Sends a reply whose body is in bytes already.
     pub(super) async fn answer_with(&self, seq: u64, body: &[u8]) -> Result<(), String> {
         let mut bytes = encode(seq, "", None::<&()>)?;
         bytes.extend_from_slice(body);
-        self.write(&bytes).await
+        self.write(bytes).await
     }
 
-    async fn write(&self, bytes: &[u8]) -> Result<(), String> {
-        let mut writer = self.writer.lock().await;
-        write_in_time(&mut *writer, bytes, bounds::RPC_WRITE).await
+    async fn write(&self, bytes: Zeroizing<Vec<u8>>) -> Result<(), String> {
+        self.sending.lock().await.write(bytes).await
     }
 
     /// Sends a record, header and body as one. It waits for as long as the client does not read: only
@@ -65,8 +114,9 @@ impl Outbox {
     ) -> Result<(), String> {
         let bytes = encode(seq, "", Some(record))?;
         let mut sending = pin!(async {
-            let mut writer = self.writer.lock().await;
-            let written = writer.write_all(&bytes).await;
+            let mut sending = self.sending.lock().await;
+            let bytes = sending.behind_held(bytes);
+            let written = sending.writer.write_all(&bytes).await;
             written.map_err(|error| error.to_string())
         });
         loop {
@@ -82,7 +132,25 @@ impl Outbox {
 
     pub(super) async fn close(&self) {
         // The client may have closed already.
-        let _ = self.writer.lock().await.shutdown().await;
+        let _ = self.flush().await;
+        let _ = self.sending.lock().await.writer.shutdown().await;
+    }
+}
+
+impl Sending {
+    async fn write(&mut self, bytes: Zeroizing<Vec<u8>>) -> Result<(), String> {
+        let bytes = self.behind_held(bytes);
+        write_in_time(&mut self.writer, &bytes, bounds::RPC_WRITE).await
+    }
+
+    /// What is held, and these bytes behind it. Nothing is held any more.
+    fn behind_held(&mut self, bytes: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
+        if self.held.is_empty() {
+            return bytes;
+        }
+        let mut all = std::mem::take(&mut self.held);
+        all.extend_from_slice(&bytes);
+        all
     }
 }
 
@@ -119,5 +187,60 @@ pub(super) async fn write_in_time(
             "failed to answer: the client read nothing for {} s",
             limit.as_secs()
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::io;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use super::*;
+
+    /// Keeps what each write has sent.
+    #[derive(Clone, Default)]
+    struct Writes(Rc<RefCell<Vec<Vec<u8>>>>);
+
+    impl AsyncWrite for Writes {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.0.borrow_mut().push(bytes.to_vec());
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_held_leaves_with_what_follows_in_order_and_never_grows_large() {
+        let writes = Writes::default();
+        let outbox = Outbox::new(Box::new(writes.clone()));
+        let answer = |seq| encode(seq, "", None::<&()>).unwrap().to_vec();
+        let body = b"\x80".to_vec();
+        for seq in 1..=3 {
+            outbox.hold(seq, "").await.unwrap();
+        }
+        assert!(outbox.holds() && writes.0.borrow().is_empty());
+        outbox.answer_with(4, &body).await.unwrap();
+        let together = [answer(1), answer(2), answer(3), answer(4), body].concat();
+        assert_eq!(writes.0.take(), [together]);
+        outbox.flush().await.unwrap();
+        assert!(!outbox.holds() && writes.0.borrow().is_empty());
+        outbox.hold(5, "").await.unwrap();
+        outbox.close().await;
+        assert_eq!(writes.0.take(), [answer(5)]);
+        for _ in 0..10_000 {
+            outbox.hold(6, "").await.unwrap();
+        }
+        let longest = writes.0.borrow().iter().map(Vec::len).max();
+        let limit = bounds::RPC_ANSWERS_HELD + answer(6).len();
+        assert!(longest.is_some_and(|longest| longest < limit), "{longest:?}");
     }
 }

@@ -156,6 +156,7 @@ impl Backend for Fake {
         self.note(format!("event {name} {} {coalesce}", payload.escape_ascii()));
         match name.as_str() {
             "large" => Err("user event exceeds configured limit of 512 bytes before encoding".to_owned()),
+            "stuck" => std::future::pending().await,
             _ => Ok(()),
         }
     }
@@ -314,6 +315,47 @@ const MEMBERS: &str = "a74d656d62657273 92
        ab44656c65676174654d6178 05 ab44656c65676174654d696e 02 a44e616d65 a26e32 a4506f7274 cd45ed
        ab50726f746f636f6c437572 02 ab50726f746f636f6c4d6178 05 ab50726f746f636f6c4d696e 01
        a6537461747573 a66661696c6564 a454616773 80";
+
+fn event(seq: u8, name: &str) -> Vec<u8> {
+    let mut body = hex("83 a4 4e616d65");
+    encode_into(name, &mut body).unwrap();
+    body.extend(hex("a7 5061796c6f6164 c400 a8 436f616c65736365 c2"));
+    request("event", seq, &body)
+}
+
+#[tokio::test]
+async fn no_answer_waits_for_what_takes_long_nor_for_more_of_the_client() {
+    let answers = |seqs: &[u8]| -> Vec<u8> { seqs.iter().flat_map(|seq| response("", *seq, b"")).collect() };
+    with_server(None, |server| async move {
+        let all = |seqs: &[u8]| -> Vec<u8> { seqs.iter().flat_map(|seq| event(*seq, "deploy")).collect() };
+        let mut client = greet(server.addr).await;
+        // In order, whatever is asked between them.
+        let mut asked = all(&[1, 2]);
+        asked.extend(request("members", 3, b""));
+        asked.extend(event(4, "large"));
+        let mut expected = answers(&[1, 2]);
+        expected.extend(response("", 3, &hex(&format!("81 {MEMBERS}"))));
+        let reason = "user event exceeds configured limit of 512 bytes before encoding";
+        expected.extend(response(reason, 4, b""));
+        exchange(&mut client, &asked, &expected).await;
+        // The next request has come in part: of its header, and of its body.
+        let next = event(7, "deploy");
+        for (seq, cut) in [(5, 3), (6, next.len() - 2)] {
+            let asked = [&event(seq, "deploy")[..], &next[..cut]].concat();
+            exchange(&mut client, &asked, &answers(&[seq])).await;
+            exchange(&mut client, &next[cut..], &answers(&[7])).await;
+        }
+        // The next one takes for ever.
+        let asked = [all(&[8, 9]), event(10, "stuck")].concat();
+        exchange(&mut client, &asked, &answers(&[8, 9])).await;
+        // What cannot be read ends the connection, and not the answers before it.
+        let mut client = greet(server.addr).await;
+        let asked = [&all(&[1, 2])[..], b"\xc1"].concat();
+        exchange(&mut client, &asked, &answers(&[1, 2])).await;
+        expect_end(&mut client).await;
+    })
+    .await;
+}
 
 #[tokio::test]
 async fn the_members_are_put_into_bytes_once_until_somebody_changes() {
