@@ -5,14 +5,14 @@
 //! what sending a packet costs.
 
 /// Forgets all strings.
-const CLEAR: u32 = 256;
+pub(super) const CLEAR: u32 = 256;
 /// Ends the data.
-const END: u32 = 257;
+pub(super) const END: u32 = 257;
 /// The code of the first string longer than one byte.
-const FIRST: u32 = 258;
+pub(super) const FIRST: u32 = 258;
 /// Codes up to here are given to strings; then the table is full, and all are forgotten.
 const LAST: u32 = 4094;
-const WIDTH_MIN: u32 = 9;
+pub(super) const WIDTH_MIN: u32 = 9;
 
 /// The slots for a full table, of which less than half are ever taken.
 const SLOTS_MAX: usize = 8192;
