@@ -64,6 +64,8 @@ struct Variant {
     minds_silence: bool,
     /// Whether acks that are late and refusals count.
     evidence: bool,
+    /// Whether news leaves in waves, and not in Serf's rounds only.
+    eager: bool,
 }
 
 const SWIM: Variant = Variant {
@@ -74,6 +76,7 @@ const SWIM: Variant = Variant {
     notices_pauses: false,
     minds_silence: false,
     evidence: false,
+    eager: false,
 };
 const SERF: Variant = Variant {
     name: "all of Lifeguard, as Serf",
@@ -83,12 +86,14 @@ const SERF: Variant = Variant {
     notices_pauses: false,
     minds_silence: false,
     evidence: false,
+    eager: false,
 };
 const FYRD: Variant = Variant {
     name: "Fyrd as shipped",
     notices_pauses: true,
     minds_silence: true,
     evidence: true,
+    eager: true,
     ..SERF
 };
 /// Lifeguard's parts one by one, between nothing and everything.
@@ -132,6 +137,9 @@ impl Variant {
         if !self.evidence {
             profile.late_ack_max = Duration::ZERO;
             profile.evidence_pause = Duration::ZERO;
+        }
+        if !self.eager {
+            (profile.eager_share, profile.gossip_ring) = (0, 0);
         }
         profile
     }
