@@ -1,12 +1,10 @@
-//! LZW as Go reads it (docs/protocol.md#a7-compression): codes of 9 to 12 bits, the lowest bit first.
+//! LZW as Go reads it (docs/protocol.md#a7-compression).
 //!
 //! Each string that has a code stands in the output already, where it was written first. So the table holds places in the
 //! output instead of a tree of bytes, and takes no more memory than there are codes in the data.
 
 use super::error::Fault;
-use super::lzw_encode::{CLEAR, END, FIRST, WIDTH_MIN};
-
-const WIDTH_MAX: u32 = 12;
+use super::lzw_codes::{BitReader, CLEAR, END, FIRST, WIDTH_MAX, WIDTH_MIN};
 
 /// A string in the output.
 #[derive(Clone, Copy)]
@@ -18,21 +16,16 @@ struct Place {
 /// Decompresses into `out`, replacing its contents: at most `max` bytes. What follows the end code is ignored.
 pub(super) fn lzw_decode(data: &[u8], max: usize, out: &mut Vec<u8>) -> Result<(), Fault> {
     out.clear();
-    let mut codes = Codes {
-        data: data.iter(),
-        bits: 0,
-        filled: 0,
-        width: WIDTH_MIN,
-    };
+    let (mut codes, mut width) = (BitReader::new(data), WIDTH_MIN);
     let mut places: Vec<Place> = Vec::new();
     // The string before, if the next one completes a new entry; and the code of that entry.
     let (mut last, mut newest): (Option<Place>, u32) = (None, FIRST - 1);
     loop {
-        let code = codes.next().ok_or(Fault::Lzw)?;
+        let code = codes.take(width).ok_or(Fault::Lzw)?;
         let start = out.len();
         if code == CLEAR {
             places.clear();
-            (last, newest, codes.width) = (None, FIRST - 1, WIDTH_MIN);
+            (last, newest, width) = (None, FIRST - 1, WIDTH_MIN);
             continue;
         } else if code == END {
             return Ok(());
@@ -58,9 +51,9 @@ pub(super) fn lzw_decode(data: &[u8], max: usize, out: &mut Vec<u8>) -> Result<(
         let len = out.len() - start;
         last = Some(Place { start, len });
         newest += 1;
-        if newest == 1 << codes.width {
-            if codes.width < WIDTH_MAX {
-                codes.width += 1;
+        if newest == 1 << width {
+            if width < WIDTH_MAX {
+                width += 1;
             } else {
                 // The table is full, and stays as it is until it is cleared.
                 (last, newest) = (None, newest - 1);
@@ -79,32 +72,12 @@ impl Place {
     }
 }
 
-struct Codes<'a> {
-    data: std::slice::Iter<'a, u8>,
-    bits: u32,
-    filled: u32,
-    width: u32,
-}
-
-impl Codes<'_> {
-    /// Nothing if the data ends before the end of the code.
-    fn next(&mut self) -> Option<u32> {
-        while self.filled < self.width {
-            self.bits |= u32::from(*self.data.next()?) << self.filled;
-            self.filled += 8;
-        }
-        let code = self.bits & ((1 << self.width) - 1);
-        self.bits >>= self.width;
-        self.filled -= self.width;
-        Some(code)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use weezl::{BitOrder, LzwStatus, decode::Decoder, encode::Encoder};
 
+    use super::super::lzw_codes::BitWriter;
     use super::*;
 
     /// What the library makes of it, which is right where it reads the data to its end code.
@@ -122,12 +95,11 @@ mod tests {
 
     /// Codes of nine bits.
     fn written(codes: &[u32]) -> Vec<u8> {
-        let bits = codes
-            .iter()
-            .flat_map(|code| (0..9).map(move |bit| code >> bit & 1));
-        let bits: Vec<u32> = bits.collect();
-        let byte = |bits: &[u32]| (0..).zip(bits).map(|(at, bit)| bit << at).sum::<u32>() as u8;
-        bits.chunks(8).map(byte).collect()
+        let mut data = Vec::new();
+        let mut bits = BitWriter::new(&mut data);
+        codes.iter().for_each(|&code| bits.put(code, 9));
+        bits.finish();
+        data
     }
 
     #[test]
@@ -167,28 +139,19 @@ mod tests {
         }
         // Nobody clears: after all codes of 12 bits, strings and literals are still understood.
         let mut data = Vec::new();
-        let (mut bits, mut filled) = (0_u32, 0);
-        let mut put = |code: u32, width: u32| {
-            bits |= code << filled;
-            filled += width;
-            while filled >= 8 {
-                data.push(bits as u8);
-                bits >>= 8;
-                filled -= 8;
-            }
-        };
+        let mut bits = BitWriter::new(&mut data);
         let mut expected = Vec::new();
         // The width that the reader expects rises with the entries that it has made.
         let width = |written: u32| (FIRST - 1 + written).min(4095).ilog2() + 1;
         for written in 0..5000 {
             let byte = (written % 251) as u8;
             expected.push(byte);
-            put(u32::from(byte), width(written));
+            bits.put(u32::from(byte), width(written));
         }
         expected.extend([0, 1]);
-        put(258, 12);
-        put(END, 12);
-        put(0, 7);
+        bits.put(258, 12);
+        bits.put(END, 12);
+        bits.finish();
         assert_eq!(ours(&data), Some(expected));
     }
 

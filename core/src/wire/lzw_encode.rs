@@ -1,25 +1,55 @@
-//! LZW as Go writes it (docs/protocol.md#a7-compression): codes of 9 to 12 bits, the lowest bit first.
+//! LZW as Go writes it (docs/protocol.md#a7-compression).
 //!
 //! The library's encoder, which is the reference in the tests below, keeps a tree of tables of 256 codes. A
 //! small hash table stays in the nearest cache and takes half of the time, and compressing is most of
 //! what sending a packet costs.
 
-/// Forgets all strings.
-pub(super) const CLEAR: u32 = 256;
-/// Ends the data.
-pub(super) const END: u32 = 257;
-/// The code of the first string longer than one byte.
-pub(super) const FIRST: u32 = 258;
+use super::lzw_codes::{BitWriter, CLEAR, END, FIRST, WIDTH_MIN};
+
 /// Codes up to here are given to strings; then the table is full, and all are forgotten.
 const LAST: u32 = 4094;
-pub(super) const WIDTH_MIN: u32 = 9;
 
 /// The slots for a full table, of which less than half are ever taken.
 const SLOTS_MAX: usize = 8192;
+/// What a datagram needs, and what a single message.
+const SLOTS_OF_DATAGRAM: usize = 4096;
+const SLOTS_OF_MESSAGE: usize = 256;
+/// Spreads bytes over the table: of 2^32, the golden ratio.
+const SPREAD: u32 = 0x9E37_79B9;
+/// From a slot that is taken to the next that may be free. An odd number, so that all are looked at.
+const STEP: usize = 0x6D5;
 
 /// Appends the LZW form of `plain`.
 pub(super) fn lzw_encode(plain: &[u8], out: &mut Vec<u8>) {
-    let mut strings = Strings::new(plain.len());
+    // Each byte adds one string at most.
+    let slots = (2 * plain.len().min(SLOTS_MAX)).next_power_of_two();
+    match slots {
+        // Memory that is asked for and given back with each packet costs more than clearing it.
+        ..=SLOTS_OF_MESSAGE => encode(
+            plain,
+            Strings {
+                slots: &mut [0; SLOTS_OF_MESSAGE],
+            },
+            out,
+        ),
+        ..=SLOTS_OF_DATAGRAM => encode(
+            plain,
+            Strings {
+                slots: &mut [0; SLOTS_OF_DATAGRAM],
+            },
+            out,
+        ),
+        _ => encode(
+            plain,
+            Strings {
+                slots: &mut vec![0; SLOTS_MAX],
+            },
+            out,
+        ),
+    }
+}
+
+fn encode(plain: &[u8], mut strings: Strings<'_>, out: &mut Vec<u8>) {
     let mut codes = Codes::new(out);
     codes.put(CLEAR);
     let mut bytes = plain.iter().map(|&byte| u32::from(byte));
@@ -42,36 +72,26 @@ pub(super) fn lzw_encode(plain: &[u8], out: &mut Vec<u8>) {
         codes.next();
     }
     codes.put(END);
-    codes.flush();
+    codes.bits.finish();
 }
 
 /// The strings that have codes: each is a shorter one, by its code, and a byte.
 ///
 /// An entry holds the shorter one's code, the byte and its own code in 12, 8 and 12 bits. None is 0,
 /// because no string has the code 0.
-struct Strings {
-    slots: Vec<u32>,
-    shift: u32,
+struct Strings<'a> {
+    /// A power of two of them.
+    slots: &'a mut [u32],
 }
 
-impl Strings {
-    /// A table for the strings of so many bytes, each of which adds one at most.
-    fn new(bytes: usize) -> Self {
-        let slots = (2 * bytes.min(SLOTS_MAX))
-            .next_power_of_two()
-            .clamp(64, SLOTS_MAX);
-        Strings {
-            slots: vec![0; slots],
-            shift: 32 - slots.trailing_zeros(),
-        }
-    }
-
+impl Strings<'_> {
     /// The code of a string, or the slot where it belongs.
     fn find(&self, prefix: u32, byte: u32) -> Result<u32, usize> {
         let string = prefix << 8 | byte;
         let mask = self.slots.len() - 1;
-        // Fibonacci hashing: the golden ratio spreads neighbours over the whole table.
-        let mut slot = (string.wrapping_mul(0x9E37_79B9) >> self.shift) as usize;
+        // Strings that end alike begin differently, and so have different slots. The prefix is known last, when the string
+        // before is found, so that it enters by the cheapest step.
+        let mut slot = (byte.wrapping_mul(SPREAD) >> 19 ^ prefix) as usize;
         loop {
             let entry = self.slots[slot & mask];
             if entry >> 12 == string && entry != 0 {
@@ -80,7 +100,7 @@ impl Strings {
             if entry == 0 {
                 return Err(slot & mask);
             }
-            slot += 1;
+            slot = slot.wrapping_add(STEP);
         }
     }
 
@@ -93,11 +113,9 @@ impl Strings {
     }
 }
 
-/// The codes that have been given, and the bits on their way out.
+/// The codes that have been given.
 struct Codes<'a> {
-    out: &'a mut Vec<u8>,
-    bits: u32,
-    filled: u32,
+    bits: BitWriter<'a>,
     width: u32,
     newest: u32,
 }
@@ -105,22 +123,14 @@ struct Codes<'a> {
 impl<'a> Codes<'a> {
     fn new(out: &'a mut Vec<u8>) -> Self {
         Codes {
-            out,
-            bits: 0,
-            filled: 0,
+            bits: BitWriter::new(out),
             width: WIDTH_MIN,
             newest: FIRST - 1,
         }
     }
 
     fn put(&mut self, code: u32) {
-        self.bits |= code << self.filled;
-        self.filled += self.width;
-        while self.filled >= 8 {
-            self.out.push(self.bits as u8);
-            self.bits >>= 8;
-            self.filled -= 8;
-        }
+        self.bits.put(code, self.width);
     }
 
     /// Gives the next code, which the reader gives as well. When none is left, says so, and all begins anew.
@@ -137,12 +147,6 @@ impl<'a> Codes<'a> {
         self.newest = FIRST - 1;
         false
     }
-
-    fn flush(self) {
-        if self.filled > 0 {
-            self.out.push(self.bits as u8);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -150,6 +154,7 @@ mod tests {
     use proptest::prelude::*;
     use weezl::{BitOrder, decode::Decoder, encode::Encoder};
 
+    use super::super::lzw_codes::BitReader;
     use super::*;
 
     /// Below this many codes the library does the same; then it clears one code later than Go does.
@@ -197,19 +202,13 @@ mod tests {
     fn the_clear_code_comes_when_code_4095_would_be_next_as_with_go() {
         let mut data = Vec::new();
         lzw_encode(&noise(40_000), &mut data);
-        let mut at = 0;
-        let mut read = |width: usize| {
-            let bit = |at: usize| usize::from(data[at / 8] >> (at % 8) & 1);
-            let code = (0..width).map(|i| bit(at + i) << i).sum::<usize>();
-            at += width;
-            code
-        };
-        assert_eq!(read(9), 256);
-        for newest in 258..4096_usize {
-            let width = (newest - 1).ilog2() as usize + 1;
-            assert_ne!(read(width), 256, "before code {newest}");
+        let mut codes = BitReader::new(&data);
+        assert_eq!(codes.take(9), Some(CLEAR));
+        for newest in FIRST..4096 {
+            let width = (newest - 1).ilog2() + 1;
+            assert_ne!(codes.take(width), Some(CLEAR), "before code {newest}");
         }
-        assert_eq!(read(12), 256);
+        assert_eq!(codes.take(12), Some(CLEAR));
     }
 
     proptest! {

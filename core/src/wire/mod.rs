@@ -19,6 +19,7 @@ mod forms;
 mod kind;
 mod label;
 mod lzw;
+mod lzw_codes;
 mod lzw_decode;
 mod lzw_encode;
 pub mod message;
