@@ -37,11 +37,7 @@ impl Swim {
         ping: &Ping<'_>,
         delegate: &mut impl Delegate,
     ) {
-        if !ping.node.is_empty() && !self.is_me(ping.node) {
-            self.refused += 1;
-            if self.is_news(Trouble::Ping, ping.node) {
-                warn!(target: "memberlist", "Got ping for unexpected node '{}' from={from}", ping.node);
-            }
+        if !self.is_for_me(from, ping) {
             return;
         }
         self.note_life_of(ping.source_node);
@@ -65,6 +61,18 @@ impl Swim {
         self.answer(now, ping.source_node, to, delegate, whole, bare);
     }
 
+    /// Refuses a ping for another name: whoever sent it has an address that is this node's now.
+    fn is_for_me(&mut self, from: SocketAddr, ping: &Ping<'_>) -> bool {
+        let is_mine = ping.node.is_empty() || self.is_me(ping.node);
+        if !is_mine {
+            self.refused += 1;
+            if self.is_news(Trouble::Ping, ping.node) {
+                warn!(target: "memberlist", "Got ping for unexpected node '{}' from={from}", ping.node);
+            }
+        }
+        is_mine
+    }
+
     /// Whoever pings this node by its name lists it, and may be the one through whom it finds the others.
     fn note_pinger(&self, now: Time, to: SocketAddr, ping: &Ping<'_>, delegate: &mut impl Delegate) {
         let pinger = ping.source_node;
@@ -81,11 +89,7 @@ impl Swim {
         ping: &Ping<'_>,
         delegate: &mut impl Delegate,
     ) {
-        if !ping.node.is_empty() && !self.is_me(ping.node) {
-            self.refused += 1;
-            if self.is_news(Trouble::Ping, ping.node) {
-                warn!(target: "memberlist", "Got ping for unexpected node {} from={from}", ping.node);
-            }
+        if !self.is_for_me(from, ping) {
             return;
         }
         let to = reply_address(ping.source_addr, ping.source_port, from);
