@@ -354,6 +354,9 @@ pub const RPC_ANSWERS_HELD: usize = 4 << 10;
 /// How long such an answer waits for the next.
 pub const RPC_ANSWER_HOLD: Duration = Duration::from_millis(1);
 
+/// Bytes of records of one subscription that leave together, when they wait already.
+pub const RPC_RECORDS_TOGETHER: usize = 4 << 10;
+
 /// How long an answer may wait for an RPC client that does not read.
 pub const RPC_WRITE: Duration = Duration::from_secs(10);
 

@@ -268,10 +268,6 @@ impl<B: Backend> Client<B> {
             return Ok(Next::Continue);
         }
         let body = self.read_body(&command).await?;
-        // What else may take long, or sends much.
-        if command != "event" {
-            self.outbox.flush().await?;
-        }
         let request = Request::decode(&command, &body).map_err(|error| format!("decode failed: {error}"))?;
         self.perform(request).await
     }

@@ -23,6 +23,10 @@ impl<B: Backend> Client<B> {
                 self.header.command
             )));
         };
+        // Only the answer to an event may wait for the next: all else may take long, or sends much.
+        if !matches!(request, Request::Event(_)) {
+            self.outbox.flush().await?;
+        }
         match request {
             Request::Handshake(body) => self.handshake(&body).await?,
             Request::Auth(body) => self.auth(&body).await?,

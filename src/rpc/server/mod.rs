@@ -32,7 +32,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{debug, error};
 
@@ -129,19 +129,14 @@ impl Default for Limits {
 }
 
 /// Serves clients until one of them has made the agent leave and has been told so. To end earlier,
-/// drop the future: that closes all connections.
+/// drop the future: that closes all connections. Within a `LocalRuntime`.
 pub async fn serve<B: Backend>(listener: impl Into<Listener>, backend: B) {
-    let clients = LocalSet::new();
     let left = Rc::new(Notify::new());
     let accepting = accept(listener.into(), backend, left.clone());
-    clients
-        .run_until(async {
-            tokio::select! {
-                () = left.notified() => {}
-                () = accepting => {}
-            }
-        })
-        .await;
+    tokio::select! {
+        () = left.notified() => {}
+        () = accepting => {}
+    }
 }
 
 async fn accept<B: Backend>(listener: Listener, backend: B, left: Rc<Notify>) {

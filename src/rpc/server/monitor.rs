@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 
 use super::Backend;
 use super::client::Client;
+use super::outbox::Records;
 use crate::queue;
 use crate::rpc::types::LogRecord;
 use fyrd_core::bounds;
@@ -37,17 +38,27 @@ impl<B: Backend> Client<B> {
             let mut lines = Lines { tap, stopped };
             lines.tap.backlog.reverse();
             while let Some(line) = lines.next().await {
-                let record = LogRecord {
+                let record = |line: Arc<str>| LogRecord {
                     log: line.to_string(),
                 };
+                let Ok(records) = Records::gather(seq, line, || lines.tap.waiting(), record) else {
+                    return;
+                };
                 let lost = || lines.tap.live.take_lost();
-                if outbox.record(seq, &record, lost, &loss).await.is_err() {
+                if outbox.send(records, lost, &loss).await.is_err() {
                     return;
                 }
             }
         });
         self.monitor = Some((seq, stop));
         Ok(())
+    }
+}
+
+impl LogTap {
+    /// The next line, if one is there already. The backlog stands turned round.
+    fn waiting(&mut self) -> Option<Arc<str>> {
+        self.backlog.pop().or_else(|| self.live.try_recv().ok())
     }
 }
 
@@ -60,14 +71,14 @@ struct Lines {
 impl Lines {
     /// The next line, until the client stops the monitor.
     async fn next(&mut self) -> Option<Arc<str>> {
-        let LogTap { backlog, live } = &mut self.tap;
+        let tap = &mut self.tap;
         tokio::select! {
             biased;
             _ = &mut self.stopped => None,
             line = async {
-                match backlog.pop() {
+                match tap.waiting() {
                     Some(line) => Some(line),
-                    None => live.recv().await,
+                    None => tap.live.recv().await,
                 }
             } => line,
         }

@@ -101,21 +101,19 @@ impl Outbox {
         self.sending.lock().await.write(bytes).await
     }
 
-    /// Sends a record, header and body as one. It waits for as long as the client does not read: only
-    /// its own subscriptions wait with it. What they lose meanwhile, as `lost` tells, is added to `loss`.
+    /// Sends records. It waits for as long as the client does not read: only its own subscriptions wait with it. What they
+    /// lose meanwhile, as `lost` tells, is added to `loss`.
     ///
     /// Must not be dropped half-way, unless the connection ends: what follows would not be understood.
-    pub(super) async fn record(
+    pub(super) async fn send(
         &self,
-        seq: u64,
-        record: &impl Serialize,
+        records: Records,
         lost: impl Fn() -> u64,
         loss: &Loss,
     ) -> Result<(), String> {
-        let bytes = encode(seq, "", Some(record))?;
         let mut sending = pin!(async {
             let mut sending = self.sending.lock().await;
-            let bytes = sending.behind_held(bytes);
+            let bytes = sending.behind_held(records.bytes);
             let written = sending.writer.write_all(&bytes).await;
             written.map_err(|error| error.to_string())
         });
@@ -134,6 +132,30 @@ impl Outbox {
         // The client may have closed already.
         let _ = self.flush().await;
         let _ = self.sending.lock().await.writer.shutdown().await;
+    }
+}
+
+/// Records of one subscription that leave together.
+pub(super) struct Records {
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+impl Records {
+    /// The record of this item, and those of the items behind it that wait already, as far as they may leave together: in a
+    /// burst, sending each by itself costs both sides more than all the rest.
+    pub(super) fn gather<T, R: Serialize>(
+        seq: u64,
+        first: T,
+        mut more: impl FnMut() -> Option<T>,
+        mut record: impl FnMut(T) -> R,
+    ) -> Result<Records, String> {
+        let mut bytes = encode(seq, "", Some(&record(first)))?;
+        while bytes.len() < bounds::RPC_RECORDS_TOGETHER
+            && let Some(item) = more()
+        {
+            append(seq, "", Some(&record(item)), &mut bytes)?;
+        }
+        Ok(Records { bytes })
     }
 }
 
@@ -163,16 +185,21 @@ pub(super) fn encode_body(body: &impl Serialize) -> Result<Vec<u8>, String> {
 
 /// The bytes may hold keys, so they are erased after use.
 fn encode(seq: u64, error: &str, body: Option<&impl Serialize>) -> Result<Zeroizing<Vec<u8>>, String> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(512));
+    append(seq, error, body, &mut bytes)?;
+    Ok(bytes)
+}
+
+fn append(seq: u64, error: &str, body: Option<&impl Serialize>, bytes: &mut Vec<u8>) -> Result<(), String> {
     let header = ResponseHeader {
         error: error.to_owned(),
         seq,
     };
-    let mut bytes = Zeroizing::new(Vec::with_capacity(512));
-    encode_into(&header, &mut bytes).map_err(|error| error.to_string())?;
+    encode_into(&header, bytes).map_err(|error| error.to_string())?;
     if let Some(body) = body {
-        encode_into(body, &mut bytes).map_err(|error| error.to_string())?;
+        encode_into(body, bytes).map_err(|error| error.to_string())?;
     }
-    Ok(bytes)
+    Ok(())
 }
 
 pub(super) async fn write_in_time(
@@ -216,6 +243,40 @@ mod tests {
         fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
             Poll::Ready(Ok(()))
         }
+    }
+
+    #[tokio::test]
+    async fn records_that_wait_leave_together_in_order_as_far_as_they_may() {
+        let writes = Writes::default();
+        let outbox = Outbox::new(Box::new(writes.clone()));
+        let loss = Loss::new("lost".to_owned());
+        let record = |number: u32| number;
+        let expected = |numbers: std::ops::Range<u32>| {
+            let each = numbers.map(|number| encode(7, "", Some(&number)).unwrap().to_vec());
+            each.collect::<Vec<_>>().concat()
+        };
+        let mut waiting = 1..3;
+        outbox.hold(6, "").await.unwrap();
+        let records = Records::gather(7, 0, || waiting.next(), record).unwrap();
+        outbox.send(records, || 0, &loss).await.unwrap();
+        let held = encode(6, "", None::<&()>).unwrap().to_vec();
+        assert_eq!(writes.0.take(), [[held, expected(0..3)].concat()]);
+
+        let mut waiting = 1_u32..;
+        let records = Records::gather(7, 0, || waiting.next(), record).unwrap();
+        outbox.send(records, || 0, &loss).await.unwrap();
+        assert_eq!(
+            writes.0.take(),
+            [expected(0..waiting.start)],
+            "what was taken is sent"
+        );
+        let one = expected(1..2).len();
+        let together = expected(0..waiting.start).len();
+        let most = bounds::RPC_RECORDS_TOGETHER + one + 4;
+        assert!(
+            (bounds::RPC_RECORDS_TOGETHER..most).contains(&together),
+            "{together}"
+        );
     }
 
     #[tokio::test]

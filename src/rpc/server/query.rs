@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Backend;
 use super::client::Client;
+use super::outbox::Records;
 use crate::queue;
 use crate::rpc::types::{QueryRecord, QueryRecordKind, QueryRequest, RespondRequest};
 use fyrd_core::serf::{QueryParams, QueryUpdateKind};
@@ -50,9 +51,14 @@ impl<B: Backend> Client<B> {
             let mut last = false;
             while !last {
                 let update = answers.recv().await.unwrap_or(QueryUpdateKind::Done);
-                last = update == QueryUpdateKind::Done;
-                let lost = || answers.take_lost();
-                let sent = outbox.record(seq, &record(update), lost, &loss).await;
+                let record = |update| {
+                    last |= update == QueryUpdateKind::Done;
+                    record(update)
+                };
+                let Ok(records) = Records::gather(seq, update, || answers.try_recv().ok(), record) else {
+                    return;
+                };
+                let sent = outbox.send(records, || answers.take_lost(), &loss).await;
                 last |= sent.is_err();
             }
         });

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use super::Backend;
 use super::client::Client;
 use super::members::rpc_member;
+use super::outbox::Records;
 use super::pending::PendingQueries;
 use crate::events::filter::{self, EventFilter};
 use crate::events::hub::Subscription;
@@ -41,12 +42,11 @@ impl<B: Backend> Client<B> {
         self.tasks.spawn_local(async move {
             let sending = async {
                 while let Some(event) = next(&mut waiting, &mut stopped).await {
-                    let record = event_record(&event, &pending);
-                    if outbox
-                        .record(seq, &record, || waiting.take_lost(), &loss)
-                        .await
-                        .is_err()
-                    {
+                    let record = |event: Arc<Event>| event_record(&event, &pending);
+                    let Ok(records) = Records::gather(seq, event, || waiting.try_recv().ok(), record) else {
+                        break;
+                    };
+                    if outbox.send(records, || waiting.take_lost(), &loss).await.is_err() {
                         break;
                     }
                 }

@@ -323,7 +323,7 @@ fn event(seq: u8, name: &str) -> Vec<u8> {
     request("event", seq, &body)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn no_answer_waits_for_what_takes_long_nor_for_more_of_the_client() {
     let answers = |seqs: &[u8]| -> Vec<u8> { seqs.iter().flat_map(|seq| response("", *seq, b"")).collect() };
     with_server(None, |server| async move {
@@ -357,7 +357,7 @@ async fn no_answer_waits_for_what_takes_long_nor_for_more_of_the_client() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn the_members_are_put_into_bytes_once_until_somebody_changes() {
     with_server(None, |server| async move {
         let answer = response("", 1, &hex(&format!("81 {MEMBERS}")));
@@ -381,7 +381,7 @@ async fn the_members_are_put_into_bytes_once_until_somebody_changes() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn golden_exchanges() {
     with_server(None, async |server: Server| {
         let mut stream = greet(server.addr).await;
@@ -447,7 +447,7 @@ async fn golden_exchanges() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn golden_events_and_queries() {
     with_server(None, async |server: Server| {
         let mut stream = greet(server.addr).await;
@@ -492,7 +492,7 @@ async fn golden_events_and_queries() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn golden_streams() {
     with_server(None, async |server: Server| {
         let mut stream = greet(server.addr).await;
@@ -576,7 +576,7 @@ async fn golden_streams() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn golden_monitor_and_keys() {
     with_server(None, async |server: Server| {
         let mut stream = greet(server.addr).await;
@@ -649,7 +649,7 @@ async fn golden_monitor_and_keys() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_client_has_so_many_streams_and_no_more() {
     with_server(None, async |server: Server| {
         let mut stream = greet(server.addr).await;
@@ -671,7 +671,7 @@ async fn a_client_has_so_many_streams_and_no_more() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_client_introduces_itself_first() {
     with_server(None, async |server: Server| {
         let mut stream = TcpStream::connect(server.addr).await.unwrap();
@@ -716,7 +716,7 @@ async fn a_client_introduces_itself_first() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_token_guards_every_command() {
     with_server(Some("tok"), async |server: Server| {
         let mut stream = greet(server.addr).await;
@@ -742,7 +742,7 @@ async fn a_token_guards_every_command() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn what_cannot_be_understood_ends_the_connection() {
     with_server(None, async |server: Server| {
         let mut stream = greet(server.addr).await;
@@ -775,7 +775,7 @@ async fn what_cannot_be_understood_ends_the_connection() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_bad_pattern_is_told_to_the_client() {
     with_server(None, async |server: Server| {
         let mut stream = greet(server.addr).await;
@@ -792,7 +792,7 @@ async fn a_bad_pattern_is_told_to_the_client() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn requests_are_answered_in_order_however_they_arrive() {
     with_server(None, async |server: Server| {
         let mut stream = TcpStream::connect(server.addr).await.unwrap();
@@ -817,7 +817,7 @@ async fn requests_are_answered_in_order_however_they_arrive() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn an_answered_leave_ends_the_server() {
     let ended = with_server(None, async |server: Server| {
         let mut idle = greet(server.addr).await;
@@ -831,7 +831,7 @@ async fn an_answered_leave_ends_the_server() {
     assert!(ended);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_client_that_never_reads_is_given_up() {
     let (mut ours, _theirs) = tokio::io::duplex(64);
     let error = write_in_time(&mut ours, &[0; 1000], Duration::from_millis(20))
@@ -840,7 +840,7 @@ async fn a_client_that_never_reads_is_given_up() {
     assert!(error.contains("read nothing"), "{error}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn when_all_places_are_taken_the_longest_idle_gives_way_and_hears_why() {
     with_server(None, async |server: Server| {
         // One has a subscription, one a request under way; neither is idle.
@@ -869,7 +869,7 @@ async fn when_all_places_are_taken_the_longest_idle_gives_way_and_hears_why() {
 }
 
 /// Serf's clients know one field; who asks for more gets more.
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn the_reasons_of_those_that_failed_are_for_who_asks() {
     with_server(None, async |server: Server| {
         let mut stream = greet(server.addr).await;
@@ -886,7 +886,7 @@ async fn the_reasons_of_those_that_failed_are_for_who_asks() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn who_finds_no_place_is_told_in_answer_to_the_first_request() {
     let (theirs, ours) = tokio::io::duplex(1024);
     let (reader, writer) = tokio::io::split(ours);
@@ -923,7 +923,7 @@ async fn real_serf(addr: SocketAddr, args: &[&str]) -> Option<(Option<i32>, Stri
     Some((status.code(), String::from_utf8(stdout).unwrap()))
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 #[ignore = "needs the real Serf (tests/run)"]
 async fn the_real_command_line_understands_this_server() {
     with_server(None, async |server: Server| {
@@ -964,7 +964,7 @@ async fn the_real_command_line_understands_this_server() {
 const MEMBERS_TABLE: &str = "n1  127.0.0.1:17901  alive   role=web\nn2  10.77.0.1:17901  failed\n";
 
 /// Who has shown no token may not fill the memory, nor try tokens without end.
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn strangers_send_little_and_guess_slowly() {
     with_server(Some("the token"), async |server: Server| {
         let auth = |seq, token: &str| {
@@ -1015,7 +1015,7 @@ async fn strangers_send_little_and_guess_slowly() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn clients_without_a_token_yield_to_newcomers() {
     with_server(Some("the token"), async |server: Server| {
         let token = request("auth", 2, b"\x81\xa7AuthKey\xa9the token");
