@@ -41,7 +41,7 @@ pub(super) fn tell(news: News<'_>) {
 #[cfg(not(unix))]
 pub(super) fn tell(_: News<'_>) {}
 
-/// Shows the watchdog, if there is one, that the network loop still turns. Within a `LocalSet`.
+/// Shows the watchdog, if there is one, that the network loop still turns. Within a `LocalRuntime`.
 pub(super) fn feed_watchdog(driver: Handle) {
     let Some(patience) = watchdog() else {
         return;

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use rand::TryRng;
 use rand::rngs::SysRng;
+use tokio::runtime::LocalOptions;
 use tokio::sync::oneshot;
-use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tokio::task::{JoinHandle, spawn_local};
 use tracing::{info, warn};
 
 use super::beginning::Beginning;
@@ -74,9 +75,10 @@ fn start(paths: &[String], flags: Options, signals: Source, console: &Console) -
     let reload = Reload::new(paths, sources, flags, in_force, setup.protocol);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()
+        // Not a `LocalSet`: each wake of one of its tasks costs two system calls.
+        .build_local(LocalOptions::default())
         .map_err(|e| format!("Failed to start the Serf agent: {}", go::os_error(&e)))?;
-    let ended = LocalSet::new().block_on(&runtime, async {
+    let ended = runtime.block_on(async {
         // What a start needs is much, and given back before the agent begins its long life.
         let started = Box::pin(begin(setup, reload, signals, console)).await?;
         match started {

@@ -158,7 +158,7 @@ impl Handlers {
         }
     }
 
-    /// Makes these the handlers, from the next event on; to be called within a `LocalSet`. One that was
+    /// Makes these the handlers, from the next event on; to be called within a `LocalRuntime`. One that was
     /// there before goes on, with what waits for it; one that is gone still handles what it was given.
     pub fn replace(&self, specs: Vec<HandlerSpec>, order: Order, time_limit: Option<Duration>) {
         self.surroundings.time_limit.set(time_limit);

@@ -25,7 +25,7 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/pla
     Content-Length: 49\r\nRetry-After: 5\r\nConnection: close\r\n\r\n\
     too many clients are connected; try again later.\n";
 
-/// Serves clients; to end it, drop the future, which closes all connections. Within a `LocalSet`.
+/// Serves clients; to end it, drop the future, which closes all connections. Within a `LocalRuntime`.
 pub async fn serve<B: Backend>(listener: Listener, backend: B, gate: Gate) {
     let feed = Rc::new(Feed::new());
     if let Some(events) = backend.events().await {

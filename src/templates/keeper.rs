@@ -101,7 +101,7 @@ impl Default for Keeper {
 
 impl Keeper {
     /// Makes these the templates. One that was there before is rendered again, for its source may have changed.
-    /// Within a `LocalSet`.
+    /// Within a `LocalRuntime`.
     pub fn replace(&self, specs: Vec<Spec>, source: &impl Source) {
         let mut old = self.active.take();
         let listens = !old.is_empty();
