@@ -14,6 +14,7 @@
 //! runs in this task as well: at about a gigabyte a second even the largest message (20 MiB) holds
 //! the loop for some 20 ms, and usual ones (below 100 kB) for no time that matters.
 
+mod alarm;
 mod gate;
 mod handle;
 mod keyring;
@@ -52,6 +53,7 @@ pub use handle::{Handle, KeySummary, Stopped};
 pub use ledger::{DriverCounters, Traffic};
 pub use sockets::{BindError, HomeLink, Sockets};
 
+use alarm::Alarm;
 use gate::{Gate, Limits};
 use handle::Request;
 use keyring::KeyringDesk;
@@ -115,6 +117,8 @@ pub struct Driver {
     unsent: VecDeque<(SocketAddr, Vec<u8>)>,
     /// Destinations that the operating system refused, still to be told to the node.
     failed_sends: Vec<(SocketAddr, String)>,
+    /// When something is due.
+    alarm: Alarm,
     /// Receive errors without a datagram between them.
     receive_errors_in_row: u32,
     /// When the socket may be read again after too many of those.
@@ -208,6 +212,7 @@ impl Driver {
             unsent: VecDeque::new(),
             failed_sends: Vec::new(),
             receive_errors_in_row: 0,
+            alarm: Alarm::new(),
             rest_until: None,
             requests,
             stream_events,
@@ -277,7 +282,8 @@ impl Driver {
             .node
             .next_deadline()
             .map(|at| self.start + at.since(self.epoch));
-        let deadline = [node_deadline, self.rest_until].into_iter().flatten().min();
+        self.alarm
+            .set([node_deadline, self.rest_until].into_iter().flatten().min());
         let resting = self.rest_until.is_some();
         tokio::select! {
             ready = self.udp.readable(), if !resting => match ready {
@@ -289,7 +295,7 @@ impl Driver {
             result = self.desk.saved() => Wake::KeyringSaved(result),
             news = store_news(&mut self.recorder) => Wake::Store(news),
             request = self.requests.recv() => Wake::Request(request),
-            () = sleep_until(deadline) => Wake::Tick,
+            () = self.alarm.ring() => Wake::Tick,
         }
     }
 
@@ -485,11 +491,4 @@ async fn store_news(recorder: &mut Option<Recorder>) -> StoreNews {
 pub fn unix_time() -> Time {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     Time::ZERO + since.unwrap_or_default()
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
-    }
 }
