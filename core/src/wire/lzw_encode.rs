@@ -23,29 +23,16 @@ const STEP: usize = 0x6D5;
 pub(super) fn lzw_encode(plain: &[u8], out: &mut Vec<u8>) {
     // Each byte adds one string at most.
     let slots = (2 * plain.len().min(SLOTS_MAX)).next_power_of_two();
-    match slots {
-        // Memory that is asked for and given back with each packet costs more than clearing it.
-        ..=SLOTS_OF_MESSAGE => encode(
-            plain,
-            Strings {
-                slots: &mut [0; SLOTS_OF_MESSAGE],
-            },
-            out,
-        ),
-        ..=SLOTS_OF_DATAGRAM => encode(
-            plain,
-            Strings {
-                slots: &mut [0; SLOTS_OF_DATAGRAM],
-            },
-            out,
-        ),
-        _ => encode(
-            plain,
-            Strings {
-                slots: &mut vec![0; SLOTS_MAX],
-            },
-            out,
-        ),
+    // Memory that is asked for and given back with each packet costs more than clearing it.
+    if slots <= SLOTS_OF_MESSAGE {
+        let slots = &mut [0; SLOTS_OF_MESSAGE];
+        encode(plain, Strings { slots }, out);
+    } else if slots <= SLOTS_OF_DATAGRAM {
+        let slots = &mut [0; SLOTS_OF_DATAGRAM];
+        encode(plain, Strings { slots }, out);
+    } else {
+        let slots = &mut vec![0; SLOTS_MAX];
+        encode(plain, Strings { slots }, out);
     }
 }
 
