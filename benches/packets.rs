@@ -4,12 +4,14 @@
 //! loop that runs all cases in turn, round after round, so that the shares of the bare cipher compare
 //! figures taken under the same conditions on a machine that others use too. See benches/README.md.
 
+use std::cell::Cell;
 use std::hint::black_box;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use aes_gcm::aead::AeadInOut;
 use aes_gcm::{Aes256Gcm, KeyInit};
+use allocation_counter::measure;
 use criterion::{Criterion, Throughput};
 use fyrd_core::node::{Input, Node, NodeConfig};
 use fyrd_core::swim::packet::PacketBuilder;
@@ -110,22 +112,37 @@ fn print_table(cases: &mut [Case]) {
             shares[index].push(round[case.bare] / time);
         }
     }
+    // Long after the beginning, when what is kept for the next packet is there.
+    let allocations: Vec<f64> = cases.iter_mut().map(allocations).collect();
     println!(
         "One datagram of {MESSAGES} alive messages, {} bytes sealed; median of {ROUNDS} interleaved rounds of {PACKETS}",
         sealed_batch(FIRST_INCARNATION, false)[0].len()
     );
-    println!("| step | µs a packet | packets a second | share of bare AEAD speed |");
-    println!("|---|---:|---:|---:|");
+    println!("| step | µs a packet | packets a second | share of bare AEAD speed | allocations a packet |");
+    println!("|---|---:|---:|---:|---:|");
     for (index, case) in cases.iter().enumerate() {
         let time = median(&mut times[index]);
         println!(
-            "| {} | {:.2} | {:.0} | {:.0} % |",
+            "| {} | {:.2} | {:.0} | {:.0} % | {:.1} |",
             case.name,
             time * 1e6,
             1.0 / time,
-            100.0 * median(&mut shares[index])
+            100.0 * median(&mut shares[index]),
+            allocations[index]
         );
     }
+}
+
+thread_local! {
+    /// Allocations so far, while they are counted.
+    static ALLOCATIONS: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// Of a batch, for each packet.
+fn allocations(case: &mut Case) -> f64 {
+    ALLOCATIONS.set(Some(0));
+    (case.batch)();
+    ALLOCATIONS.take().unwrap_or_default() as f64 / PACKETS as f64
 }
 
 fn median(samples: &mut [f64]) -> f64 {
@@ -267,6 +284,11 @@ fn receive(compress: bool, depth: Depth, news: News) -> Batch {
 }
 
 fn timed(work: impl FnOnce()) -> Duration {
+    if let Some(before) = ALLOCATIONS.get() {
+        let counted = measure(work);
+        ALLOCATIONS.set(Some(before + counted.count_total));
+        return Duration::ZERO;
+    }
     let start = Instant::now();
     work();
     start.elapsed()

@@ -1,5 +1,6 @@
 //! What this node holds about the others: facts they announce, and the state they are in.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -112,8 +113,11 @@ pub type NodeId = Id<Record>;
 pub struct Members {
     table: NameTable<Record>,
     order: Vec<NodeId>,
-    /// What [`Members::digest`] has found, until something changes.
-    digest: Option<u32>,
+    /// The digest of all but the changed.
+    sum: u64,
+    /// Those that may have changed since they were in the sum. In a storm, or while a cluster forms, summing up all after
+    /// each change is most of what a node with a thousand members does.
+    changed: BTreeSet<NodeId>,
     /// What [`Members::neighbours`] has found, until something changes there.
     neighbours: Option<Neighbours>,
 }
@@ -156,7 +160,8 @@ impl Members {
         Members {
             table: NameTable::new(seed),
             order: Vec::new(),
-            digest: None,
+            sum: 0,
+            changed: BTreeSet::new(),
             neighbours: None,
         }
     }
@@ -194,7 +199,13 @@ impl Members {
 
     /// Something about this node changes.
     fn touch(&mut self, id: NodeId) {
-        self.digest = None;
+        if self.changed.insert(id) {
+            self.sum = self.sum.wrapping_sub(self.summand(id));
+        }
+        self.note_neighbour(id);
+    }
+
+    fn note_neighbour(&mut self, id: NodeId) {
         let name = self.table.get(id).map(|record| &record.facts.name);
         if let (Some(neighbours), Some(name)) = (&self.neighbours, name)
             && neighbours.concern(name)
@@ -206,27 +217,35 @@ impl Members {
     /// A number that is the same, up to bad luck of one in 2^32, at nodes that hold the same members for living,
     /// at the same addresses and in the same incarnations. A suspect still counts as living.
     pub fn digest(&mut self) -> u32 {
-        let living = self.iter().filter(|record| !record.state.is_gone());
-        let sum = |sum: u64, record: &Record| {
-            let (facts, incarnation) = (&record.facts, record.incarnation.to_be_bytes());
-            // Both forms of an IPv4 address are the same place.
-            let (v4, v6);
-            let addr: &[u8] = match facts.socket().ip() {
-                IpAddr::V4(ip) => {
-                    v4 = ip.octets();
-                    &v4
-                }
-                IpAddr::V6(ip) => {
-                    v6 = ip.octets();
-                    &v6
-                }
-            };
-            let port = facts.port.to_be_bytes();
-            sum.wrapping_add(stable_hash([facts.name.as_bytes(), addr, &port, &incarnation]))
+        for id in std::mem::take(&mut self.changed) {
+            self.sum = self.sum.wrapping_add(self.summand(id));
+        }
+        self.sum as u32
+    }
+
+    /// What this member is in the digest's sum.
+    fn summand(&self, id: NodeId) -> u64 {
+        let living = self.table.get(id).filter(|record| !record.state.is_gone());
+        let Some(Record {
+            facts, incarnation, ..
+        }) = living
+        else {
+            return 0;
         };
-        let digest = self.digest.unwrap_or_else(|| living.fold(0, sum) as u32);
-        self.digest = Some(digest);
-        digest
+        // Both forms of an IPv4 address are the same place.
+        let (v4, v6);
+        let addr: &[u8] = match facts.socket().ip() {
+            IpAddr::V4(ip) => {
+                v4 = ip.octets();
+                &v4
+            }
+            IpAddr::V6(ip) => {
+                v6 = ip.octets();
+                &v6
+            }
+        };
+        let (port, incarnation) = (facts.port.to_be_bytes(), incarnation.to_be_bytes());
+        stable_hash([facts.name.as_bytes(), addr, &port, &incarnation])
     }
 
     /// How many nodes are listed, in any state.
@@ -280,7 +299,8 @@ impl Members {
     /// node next.
     pub fn insert(&mut self, record: Record, place: usize) -> NodeId {
         let id = self.table.insert(record);
-        self.touch(id);
+        self.changed.insert(id);
+        self.note_neighbour(id);
         let last = self.order.len();
         names::grow_slowly(&mut self.order);
         self.order.push(id);
@@ -290,15 +310,18 @@ impl Members {
 
     /// Drops the records for which `keep` says no.
     pub fn retain(&mut self, mut keep: impl FnMut(&Record) -> bool) {
-        self.neighbours = None;
-        let table = &mut self.table;
-        self.order.retain(|&id| {
-            let kept = table.get(id).is_some_and(&mut keep);
+        let mut order = std::mem::take(&mut self.order);
+        order.retain(|&id| {
+            let kept = self.table.get(id).is_some_and(&mut keep);
             if !kept {
-                table.remove(id);
+                self.touch(id);
+                self.changed.remove(&id);
+                self.table.remove(id);
             }
             kept
         });
+        self.order = order;
+        self.neighbours = None;
     }
 
     /// The probe order, to be shuffled.
@@ -345,8 +368,17 @@ mod tests {
         assert_eq!(members.neighbours(at, 0), []);
     }
 
+    /// As if nothing had been known before.
+    fn digest_anew(members: &Members) -> u32 {
+        let mut anew = Members::new(2);
+        for (place, record) in members.iter().enumerate() {
+            anew.insert(record.clone(), place);
+        }
+        anew.digest()
+    }
+
     #[test]
-    fn neighbours_follow_every_change() {
+    fn neighbours_and_digest_follow_every_change() {
         let mut members = Members::new(1);
         let me = members.insert(record(0), 0);
         let mut changes = 0;
@@ -371,6 +403,9 @@ mod tests {
                     number == 0 || number % 50 != step % 50 + 1
                 }),
                 _ => {}
+            }
+            if step % 3 > 0 {
+                assert_eq!(members.digest(), digest_anew(&members), "step {step}");
             }
             let after = members.neighbours(me, 4).to_vec();
             assert_eq!(after, members.find_neighbours(me, 4).found, "step {step}");
