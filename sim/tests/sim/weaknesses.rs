@@ -167,7 +167,9 @@ fn every_weakness_has_its_tests() {
                 .unwrap_or_else(|| panic!("{weakness}: no {name} in {file}"));
             let before: Vec<&str> = source[..at].lines().rev().take(4).collect();
             assert!(
-                before.iter().any(|line| line.contains("test]")),
+                before
+                    .iter()
+                    .any(|line| line.contains("test]") || line.contains("::test(")),
                 "{test} is no test"
             );
             let ignored = before.iter().find(|line| line.contains("#[ignore"));
