@@ -19,7 +19,7 @@ impl Alarm {
     pub(super) fn new() -> Alarm {
         Alarm {
             at: None,
-            // Where there is none, or no descriptor for it, the runtime's timers do as well.
+            // Where there is none, no descriptor for it, or it fails, the runtime's timers do as well.
             #[cfg(target_os = "linux")]
             kernel: kernel::Timer::new().ok(),
         }
@@ -43,9 +43,11 @@ impl Alarm {
     pub(super) async fn ring(&mut self) {
         #[cfg(target_os = "linux")]
         if let Some(kernel) = &mut self.kernel {
-            kernel.ring().await;
-            self.at = None;
-            return;
+            if kernel.ring().await.is_ok() {
+                self.at = None;
+                return;
+            }
+            self.kernel = None;
         }
         match self.at {
             Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -92,13 +94,9 @@ mod kernel {
             Ok(self.timer.set(left, TimerSetTimeFlags::empty())?)
         }
 
-        pub(super) async fn ring(&mut self) {
+        pub(super) async fn ring(&mut self) -> io::Result<()> {
             // A count of 8 bytes. That there is room for more, and no more comes, tells the runtime that nothing is left.
-            let mut count = [0; 16];
-            if self.expirations.read(&mut count).await.is_err() {
-                // The runtime ends.
-                std::future::pending().await
-            }
+            self.expirations.read(&mut [0; 16]).await.map(drop)
         }
     }
 }
