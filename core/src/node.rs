@@ -114,6 +114,7 @@ impl Node {
                 bind_port: config.bind_port,
                 profile: config.profile.clone(),
                 overhead: config.seal_overhead + config.label_overhead,
+                compress: config.compress,
                 // Peers remember the incarnation of before the restart, and believe only a higher one.
                 incarnation: memory.marks.incarnation.saturating_add(1),
                 gone: memory.members.iter().filter_map(gone).collect(),

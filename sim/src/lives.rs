@@ -31,6 +31,7 @@ impl World {
         let mut config = NodeConfig {
             seal_overhead: envelope.seal_overhead(),
             label_overhead: envelope.label_overhead(),
+            compress: self.config.compress,
             ..NodeConfig::new(name, (ip, PORT).into(), self.config.profile.clone(), 0)
         };
         change(&mut config);

@@ -181,6 +181,7 @@ impl Driver {
         let envelope = Envelope::new(keyring, label, compress).with_replay_window(replay_window);
         node.records = recorder.is_some();
         node.seal_overhead = envelope.seal_overhead();
+        node.compress = compress;
         node.label_overhead = envelope.label_overhead();
         let ledger = Arc::new(Ledger::new());
         let (handle, requests) = Handle::new(ledger.clone());

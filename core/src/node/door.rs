@@ -33,6 +33,8 @@ pub struct NodeConfig {
     pub seal_overhead: usize,
     /// Bytes that the label adds to a datagram; 0 without label.
     pub label_overhead: usize,
+    /// Whether datagrams are compressed. Whoever drives the node does the same with what is not compressed yet.
+    pub compress: bool,
     /// Limit of an encoded user event.
     pub user_event_size_limit: usize,
     /// Limit of an encoded query.
@@ -73,6 +75,7 @@ impl NodeConfig {
             profile,
             seal_overhead: 0,
             label_overhead: 0,
+            compress: true,
             user_event_size_limit: limits::USER_EVENT_SIZE,
             query_size_limit: limits::QUERY_SIZE,
             query_response_size_limit: limits::QUERY_RESPONSE_SIZE,

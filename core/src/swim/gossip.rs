@@ -28,7 +28,7 @@ const DELEGATE_FIRST_EVERY: u32 = 4;
 /// What a round or a wave has sent.
 #[derive(Debug, Default)]
 pub(super) struct Sent {
-    /// How many packets.
+    /// How many packets, or what they would be without compression: a peer takes messages one by one.
     pub packets: usize,
     /// Whether they could not hold all that was due.
     pub is_short: bool,
@@ -171,17 +171,19 @@ impl Swim {
 
     /// Sends a packet of what may be sent at this pace, if there is anything.
     fn send_gossip(&mut self, target: &Facts, pace: Pace, sent: &mut Sent, delegate: &mut impl Delegate) {
-        let mut packet = PacketBuilder::new(self.config.profile.udp_buffer_size, self.config.overhead);
+        let size = self.config.profile.udp_buffer_size;
+        let mut packet = self.stretch.packet(size, self.config.overhead);
         sent.is_short |= self.fill(&mut packet, pace, delegate);
         if packet.is_empty() {
             return;
         }
-        sent.packets += 1;
-        let plain = packet.finish();
-        if sent.first.is_empty() {
-            sent.first.clone_from(&plain);
+        sent.packets += packet.worth();
+        for datagram in self.stretch.finish(packet) {
+            if sent.first.is_empty() {
+                sent.first.clone_from(&datagram);
+            }
+            gossip_to(target, datagram, delegate);
         }
-        gossip_to(target, plain, delegate);
     }
 
     fn is_gone(&self, name: &str) -> bool {

@@ -31,6 +31,7 @@ mod returns;
 mod silence;
 mod state;
 mod strangers;
+mod stretch;
 mod suspicion;
 mod trouble;
 pub mod version;
@@ -67,6 +68,7 @@ use crate::swim::repair::Repair;
 use crate::swim::returns::Return;
 use crate::swim::state::encoded;
 use crate::swim::strangers::Strangers;
+use crate::swim::stretch::Stretch;
 use crate::swim::suspicion::Suspicion;
 use crate::swim::trouble::{Accusations, Reminder};
 use crate::time::Time;
@@ -83,6 +85,8 @@ pub struct SwimConfig {
     pub profile: Profile,
     /// Bytes that label and encryption add to each datagram.
     pub overhead: usize,
+    /// Whether datagrams are compressed.
+    pub compress: bool,
     /// The incarnation it starts with: 1 for a new node, more than it ever announced for one that was before.
     pub incarnation: u32,
     /// Who was gone already when it was here last.
@@ -156,6 +160,7 @@ pub struct Swim {
     /// Loops that stand still because there is nobody, or nothing to say, and when they are due next.
     resting: Vec<(Timer, Time, Duration)>,
     queue: GossipQueue,
+    stretch: Stretch,
     eager: Eager,
     repair: Repair,
     suspicions: BTreeMap<NodeId, Suspicion>,
@@ -217,6 +222,7 @@ impl Swim {
             timers: Deadlines::default(),
             resting: Vec::new(),
             queue: GossipQueue::new(config.seed),
+            stretch: Stretch::new(config.compress),
             eager: Eager::default(),
             repair: Repair::new(now),
             suspicions: BTreeMap::new(),
@@ -540,6 +546,7 @@ pub(crate) mod testing {
             bind_port: 7946,
             profile: Profile::builtin("lan").unwrap(),
             overhead: 0,
+            compress: false,
             pool: FactsPool::default(),
             incarnation: 1,
             gone: Vec::new(),

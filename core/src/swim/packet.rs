@@ -8,6 +8,8 @@ const COMPOUND_ENTRY: usize = 2;
 const CRC_FRAME: usize = 5;
 /// The count of a compound is one byte.
 const COMPOUND_MAX: usize = 255;
+/// Room for the lengths of so many messages is there from the beginning.
+const LENGTHS: usize = 32;
 /// The type byte of a compound.
 const COMPOUND: u8 = 7;
 
@@ -17,7 +19,10 @@ const COMPOUND: u8 = 7;
 pub struct PacketBuilder {
     bodies: Vec<u8>,
     lengths: Vec<u16>,
+    /// What a packet holds that is sent as it is.
     budget: usize,
+    /// What this one holds: more, if it will be compressed.
+    room: usize,
 }
 
 impl PacketBuilder {
@@ -25,10 +30,18 @@ impl PacketBuilder {
     pub fn new(size: usize, overhead: usize) -> Self {
         let budget = size.saturating_sub(overhead + CRC_FRAME + COMPOUND_HEADER);
         PacketBuilder {
-            // Room for all layers that will be put in front as well, so that nothing is allocated twice.
-            bodies: Vec::with_capacity(size.saturating_sub(overhead)),
-            lengths: Vec::new(),
+            bodies: Vec::with_capacity(budget),
+            lengths: Vec::with_capacity(LENGTHS),
             budget,
+            room: budget,
+        }
+    }
+
+    /// The same packet with room for messages of so many bytes in all, each of which still fits a packet as it is.
+    pub fn with_room(self, room: usize) -> Self {
+        PacketBuilder {
+            room: room.max(self.budget),
+            ..self
         }
     }
 
@@ -37,8 +50,19 @@ impl PacketBuilder {
         if self.lengths.len() >= COMPOUND_MAX {
             return 0;
         }
-        self.budget
-            .saturating_sub(self.bodies.len() + COMPOUND_ENTRY * (self.lengths.len() + 1))
+        self.room
+            .saturating_sub(self.used() + COMPOUND_ENTRY)
+            .min(self.whole())
+    }
+
+    /// What its messages take, with the lengths that a compound has of them.
+    pub fn used(&self) -> usize {
+        self.bodies.len() + COMPOUND_ENTRY * self.lengths.len()
+    }
+
+    /// How many packets its messages would take if they were sent as they are, roughly.
+    pub fn worth(&self) -> usize {
+        self.used().div_ceil(self.budget.max(1))
     }
 
     /// The longest message that fits when it is the only one.
@@ -73,14 +97,32 @@ impl PacketBuilder {
         self.lengths.is_empty()
     }
 
+    /// The longest datagram's content, after compression if there is any.
+    pub fn limit(&self) -> usize {
+        self.budget + COMPOUND_HEADER
+    }
+
+    /// The first half of its messages, and the others.
+    pub fn split(mut self) -> (PacketBuilder, PacketBuilder) {
+        let lengths = self.lengths.split_off(self.lengths.len() / 2);
+        let first: usize = self.lengths.iter().map(|&length| usize::from(length)).sum();
+        let bodies = self.bodies.split_off(first);
+        let second = PacketBuilder {
+            bodies,
+            lengths,
+            ..self
+        };
+        (self, second)
+    }
+
     /// The packet: the bare message when there is one, a compound of several.
-    pub fn finish(self) -> Vec<u8> {
-        let mut packet = self.bodies;
+    pub fn finish(&self) -> Vec<u8> {
+        let mut packet = Vec::with_capacity(COMPOUND_HEADER + self.used());
         if self.lengths.len() > 1 {
-            let header = [COMPOUND, self.lengths.len() as u8];
-            let lengths = self.lengths.iter().flat_map(|length| length.to_be_bytes());
-            packet.splice(..0, header.into_iter().chain(lengths));
+            packet.extend([COMPOUND, self.lengths.len() as u8]);
+            packet.extend(self.lengths.iter().flat_map(|length| length.to_be_bytes()));
         }
+        packet.extend_from_slice(&self.bodies);
         packet
     }
 }

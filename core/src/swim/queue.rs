@@ -525,7 +525,7 @@ mod tests {
                         let mut packets = [PacketBuilder::new(size, 0), PacketBuilder::new(size, 0)];
                         queue.fill(&mut packets[0], limit, pace);
                         model.fill(&mut packets[1], limit, pace);
-                        let [real, expected] = packets.map(PacketBuilder::finish);
+                        let [real, expected] = packets.map(|packet| packet.finish());
                         prop_assert_eq!(real, expected);
                     }
                     Op::Prune(keep) => {

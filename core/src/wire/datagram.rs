@@ -108,10 +108,11 @@ pub fn encode_compound(bodies: &[impl AsRef<[u8]>], out: &mut Vec<u8>) {
     }
 }
 
-/// Puts the outer layers around a message or compound: compression if asked for and if it makes it
-/// smaller, then the checksum if asked for. Encryption and label come after this.
+/// Puts the outer layers around a message or compound: compression if asked for, if it makes it smaller, and if it has
+/// not been done yet, then the checksum if asked for. Encryption and label come after this.
 pub fn finish_datagram(plain: Vec<u8>, compress: bool, crc: bool) -> Vec<u8> {
-    let mut body = match compress.then(|| lzw::deflate(&plain)) {
+    let is_compressed = plain.first() == Some(&kind::COMPRESS);
+    let mut body = match (compress && !is_compressed).then(|| lzw::deflate(&plain)) {
         Some(smaller) if smaller.len() < plain.len() => smaller,
         _ => plain,
     };

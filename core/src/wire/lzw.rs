@@ -30,7 +30,7 @@ pub(super) fn inflate(
 }
 
 /// The compress message around `plain`, type byte included.
-pub(super) fn deflate(plain: &[u8]) -> Vec<u8> {
+pub(crate) fn deflate(plain: &[u8]) -> Vec<u8> {
     let mut data = Vec::with_capacity(plain.len() / 2 + 16);
     lzw_encode(plain, &mut data);
     let mut out = Vec::with_capacity(data.len() + 20);

@@ -34,6 +34,7 @@ pub use datagram::{Datagram, decode_datagram, encode_compound, finish_datagram};
 pub use error::{DecodeError, Fault};
 pub use filter::Filter;
 pub use label::{StreamPrefix, put_label, split_label};
+pub(crate) use lzw::deflate;
 pub use message::{
     Ack, Alive, Dead, IndirectPing, Message, Nack, Ping, PushNodeState, PushPull, StreamMessage, Suspect,
 };

@@ -111,8 +111,9 @@ fn a_host_that_is_cut_off_learns_that_it_is_alone() {
             hosts.len(),
             profile.probe_interval,
         );
-        // Each of its probes fails, so they slow down with its local health.
-        let probes = profile.probe_interval * profile.awareness_max_multiplier * others.len() as u32;
+        // Each of its probes fails, so they slow down with its local health; and who was first in the round that is under
+        // way may be last in the next.
+        let probes = profile.probe_interval * profile.awareness_max_multiplier * 2 * others.len() as u32;
         let alone = |world: &World| {
             others
                 .iter()
