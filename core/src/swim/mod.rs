@@ -313,10 +313,7 @@ impl Swim {
     /// Does what has become due.
     pub fn handle_tick(&mut self, now: Time, delegate: &mut impl Delegate) {
         let pause = self.timers.next().map_or(Duration::ZERO, |due| now.since(due));
-        let profile = &self.config.profile;
-        if profile.refinements.notices_pauses && pause > profile.probe_interval {
-            self.resume(now, pause);
-        }
+        self.note_pause(now, pause);
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Probe => self.tick_probe(now, delegate),
@@ -324,7 +321,7 @@ impl Swim {
                 Timer::ProbeDeadline(seq_no) => self.end_probe(now, seq_no, delegate),
                 Timer::Relay(seq_no) => self.end_relay(seq_no, delegate),
                 Timer::Suspicion(id) => self.end_suspicion(now, id, delegate),
-                Timer::LateAck(seq_no) => self.try_stream(now, seq_no, delegate),
+                Timer::LateAck(seq_no) => self.end_usual_round_trip(now, seq_no, delegate),
                 Timer::Evidence(id) => self.tick_evidence(now, id, delegate),
                 Timer::Look(id) => self.tick_look(now, id, delegate),
                 Timer::Return(id) => self.tick_return(now, id, delegate),

@@ -10,6 +10,9 @@ use crate::time::Time;
 /// How often at most pauses of this process are logged.
 const PAUSE_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
+/// A pause that takes this fraction of the time for a direct ping's ack is one that the ack may have waited for.
+const SHORT_PAUSE: u32 = 4;
+
 /// Pauses of this process, told now and then: a host that stalls does so every few seconds.
 #[derive(Debug, Default)]
 pub(super) struct Pauses {
@@ -36,6 +39,21 @@ impl Pauses {
 }
 
 impl Swim {
+    /// The first timer is that late. A process that waits for a processor wakes up too late again and again, and on such a
+    /// host so do those whom it probes: then each probe gets the time back, lest all suspect all and that brings more work
+    /// than ever. Suspicions go on, for they have time enough, unless nothing ran for so long that many messages wait.
+    pub(super) fn note_pause(&mut self, now: Time, pause: Duration) {
+        let profile = &self.config.profile;
+        if !profile.refinements.notices_pauses || pause <= profile.probe_timeout / SHORT_PAUSE {
+            return;
+        }
+        if pause > profile.probe_interval {
+            self.resume(now, pause);
+        } else {
+            self.resume_probe(now, pause);
+        }
+    }
+
     /// This process did not run for `pause`. Silence in that time was ours, so the probe under way gets it back.
     /// Suspicions get enough to read what has waited: all of it would keep a host that stalls again and again from ever
     /// noticing who has died. Local health is left to how the probe ends.

@@ -136,6 +136,14 @@ impl Swim {
         self.ping_suspect(&facts, incarnation, seq_no, delegate);
     }
 
+    /// The ack of the direct ping is late by the usual round trip. Where this process was late as well, that says nothing.
+    pub(super) fn end_usual_round_trip(&mut self, now: Time, seq_no: u32, delegate: &mut impl Delegate) {
+        let paused = |probe: &Probe| probe.seq_no == seq_no && probe.paused;
+        if !self.probe.as_ref().is_some_and(paused) {
+            self.try_stream(now, seq_no, delegate);
+        }
+    }
+
     /// Pings the target of a probe over a stream, unless that is under way or done: when the ack of the direct ping is
     /// late, and when it has had its time.
     pub(super) fn try_stream(&mut self, now: Time, seq_no: u32, delegate: &mut impl Delegate) {
@@ -359,8 +367,22 @@ impl Swim {
         self.note_way(&probe, from);
         self.note_heard(now, probe.facts.socket(), delegate);
         self.answered(now, probe.target, delegate);
-        self.change_awareness(-1);
+        self.change_awareness(self.health_by_ack(now, &probe, from));
         self.probe_ended(now, delegate);
+    }
+
+    /// What the ack of a probe says about this node's health.
+    ///
+    /// Where the target itself answers, but late, one of the two hosts is slow. Who meets that again and again is slow itself,
+    /// or all are, and then many probes make all slower. But it may be the network that is slow, and a node that never
+    /// probes notices nothing, so this goes only halfway. Where packets are lost, others bring the ack.
+    fn health_by_ack(&self, now: Time, probe: &Probe, from: SocketAddr) -> i32 {
+        let profile = &self.config.profile;
+        let is_late = now.since(probe.sent) > profile.probe_timeout && from == probe.facts.socket();
+        if !is_late || !profile.refinements.notices_pauses {
+            return -1;
+        }
+        i32::from(self.awareness < profile.awareness_max_multiplier / 2)
     }
 
     pub(super) fn handle_nack(&mut self, seq_no: u32) {
@@ -472,5 +494,50 @@ mod tests {
         }
         // 60 probes, and two push/pulls.
         assert!((60..=63).contains(&wakes), "{wakes}");
+    }
+    #[test]
+    fn a_late_ack_of_the_target_itself_makes_patient_but_not_for_ever() {
+        let ms = Duration::from_millis;
+        for (acked, by_target, before, after) in [
+            (ms(900), true, 2, 3),
+            (ms(900), true, 4, 4),
+            (ms(900), true, 6, 6),
+            // A relay brings it, where packets are lost.
+            (ms(900), false, 2, 1),
+            (ms(450), true, 2, 1),
+        ] {
+            let (mut swim, mut delegate) = start(1);
+            for i in 0..9 {
+                swim.handle_alive(Time::ZERO, &alive(&format!("n{i}"), 10 + i, 1), &mut delegate);
+            }
+            while swim.probe.is_none() {
+                let due = swim.next_deadline().unwrap();
+                swim.handle_tick(due, &mut delegate);
+            }
+            swim.awareness = before;
+            let (sent, seq_no) = swim
+                .probe
+                .as_ref()
+                .map(|probe| (probe.sent, probe.seq_no))
+                .unwrap();
+            swim.timers
+                .cancel(|timer| !matches!(timer, Timer::LateAck(_) | Timer::ProbeTimeout(_)));
+            while let Some(due) = swim.next_deadline().filter(|due| *due <= sent + acked) {
+                swim.handle_tick(due, &mut delegate);
+            }
+            let from = swim.probe.as_ref().unwrap().facts.socket();
+            let relay = ([10, 0, 0, 99], 7946).into();
+            let ack = Ack {
+                seq_no,
+                ..Ack::default()
+            };
+            swim.handle_ack(
+                sent + acked,
+                if by_target { from } else { relay },
+                &ack,
+                &mut delegate,
+            );
+            assert_eq!(swim.awareness, after, "{acked:?} {by_target} {before}");
+        }
     }
 }

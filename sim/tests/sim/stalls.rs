@@ -105,3 +105,65 @@ fn survivors_that_stand_still_now_and_then_notice_who_has_died_about_as_soon_as_
         assert!(fyrd.1 <= serf.1, "{shape:?}: {serf:?} {fyrd:?}");
     }
 }
+
+/// What becomes of a cluster whose hosts each get a processor for `STEP` of each `period`: packets a node and second
+/// once that has gone on for a minute, and how often one who lived was taken for dead.
+fn starved(seed: u64, period: Duration, notices: bool) -> (f64, usize) {
+    const STEP: Duration = Duration::from_millis(50);
+    const MINUTE: Duration = Duration::from_secs(60);
+    let mut config = WorldConfig::new(seed);
+    config.profile.refinements.notices_pauses = notices;
+    let mut world = World::new(config);
+    let hosts = world.cluster(40);
+    let begin = world.now();
+    let turns = (period.as_millis() / STEP.as_millis()) as usize;
+    let mut packets = 0;
+    for turn in 0.. {
+        for (place, &host) in hosts.iter().enumerate() {
+            let phase = (turn + place * 7) % turns;
+            if phase == 0 {
+                world.thaw(host);
+            } else if phase == 1 || turn == 0 {
+                world.freeze(host);
+            }
+        }
+        world.run_for(STEP);
+        match world.now().since(begin) {
+            passed if passed > 2 * MINUTE => break,
+            passed if passed > MINUTE => {
+                packets += world.tapped().len();
+                world.tap();
+            }
+            _ => {}
+        }
+    }
+    let failures = |host: HostId, about: HostId| {
+        world
+            .host(host)
+            .member_events(MemberEventKind::Failed, world.host(about).name())
+            .len()
+    };
+    let pairs = hosts
+        .iter()
+        .flat_map(|&host| hosts.iter().map(move |&about| (host, about)));
+    let mistakes = pairs.map(|(host, about)| failures(host, about)).sum();
+    (
+        packets as f64 / MINUTE.as_secs_f64() / hosts.len() as f64,
+        mistakes,
+    )
+}
+
+/// A host of a thousand agents, or of one in a container that may not have more: where all answer late, asking more
+/// makes all later still.
+#[test]
+fn hosts_that_seldom_get_a_processor_make_no_more_work_for_each_other() {
+    for (seed, period) in [(1, 700), (2, 1000), (3, 1000)] {
+        let period = Duration::from_millis(period);
+        let [as_serf, fyrd] = [false, true].map(|notices| starved(seed, period, notices));
+        assert!(
+            fyrd.0 < as_serf.0 / 2.0 && fyrd.0 < 2.5,
+            "{period:?}: {as_serf:?} {fyrd:?}"
+        );
+        assert_eq!(fyrd.1, 0, "{period:?}");
+    }
+}
