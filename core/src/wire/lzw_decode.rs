@@ -17,7 +17,9 @@ struct Place {
 pub(super) fn lzw_decode(data: &[u8], max: usize, out: &mut Vec<u8>) -> Result<(), Fault> {
     out.clear();
     let (mut codes, mut width) = (BitReader::new(data), WIDTH_MIN);
-    let mut places: Vec<Place> = Vec::new();
+    // A code has nine bits at least, and there are no more strings than codes.
+    let most = (8 * data.len() / WIDTH_MIN as usize).min(1 << WIDTH_MAX);
+    let mut places: Vec<Place> = Vec::with_capacity(most);
     // The string before, if the next one completes a new entry; and the code of that entry.
     let (mut last, mut newest): (Option<Place>, u32) = (None, FIRST - 1);
     loop {
