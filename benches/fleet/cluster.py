@@ -40,9 +40,12 @@ def wait_until(done: Callable[[], bool], timeout: float, interval: float = 0.05)
 
 
 class Agent:
-    """A running agent. Its output goes to a file, of which the end is shown when it fails."""
+    """A running agent. Its output goes to a file, of which the end is shown when it fails. With a `gate`, the reading end of
+    a pipe, it starts when the other end is closed."""
 
-    def __init__(self, binary: str, name: str, network: Network, place: int, options: Iterable[str]):
+    def __init__(
+        self, binary: str, name: str, network: Network, place: int, options: Iterable[str], gate: Optional[int] = None
+    ):
         self.name, self.network = name, network
         self.bind = f"{network.address(place)}:7946"
         self.rpc = (network.rpc_address, RPC_PORT + place)
@@ -52,8 +55,11 @@ class Agent:
         self.seen: dict[Key, list[float]] = {}
         rpc = f"{self.rpc[0]}:{self.rpc[1]}"
         words = [binary, "agent", f"-node={name}", f"-bind={self.bind}", f"-rpc-addr={rpc}", "-log-level=err", *options]
+        if gate is not None:
+            words = ["sh", "-c", 'read _; exec "$@"', "sh", *words]
+        stdin = subprocess.DEVNULL if gate is None else gate
         with network.entered():
-            self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+            self.process = subprocess.Popen(words, stdin=stdin, stdout=self.log, stderr=self.log)
 
     @property
     def pid(self) -> int:
@@ -117,12 +123,12 @@ class Cluster:
         # Whose end was wished for; a failure of anybody else is a false one.
         self.gone: set[str] = set()
 
-    def start(self, network: Optional[Network] = None, *extra: str) -> Agent:
+    def start(self, network: Optional[Network] = None, *extra: str, gate: Optional[int] = None) -> Agent:
         """One agent more. Agents fill the networks in turn unless a network is given."""
         index = len(self.agents)
         network = network or self.networks[index % len(self.networks)]
         binary = self.binaries[index % len(self.binaries)]
-        self.agents.append(Agent(binary, f"n{index}", network, index, [*self.options, *extra]))
+        self.agents.append(Agent(binary, f"n{index}", network, index, [*self.options, *extra], gate))
         return self.agents[-1]
 
     def form(self, timeout: float = 300.0) -> float:
@@ -188,5 +194,9 @@ class Cluster:
         return sum(cpu_s(agent.pid) for agent in self.living())
 
     def stop(self) -> None:
+        # First all, then each: agents that are left work the harder, and a thousand take minutes one by one.
+        for agent in self.agents:
+            if agent.process.poll() is None:
+                agent.process.kill()
         for agent in self.agents:
             agent.end()

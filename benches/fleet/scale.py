@@ -15,17 +15,34 @@ READ_MEMORY_OF = 100
 FORM_S = 900.0
 
 
-def start(cluster: Cluster, count: int) -> float:
-    """Ten seeds, then all at once, each through one of them. Gives the seconds until all list all."""
+def start(cluster: Cluster, count: int, group: int) -> float:
+    """Ten seeds, then `group` agents in the same moment, each through one of the seeds, and as soon as all know these the
+    next. Gives the seconds from the first group until all list all."""
+    for index in range(min(SEEDS, count)):
+        seed = [f"-retry-join={cluster.agents[index - 1].bind}"] if index else []
+        cluster.start(None, *seed, "-retry-interval=5s")
+        time.sleep(0.1)
     begin = time.perf_counter()
-    for index in range(count):
-        seed = cluster.agents[(index - 1) % min(index, SEEDS)] if index else None
-        cluster.start(None, *([f"-retry-join={seed.bind}", "-retry-interval=5s"] if seed else []))
-        time.sleep(0.1 if index < SEEDS else 0)
-    sample = cluster.agents[:: max(1, count // 20)]
-    wait_until(lambda: all(agent.alive() == count for agent in sample), FORM_S, 0.5)
+    for first in range(len(cluster.agents), count, group):
+        begin_group = start_together(cluster, min(group, count - first))
+        begin = begin_group if first == SEEDS else begin
+        sample = cluster.agents[:: max(1, len(cluster.agents) // 20)]
+        wait_until(lambda: all(agent.alive() == len(cluster.agents) for agent in sample), FORM_S, 0.5)
+        print(f"  {len(cluster.agents)} after {time.perf_counter() - begin:.1f} s", flush=True)
     cluster.wait_for_all(max(1.0, begin + FORM_S - time.perf_counter()))
     return time.perf_counter() - begin
+
+
+def start_together(cluster: Cluster, count: int) -> float:
+    """Gives the moment in which they start."""
+    closed, opens = os.pipe()
+    for _ in range(count):
+        seed = cluster.agents[(len(cluster.agents) - 1) % SEEDS]
+        cluster.start(None, f"-retry-join={seed.bind}", "-retry-interval=5s", gate=closed)
+    os.close(closed)
+    begin = time.perf_counter()
+    os.close(opens)
+    return begin
 
 
 def private_mb(agents: list[Agent]) -> float:
@@ -88,8 +105,8 @@ def kill(cluster: Cluster, count: int = 3) -> dict[str, float]:
     return {"kills": count, "kill_unseen": unseen, "kill_last_s": longest}
 
 
-def measure(cluster: Cluster, network: Network, count: int, minutes: float) -> dict[str, float]:
-    out: dict[str, float] = {"nodes": count, "form_s": start(cluster, count)}
+def measure(cluster: Cluster, network: Network, count: int, group: int, minutes: float) -> dict[str, float]:
+    out: dict[str, float] = {"nodes": count, "group": group, "form_s": start(cluster, count, group)}
     print(f"formed {count} after {out['form_s']:.1f} s", flush=True)
     cluster.listen()
     # Until the news of the start are spread, and the first push/pulls made.
@@ -101,12 +118,12 @@ def measure(cluster: Cluster, network: Network, count: int, minutes: float) -> d
     return out
 
 
-def run(binary: str, count: int, minutes: float, key: str, results: Path) -> None:
+def run(binary: str, count: int, group: int, minutes: float, key: str, results: Path) -> None:
     about = figures.machine({figures.OURS: binary})
     network = Network(1)
     cluster = Cluster([network], [binary] * count, [f"-encrypt={key}"])
     try:
-        out = measure(cluster, network, count, minutes)
+        out = measure(cluster, network, count, group, minutes)
     finally:
         cluster.stop()
         network.close()
