@@ -253,10 +253,7 @@ impl Swim {
             },
             Some(Exchange::Join { id, to }) => {
                 let ignore_old = self.joins.get(&id).is_some_and(|join| join.ignore_old);
-                // Who knew nobody has nobody to tell what it learns: all whom it knows then are of the cluster that told.
-                self.listens = self.members.len() == 1;
                 let merged = self.merge_reply(now, result, ignore_old, delegate);
-                self.listens = false;
                 if merged.is_ok() {
                     self.answered_at(now, to, delegate);
                 }
@@ -394,61 +391,5 @@ impl Swim {
             // Suspect, or dead: never taken over as dead, so that the node has time to refute.
             _ => self.suspect(now, node.name, node.incarnation, &me),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::swim::delegate::Silent;
-    use crate::swim::testing::{alive, start};
-
-    /// Has a join answered by somebody who lists these.
-    fn join(swim: &mut Swim, delegate: &mut Silent, hosts: std::ops::Range<u8>) {
-        let to = ([10, 0, 0, hosts.start], 7946).into();
-        swim.join(
-            Time::ZERO,
-            JoinId(1),
-            vec![Contact { addr: to, name: None }],
-            false,
-            delegate,
-        );
-        let names: Vec<String> = hosts.clone().map(|host| format!("n{host}")).collect();
-        let told: Vec<Alive<'_>> = names
-            .iter()
-            .zip(hosts)
-            .map(|(name, host)| alive(name, host, 1))
-            .collect();
-        let nodes = told.iter().map(|told| PushNodeState {
-            name: told.node,
-            addr: told.addr,
-            port: told.port,
-            meta: told.meta,
-            incarnation: told.incarnation,
-            state: State::Alive.code(),
-            vsn: told.vsn,
-        });
-        let reply = StreamMessage::PushPull(PushPull {
-            join: true,
-            nodes: nodes.collect(),
-            user_state: b"",
-            refused: RefusedNodes::default(),
-        });
-        let (&id, _) = swim.exchanges.last_key_value().unwrap();
-        swim.handle_exchange(Time::ZERO, id, Ok(Some(&reply)), delegate);
-    }
-
-    #[test]
-    fn who_knew_nobody_passes_on_nothing_of_what_its_first_join_brings() {
-        let (mut swim, mut delegate) = start(1);
-        join(&mut swim, &mut delegate, 2..12);
-        assert_eq!(
-            (swim.members.len(), swim.queue.len()),
-            (11, 1),
-            "its own alive message waits"
-        );
-        // What comes of another cluster then is news to the first.
-        join(&mut swim, &mut delegate, 20..25);
-        assert_eq!((swim.members.len(), swim.queue.len()), (16, 6));
     }
 }

@@ -190,8 +190,6 @@ pub struct Swim {
     strangers: Strangers,
     exchanges: BTreeMap<ExchangeId, Exchange>,
     joins: BTreeMap<JoinId, Join>,
-    /// Whether what is learned now is not passed on.
-    listens: bool,
     last_exchange: u64,
     /// How many packets have been filled with gossip.
     packets: u32,
@@ -248,7 +246,6 @@ impl Swim {
             strangers: Strangers::default(),
             exchanges: BTreeMap::new(),
             joins: BTreeMap::new(),
-            listens: false,
             last_exchange: 0,
             packets: 0,
             refused: 0,

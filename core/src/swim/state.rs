@@ -73,9 +73,7 @@ impl Swim {
         self.judge_address(&facts);
         let id = self.list_alive(now, &facts, incarnation);
         self.measures.alive += 1;
-        if !self.listens {
-            self.broadcast_alive(&facts, incarnation, Subject::Node(Arc::clone(&facts.name)), None);
-        }
+        self.broadcast_alive(&facts, incarnation, Subject::Node(Arc::clone(&facts.name)), None);
         if delegate.member_joined(now, &facts) {
             self.await_answer(now, id);
         }
