@@ -9,7 +9,7 @@ use super::packet::PacketBuilder;
 use crate::bounds::DATAGRAM_PLAIN_MAX;
 use crate::wire::deflate;
 
-/// Bytes that compression leaves of so many are what the guess counts in.
+/// The guess is kept as the plain bytes of which so many are left.
 const UNIT: usize = 64;
 
 /// Packets hold at most so many times what fits without compression: what compresses better would gain little.

@@ -107,10 +107,10 @@ fn survivors_that_stand_still_now_and_then_notice_who_has_died_about_as_soon_as_
 }
 
 /// What becomes of a cluster whose hosts each get a processor for `STEP` of each `period`: packets a node and second
-/// once that has gone on for a minute, and how often one who lived was taken for dead.
+/// once that has gone on for half a minute, and how often one who lived was taken for dead.
 fn starved(seed: u64, period: Duration, notices: bool) -> (f64, usize) {
     const STEP: Duration = Duration::from_millis(50);
-    const MINUTE: Duration = Duration::from_secs(60);
+    const HALF_A_MINUTE: Duration = Duration::from_secs(30);
     let mut config = WorldConfig::new(seed);
     config.profile.refinements.notices_pauses = notices;
     let mut world = World::new(config);
@@ -129,8 +129,8 @@ fn starved(seed: u64, period: Duration, notices: bool) -> (f64, usize) {
         }
         world.run_for(STEP);
         match world.now().since(begin) {
-            passed if passed > 2 * MINUTE => break,
-            passed if passed > MINUTE => {
+            passed if passed > 2 * HALF_A_MINUTE => break,
+            passed if passed > HALF_A_MINUTE => {
                 packets += world.tapped().len();
                 world.tap();
             }
@@ -148,7 +148,7 @@ fn starved(seed: u64, period: Duration, notices: bool) -> (f64, usize) {
         .flat_map(|&host| hosts.iter().map(move |&about| (host, about)));
     let mistakes = pairs.map(|(host, about)| failures(host, about)).sum();
     (
-        packets as f64 / MINUTE.as_secs_f64() / hosts.len() as f64,
+        packets as f64 / HALF_A_MINUTE.as_secs_f64() / hosts.len() as f64,
         mistakes,
     )
 }
@@ -157,7 +157,7 @@ fn starved(seed: u64, period: Duration, notices: bool) -> (f64, usize) {
 /// makes all later still.
 #[test]
 fn hosts_that_seldom_get_a_processor_make_no_more_work_for_each_other() {
-    for (seed, period) in [(1, 700), (2, 1000), (3, 1000)] {
+    for (seed, period) in [(1, 700), (2, 1000)] {
         let period = Duration::from_millis(period);
         let [as_serf, fyrd] = [false, true].map(|notices| starved(seed, period, notices));
         assert!(
