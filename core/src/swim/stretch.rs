@@ -189,6 +189,22 @@ mod tests {
     }
 
     #[test]
+    fn what_compresses_less_than_before_leaves_in_parts_as_well() {
+        let mut stretch = Stretch::new(true);
+        for number in 0..100 {
+            round(&mut stretch, || news(number));
+        }
+        let rng = &mut Xoshiro256PlusPlus::seed_from_u64(3);
+        let half = || [noise(rng).split_off(50), vec![0; 50]].concat();
+        let (datagrams, _) = round(&mut stretch, half);
+        assert!(datagrams.len() > 1);
+        assert!(
+            datagrams.iter().all(|datagram| datagram[0] == 9),
+            "all are compressed"
+        );
+    }
+
+    #[test]
     fn what_does_not_compress_is_tried_now_and_then_and_found_again() {
         let mut stretch = Stretch::new(true);
         let rng = &mut Xoshiro256PlusPlus::seed_from_u64(2);
