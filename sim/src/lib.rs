@@ -52,7 +52,7 @@ use crate::traffic::ReplyPath;
 use fyrd_core::deadline::Deadlines;
 use fyrd_core::envelope::Envelope;
 use fyrd_core::node::{CommandId, ExchangeId, Input, Node, StreamId};
-use fyrd_core::serf::{Answer, Command, JoinTarget, MemberStatus, Seeds};
+use fyrd_core::serf::{Answer, Command, JoinTarget, MemberEventKind, MemberStatus, Seeds};
 use fyrd_core::swim::pool::FactsPool;
 use fyrd_core::swim::profile::Profile;
 use fyrd_core::time::Time;
@@ -339,5 +339,17 @@ impl World {
         hosts
             .iter()
             .all(|&host| self.host(host).status_of(name) == Some(status))
+    }
+
+    /// When any of these hosts reported the node of any of these subjects failed, host by host.
+    pub fn failures(&self, hosts: &[HostId], subjects: &[HostId]) -> Vec<Time> {
+        let of = |host: HostId, subject: HostId| {
+            let name = self.host(subject).name();
+            self.host(host).member_events(MemberEventKind::Failed, name)
+        };
+        hosts
+            .iter()
+            .flat_map(|&host| subjects.iter().flat_map(move |&subject| of(host, subject)))
+            .collect()
     }
 }

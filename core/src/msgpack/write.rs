@@ -75,8 +75,15 @@ impl<'o> Writer<'o> {
         self
     }
 
+    /// A number with seven digits, in half the room of all its digits: more than any measurement has. One that is too
+    /// large for that has all.
     pub(crate) fn float(&mut self, value: f64) -> &mut Self {
-        self.head(0xcb, &value.to_be_bytes());
+        let short = value as f32;
+        if short.is_finite() {
+            self.head(0xca, &short.to_be_bytes());
+        } else {
+            self.head(0xcb, &value.to_be_bytes());
+        }
         self
     }
 

@@ -49,6 +49,7 @@ impl Swim {
             seq_no,
             payload: &payload,
             digest: &digest,
+            turn: self.turn(),
         };
         let bare = Ack {
             seq_no,

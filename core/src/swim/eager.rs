@@ -16,9 +16,6 @@ use super::queue::{Pace, Part, Share};
 use crate::swim::formulas::retransmit_limit;
 use crate::time::Time;
 
-/// A new round trip counts as one of so many in the average.
-const ROUND_TRIPS: u32 = 8;
-
 /// A cluster that grows by more than one in so many members is forming.
 const FORMING: usize = 10;
 
@@ -38,8 +35,6 @@ pub(super) struct Eager {
     pause: Duration,
     bucket: Bucket,
     growth: Growth,
-    /// The usual round trip, as the probes measure it.
-    round_trip: Option<Duration>,
 }
 
 /// Whether the cluster is just forming. What is said then is mostly said to few, before the others are known, and would
@@ -94,26 +89,18 @@ impl Eager {
         self.growth.last = now;
     }
 
-    pub fn note_round_trip(&mut self, measured: Duration) {
-        self.round_trip = Some(match self.round_trip {
-            None => measured,
-            Some(usual) => (usual * (ROUND_TRIPS - 1) + measured) / ROUND_TRIPS,
-        });
-    }
-
     /// Ends a wave, whose packets could not hold all that was due if it `is_short`.
     ///
     /// Between two waves passes a round trip, so that the second is not lost to the same jam, but not more than a
     /// gossip interval, when a round is due anyway; and not less than the profile says. While one wave follows the
     /// other in packets that are not full, the pause grows, so that news that trickles in shares them.
-    fn end_wave(&mut self, now: Time, is_short: bool, profile: &Profile) {
+    fn end_wave(&mut self, now: Time, is_short: bool, round_trip: Duration, profile: &Profile) {
         let goes_on = now < self.next + self.pause;
         self.pause = match self.pause * 2 {
             longer if goes_on && !is_short => longer.min(profile.eager_pause * LONGEST_PAUSE),
             _ => profile.eager_pause,
         };
-        let round_trip = self.round_trip.unwrap_or_default().min(profile.gossip_interval);
-        self.next = now + self.pause.max(round_trip);
+        self.next = now + self.pause.max(round_trip.min(profile.gossip_interval));
     }
 }
 
@@ -190,7 +177,8 @@ impl Swim {
         let ring = self.ring();
         let sent = self.tell(&ring, targets, Part::Early(self.early()), delegate);
         self.eager.bucket.take(now, sent.packets, &self.config.profile);
-        self.eager.end_wave(now, sent.is_short, &self.config.profile);
+        self.eager
+            .end_wave(now, sent.is_short, self.round_trips.usual(), &self.config.profile);
     }
 }
 
@@ -270,7 +258,7 @@ mod tests {
     #[test]
     fn waves_are_a_round_trip_apart() {
         let (mut swim, mut delegate) = at_rest(20);
-        swim.eager.note_round_trip(ms(80));
+        swim.round_trips.note(ms(80));
         swim.handle_alive(T, &alive("n7", 7, 2), &mut delegate);
         let early = waves(&mut swim, &mut delegate, T + ms(150));
         assert_eq!(early, [(ms(1), 3), (ms(81), 3)]);

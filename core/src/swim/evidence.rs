@@ -51,7 +51,9 @@ impl Swim {
         if profile.late_ack_max.is_zero() {
             return None;
         }
-        let usual = delegate.round_trip(&facts.name);
+        let usual = delegate
+            .round_trip(&facts.name)
+            .or_else(|| self.round_trips.longest());
         let late = usual.map_or(profile.late_ack_max, |rtt| {
             rtt.saturating_mul(profile.late_ack_mult)
         });
@@ -549,6 +551,7 @@ mod tests {
                 seq_no,
                 payload: &[],
                 digest: &[],
+                turn: 0,
             });
             let result = match answers {
                 true => Ok(Some(&ack)),
@@ -698,6 +701,12 @@ mod tests {
         ] {
             delegate.round_trip = round_trip;
             assert_eq!(swim.lateness(&facts, &delegate), Some(ms(late)), "{round_trip:?}");
+        }
+        // Where it is not known, those of the others tell.
+        delegate.round_trip = None;
+        for (measured, late) in [(ms(1), 100), (ms(40), 160), (ms(1), 155), (ms(500), 250)] {
+            swim.round_trips.note(measured);
+            assert_eq!(swim.lateness(&facts, &delegate), Some(ms(late)), "{measured:?}");
         }
         swim.config.profile.late_ack_max = Duration::ZERO;
         assert_eq!(swim.lateness(&facts, &delegate), None, "as with Serf");

@@ -120,6 +120,9 @@ pub struct Members {
     changed: BTreeSet<NodeId>,
     /// What [`Members::neighbours`] has found, until something changes there.
     neighbours: Option<Neighbours>,
+    /// All that are not gone, with their places, unless something has changed since.
+    ring: Vec<(u64, NodeId)>,
+    ring_is_old: bool,
 }
 
 /// Whom one node finds behind it on the ring.
@@ -163,6 +166,8 @@ impl Members {
             sum: 0,
             changed: BTreeSet::new(),
             neighbours: None,
+            ring: Vec::new(),
+            ring_is_old: true,
         }
     }
 
@@ -176,7 +181,7 @@ impl Members {
     }
 
     fn find_neighbours(&self, of: NodeId, wanted: usize) -> Neighbours {
-        let place = self.get(of).map_or(0, |record| place(&record.facts.name));
+        let place = self.place(of);
         let hearing = self.order.iter().filter_map(|&id| {
             let record = self.table.get(id)?;
             let hears = id != of && !record.state.is_gone();
@@ -197,8 +202,37 @@ impl Members {
         }
     }
 
+    fn place(&self, id: NodeId) -> u64 {
+        self.get(id).map_or(0, |record| place(&record.facts.name))
+    }
+
+    /// All others that are not gone, in the order in which they lie on the ring behind this one: those up to the ring's
+    /// end, and those from its beginning.
+    pub fn ring_from(&mut self, id: NodeId) -> (&[(u64, NodeId)], &[(u64, NodeId)]) {
+        if std::mem::take(&mut self.ring_is_old) {
+            let mut ring = std::mem::take(&mut self.ring);
+            ring.clear();
+            let present = |id: &NodeId| !self.table.get(*id).is_some_and(|record| record.state.is_gone());
+            ring.extend(
+                self.order
+                    .iter()
+                    .filter(|id| present(id))
+                    .map(|&id| (self.place(id), id)),
+            );
+            ring.sort_unstable();
+            self.ring = ring;
+        }
+        let here = (self.place(id), id);
+        let (before, behind) = self
+            .ring
+            .split_at(self.ring.partition_point(|other| *other < here));
+        let itself = usize::from(behind.first() == Some(&here));
+        (&behind[itself..], before)
+    }
+
     /// Something about this node changes.
     fn touch(&mut self, id: NodeId) {
+        self.ring_is_old = true;
         if self.changed.insert(id) {
             self.sum = self.sum.wrapping_sub(self.summand(id));
         }
@@ -301,6 +335,7 @@ impl Members {
         let id = self.table.insert(record);
         self.changed.insert(id);
         self.note_neighbour(id);
+        self.ring_is_old = true;
         let last = self.order.len();
         names::grow_slowly(&mut self.order);
         self.order.push(id);
@@ -377,6 +412,22 @@ mod tests {
         anew.digest()
     }
 
+    fn names_behind(members: &mut Members, me: NodeId) -> Vec<Arc<str>> {
+        let (behind, before) = members.ring_from(me);
+        let ids: Vec<_> = behind.iter().chain(before).map(|&(_, id)| id).collect();
+        let name = |id: NodeId| Arc::clone(&members.get(id).unwrap().facts.name);
+        ids.into_iter().map(name).collect()
+    }
+
+    fn names_anew(members: &Members, me: NodeId) -> Vec<Arc<str>> {
+        let from = members.place(me);
+        let living = members.iter().filter(|record| !record.state.is_gone());
+        let mut names: Vec<_> = living.map(|record| Arc::clone(&record.facts.name)).collect();
+        names.retain(|name| place(name) != from);
+        names.sort_by_key(|name| distance(from, name));
+        names
+    }
+
     #[test]
     fn neighbours_and_digest_follow_every_change() {
         let mut members = Members::new(1);
@@ -408,6 +459,13 @@ mod tests {
                 assert_eq!(members.digest(), digest_anew(&members), "step {step}");
             }
             let after = members.neighbours(me, 4).to_vec();
+            if step % 5 == 0 {
+                assert_eq!(
+                    names_behind(&mut members, me),
+                    names_anew(&members, me),
+                    "step {step}"
+                );
+            }
             assert_eq!(after, members.find_neighbours(me, 4).found, "step {step}");
             assert!(after.is_sorted() && after.iter().all(|&(_, id)| id != me));
             changes += usize::from(before != after);

@@ -28,12 +28,14 @@ mod profile_text;
 pub mod queue;
 pub mod repair;
 mod returns;
+mod round_trips;
 mod silence;
 mod state;
 mod strangers;
 mod stretch;
 mod suspicion;
 mod trouble;
+mod turns;
 pub mod version;
 
 use std::collections::BTreeMap;
@@ -66,11 +68,13 @@ use crate::swim::profile::Profile;
 use crate::swim::queue::{GossipQueue, Pace, Token};
 use crate::swim::repair::Repair;
 use crate::swim::returns::Return;
+use crate::swim::round_trips::RoundTrips;
 use crate::swim::state::encoded;
 use crate::swim::strangers::Strangers;
 use crate::swim::stretch::Stretch;
 use crate::swim::suspicion::Suspicion;
 use crate::swim::trouble::{Accusations, Reminder};
+use crate::swim::turns::Turns;
 use crate::time::Time;
 use crate::wire::message::{Message, StreamMessage};
 
@@ -178,7 +182,8 @@ pub struct Swim {
     awareness: u32,
     seq_no: u32,
     probe: Option<Probe>,
-    probe_index: usize,
+    turns: Turns,
+    round_trips: RoundTrips,
     probe_pending: bool,
     pauses: Pauses,
     refused_sends: Reminder,
@@ -236,7 +241,8 @@ impl Swim {
             awareness: 0,
             seq_no: 0,
             probe: None,
-            probe_index: 0,
+            turns: Turns::default(),
+            round_trips: RoundTrips::default(),
             probe_pending: false,
             pauses: Pauses::default(),
             refused_sends: Reminder::default(),

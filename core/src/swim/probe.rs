@@ -11,7 +11,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::seq::SliceRandom;
 use tracing::{debug, info, warn};
 
 use super::delegate::Delegate;
@@ -81,6 +80,7 @@ impl Swim {
             return;
         }
         self.timers.set(now + interval, Timer::Probe);
+        self.turns.next();
         if self.probe.is_some() {
             // Ticks missed during a long probe collapse into one, which starts when it ends.
             self.probe_pending = true;
@@ -160,34 +160,6 @@ impl Swim {
         let facts = Arc::clone(&probe.facts);
         let timeout = probe.ends_at.since(now).max(Duration::from_millis(1));
         self.ping_over_stream(Exchange::StreamPing { seq_no }, &facts, seq_no, timeout, delegate);
-    }
-
-    /// The next node in the probe order that is not gone. At the end of each round the order is
-    /// shuffled, which bounds the time until a given node is probed (SWIM, section 4.3).
-    fn next_target(&mut self, now: Time) -> Option<NodeId> {
-        for _ in 0..=self.members.len() {
-            let Some(id) = self.members.at(self.probe_index) else {
-                self.begin_round(now);
-                continue;
-            };
-            self.probe_index += 1;
-            if id != self.me && self.members.get(id).is_some_and(|record| !record.state.is_gone()) {
-                return Some(id);
-            }
-        }
-        None
-    }
-
-    fn begin_round(&mut self, now: Time) {
-        let keep = self.config.profile.gossip_to_the_dead_time;
-        let me = Arc::clone(&self.config.facts.name);
-        self.members.retain(|record| {
-            !record.state.is_gone() || now.since(record.changed) <= keep || record.facts.name == me
-        });
-        let members = &self.members;
-        self.reached_by.retain(|target, _| members.get(*target).is_some());
-        self.members.order_mut().shuffle(&mut self.rng);
-        self.probe_index = 0;
     }
 
     /// The direct ping has had its time.
@@ -356,11 +328,12 @@ impl Swim {
         };
         if now < probe.indirect_at && !probe.indirect_sent && !probe.paused {
             let round_trip = now.since(probe.sent);
-            self.eager.note_round_trip(round_trip);
+            self.round_trips.note(round_trip);
             delegate.ping_answered(now, &probe.facts, round_trip, ack.payload);
         }
         // The ack of a relay comes from somebody else, and says nothing of what the target knows.
         if !probe.indirect_sent {
+            self.turns.hear(ack.turn);
             self.compare(now, &probe.facts, ack.digest, delegate);
         }
         self.repeats.over(Trouble::Datagrams, &probe.facts.name);

@@ -109,6 +109,8 @@ profile! {
         push_pull_thinning: Count(1, 1000),
         /// Interval between probes; zero turns them off.
         probe_interval: Time(ZERO),
+        /// Whether all nodes agree whose turn it is to probe whom.
+        probe_turns: Switch(),
         /// How long a direct ping may take.
         probe_timeout: Time(MILLISECOND),
         /// Upper bound (exclusive) of the local health score (Lifeguard).

@@ -275,6 +275,7 @@ mod tests {
             assert_eq!((p.eager_share, p.eager_rate, p.eager_burst), (75, 60, 200));
             assert_eq!((p.eager_delay, p.eager_pause), (ms(1), ms(5)));
             assert_eq!((p.repair_interval, p.push_pull_thinning), (ms(1_000), 4));
+            assert!(p.probe_turns);
             let expected = SerfProfile {
                 coalesce_period: ms(3_000),
                 quiescent_period: ms(1_000),

@@ -92,10 +92,10 @@ mod tests {
     use crate::wire::Fault;
 
     const SAMPLE: WireCoordinate = WireCoordinate {
-        vec: [1.0, -2.0, 0.5, 0.0, 4e-5, 6.0, 7.0, 8.0],
+        vec: [1.0, -2.0, 0.5, 0.0, 0.0625, 6.0, 7.0, 8.0],
         error: 1.5,
         adjustment: -0.25,
-        height: 1e-5,
+        height: 0.125,
     };
 
     fn encoded() -> Vec<u8> {
@@ -107,6 +107,22 @@ mod tests {
     #[test]
     fn a_payload_round_trips() {
         assert_eq!(WireCoordinate::decode_payload(&encoded()), Ok(Some(SAMPLE)));
+    }
+
+    #[test]
+    fn numbers_lose_less_than_any_clock_tells_and_none_becomes_infinite() {
+        for number in [1e-5, -0.123_456_789, 3e38, -1e300] {
+            let mut payload = Vec::new();
+            WireCoordinate {
+                height: number,
+                ..SAMPLE
+            }
+            .encode_payload(&mut payload);
+            let read = WireCoordinate::decode_payload(&payload).unwrap().unwrap();
+            assert!((read.height / number - 1.0).abs() < 1e-7, "{number}: {}", read.height);
+        }
+        // Eleven numbers, and their names.
+        assert_eq!(encoded().len(), 11 * 5 + 31);
     }
 
     #[test]

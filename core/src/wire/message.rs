@@ -59,6 +59,8 @@ table! {
         1 Payload: OrNil<Plain> => pub payload: &'a [u8],
         /// The sequence number of the ping.
         0 SeqNo: Plain => pub seq_no: u32,
+        /// The turn of probes that the sender is in (docs/protocol.md#a15-probe-cycle); 0 says nothing. Serf skips the field.
+        3 Turn: Omit<Plain> => pub turn: u32,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use fyrd_core::serf::{MemberEventKind, MemberStatus};
+use fyrd_core::serf::MemberStatus;
 use fyrd_core::swim::profile::Profile;
 use fyrd_core::time::Time;
 use fyrd_sim::link::Link;
@@ -31,22 +31,9 @@ fn world(seed: u64, profile: &str, evidence: bool) -> World {
     World::new(config)
 }
 
-/// When each of these hosts reported `subject` failed.
-fn failures(world: &World, hosts: &[HostId], subject: HostId) -> Vec<Time> {
-    let name = world.host(subject).name();
-    let of = |&host: &HostId| world.host(host).member_events(MemberEventKind::Failed, name);
-    hosts.iter().flat_map(of).collect()
-}
-
-/// How often any of these hosts reported any of these subjects failed.
-fn failed(world: &World, hosts: &[HostId], subjects: &[HostId]) -> usize {
-    let of = |&subject: &HostId| failures(world, hosts, subject).len();
-    subjects.iter().map(of).sum()
-}
-
 /// How often any of them reported any of them failed.
 fn mistakes(world: &World, hosts: &[HostId]) -> usize {
-    failed(world, hosts, hosts)
+    world.failures(hosts, hosts).len()
 }
 
 /// How a host goes.
@@ -69,7 +56,7 @@ fn notice(world: &mut World, hosts: &[HostId], end: End) -> (Duration, Duration)
     }
     let known = |world: &World| world.all_see(rest, victim, MemberStatus::Failed);
     assert!(world.run_until(secs(600), known), "never noticed");
-    let times = failures(world, rest, victim);
+    let times = world.failures(rest, &[victim]);
     assert_eq!(times.len(), rest.len(), "it fails once at each");
     assert_eq!(mistakes(world, rest), 0, "and nobody else does");
     let after = |at_host: Option<&Time>| at_host.map_or(Duration::ZERO, |time| time.since(at));
@@ -109,6 +96,35 @@ fn a_killed_process_is_known_in_two_thirds_of_serfs_time_in_all_clusters() {
             "{profile} {count} {loss}: {with:?}, {without:?}"
         );
     }
+}
+
+/// After what time all know of a killed process, in a cluster of which one half was there before the other.
+fn noticed_in_turns(seed: u64, in_turns: bool) -> Duration {
+    let mut config = WorldConfig::new(seed);
+    config.profile.probe_turns = in_turns;
+    let mut world = World::new(config);
+    let mut hosts = world.cluster(15);
+    world.run_for(secs(20));
+    for number in 0..15 {
+        let host = world.add(&format!("late{number}"));
+        world.join(host, hosts[0]);
+        hosts.push(host);
+    }
+    assert!(world.run_until(secs(60), |world| world.all_alive(&hosts)));
+    let (_, last) = notice(&mut world, &hosts, End::Killed);
+    last
+}
+
+#[test]
+fn whoever_is_killed_is_probed_within_two_intervals_by_somebody_where_all_agree_on_turns() {
+    // The pause between two refusals, and how long acks and neighbours are waited for.
+    let within = secs(2) + secs(2) + millis(500);
+    let late = |in_turns| {
+        let times = (1..=30).map(|seed| noticed_in_turns(seed, in_turns));
+        times.filter(|time| *time > within).count()
+    };
+    assert_eq!(late(true), 0);
+    assert!(late(false) > 0, "without turns, chance leaves some alone");
 }
 
 #[test]
@@ -218,7 +234,7 @@ fn a_cut_link_whose_end_resets_connections_is_no_evidence() {
                 // Suspicions that nobody refutes in time may run out later, as with Serf.
                 world.run_for(secs(1));
                 let subjects = if here == 1 { other } else { &hosts };
-                let found = failed(&world, &hosts, subjects);
+                let found = world.failures(&hosts, subjects).len();
                 assert_eq!(found, 0, "{profile} {count}, {here} cut off, seed {seed}");
             }
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fyrd_core::serf::{Event, MemberEventKind, MemberStatus};
+use fyrd_core::serf::{Event, MemberStatus};
 use fyrd_core::swim::formulas::suspicion_bounds;
 use fyrd_core::time::Time;
 use fyrd_sim::link::Link;
@@ -18,22 +18,6 @@ fn world(seed: u64, minds_silence: bool) -> World {
     let mut config = WorldConfig::new(seed);
     config.profile.refinements.minds_silence = minds_silence;
     World::new(config)
-}
-
-/// How often any of `hosts` declared any of `subjects` failed.
-fn failures(world: &World, hosts: &[HostId], subjects: &[HostId]) -> usize {
-    let of = |host: HostId, subject: HostId| {
-        let name = world.host(subject).name();
-        world
-            .host(host)
-            .member_events(MemberEventKind::Failed, name)
-            .len()
-    };
-    hosts
-        .iter()
-        .flat_map(|&host| subjects.iter().map(move |&subject| (host, subject)))
-        .map(|(host, subject)| of(host, subject))
-        .sum()
 }
 
 /// Twelve of sixty hosts have their packets held up for 32 s again and again. What comes through in the gap in between is
@@ -63,8 +47,8 @@ fn mistakes(seed: u64, gap: Duration, minds_silence: bool) -> [usize; 2] {
     }
     world.run_for(secs(30));
     [
-        failures(&world, &hosts, healthy),
-        failures(&world, healthy, healthy),
+        world.failures(&hosts, healthy).len(),
+        world.failures(healthy, healthy).len(),
     ]
 }
 

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use fyrd_core::serf::MemberEventKind;
 use fyrd_sim::{HostId, World, WorldConfig};
 
 /// So many agents, of which the survivors stand still for so long in each period, in milliseconds.
@@ -32,10 +31,6 @@ fn noticed(seed: u64, shape: Shape, as_serf: bool) -> Notice {
     let mut world = World::new(config);
     let hosts = world.cluster(shape.agents);
     let (victim, survivors) = (hosts[0], &hosts[1..]);
-    let failures = |world: &World, host: HostId, about: HostId| {
-        let name = world.host(about).name();
-        world.host(host).member_events(MemberEventKind::Failed, name)
-    };
     let phase = |host: HostId| (seed * 7919 + host.0 as u64 * 2741) % shape.period_ms;
     let kill_at = 30_000 + seed * 331 % shape.period_ms / STEP_MS * STEP_MS;
     let mut killed = None;
@@ -53,25 +48,20 @@ fn noticed(seed: u64, shape: Shape, as_serf: bool) -> Notice {
             killed = Some(world.now());
         }
         world.run_for(Duration::from_millis(STEP_MS));
-        let told = |&host: &HostId| !failures(&world, host, victim).is_empty();
+        let told = |&host: &HostId| !world.failures(&[host], &[victim]).is_empty();
         if killed.is_some() && survivors.iter().all(told) {
             break;
         }
     }
     let killed = killed.expect("it was killed");
     let told = |&host: &HostId| {
-        let times = failures(&world, host, victim);
+        let times = world.failures(&[host], &[victim]);
         times.iter().find(|at| **at >= killed).map(|at| at.since(killed))
     };
     let times: Option<Vec<Duration>> = survivors.iter().map(told).collect();
-    let pairs = survivors
-        .iter()
-        .flat_map(|&host| survivors.iter().map(move |&about| (host, about)));
     Notice {
         last: times.and_then(|times| times.into_iter().max()),
-        mistakes: pairs
-            .map(|(host, about)| failures(&world, host, about).len())
-            .sum(),
+        mistakes: world.failures(survivors, survivors).len(),
     }
 }
 
@@ -137,19 +127,9 @@ fn starved(seed: u64, period: Duration, notices: bool) -> (f64, usize) {
             _ => {}
         }
     }
-    let failures = |host: HostId, about: HostId| {
-        world
-            .host(host)
-            .member_events(MemberEventKind::Failed, world.host(about).name())
-            .len()
-    };
-    let pairs = hosts
-        .iter()
-        .flat_map(|&host| hosts.iter().map(move |&about| (host, about)));
-    let mistakes = pairs.map(|(host, about)| failures(host, about)).sum();
     (
         packets as f64 / HALF_A_MINUTE.as_secs_f64() / hosts.len() as f64,
-        mistakes,
+        world.failures(&hosts, &hosts).len(),
     )
 }
 
