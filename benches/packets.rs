@@ -1,8 +1,7 @@
 //! What a full gossip datagram costs: 17 alive messages under AES-256-GCM.
 //!
-//! Criterion measures every case on its own and remembers the last run. The table after it comes from a
-//! loop that runs all cases in turn, round after round, so that the shares of the bare cipher compare
-//! figures taken under the same conditions on a machine that others use too. See benches/README.md.
+//! A loop runs all cases in turn, round after round, so that the shares of the bare cipher compare figures taken under the
+//! same conditions on a machine that others use too. See benches/README.md.
 
 use std::cell::Cell;
 use std::hint::black_box;
@@ -12,7 +11,6 @@ use std::time::{Duration, Instant};
 use aes_gcm::aead::AeadInOut;
 use aes_gcm::{Aes256Gcm, KeyInit};
 use allocation_counter::measure;
-use criterion::{Criterion, Throughput};
 use fyrd_core::node::{Input, Node, NodeConfig};
 use fyrd_core::swim::packet::PacketBuilder;
 use fyrd_core::swim::profile::Profile;
@@ -50,20 +48,7 @@ const BARE_SEAL: usize = 0;
 const BARE_OPEN: usize = 1;
 
 fn main() {
-    let mut cases = cases();
-    let mut criterion = Criterion::default().configure_from_args();
-    let mut group = criterion.benchmark_group("packets");
-    group.throughput(Throughput::Elements(PACKETS as u64));
-    for case in &mut cases {
-        group.bench_function(case.name, |bencher| {
-            bencher.iter_custom(|batches| (0..batches).map(|_| (case.batch)()).sum());
-        });
-    }
-    group.finish();
-    criterion.final_summary();
-    if std::env::args().any(|arg| arg == "--bench") {
-        print_table(&mut cases);
-    }
+    print_table(&mut cases());
 }
 
 fn cases() -> Vec<Case> {

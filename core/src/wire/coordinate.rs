@@ -119,7 +119,11 @@ mod tests {
             }
             .encode_payload(&mut payload);
             let read = WireCoordinate::decode_payload(&payload).unwrap().unwrap();
-            assert!((read.height / number - 1.0).abs() < 1e-7, "{number}: {}", read.height);
+            assert!(
+                (read.height / number - 1.0).abs() < 1e-7,
+                "{number}: {}",
+                read.height
+            );
         }
         // Eleven numbers, and their names.
         assert_eq!(encoded().len(), 11 * 5 + 31);

@@ -103,9 +103,9 @@ fn noticed_in_turns(seed: u64, in_turns: bool) -> Duration {
     let mut config = WorldConfig::new(seed);
     config.profile.probe_turns = in_turns;
     let mut world = World::new(config);
-    let mut hosts = world.cluster(15);
+    let mut hosts = world.cluster(10);
     world.run_for(secs(20));
-    for number in 0..15 {
+    for number in 0..10 {
         let host = world.add(&format!("late{number}"));
         world.join(host, hosts[0]);
         hosts.push(host);
@@ -120,11 +120,13 @@ fn whoever_is_killed_is_probed_within_two_intervals_by_somebody_where_all_agree_
     // The pause between two refusals, and how long acks and neighbours are waited for.
     let within = secs(2) + secs(2) + millis(500);
     let late = |in_turns| {
-        let times = (1..=30).map(|seed| noticed_in_turns(seed, in_turns));
+        let times = (1..=60).map(|seed| noticed_in_turns(seed, in_turns));
         times.filter(|time| *time > within).count()
     };
-    assert_eq!(late(true), 0);
-    assert!(late(false) > 0, "without turns, chance leaves some alone");
+    let [with, without] = [true, false].map(late);
+    assert_eq!(with, 0);
+    // Chance leaves one in eight alone for so long.
+    assert!(without > 2, "{without} late without turns");
 }
 
 #[test]

@@ -153,7 +153,7 @@ fn missed_by_gossip(profile: Profile, loss: f64) -> usize {
         repair_interval: Duration::ZERO,
         ..profile
     };
-    let (mut world, hosts) = at_rest(profile, Link::lan().losing(loss), 60, 11);
+    let (mut world, hosts) = at_rest(profile, Link::lan().losing(loss), 60, 12);
     for number in 0..600 {
         event(&mut world, hosts[number as usize % 60], number);
         world.run_for(Duration::from_millis(100));
