@@ -187,6 +187,7 @@ mod tests {
     use super::*;
     use crate::swim::Swim;
     use crate::swim::delegate::Silent;
+    use crate::swim::stretch::Stretch;
     use crate::swim::testing::{alive, start};
 
     /// Long after all are known.
@@ -253,6 +254,26 @@ mod tests {
             swim.tick_gossip(T, &mut delegate);
             assert_eq!(delegate.sent.len() > 1, is_held_back);
         }
+    }
+
+    #[test]
+    fn a_packet_that_holds_several_takes_as_many_from_the_bucket() {
+        let taken_and_sent = |compress| {
+            let (mut swim, mut delegate) = at_rest(200);
+            swim.stretch = Stretch::new(compress);
+            for i in 1..=200 {
+                swim.handle_alive(T, &alive(&format!("n{i}"), i, 2), &mut delegate);
+            }
+            waves(&mut swim, &mut delegate, T + ms(30));
+            let first_wave = T + ms(1);
+            let taken = swim.eager.bucket.full_at.since(first_wave).as_secs_f64()
+                * swim.config.profile.eager_rate as f64;
+            (taken.round() as usize, delegate.sent.len())
+        };
+        let (taken, sent) = taken_and_sent(false);
+        assert_eq!(taken, sent);
+        let (taken, sent) = taken_and_sent(true);
+        assert!(2 * taken > 3 * sent, "{taken} {sent}");
     }
 
     #[test]

@@ -260,4 +260,13 @@ mod tests {
             Err(Fault::Inflates(DATAGRAM_PLAIN_MAX))
         );
     }
+
+    #[test]
+    fn what_is_compressed_already_leaves_as_it_is() {
+        let mut packet = vec![kind::COMPRESS];
+        packet.resize(400, 0);
+        assert_eq!(finish_datagram(packet.clone(), true, false), packet);
+        packet[0] = kind::COMPOUND;
+        assert!(finish_datagram(packet, true, false).len() < 100);
+    }
 }
