@@ -9,5 +9,5 @@ export CARGO_TARGET_DIR=target/windows
 export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER=x86_64-w64-mingw32-gcc
 # Speed of what tests run does not matter here; the time of the build does.
 export CARGO_PROFILE_DEV_OPT_LEVEL=0
-cargo=(/usr/bin/cargo --config 'profile.dev.package."*".opt-level=1' --config 'build.warnings="deny"')
+cargo=(/usr/bin/cargo --config 'profile.dev.package."*".opt-level=0' --config 'build.warnings="deny"')
 standard=(--locked --target "$target" "-Zbuild-std=std,panic_unwind,test" -Zwarnings)

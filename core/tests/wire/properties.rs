@@ -85,7 +85,8 @@ fn indirect_ping() -> impl Strategy<Value = IndirectPing<'static>> {
 }
 
 fn ack() -> impl Strategy<Value = Ack<'static>> {
-    (any::<u32>(), bytes(), bytes()).prop_map(|(seq_no, payload, digest)| Ack {
+    (any::<u32>(), bytes(), bytes(), any::<u32>()).prop_map(|(seq_no, payload, digest, turn)| Ack {
+        turn,
         seq_no,
         payload,
         digest,
