@@ -208,7 +208,7 @@ impl Members {
 
     /// All others that are not gone, in the order in which they lie on the ring behind this one: those up to the ring's
     /// end, and those from its beginning.
-    pub fn ring_from(&mut self, id: NodeId) -> (&[(u64, NodeId)], &[(u64, NodeId)]) {
+    pub fn ring_from(&mut self, id: NodeId) -> [&[(u64, NodeId)]; 2] {
         if std::mem::take(&mut self.ring_is_old) {
             let mut ring = std::mem::take(&mut self.ring);
             ring.clear();
@@ -227,7 +227,7 @@ impl Members {
             .ring
             .split_at(self.ring.partition_point(|other| *other < here));
         let itself = usize::from(behind.first() == Some(&here));
-        (&behind[itself..], before)
+        [&behind[itself..], before]
     }
 
     /// Something about this node changes.
@@ -413,7 +413,7 @@ mod tests {
     }
 
     fn names_behind(members: &mut Members, me: NodeId) -> Vec<Arc<str>> {
-        let (behind, before) = members.ring_from(me);
+        let [behind, before] = members.ring_from(me);
         let ids: Vec<_> = behind.iter().chain(before).map(|&(_, id)| id).collect();
         let name = |id: NodeId| Arc::clone(&members.get(id).unwrap().facts.name);
         ids.into_iter().map(name).collect()

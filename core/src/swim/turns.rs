@@ -49,7 +49,7 @@ impl Turns {
 
     /// Whom `me` probes in this turn.
     fn target(&self, me: NodeId, members: &mut Members) -> Option<NodeId> {
-        let (behind, before) = members.ring_from(me);
+        let [behind, before] = members.ring_from(me);
         let places = self.places(behind.len() + before.len())?;
         let found = behind.get(places).or_else(|| before.get(places - behind.len()));
         found.map(|&(_, id)| id)

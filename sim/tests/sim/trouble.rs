@@ -204,7 +204,7 @@ fn the_coming_and_going_of_a_host_that_nobody_reaches_is_told_to_nobody_but_itse
             seen = sees;
             accused = accused.max(world.node(closed).stats().accused);
             for &other in others {
-                let failed = world.failures(&[other], &[closed]).len() > 0;
+                let failed = !world.failures(&[other], &[closed]).is_empty();
                 let listed = world.node(other).members();
                 let listed = listed.iter().find(|member| &*member.name == "n3");
                 let listed = listed.map(|member| member.status);
