@@ -323,7 +323,9 @@ impl Swim {
         {
             return;
         }
-        let Some(probe) = self.probe.take_if(|probe| probe.seq_no == ack.seq_no) else {
+        // A member that announces this node's address has it answer itself, perhaps with the number of this probe.
+        let is_own = from == self.config.facts.socket();
+        let Some(probe) = self.probe.take_if(|probe| probe.seq_no == ack.seq_no && !is_own) else {
             return;
         };
         if now < probe.indirect_at && !probe.indirect_sent && !probe.paused {
@@ -468,6 +470,26 @@ mod tests {
         // 60 probes, and two push/pulls.
         assert!((60..=63).contains(&wakes), "{wakes}");
     }
+
+    #[test]
+    fn an_ack_from_ones_own_address_answers_no_probe() {
+        let (mut swim, mut delegate) = start(1);
+        swim.handle_alive(Time::ZERO, &alive("twin", 1, 1), &mut delegate);
+        while swim.probe.is_none() {
+            let due = swim.next_deadline().unwrap();
+            swim.handle_tick(due, &mut delegate);
+        }
+        let sent = swim.probe.as_ref().unwrap().sent;
+        let ack = Ack {
+            seq_no: swim.seq_no,
+            ..Ack::default()
+        };
+        for (from, answered) in [("10.0.0.1:7946", false), ("10.0.0.2:7946", true)] {
+            swim.handle_ack(sent, from.parse().unwrap(), &ack, &mut delegate);
+            assert_eq!(swim.probe.is_none(), answered, "{from}");
+        }
+    }
+
     #[test]
     fn a_late_ack_of_the_target_itself_makes_patient_but_not_for_ever() {
         let ms = Duration::from_millis;
