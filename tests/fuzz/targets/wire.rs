@@ -82,7 +82,10 @@ fn coordinate(payload: &[u8]) {
         let parts = [coordinate.error, coordinate.adjustment, coordinate.height];
         assert!(parts.iter().chain(&coordinate.vec).all(|part| part.is_finite()));
         let again = encoded(|out| coordinate.encode_payload(out));
-        assert_eq!(WireCoordinate::decode_payload(&again), Ok(Some(coordinate)));
+        // Numbers lose digits once, and then no more.
+        let read = WireCoordinate::decode_payload(&again);
+        let read = read.expect("readable").expect("a coordinate");
+        assert_eq!(encoded(|out| read.encode_payload(out)), again);
     }
 }
 
