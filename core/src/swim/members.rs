@@ -212,7 +212,7 @@ impl Members {
         if std::mem::take(&mut self.ring_is_old) {
             let mut ring = std::mem::take(&mut self.ring);
             ring.clear();
-            let present = |id: &NodeId| !self.table.get(*id).is_some_and(|record| record.state.is_gone());
+            let present = |id: &NodeId| self.table.get(*id).is_some_and(|record| !record.state.is_gone());
             ring.extend(
                 self.order
                     .iter()

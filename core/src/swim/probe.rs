@@ -316,6 +316,10 @@ impl Swim {
         ack: &Ack<'_>,
         delegate: &mut impl Delegate,
     ) {
+        // A member that announces this node's address has it answer itself, perhaps with the number of a ping of its own.
+        if from == self.config.facts.socket() {
+            return;
+        }
         if self.relay_answered(ack.seq_no, delegate)
             || self.look_answered(now, ack.seq_no, delegate)
             || self.glance_answered(ack.seq_no)
@@ -323,9 +327,7 @@ impl Swim {
         {
             return;
         }
-        // A member that announces this node's address has it answer itself, perhaps with the number of this probe.
-        let is_own = from == self.config.facts.socket();
-        let Some(probe) = self.probe.take_if(|probe| probe.seq_no == ack.seq_no && !is_own) else {
+        let Some(probe) = self.probe.take_if(|probe| probe.seq_no == ack.seq_no) else {
             return;
         };
         if now < probe.indirect_at && !probe.indirect_sent && !probe.paused {

@@ -2,18 +2,18 @@
 //!
 //! SWIM has each member go through the others in a random order of its own (section 4.3). Then the probes of one target
 //! come as chance has it: with a mean pause of one interval, but one pause in twenty is longer than three. Here the members
-//! agree: all lie on a ring ([`Members::ring`]), and in turn t each probes the one that lies so many places behind it as t
+//! agree: all lie on a ring ([`Members::ring_from`]), and in turn t each probes the one that lies so many places behind it as t
 //! says. So each is probed once in each turn, always by another, and as all turns last an interval, no pause is longer than
-//! two of them. Which turn it is spreads by acks, like a Lamport clock: who hears of a later turn goes on from there.
+//! two of them while all agree and all probe. Which turn it is spreads by acks, like a Lamport clock: who hears of a later turn goes on from there.
 
 use std::sync::Arc;
+
+use rand::seq::SliceRandom;
 
 use super::Swim;
 use super::members::{Members, NodeId};
 use crate::hash::stable_hash;
 use crate::time::Time;
-
-use rand::seq::SliceRandom;
 
 /// How far this node is.
 #[derive(Debug, Default)]
@@ -79,7 +79,7 @@ impl Swim {
     }
 
     /// The next one in an order that is shuffled at the end of each round, which bounds the time until a given
-    /// node is probed.
+    /// node is probed (SWIM, section 4.3).
     fn next_of_own_order(&mut self, now: Time) -> Option<NodeId> {
         for _ in 0..=self.members.len() {
             let Some(id) = self.members.at(self.turns.probed) else {
