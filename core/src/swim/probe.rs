@@ -80,7 +80,6 @@ impl Swim {
             return;
         }
         self.timers.set(now + interval, Timer::Probe);
-        self.turns.next();
         if self.probe.is_some() {
             // Ticks missed during a long probe collapse into one, which starts when it ends.
             self.probe_pending = true;
@@ -444,6 +443,7 @@ impl Swim {
 mod tests {
     use super::*;
     use crate::swim::testing::{alive, start};
+    use crate::swim::turns::Turns;
 
     #[test]
     fn at_rest_a_node_wakes_up_once_a_probe() {
@@ -471,6 +471,27 @@ mod tests {
         }
         // 60 probes, and two push/pulls.
         assert!((60..=63).contains(&wakes), "{wakes}");
+    }
+
+    #[test]
+    fn who_is_not_answered_probes_all_others_in_turn_however_long_that_takes() {
+        for first in 0..40 {
+            let (mut swim, mut delegate) = start(1);
+            swim.turns = Turns::at(first);
+            for i in 0..3 {
+                swim.handle_alive(Time::ZERO, &alive(&format!("n{i}"), 10 + i, 1), &mut delegate);
+            }
+            // Each probe takes eight intervals.
+            swim.awareness = swim.config.profile.awareness_max_multiplier - 1;
+            let mut probes = std::collections::BTreeMap::new();
+            while probes.len() < 6 {
+                let due = swim.next_deadline().unwrap();
+                swim.handle_tick(due, &mut delegate);
+                probes.extend(swim.probe.as_ref().map(|probe| (probe.seq_no, probe.target)));
+            }
+            let targets: std::collections::BTreeSet<_> = probes.values().collect();
+            assert_eq!(targets.len(), 3, "from turn {first}: {probes:?}");
+        }
     }
 
     #[test]

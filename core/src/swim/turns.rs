@@ -2,9 +2,10 @@
 //!
 //! SWIM has each member go through the others in a random order of its own (section 4.3). Then the probes of one target
 //! come as chance has it: with a mean pause of one interval, but one pause in twenty is longer than three. Here the members
-//! agree: all lie on a ring ([`Members::ring_from`]), and in turn t each probes the one that lies so many places behind it as t
-//! says. So each is probed once in each turn, always by another, and as all turns last an interval, no pause is longer than
-//! two of them while all agree and all probe. Which turn it is spreads by acks, like a Lamport clock: who hears of a later turn goes on from there.
+//! agree: all lie on a ring ([`Members::ring_from`]), and in each turn each probes the one that lies so many places behind it
+//! as the number of the turn says. So each is probed once in each turn, always by another, and as all turns last an interval,
+//! no pause is longer than two of them while all agree and all probe. Which turn it is spreads by acks, like a Lamport clock:
+//! who hears of a later turn goes on from there.
 
 use std::sync::Arc;
 
@@ -12,8 +13,10 @@ use rand::seq::SliceRandom;
 
 use super::Swim;
 use super::members::{Members, NodeId};
-use crate::hash::stable_hash;
 use crate::time::Time;
+
+/// The golden ratio's fraction, of 2^32. It is odd, so the places go on evenly where the numbers of turns start again.
+const GOLDEN: u32 = 0x9e37_79b9;
 
 /// How far this node is.
 #[derive(Debug, Default)]
@@ -25,6 +28,11 @@ pub(super) struct Turns {
 }
 
 impl Turns {
+    #[cfg(test)]
+    pub fn at(now: u32) -> Turns {
+        Turns { now, probed: 0 }
+    }
+
     pub fn next(&mut self) {
         self.now = self.now.wrapping_add(1);
     }
@@ -38,13 +46,13 @@ impl Turns {
 
     /// How many places are left out between the prober and its target.
     ///
-    /// As many turns as there are others reach each of them once. The next ones start somewhere else: a node that
-    /// is slow, or has another interval, may leave out every second turn, and would never probe half of the others.
+    /// Multiples of the golden ratio, of which only the fraction counts, lie evenly: any 2n turns one after the other reach
+    /// each of n others (the gaps between n points are below 1.9 n-ths; three-distance theorem). That holds, with another
+    /// factor, for every second or third turn as well, so a node that is slow and leaves some out still reaches everybody;
+    /// and one member more or less moves each place by one at most, so that it disturbs nobody's course.
     fn places(&self, others: usize) -> Option<usize> {
-        let others = u32::try_from(others).ok().filter(|others| *others > 0)?;
-        let lap = self.now / others;
-        let start = stable_hash([&lap.to_be_bytes()[..]]) % u64::from(others);
-        Some(((u64::from(self.now % others) + start) % u64::from(others)) as usize)
+        let others = u64::try_from(others).ok().filter(|others| *others > 0)?;
+        Some(((u64::from(self.now.wrapping_mul(GOLDEN)) * others) >> 32) as usize)
     }
 
     /// Whom `me` probes in this turn.
@@ -71,6 +79,9 @@ impl Swim {
         if !self.config.profile.probe_turns {
             return self.next_of_own_order(now);
         }
+        // With each probe, not with each interval: whom nobody answers, so that its probes take several, goes through
+        // all others nevertheless. An ack takes it back to the turn of the others.
+        self.turns.next();
         self.turns.probed += 1;
         if self.turns.probed > self.members.len() {
             self.drop_gone(now);
@@ -135,37 +146,50 @@ mod tests {
         (members, ids)
     }
 
-    fn at(now: u32) -> Turns {
-        Turns { now, probed: 0 }
-    }
-
     #[test]
-    fn in_each_turn_each_is_probed_once_and_each_probes_all_others_in_turn() {
-        for count in [2, 3, 20] {
+    fn in_each_turn_each_is_probed_once_and_in_twice_as_many_as_there_are_others_each_probes_all() {
+        for count in [2, 3, 4, 20, 50] {
             let (mut members, ids) = ring(count);
             let others = count as u32 - 1;
-            let mut pairs = std::collections::BTreeSet::new();
-            for turn in 7 * others..8 * others {
-                let mut targets = Vec::new();
-                for &id in &ids {
-                    let target = at(turn).target(id, &mut members).unwrap();
-                    assert_ne!(target, id);
-                    targets.push(target);
-                    pairs.insert((id, target));
+            for first in [0, 1, 7, 1000, u32::MAX - others] {
+                let mut pairs = std::collections::BTreeSet::new();
+                for turn in (0..2 * others).map(|turn| first.wrapping_add(turn)) {
+                    let mut targets = Vec::new();
+                    for &id in &ids {
+                        let target = Turns::at(turn).target(id, &mut members).unwrap();
+                        assert_ne!(target, id);
+                        targets.push(target);
+                        pairs.insert((id, target));
+                    }
+                    targets.sort();
+                    assert_eq!(targets, ids, "turn {turn} of {count}");
                 }
-                targets.sort();
-                assert_eq!(targets, ids, "turn {turn} of {count}");
+                assert_eq!(pairs.len(), count * (count - 1), "from turn {first} of {count}");
             }
-            assert_eq!(pairs.len(), count * (count - 1));
         }
     }
 
     #[test]
-    fn who_leaves_out_every_second_turn_still_probes_everybody() {
+    fn who_leaves_turns_out_still_probes_everybody() {
         let (mut members, ids) = ring(21);
-        let probed = (0..200).map(|turn| at(2 * turn).target(ids[0], &mut members));
-        let probed: std::collections::BTreeSet<_> = probed.collect();
-        assert_eq!(probed.len(), 20);
+        for (step, turns) in [(2, 100), (3, 100), (4, 100), (8, 200)] {
+            let probed = (0..turns).map(|turn| Turns::at(step * turn).target(ids[0], &mut members));
+            let probed: std::collections::BTreeSet<_> = probed.collect();
+            assert_eq!(probed.len(), 20, "each {step}th");
+        }
+    }
+
+    #[test]
+    fn one_member_more_moves_no_place_by_more_than_one() {
+        for turn in 0..1000 {
+            let places = |others| Turns::at(turn).places(others).unwrap();
+            for others in 1..60 {
+                assert!(
+                    places(others + 1).abs_diff(places(others)) <= 1,
+                    "{turn} {others}"
+                );
+            }
+        }
     }
 
     #[test]
@@ -175,13 +199,13 @@ mod tests {
             members.get_mut(*gone).unwrap().state = State::Dead;
         }
         for turn in 0..9 {
-            assert_eq!(at(turn).target(ids[0], &mut members), Some(ids[4]));
-            assert_eq!(at(turn).target(ids[4], &mut members), Some(ids[0]));
+            assert_eq!(Turns::at(turn).target(ids[0], &mut members), Some(ids[4]));
+            assert_eq!(Turns::at(turn).target(ids[4], &mut members), Some(ids[0]));
         }
         members.get_mut(ids[4]).unwrap().state = State::Left;
-        assert_eq!(at(1).target(ids[0], &mut members), None);
+        assert_eq!(Turns::at(1).target(ids[0], &mut members), None);
         // One that leaves still probes the others.
-        assert_eq!(at(1).target(ids[4], &mut members), Some(ids[0]));
+        assert_eq!(Turns::at(1).target(ids[4], &mut members), Some(ids[0]));
     }
 
     #[test]
@@ -193,11 +217,11 @@ mod tests {
             (u32::MAX, 3, 3),
             (3, u32::MAX, 3),
         ] {
-            let mut turns = at(own);
+            let mut turns = Turns::at(own);
             turns.hear(theirs);
             assert_eq!(turns.now, then, "{own} {theirs}");
         }
-        let mut last = at(u32::MAX);
+        let mut last = Turns::at(u32::MAX);
         last.next();
         assert_eq!(last.now, 0);
     }
