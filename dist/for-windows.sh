@@ -7,7 +7,9 @@ target=x86_64-pc-windows-gnu
 export RUSTC=/usr/bin/rustc RUSTDOC=/usr/bin/rustdoc RUSTC_BOOTSTRAP=1
 export CARGO_TARGET_DIR=target/windows
 export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER=x86_64-w64-mingw32-gcc
-# Speed of what tests run does not matter here; the time of the build does.
-export CARGO_PROFILE_DEV_OPT_LEVEL=0
-cargo=(/usr/bin/cargo --config 'profile.dev.package."*".opt-level=0' --config 'build.warnings="deny"')
+# What tests run may be slow, and is soon built.
+cargo=(/usr/bin/cargo --config 'build.warnings="deny"' --config 'profile.dev.debug=false')
+for package in fyrd-core fyrd-keys fyrd-sim; do
+    cargo+=(--config "profile.dev.package.$package.opt-level=0")
+done
 standard=(--locked --target "$target" "-Zbuild-std=std,panic_unwind,test" -Zwarnings)

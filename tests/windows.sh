@@ -40,9 +40,10 @@ make_prefix() {
     mv "$new" "$prefix"
 }
 
-# One command for all, so that nothing is built twice with other features of the libraries. The program comes
-# with a test program of its package; that one is empty here, for it runs on Linux.
-all=(--workspace --lib --test wire --test windows)
+# One command for all, so that nothing is built twice with other features of the libraries. The core and the simulator
+# know no system, so only Linux tests them. The program comes with a test program of its package; that one is empty
+# here, for it runs on Linux.
+all=(-p fyrd -p fyrd-keys --lib --test windows)
 "${cargo[@]}" test "${all[@]}" "${standard[@]}" --no-run
 [ "${1:-}" != build ] || exit 0
 
