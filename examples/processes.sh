@@ -75,11 +75,22 @@ running() {
 
 not_running() { ! running "$1"; }
 
-# end NAME [SIGNAL]: ends the process and its children, by force if it does not follow.
+# running_group GROUP: also children that are left when the process that started them has ended.
+running_group() {
+    local pid dir
+    dir=$(realpath "$DIR")
+    for pid in $(pgrep -g "$1"); do
+        case $(readlink "/proc/$pid/cwd") in "$dir" | "$dir"/*) return 0 ;; esac
+    done
+    return 1
+}
+
+# end NAME [SIGNAL]: ends the process and its children, by force if one does not follow.
 end() {
-    local signal=${2:-TERM} tries=50
-    while running "$1"; do
-        kill -s "$signal" -- "-$(cat "$DIR/procs/$1")" 2>/dev/null || true
+    local signal=${2:-TERM} tries=50 group
+    group=$(cat "$DIR/procs/$1" 2>/dev/null) || return 0
+    while running_group "$group"; do
+        kill -s "$signal" -- "-$group" 2>/dev/null || true
         if [ $((tries -= 1)) -eq 0 ]; then signal=KILL; fi
         sleep 0.1
     done

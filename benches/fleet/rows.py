@@ -326,6 +326,8 @@ def rpc(contenders: Contenders, seconds: float, rounds: int) -> None:
 
     def step(contender: Contender) -> None:
         for name, request in RPC_REQUESTS.items():
+            for other in contenders:
+                calm_down(other)
             agent = contender.cluster.agents[0]
             caller = agent.caller()
             before, start = cpu_s(agent.pid), time.perf_counter()
@@ -336,6 +338,18 @@ def rpc(contenders: Contenders, seconds: float, rounds: int) -> None:
             contender.add(f"{name}_rate", calls / elapsed)
 
     turns(contenders, rounds, step)
+
+
+def calm_down(contender: Contender) -> None:
+    """Waits until the agents take a tenth of a core together, for they may have thousands of events left to spread."""
+
+    def busy() -> float:
+        before, start = contender.cluster.cpu_s(), time.perf_counter()
+        time.sleep(0.5)
+        return (contender.cluster.cpu_s() - before) / (time.perf_counter() - start)
+
+    if not wait_until(lambda: busy() < 0.1, 300, 0):
+        contender.samples.note(f"{contender.name} was still busy when calls were counted")
 
 
 def loaded() -> bool:

@@ -126,6 +126,31 @@ impl Drop for Example {
     }
 }
 
+/// What HAProxy's main process leaves behind when it is ended in the middle of a reload.
+#[test]
+#[ignore = "needs pgrep (tests/run)"]
+fn children_that_end_later_than_their_parent_are_ended_as_well() {
+    let script = r#"
+        set -euo pipefail
+        DIR=$PWD/here
+        . "$1"
+        make_dir
+        launch parent bash -c '(trap "sleep 1; exit" TERM; touch ready; while :; do sleep 0.05; done) & sleep 100'
+        eventually 60 "the child" test -e "$DIR/ready"
+        end parent
+        for process in /proc/[0-9]*; do
+            if [ "$process/cwd" -ef "$DIR" ]; then echo "left: $process"; fi
+        done"#;
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut bash = Command::new("bash");
+    bash.args(["-c", script, "bash"])
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/processes.sh"))
+        .current_dir(folder.path());
+    let output = bash.output().expect("bash runs");
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}");
+}
+
 fn print_logs(folder: &Path) {
     let tail = "tail -n 30 log/*.log balancer/*.log balancer/servers* 2>/dev/null";
     let logs = Command::new("sh").args(["-c", tail]).current_dir(folder).output();

@@ -146,21 +146,24 @@ fn news_does_not_wait_for_the_rounds_and_costs_no_more_packets() {
     assert!(now.1 * 100 <= as_serf.1 * 102, "bytes: {all:?}");
 }
 
-/// How often one of 60 nodes misses one of 600 events, if nothing but gossip brings them.
+/// How often one of 60 nodes misses one of 300 events, if nothing but gossip brings them, in three worlds together.
 fn missed_by_gossip(profile: Profile, loss: f64) -> usize {
     let profile = Profile {
         push_pull_interval: Duration::ZERO,
         repair_interval: Duration::ZERO,
         ..profile
     };
-    let (mut world, hosts) = at_rest(profile, Link::lan().losing(loss), 60, 12);
-    for number in 0..600 {
-        event(&mut world, hosts[number as usize % 60], number);
-        world.run_for(Duration::from_millis(100));
-    }
-    world.run_for(secs(5));
-    let heard = heard(&world, &hosts);
-    heard.iter().map(|times| 600 - times.len()).sum()
+    let of_world = |seed| -> usize {
+        let (mut world, hosts) = at_rest(profile.clone(), Link::lan().losing(loss), 60, seed);
+        for number in 0..300 {
+            event(&mut world, hosts[number as usize % 60], number);
+            world.run_for(Duration::from_millis(100));
+        }
+        world.run_for(secs(5));
+        let heard = heard(&world, &hosts);
+        heard.iter().map(|times| 300 - times.len()).sum()
+    };
+    (11..=13).map(of_world).sum()
 }
 
 #[test]
@@ -172,9 +175,9 @@ fn neighbours_on_the_ring_leave_nobody_out() {
     for loss in [0.0, 0.05, 0.25] {
         let [with, without] = [eager(), random(eager())].map(|profile| missed_by_gossip(profile, loss));
         println!("{loss} lost: {with} missed, without the ring {without}");
-        // One in e^8 of 36,000 is twelve.
-        assert!(without >= 5, "{loss} lost: {without} missed without the ring");
-        let most = if loss < 0.1 { 1 } else { without / 3 };
+        // One in e^8 of 3 times 18,000 is 18.
+        assert!(without >= 9, "{loss} lost: {without} missed without the ring");
+        let most = if loss < 0.1 { 2 } else { without / 3 };
         assert!(
             with <= most,
             "{loss} lost: {with} missed, without the ring {without}"
