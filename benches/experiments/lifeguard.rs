@@ -64,7 +64,8 @@ struct Variant {
     minds_silence: bool,
     /// Whether acks that are late and refusals count.
     evidence: bool,
-    /// Whether news leaves in waves, and not in Serf's rounds only.
+    /// Whether news leaves in waves, and not in Serf's rounds only; members take turns to probe, and gaps are repaired at
+    /// once.
     eager: bool,
 }
 
@@ -140,6 +141,8 @@ impl Variant {
         }
         if !self.eager {
             (profile.eager_share, profile.gossip_ring) = (0, 0);
+            profile.probe_turns = false;
+            profile.repair_interval = Duration::ZERO;
         }
         profile
     }
