@@ -368,21 +368,7 @@ impl Members {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn record(number: usize) -> Record {
-        Record {
-            facts: Arc::new(Facts {
-                name: format!("n{number}").into(),
-                addr: RawAddr::V4([10, 0, 0, 1]),
-                port: 7946,
-                meta: Box::default(),
-                vsn: [1, 5, 2, 2, 5, 4],
-            }),
-            incarnation: 1,
-            state: State::Alive,
-            changed: Time::ZERO,
-        }
-    }
+    use crate::swim::testing::record;
 
     #[test]
     fn the_ring_leads_from_each_to_all_others() {

@@ -558,6 +558,22 @@ pub(crate) mod testing {
         (Swim::new(config, Time::ZERO, &mut delegate), delegate)
     }
 
+    /// A living member of the name "n`number`".
+    pub fn record(number: usize) -> Record {
+        Record {
+            facts: Arc::new(Facts {
+                name: format!("n{number}").into(),
+                addr: RawAddr::V4([10, 0, 0, 1]),
+                port: 7946,
+                meta: Box::default(),
+                vsn: [1, 5, 2, 2, 5, 4],
+            }),
+            incarnation: 1,
+            state: State::Alive,
+            changed: Time::ZERO,
+        }
+    }
+
     /// What a node at 10.0.0.`host` says of itself.
     pub fn alive(node: &str, host: u8, incarnation: u32) -> Alive<'_> {
         static ADDRS: [[u8; 4]; 256] = {

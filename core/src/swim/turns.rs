@@ -122,27 +122,14 @@ impl Swim {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::swim::members::{Facts, Record, State};
+    use crate::swim::members::State;
+    use crate::swim::testing::record;
 
     fn ring(count: usize) -> (Members, Vec<NodeId>) {
         let mut members = Members::new(1);
-        let ids = (0..count).map(|number| {
-            let facts = Arc::new(Facts {
-                name: format!("n{number}").into(),
-                addr: crate::addr::RawAddr::V4([10, 0, 0, 1]),
-                port: 7946,
-                meta: Box::default(),
-                vsn: [1, 5, 2, 2, 5, 4],
-            });
-            let record = Record {
-                facts,
-                incarnation: 1,
-                state: State::Alive,
-                changed: Time::ZERO,
-            };
-            members.insert(record, number)
-        });
-        let ids = ids.collect();
+        let ids = (0..count)
+            .map(|number| members.insert(record(number), number))
+            .collect();
         (members, ids)
     }
 
