@@ -64,9 +64,8 @@ struct Variant {
     minds_silence: bool,
     /// Whether acks that are late and refusals count.
     evidence: bool,
-    /// Whether news leaves in waves, and not in Serf's rounds only; members take turns to probe, and gaps are repaired at
-    /// once.
-    eager: bool,
+    /// What else only Fyrd has: news leaves in waves, members take turns to probe, and gaps are repaired at once.
+    ours: bool,
 }
 
 const SWIM: Variant = Variant {
@@ -77,7 +76,7 @@ const SWIM: Variant = Variant {
     notices_pauses: false,
     minds_silence: false,
     evidence: false,
-    eager: false,
+    ours: false,
 };
 const SERF: Variant = Variant {
     name: "all of Lifeguard, as Serf",
@@ -87,14 +86,14 @@ const SERF: Variant = Variant {
     notices_pauses: false,
     minds_silence: false,
     evidence: false,
-    eager: false,
+    ours: false,
 };
 const FYRD: Variant = Variant {
     name: "Fyrd as shipped",
     notices_pauses: true,
     minds_silence: true,
     evidence: true,
-    eager: true,
+    ours: true,
     ..SERF
 };
 /// Lifeguard's parts one by one, between nothing and everything.
@@ -139,7 +138,7 @@ impl Variant {
             profile.late_ack_max = Duration::ZERO;
             profile.evidence_pause = Duration::ZERO;
         }
-        if !self.eager {
+        if !self.ours {
             (profile.eager_share, profile.gossip_ring) = (0, 0);
             profile.probe_turns = false;
             profile.repair_interval = Duration::ZERO;
