@@ -16,7 +16,7 @@ use fyrd_core::swim::packet::PacketBuilder;
 use fyrd_core::swim::profile::Profile;
 use fyrd_core::swim::queue::{GossipQueue, Pace, Subject};
 use fyrd_core::time::Time;
-use fyrd_core::wire::{Alive, Message, decode_datagram, encode_tags, finish_datagram};
+use fyrd_core::wire::{Alive, Message, Scratch, decode_datagram, encode_tags, finish_datagram};
 use fyrd_keys::{HEADROOM, Key, Keyring, NONCE_LEN, OVERHEAD, TAG_LEN};
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -231,7 +231,7 @@ fn receive(compress: bool, depth: Depth, news: News) -> Batch {
     let mut incarnation = FIRST_INCARNATION;
     let mut sealed = sealed_batch(incarnation, compress);
     let mut buffers = sealed.clone();
-    let mut scratch = Vec::new();
+    let mut scratch = Scratch::default();
     let hint = Some(ring.primary().fingerprint());
     Box::new(move || {
         if news == News::All {
@@ -261,6 +261,8 @@ fn receive(compress: bool, depth: Depth, news: News) -> Batch {
                         black_box(effect);
                     }
                 }
+                let room = datagram.into_room();
+                scratch.keep(room);
             }
         });
         assert_eq!(node.stats().refused_messages, 0, "every message is taken");
@@ -356,7 +358,7 @@ fn sealed_batch(incarnation: u32, compress: bool) -> Vec<Vec<u8>> {
 /// A node that has heard of all members already.
 fn informed_node(from: SocketAddr) -> Node {
     let mut node = Node::new(config(), Time::ZERO).expect("the configuration is sound");
-    let mut scratch = Vec::new();
+    let mut scratch = Scratch::default();
     for plain in plain_batch(FIRST_INCARNATION, false) {
         let datagram = decode_datagram(&plain, &mut scratch).expect("decodes");
         let messages = datagram.messages.as_slice();

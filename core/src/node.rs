@@ -10,7 +10,6 @@ mod leave;
 mod lengths;
 pub mod limits;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rand::rngs::Xoshiro256PlusPlus;
@@ -44,10 +43,14 @@ const QUERY_PROTOCOL: u8 = 4;
 
 /// The messages of a datagram, of equal pings only the first: one answer says it all.
 fn without_repeated_pings<'m, 'b>(messages: &'m [Message<'b>]) -> impl Iterator<Item = &'m Message<'b>> {
-    let mut pings = BTreeSet::new();
-    messages.iter().filter(move |message| match message {
-        Message::Ping(ping) => pings.insert((ping.seq_no, ping.source_addr, ping.source_port)),
-        _ => true,
+    let ping = |message: &'m Message<'b>| match message {
+        Message::Ping(ping) => Some((ping.seq_no, ping.source_addr, ping.source_port)),
+        _ => None,
+    };
+    messages.iter().enumerate().filter_map(move |(index, message)| {
+        let before = || messages[..index].iter().filter_map(ping);
+        let repeats = ping(message).is_some_and(|ping| before().any(|earlier| earlier == ping));
+        (!repeats).then_some(message)
     })
 }
 

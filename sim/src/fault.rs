@@ -17,7 +17,8 @@ use fyrd_core::node::{Effect, Input, Node, StoreNews};
 use fyrd_core::serf::Event;
 use fyrd_core::serf::keyring::{KeyList, KeyOp};
 use fyrd_core::wire::{
-    Ack, Alive, Message, PushNodeState, StreamDecoder, StreamMessage, decode_datagram, encode_compound,
+    Ack, Alive, Message, PushNodeState, Scratch, StreamDecoder, StreamMessage, decode_datagram,
+    encode_compound,
 };
 
 /// Takes a packet without what it says of some nodes, by name and incarnation; `None` when nothing is left.
@@ -189,7 +190,7 @@ impl World {
         let Ok(plain) = envelope.open_datagram(from, &mut bytes) else {
             return;
         };
-        let mut scratch = Vec::new();
+        let mut scratch = Scratch::default();
         let Ok(datagram) = decode_datagram(plain, &mut scratch) else {
             return;
         };
@@ -271,7 +272,7 @@ impl World {
 /// A datagram without the alive messages that `unwanted` names by node and incarnation; `None` when
 /// nothing is left.
 fn strip_datagram(plain: Vec<u8>, unwanted: &dyn Fn(&str, u32) -> bool) -> Option<Vec<u8>> {
-    let mut scratch = Vec::new();
+    let mut scratch = Scratch::default();
     let Ok(datagram) = decode_datagram(&plain, &mut scratch) else {
         return Some(plain);
     };

@@ -11,7 +11,7 @@ use super::{HostId, World};
 use fyrd_core::envelope::{Assembly, Envelope, Opened};
 use fyrd_core::node::{Cause, ExchangeId, Failure, Input, StreamId};
 use fyrd_core::time::Time;
-use fyrd_core::wire::decode_datagram;
+use fyrd_core::wire::{Scratch, decode_datagram};
 
 /// A packet that a tap has seen, as it left its sender.
 #[derive(Clone, Debug)]
@@ -124,7 +124,7 @@ impl World {
         self.trace.note(self.now, "datagram", id.0, &bytes);
         let now = self.local_time(id);
         let host = &mut self.hosts[id.0];
-        let mut scratch = Vec::new();
+        let mut scratch = Scratch::default();
         let len = bytes.len();
         host.envelope.set_time(now);
         let datagram = host

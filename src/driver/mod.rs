@@ -112,7 +112,7 @@ pub struct Driver {
     /// The datagram being received.
     packet: Vec<u8>,
     /// The same, decompressed.
-    scratch: Vec<u8>,
+    scratch: wire::Scratch,
     /// Datagrams that the operating system had no room for yet.
     unsent: VecDeque<(SocketAddr, Vec<u8>)>,
     /// Destinations that the operating system refused, still to be told to the node.
@@ -209,7 +209,7 @@ impl Driver {
             nonces: perform::system_nonce,
             desk: KeyringDesk::new(keyring_file),
             packet: vec![0; bounds::UDP_RECEIVE_BUFFER],
-            scratch: Vec::new(),
+            scratch: wire::Scratch::default(),
             unsent: VecDeque::new(),
             failed_sends: Vec::new(),
             receive_errors_in_row: 0,
@@ -445,8 +445,10 @@ impl Driver {
                     messages: &datagram.messages,
                 },
             );
-            self.settle();
         }
+        let room = datagram.into_room();
+        self.scratch.keep(room);
+        self.settle();
     }
 
     /// Closes everything in order: streams, then the socket, then the door for requests, whose closing

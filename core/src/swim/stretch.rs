@@ -106,7 +106,7 @@ mod tests {
     use rand::{Rng, SeedableRng};
 
     use super::*;
-    use crate::wire::{Datagram, Message, decode_datagram, finish_datagram};
+    use crate::wire::{Datagram, Message, Scratch, decode_datagram, finish_datagram};
 
     const SIZE: usize = 1400;
     const OVERHEAD: usize = 29;
@@ -127,7 +127,7 @@ mod tests {
         for datagram in &datagrams {
             let wire = finish_datagram(datagram.clone(), false, true);
             assert!(wire.len() + OVERHEAD <= SIZE, "{} bytes", wire.len());
-            let mut scratch = Vec::new();
+            let mut scratch = Scratch::default();
             let Datagram {
                 messages, refused, ..
             } = decode_datagram(&wire, &mut scratch).unwrap();

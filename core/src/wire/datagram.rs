@@ -3,6 +3,7 @@
 use super::error::{DecodeError, Fault};
 use super::kind;
 use super::lzw;
+use super::lzw_decode::Place;
 use super::message::Message;
 use crate::bounds::{COMPOUND_BODIES_MAX, DATAGRAM_PLAIN_MAX};
 use crate::msgpack;
@@ -18,7 +19,39 @@ pub struct Datagram<'a> {
     pub first_refusal: Option<DecodeError>,
 }
 
+/// What reading a datagram needs, kept for the next one, so that nothing is allocated.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    inflated: Vec<u8>,
+    places: Vec<Place>,
+    room: Room,
+}
+
+/// Room for the messages of a datagram.
+#[derive(Debug, Default)]
+pub struct Room(Vec<Message<'static>>);
+
+impl Scratch {
+    /// How many decompressed bytes it has room for.
+    pub fn capacity(&self) -> usize {
+        self.inflated.capacity()
+    }
+
+    /// Takes back the room of a datagram that is done with.
+    pub fn keep(&mut self, room: Room) {
+        self.room = room;
+    }
+}
+
 impl Datagram<'_> {
+    /// What is left when its messages are done with: the room that they took.
+    pub fn into_room(self) -> Room {
+        let mut messages = self.messages;
+        messages.clear();
+        // A list of nothing, in the memory of the one before; borrowed from nobody.
+        Room(messages.into_iter().map_while(|_| None).collect())
+    }
+
     fn refuse(&mut self, bodies: usize, error: DecodeError) {
         self.refused += bodies;
         self.first_refusal.get_or_insert(error);
@@ -28,26 +61,31 @@ impl Datagram<'_> {
 /// Reads a decrypted datagram, its label already taken off.
 ///
 /// `scratch` receives the decompressed bytes, if the datagram was compressed, and may be used again for
-/// the next one. An error means that nothing of the datagram is usable; a single bad body in a compound
+/// the next one, best together with the room of this one. An error means that nothing of the datagram is usable; a single bad body in a compound
 /// is only counted.
-pub fn decode_datagram<'a>(plain: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Datagram<'a>, DecodeError> {
+pub fn decode_datagram<'a>(plain: &'a [u8], scratch: &'a mut Scratch) -> Result<Datagram<'a>, DecodeError> {
     let plain = match plain.split_first() {
         Some((&kind::CRC, body)) => verify_checksum(body)?,
         _ => plain,
     };
     let plain = match plain.split_first() {
         Some((&kind::COMPRESS, body)) => {
-            lzw::inflate(body, |_| DATAGRAM_PLAIN_MAX, scratch)?;
-            scratch.as_slice()
+            let (out, places) = (&mut scratch.inflated, &mut scratch.places);
+            lzw::inflate(body, |_| DATAGRAM_PLAIN_MAX, out, places)?;
+            scratch.inflated.as_slice()
         }
         _ => plain,
     };
+    let mut messages = std::mem::take(&mut scratch.room.0);
     match plain.split_first() {
-        Some((&kind::COMPOUND, body)) => decode_compound(body),
-        _ => Ok(Datagram {
-            messages: vec![Message::decode(plain)?],
-            ..Datagram::default()
-        }),
+        Some((&kind::COMPOUND, body)) => decode_compound(body, messages),
+        _ => {
+            messages.push(Message::decode(plain)?);
+            Ok(Datagram {
+                messages,
+                ..Datagram::default()
+            })
+        }
     }
 }
 
@@ -64,13 +102,14 @@ fn verify_checksum(body: &[u8]) -> Result<&[u8], DecodeError> {
     }
 }
 
-fn decode_compound(body: &[u8]) -> Result<Datagram<'_>, DecodeError> {
+fn decode_compound<'a>(body: &'a [u8], mut messages: Vec<Message<'a>>) -> Result<Datagram<'a>, DecodeError> {
     let truncated = |offset| DecodeError::new("compound", offset, Fault::Value(msgpack::Fault::Truncated));
     let (&count, rest) = body.split_first().ok_or_else(|| truncated(0))?;
     let count = usize::from(count);
     let (lengths, mut bodies) = rest.split_at_checked(2 * count).ok_or_else(|| truncated(1))?;
+    messages.reserve(count);
     let mut datagram = Datagram {
-        messages: Vec::with_capacity(count),
+        messages,
         ..Datagram::default()
     };
     for (index, length) in lengths.as_chunks().0.iter().enumerate() {
@@ -151,7 +190,7 @@ mod tests {
 
     /// Messages, number of refusals, first fault.
     fn outcome(datagram: &[u8]) -> Result<(usize, usize, Option<Fault>), Fault> {
-        let mut scratch = Vec::new();
+        let mut scratch = Scratch::default();
         decode_datagram(datagram, &mut scratch)
             .map(|read| {
                 (
@@ -173,7 +212,7 @@ mod tests {
         ]);
         let datagram = finish_datagram(plain, true, true);
         assert_eq!((datagram[0], datagram[5]), (kind::CRC, kind::COMPRESS));
-        let mut scratch = Vec::new();
+        let mut scratch = Scratch::default();
         let read = decode_datagram(&datagram, &mut scratch).expect("well-formed");
         assert_eq!(read.messages, [NACK, SUSPECT, SUSPECT, SUSPECT]);
         assert_eq!((read.refused, read.first_refusal), (0, None));

@@ -2,7 +2,7 @@
 
 use super::error::{DecodeError, Fault};
 use super::kind;
-use super::lzw_decode::lzw_decode;
+use super::lzw_decode::{Place, lzw_decode};
 use super::lzw_encode::lzw_encode;
 use crate::msgpack::{Plain, Reader, Table, table};
 
@@ -14,11 +14,12 @@ table! {
 }
 
 /// Decompresses the body of a compress message (what follows the type byte) into `out`, replacing its
-/// contents. `max` gives the bound on the output for the length of the compressed data.
+/// contents. `max` gives the bound on the output for the length of the compressed data; `places` is room for the table.
 pub(super) fn inflate(
     body: &[u8],
     max: impl Fn(usize) -> usize,
     out: &mut Vec<u8>,
+    places: &mut Vec<Place>,
 ) -> Result<(), DecodeError> {
     let mut reader = Reader::new(body);
     let Compressed { algorithm, data } = reader.table()?;
@@ -26,7 +27,7 @@ pub(super) fn inflate(
     if algorithm != 0 {
         return Err(fail("Algo", Fault::Algorithm(algorithm)));
     }
-    lzw_decode(data, max(data.len()), out).map_err(|fault| fail("Buf", fault))
+    lzw_decode(data, max(data.len()), out, places).map_err(|fault| fail("Buf", fault))
 }
 
 /// The compress message around `plain`, type byte included.
@@ -55,7 +56,7 @@ mod tests {
 
     fn inflated(body: &[u8], max: usize) -> Result<Vec<u8>, Fault> {
         let mut out = Vec::new();
-        inflate(body, |_| max, &mut out)
+        inflate(body, |_| max, &mut out, &mut Vec::new())
             .map(|()| out)
             .map_err(|error| error.fault)
     }
@@ -85,7 +86,8 @@ mod tests {
     /// Found by fuzzing: the error said where the input ended, which may be anywhere after the message.
     #[test]
     fn bytes_after_the_message_do_not_change_its_error() {
-        let error = |body: &[u8]| inflate(body, |_| 100, &mut Vec::new()).expect_err("no end code");
+        let error =
+            |body: &[u8]| inflate(body, |_| 100, &mut Vec::new(), &mut Vec::new()).expect_err("no end code");
         let body = compressed(b"\x00\xc3\x04");
         let longer = [&body[..], b"junk"].concat();
         assert_eq!(error(&longer), error(&body));
@@ -118,7 +120,7 @@ mod tests {
             bomb.len()
         );
         let mut out = Vec::new();
-        let error = inflate(&bomb[1..], |_| 64 * 1024, &mut out).expect_err("a bomb");
+        let error = inflate(&bomb[1..], |_| 64 * 1024, &mut out, &mut Vec::new()).expect_err("a bomb");
         assert_eq!(error.fault, Fault::Inflates(64 * 1024));
         assert!(out.capacity() <= 2 * 64 * 1024, "{}", out.capacity());
     }

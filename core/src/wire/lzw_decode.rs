@@ -7,19 +7,26 @@ use super::error::Fault;
 use super::lzw_codes::{BitReader, CLEAR, END, FIRST, WIDTH_MAX, WIDTH_MIN};
 
 /// A string in the output.
-#[derive(Clone, Copy)]
-struct Place {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
     start: usize,
     len: usize,
 }
 
-/// Decompresses into `out`, replacing its contents: at most `max` bytes. What follows the end code is ignored.
-pub(super) fn lzw_decode(data: &[u8], max: usize, out: &mut Vec<u8>) -> Result<(), Fault> {
+/// Decompresses into `out`, replacing its contents: at most `max` bytes. What follows the end code is ignored. `places` is
+/// room for the table.
+pub(super) fn lzw_decode(
+    data: &[u8],
+    max: usize,
+    out: &mut Vec<u8>,
+    places: &mut Vec<Place>,
+) -> Result<(), Fault> {
     out.clear();
+    places.clear();
     let (mut codes, mut width) = (BitReader::new(data), WIDTH_MIN);
     // A code has nine bits at least, and there are no more strings than codes.
     let most = (8 * data.len() / WIDTH_MIN as usize).min(1 << WIDTH_MAX);
-    let mut places: Vec<Place> = Vec::with_capacity(most);
+    places.reserve(most);
     // The string before, if the next one completes a new entry; and the code of that entry.
     let (mut last, mut newest): (Option<Place>, u32) = (None, FIRST - 1);
     loop {
@@ -92,7 +99,10 @@ mod tests {
 
     fn ours(data: &[u8]) -> Option<Vec<u8>> {
         let mut out = b"what was there before".to_vec();
-        lzw_decode(data, 1 << 20, &mut out).ok().map(|()| out)
+        let mut places = vec![Place { start: 7, len: 9 }];
+        lzw_decode(data, 1 << 20, &mut out, &mut places)
+            .ok()
+            .map(|()| out)
     }
 
     /// Codes of nine bits.
@@ -181,7 +191,7 @@ mod tests {
         #[test]
         fn the_bound_holds(data: Vec<u8>, max in 0..200_usize) {
             let mut out = Vec::new();
-            match lzw_decode(&data, max, &mut out) {
+            match lzw_decode(&data, max, &mut out, &mut Vec::new()) {
                 Ok(()) => prop_assert!(out.len() <= max),
                 Err(Fault::Inflates(bound)) => prop_assert!(bound == max && out.len() <= max),
                 Err(fault) => prop_assert_eq!(fault, Fault::Lzw),

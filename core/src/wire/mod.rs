@@ -30,7 +30,7 @@ mod stream_scan;
 mod tags;
 
 pub use coordinate::WireCoordinate;
-pub use datagram::{Datagram, decode_datagram, encode_compound, finish_datagram};
+pub use datagram::{Datagram, Scratch, decode_datagram, encode_compound, finish_datagram};
 pub use error::{DecodeError, Fault};
 pub use filter::Filter;
 pub use label::{StreamPrefix, put_label, split_label};

@@ -103,7 +103,7 @@ pub fn decode_stream<'a>(
                 let by_ratio = compressed.saturating_mul(STREAM_INFLATE_RATIO_MAX);
                 by_ratio.max(STREAM_INFLATE_FLOOR).min(limit)
             };
-            lzw::inflate(body, max, scratch)?;
+            lzw::inflate(body, max, scratch, &mut Vec::new())?;
             scratch.as_slice()
         }
         _ => plain,

@@ -10,9 +10,9 @@ use fyrd_core::bounds::{
 use fyrd_core::msgpack::Fault::{Depth, TooMany};
 use fyrd_core::wire::{
     Ack, Alive, Dead, Fault, Filter, IndirectPing, JoinIntent, KeyRequest, KeyResponse, LeaveIntent, Message,
-    Nack, Ping, PushNodeState, PushPull, PushPullState, Query, QueryResponse, Relay, RingEvent, SerfMessage,
-    StreamDecoder, StreamMessage, StreamPrefix, Suspect, UserEvent, UserEvents, WireCoordinate, WireMember,
-    decode_datagram, decode_stream, decode_tags, encode_compound, encode_tags, finish_datagram,
+    Nack, Ping, PushNodeState, PushPull, PushPullState, Query, QueryResponse, Relay, RingEvent, Scratch,
+    SerfMessage, StreamDecoder, StreamMessage, StreamPrefix, Suspect, UserEvent, UserEvents, WireCoordinate,
+    WireMember, decode_datagram, decode_stream, decode_tags, encode_compound, encode_tags, finish_datagram,
     finish_stream, put_label, split_label,
 };
 use proptest::collection::vec;
@@ -334,7 +334,7 @@ proptest! {
         });
         let (found, rest) = split_label(&packet).expect("a label");
         prop_assert_eq!(found, label.as_slice());
-        let mut scratch = Vec::new();
+        let mut scratch = Scratch::default();
         let datagram = decode_datagram(rest, &mut scratch).expect("readable");
         prop_assert_eq!(datagram.messages, messages);
         prop_assert_eq!((datagram.refused, datagram.first_refusal), (0, None));
@@ -469,7 +469,7 @@ fn a_bomb_is_refused_with_bounded_memory() {
     assert!(decode_stream(&bomb, &mut scratch, STREAM_MESSAGE_MAX).is_err());
     assert!(scratch.capacity() <= 2 * (bomb.len() * STREAM_INFLATE_RATIO_MAX).min(STREAM_MESSAGE_MAX));
 
-    let mut scratch = Vec::new();
+    let mut scratch = Scratch::default();
     let error = decode_datagram(&bomb, &mut scratch).expect_err("a bomb");
     assert_eq!(error.fault, Fault::Inflates(DATAGRAM_PLAIN_MAX));
     assert!(
@@ -506,10 +506,10 @@ fn nests_of_layers_are_refused() {
     for _ in 0..1000 {
         compounds = encoded(|out| encode_compound(&[&compounds], out));
     }
-    let mut scratch = Vec::new();
+    let mut scratch = Scratch::default();
     let datagram = decode_datagram(&compounds, &mut scratch).expect("its outermost compound");
     assert_eq!((datagram.messages.len(), datagram.refused), (0, 1));
-    let mut scratch = Vec::new();
+    let mut scratch = Scratch::default();
     let error = decode_datagram(&compressed, &mut scratch).expect_err("nested");
     assert!(matches!(error.fault, Fault::Type(9)), "{error}");
     let mut scratch = Vec::new();
@@ -522,7 +522,7 @@ fn deep_msgpack_is_refused() {
         for kind in [0, 2, 4, 6, 8, 13] {
             let mut bomb = vec![kind, 0x81, 0xa1, b'x'];
             bomb.resize(60_000, open);
-            let mut scratch = Vec::new();
+            let mut scratch = Scratch::default();
             if kind != 8 {
                 assert!(decode_datagram(&bomb, &mut scratch).is_err());
             }
@@ -540,14 +540,38 @@ fn deep_msgpack_is_refused() {
 fn a_full_compound_is_read() {
     let nack = encoded(|out| Nack { seq_no: 1 }.encode(out));
     let packet = encoded(|out| encode_compound(&vec![&nack; COMPOUND_BODIES_MAX], out));
-    let mut scratch = Vec::new();
+    let mut scratch = Scratch::default();
     let datagram = decode_datagram(&packet, &mut scratch).expect("readable");
     assert_eq!(datagram.messages.len(), COMPOUND_BODIES_MAX);
 }
 
+#[test]
+fn the_next_datagram_is_read_without_allocations() {
+    let nack = encoded(|out| Nack { seq_no: 1 }.encode(out));
+    let packet = encoded(|out| encode_compound(&vec![&nack; COMPOUND_BODIES_MAX], out));
+    for (plain, messages) in [(nack.clone(), 1), (packet, COMPOUND_BODIES_MAX)] {
+        for compress in [false, true] {
+            let datagram = finish_datagram(plain.clone(), compress, true);
+            let mut scratch = Scratch::default();
+            let mut read = || {
+                let datagram = decode_datagram(&datagram, &mut scratch).expect("readable");
+                assert_eq!(datagram.messages.len(), messages);
+                let room = datagram.into_room();
+                scratch.keep(room);
+            };
+            read();
+            assert_eq!(
+                allocation_counter::measure(read).count_total,
+                0,
+                "{messages}, {compress}"
+            );
+        }
+    }
+}
+
 /// Shows every decoder the input; none may panic, nor hold more than its bound.
 fn feed(input: &[u8]) {
-    let mut scratch = Vec::new();
+    let mut scratch = Scratch::default();
     if let Ok(datagram) = decode_datagram(input, &mut scratch) {
         assert!(datagram.messages.len() + datagram.refused <= COMPOUND_BODIES_MAX);
         for message in &datagram.messages {

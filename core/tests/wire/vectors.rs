@@ -103,7 +103,7 @@ fn check_datagram(vector: &Vector) {
         Some(key) => open(key, packet, label),
         None => packet.to_vec(),
     };
-    let mut scratch = Vec::new();
+    let mut scratch = wire::Scratch::default();
     let datagram = wire::decode_datagram(&plain, &mut scratch).expect(name);
     assert_eq!((datagram.refused, datagram.first_refusal), (0, None), "{name}");
 

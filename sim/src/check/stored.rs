@@ -11,7 +11,7 @@ use crate::{HostId, World};
 use fyrd_core::node::memory::Marks;
 use fyrd_core::serf::Event;
 use fyrd_core::time::Time;
-use fyrd_core::wire::{Message, SerfMessage, StreamDecoder, StreamMessage, decode_datagram};
+use fyrd_core::wire::{Message, Scratch, SerfMessage, StreamDecoder, StreamMessage, decode_datagram};
 
 /// Incarnation and Lamport times never run back behind anything that the node has sent, whenever it crashes.
 ///
@@ -60,7 +60,7 @@ impl KeepsWord {
     fn read_packet(&mut self, name: &str, packet: &Tapped) {
         let mut marks = Marks::default();
         if packet.is_datagram {
-            let mut scratch = Vec::new();
+            let mut scratch = Scratch::default();
             let Ok(datagram) = decode_datagram(&packet.plain, &mut scratch) else {
                 return;
             };

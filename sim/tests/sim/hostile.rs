@@ -8,7 +8,7 @@ use fyrd_core::node::{Input, Node};
 use fyrd_core::serf::{Answer, Command, MemberEventKind, MemberStatus};
 use fyrd_core::wire::{
     Alive, Dead, IndirectPing, JoinIntent, LeaveIntent, Message, Ping, PushNodeState, PushPull,
-    PushPullState, Query, Relay, SerfMessage, StreamMessage, Suspect, UserEvent, decode_datagram,
+    PushPullState, Query, Relay, Scratch, SerfMessage, StreamMessage, Suspect, UserEvent, decode_datagram,
 };
 use fyrd_sim::{HostId, World, WorldConfig};
 
@@ -576,7 +576,7 @@ fn noise_of_every_kind_leaves_a_cluster_as_it_was() {
         } else {
             bytes[at] ^= 1 << (i % 8);
         }
-        let mut scratch = Vec::new();
+        let mut scratch = Scratch::default();
         let _ = decode_datagram(&bytes, &mut scratch);
         world.forge(stranger(), hosts[i % 3], bytes);
         world.run_for(Duration::from_millis(10));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fyrd_core::serf::{Answer, Command, JoinTarget, MemberEventKind, MemberStatus, Tags};
 use fyrd_core::swim::formulas::suspicion_bounds;
-use fyrd_core::wire::{Message, decode_datagram};
+use fyrd_core::wire::{Message, Scratch, decode_datagram};
 use fyrd_sim::link::Link;
 use fyrd_sim::{HostId, World, WorldConfig};
 
@@ -129,7 +129,7 @@ fn a_node_that_was_alone_for_long_still_announces_itself_when_a_peer_comes() {
 }
 
 fn names_said_alive(plain: &[u8]) -> Vec<String> {
-    let mut scratch = Vec::new();
+    let mut scratch = Scratch::default();
     let datagram = decode_datagram(plain, &mut scratch).expect("our own packets can be read");
     let alive = datagram.messages.iter().filter_map(|message| match message {
         Message::Alive(alive) => Some(alive.node.to_owned()),

@@ -10,7 +10,7 @@ use fyrd_core::serf::{
 };
 use fyrd_core::swim::profile::Profile;
 use fyrd_core::wire::{
-    Alive, FLAG_ACK, FLAG_NO_BROADCAST, Message, Query, SerfMessage, UserEvent, decode_datagram,
+    Alive, FLAG_ACK, FLAG_NO_BROADCAST, Message, Query, Scratch, SerfMessage, UserEvent, decode_datagram,
 };
 use fyrd_sim::link::Link;
 use fyrd_sim::{HostId, World, WorldConfig};
@@ -243,7 +243,7 @@ fn a_message_is_sent_as_often_as_the_limit_says() {
         world.run_for(secs(30));
         let mut sends = BTreeMap::new();
         for packet in world.tapped().iter().filter(|packet| packet.is_datagram) {
-            let mut scratch = Vec::new();
+            let mut scratch = Scratch::default();
             let datagram = decode_datagram(&packet.plain, &mut scratch).expect("readable");
             let hits = datagram.messages.iter().filter(|message| {
                 matches!(message, Message::User(bytes) if bytes.windows(8).any(|window| window == b"count-me"))

@@ -7,7 +7,7 @@ use std::time::Duration;
 use fyrd_core::serf::{Command, Event, MemberStatus, QueryParams, QueryUpdateKind, Tags};
 use fyrd_core::swim::profile::Profile;
 use fyrd_core::time::Time;
-use fyrd_core::wire::{Suspect, decode_datagram};
+use fyrd_core::wire::{Scratch, Suspect, decode_datagram};
 use fyrd_sim::link::Link;
 use fyrd_sim::{HostId, World, WorldConfig};
 
@@ -190,7 +190,7 @@ fn longest_queue(world: &mut World, micros: u64) -> usize {
     let mut queues: BTreeMap<_, (Time, usize)> = BTreeMap::new();
     let mut longest = 0;
     for packet in world.tapped().iter().filter(|packet| packet.is_datagram) {
-        let mut scratch = Vec::new();
+        let mut scratch = Scratch::default();
         let messages = decode_datagram(&packet.plain, &mut scratch)
             .expect("readable")
             .messages

@@ -14,7 +14,7 @@ use fyrd_core::serf::memory::{Keeper, Marks};
 use fyrd_core::serf::{Command, JoinTarget, LookedUp, QueryParams, RetryJoin, Seeds};
 use fyrd_core::swim::profile::Profile;
 use fyrd_core::time::Time;
-use fyrd_core::wire::{decode_datagram, decode_stream};
+use fyrd_core::wire::{Scratch, decode_datagram, decode_stream};
 use fyrd_keys::{Cipher, Key, Keyring};
 
 /// Nothing makes a node do more than this at once: a full datagram of indirect pings or suspicions, each
@@ -103,7 +103,7 @@ impl Bench {
         let from: SocketAddr = ([10, 0, 0, opcode], 7946).into();
         match opcode % 8 {
             0 | 1 => {
-                let mut scratch = Vec::new();
+                let mut scratch = Scratch::default();
                 let Ok(datagram) = decode_datagram(content, &mut scratch) else {
                     return;
                 };
@@ -243,7 +243,7 @@ impl Bench {
                         "{} bytes in a datagram",
                         plain.len()
                     );
-                    let mut scratch = Vec::new();
+                    let mut scratch = Scratch::default();
                     let read = decode_datagram(&plain, &mut scratch).expect("a readable datagram");
                     assert_eq!(read.refused, 0, "{:?}", read.first_refusal);
                 }

@@ -5,7 +5,7 @@ use fyrd_core::bounds::{
     STREAM_INFLATE_FLOOR, STREAM_INFLATE_RATIO_MAX, STREAM_MESSAGE_MAX, TAGS_MAX,
 };
 use fyrd_core::wire::{
-    DecodeError, Filter, KeyRequest, Message, PushPull, SerfMessage, StreamDecoder, StreamMessage,
+    DecodeError, Filter, KeyRequest, Message, PushPull, Scratch, SerfMessage, StreamDecoder, StreamMessage,
     StreamPrefix, WireCoordinate, decode_datagram, decode_stream, decode_tags, encode_compound, encode_tags,
     finish_datagram, finish_stream, put_label, split_label,
 };
@@ -32,7 +32,7 @@ pub fn datagram(input: &[u8]) {
         assert_eq!(again, input, "a label");
     }
 
-    let mut scratch = Vec::new();
+    let mut scratch = Scratch::default();
     let read = decode_datagram(plain, &mut scratch);
     if let Ok(datagram) = &read {
         let count = datagram.messages.len() + datagram.refused;
@@ -61,7 +61,7 @@ fn check_written_again(bodies: &[Vec<u8>], messages: &[Message<'_>]) {
     let compound = encoded(|out| encode_compound(bodies, out));
     for (compress, crc) in [(false, false), (true, true)] {
         let plain = finish_datagram(compound.clone(), compress, crc);
-        let mut scratch = Vec::new();
+        let mut scratch = Scratch::default();
         let again = decode_datagram(&plain, &mut scratch).expect("what we write can be read");
         assert_eq!((again.messages.as_slice(), again.refused), (messages, 0));
     }
