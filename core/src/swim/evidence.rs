@@ -123,6 +123,7 @@ impl Swim {
     fn draw(&mut self, now: Time, id: NodeId, delegate: &mut impl Delegate) {
         let profile = &self.config.profile;
         let (looks, pause) = (profile.evidence_looks, profile.evidence_pause);
+        let suspects = self.suspicions.len();
         let Some(evidence) = self
             .suspicions
             .get_mut(&id)
@@ -137,8 +138,8 @@ impl Swim {
         if evidence.looks > 0 || evidence.refused.is_some() || !(is_first || is_next) {
             return;
         }
-        let others = self.members.iter().filter(|member| member.state == State::Alive);
-        let others = others.count().saturating_sub(1).max(1);
+        let [behind, before] = self.members.ring_from(self.me);
+        let others = (behind.len() + before.len()).saturating_sub(suspects).max(1);
         let chance = looks as f64 * f64::from(1 << evidence.draws) / others as f64;
         evidence.draws += 1;
         if self.rng.random::<f64>() < chance {

@@ -234,8 +234,14 @@ impl Swim {
             0 | 1 => 0,
             _ => self.config.profile.gossip_ring,
         };
-        let ids = self.members.neighbours(self.me, wanted).to_vec();
-        let records = ids.iter().filter_map(|&(_, id)| self.members.get(id));
+        let [behind, before] = self.members.ring_from(self.me);
+        let ids: Vec<NodeId> = behind
+            .iter()
+            .chain(before)
+            .take(wanted)
+            .map(|&(_, id)| id)
+            .collect();
+        let records = ids.iter().filter_map(|&id| self.members.get(id));
         records.map(|record| Arc::clone(&record.facts)).collect()
     }
 

@@ -115,46 +115,20 @@ pub struct Members {
     order: Vec<NodeId>,
     /// The digest of all but the changed.
     sum: u64,
-    /// Those that may have changed since they were in the sum. While a cluster of a thousand forms, summing up all of them
-    /// after each change takes a fifth of its processor time.
-    changed: BTreeSet<NodeId>,
-    /// What [`Members::neighbours`] has found, until something changes there.
-    neighbours: Option<Neighbours>,
-    /// All that are not gone, with their places, unless something has changed since.
+    /// All that are not gone, with their places; of the changed, those that were there before.
     ring: Vec<(u64, NodeId)>,
-    ring_is_old: bool,
+    /// Those that may have changed since they were in the sum, and found their place on the ring. While a cluster of a
+    /// thousand forms, to go through all of them after each change takes a third of its processor time.
+    changed: BTreeSet<NodeId>,
 }
 
-/// Whom one node finds behind it on the ring.
-#[derive(Debug)]
-struct Neighbours {
-    of: NodeId,
-    place: u64,
-    wanted: usize,
-    /// The nearest first, with their distances.
-    found: Vec<(u64, NodeId)>,
-}
-
-impl Neighbours {
-    /// Whether one with that name is among them, or would be if it heard.
-    fn concern(&self, name: &str) -> bool {
-        let distance = distance(self.place, name);
-        self.found.len() < self.wanted
-            || self
-                .found
-                .last()
-                .is_some_and(|(farthest, _)| distance <= *farthest)
-    }
-}
+/// If more than one in so many have changed, all are put on the ring anew.
+const MANY: usize = 16;
 
 /// A node's place on the ring: the same at all nodes, and random, so that hosts of one rack are not neighbours because
 /// they are named alike.
 fn place(name: &str) -> u64 {
     stable_hash([name.as_bytes()])
-}
-
-fn distance(from: u64, name: &str) -> u64 {
-    place(name).wrapping_sub(from)
 }
 
 impl Members {
@@ -164,41 +138,8 @@ impl Members {
             table: NameTable::new(seed),
             order: Vec::new(),
             sum: 0,
-            changed: BTreeSet::new(),
-            neighbours: None,
             ring: Vec::new(),
-            ring_is_old: true,
-        }
-    }
-
-    /// The next `wanted` nodes behind this one on the ring that hear gossip, the nearest first, with their distances. All
-    /// nodes lie on the ring in the order of their names' hashes.
-    pub fn neighbours(&mut self, of: NodeId, wanted: usize) -> &[(u64, NodeId)] {
-        let known = self.neighbours.take();
-        let known = known.filter(|known| known.of == of && known.wanted == wanted);
-        let neighbours = known.unwrap_or_else(|| self.find_neighbours(of, wanted));
-        &self.neighbours.insert(neighbours).found
-    }
-
-    fn find_neighbours(&self, of: NodeId, wanted: usize) -> Neighbours {
-        let place = self.place(of);
-        let hearing = self.order.iter().filter_map(|&id| {
-            let record = self.table.get(id)?;
-            let hears = id != of && !record.state.is_gone();
-            hears.then(|| (distance(place, &record.facts.name), id))
-        });
-        let mut found: Vec<_> = hearing.collect();
-        if found.len() > wanted {
-            found.select_nth_unstable(wanted);
-            found.truncate(wanted);
-        }
-        found.sort_unstable();
-        found.shrink_to_fit();
-        Neighbours {
-            of,
-            place,
-            wanted,
-            found,
+            changed: BTreeSet::new(),
         }
     }
 
@@ -206,22 +147,14 @@ impl Members {
         self.get(id).map_or(0, |record| place(&record.facts.name))
     }
 
-    /// All others that are not gone, in the order in which they lie on the ring behind this one: those up to the ring's
-    /// end, and those from its beginning.
+    fn is_present(&self, id: NodeId) -> bool {
+        self.get(id).is_some_and(|record| !record.state.is_gone())
+    }
+
+    /// All others that are not gone, in the order of their names' hashes, in which they lie on the ring behind this one:
+    /// those up to the ring's end, and those from its beginning.
     pub fn ring_from(&mut self, id: NodeId) -> [&[(u64, NodeId)]; 2] {
-        if std::mem::take(&mut self.ring_is_old) {
-            let mut ring = std::mem::take(&mut self.ring);
-            ring.clear();
-            let present = |id: &NodeId| self.table.get(*id).is_some_and(|record| !record.state.is_gone());
-            ring.extend(
-                self.order
-                    .iter()
-                    .filter(|id| present(id))
-                    .map(|&id| (self.place(id), id)),
-            );
-            ring.sort_unstable();
-            self.ring = ring;
-        }
+        self.take_changes();
         let here = (self.place(id), id);
         let (before, behind) = self
             .ring
@@ -232,28 +165,42 @@ impl Members {
 
     /// Something about this node changes.
     fn touch(&mut self, id: NodeId) {
-        self.ring_is_old = true;
         if self.changed.insert(id) {
             self.sum = self.sum.wrapping_sub(self.summand(id));
         }
-        self.note_neighbour(id);
     }
 
-    fn note_neighbour(&mut self, id: NodeId) {
-        let name = self.table.get(id).map(|record| &record.facts.name);
-        if let (Some(neighbours), Some(name)) = (&self.neighbours, name)
-            && neighbours.concern(name)
-        {
-            self.neighbours = None;
+    /// Brings digest and ring up to date.
+    fn take_changes(&mut self) {
+        let changed = std::mem::take(&mut self.changed);
+        let many = changed.len() * MANY > self.order.len();
+        for &id in &changed {
+            self.sum = self.sum.wrapping_add(self.summand(id));
+            if !many {
+                self.put_on_ring(id, self.is_present(id));
+            }
+        }
+        if many && !changed.is_empty() {
+            let present = self.order.iter().copied().filter(|&id| self.is_present(id));
+            let mut ring: Vec<_> = present.map(|id| (self.place(id), id)).collect();
+            ring.sort_unstable();
+            self.ring = ring;
+        }
+    }
+
+    fn put_on_ring(&mut self, id: NodeId, is_present: bool) {
+        let here = (self.place(id), id);
+        match (self.ring.binary_search(&here), is_present) {
+            (Err(index), true) => self.ring.insert(index, here),
+            (Ok(index), false) => drop(self.ring.remove(index)),
+            _ => {}
         }
     }
 
     /// A number that is the same, up to bad luck of one in 2^32, at nodes that hold the same members for living,
     /// at the same addresses and in the same incarnations. A suspect still counts as living.
     pub fn digest(&mut self) -> u32 {
-        for id in std::mem::take(&mut self.changed) {
-            self.sum = self.sum.wrapping_add(self.summand(id));
-        }
+        self.take_changes();
         self.sum as u32
     }
 
@@ -334,8 +281,6 @@ impl Members {
     pub fn insert(&mut self, record: Record, place: usize) -> NodeId {
         let id = self.table.insert(record);
         self.changed.insert(id);
-        self.note_neighbour(id);
-        self.ring_is_old = true;
         let last = self.order.len();
         names::grow_slowly(&mut self.order);
         self.order.push(id);
@@ -351,12 +296,12 @@ impl Members {
             if !kept {
                 self.touch(id);
                 self.changed.remove(&id);
+                self.put_on_ring(id, false);
                 self.table.remove(id);
             }
             kept
         });
         self.order = order;
-        self.neighbours = None;
     }
 
     /// The probe order, to be shuffled.
@@ -378,15 +323,15 @@ mod tests {
             .collect();
         let mut at = ids[0];
         let mut seen = vec![at];
+        let next = |members: &mut Members, id| members.ring_from(id).concat()[0].1;
         for _ in 1..20 {
-            at = members.neighbours(at, 1)[0].1;
+            at = next(&mut members, at);
             seen.push(at);
         }
         seen.sort();
         assert_eq!(seen, ids);
-        assert_eq!(members.neighbours(at, 1)[0].1, ids[0]);
-        assert_eq!(members.neighbours(at, 30).len(), 19);
-        assert_eq!(members.neighbours(at, 0), []);
+        assert_eq!(next(&mut members, at), ids[0]);
+        assert_eq!(members.ring_from(at).concat().len(), 19);
     }
 
     /// As if nothing had been known before.
@@ -410,17 +355,17 @@ mod tests {
         let living = members.iter().filter(|record| !record.state.is_gone());
         let mut names: Vec<_> = living.map(|record| Arc::clone(&record.facts.name)).collect();
         names.retain(|name| place(name) != from);
-        names.sort_by_key(|name| distance(from, name));
+        names.sort_by_key(|name| place(name).wrapping_sub(from));
         names
     }
 
     #[test]
-    fn neighbours_and_digest_follow_every_change() {
+    fn ring_and_digest_follow_every_change() {
         let mut members = Members::new(1);
         let me = members.insert(record(0), 0);
         let mut changes = 0;
         for step in 1..400 {
-            let before = members.neighbours(me, 4).to_vec();
+            let before = members.ring_from(me).concat();
             match step % 4 {
                 // Comes back, or falls, or goes for good.
                 1 | 2 => {
@@ -444,7 +389,7 @@ mod tests {
             if step % 3 > 0 {
                 assert_eq!(members.digest(), digest_anew(&members), "step {step}");
             }
-            let after = members.neighbours(me, 4).to_vec();
+            let after = members.ring_from(me).concat();
             if step % 5 == 0 {
                 assert_eq!(
                     names_behind(&mut members, me),
@@ -452,8 +397,7 @@ mod tests {
                     "step {step}"
                 );
             }
-            assert_eq!(after, members.find_neighbours(me, 4).found, "step {step}");
-            assert!(after.is_sorted() && after.iter().all(|&(_, id)| id != me));
+            assert!(after.iter().all(|&(_, id)| id != me));
             changes += usize::from(before != after);
         }
         assert!(changes > 10, "{changes}");
