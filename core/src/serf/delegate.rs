@@ -213,11 +213,15 @@ impl Delegate for Serf {
             SerfMessage::Leave(intent) => {
                 if self.handle_leave_intent(now, intent) {
                     self.queue_intent(intent.node, intent.prune, verbatim(bytes), None);
+                } else {
+                    self.spare_intent(intent.node, bytes);
                 }
             }
             SerfMessage::Join(intent) => {
                 if self.handle_join_intent(now, intent) {
                     self.queue_intent(intent.node, false, verbatim(bytes), None);
+                } else {
+                    self.spare_intent(intent.node, bytes);
                 }
             }
             SerfMessage::UserEvent(event) => {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tracing::{debug, info};
 
 use super::types::{MemberEventKind, MemberStatus};
-use super::{Phase, Serf, Timer, user_message};
+use super::{Phase, Serf, Timer, USER, user_message};
 use crate::bounds::MAX_RECENT_INTENTS;
 use crate::serf::members::MemberId;
 use crate::swim::queue::{Subject, Token};
@@ -74,11 +74,26 @@ impl Serf {
     /// which is older: however many come, no more wait than there are nodes. A prune stands for itself, for a
     /// later leave does not say it again.
     pub(super) fn queue_intent(&mut self, node: &str, prune: bool, message: Vec<u8>, token: Option<Token>) {
-        let subject = (!prune).then(|| match self.members.by_name(node) {
+        let subject = (!prune).then(|| self.subject(node));
+        self.queues.intents.push(subject, message, token);
+    }
+
+    /// Somebody passes on an intent that is known here.
+    pub(super) fn spare_intent(&mut self, node: &str, message: &[u8]) {
+        let least = u32::try_from(self.config.profile.gossip_least).unwrap_or(u32::MAX);
+        if self.queues.intents.is_empty() || least == 0 {
+            return;
+        }
+        let (subject, limit) = (self.subject(node), self.retransmit_limit());
+        let is_same = |waits: &[u8]| waits.split_first() == Some((&USER, message));
+        self.queues.intents.spare(&subject, limit, least, is_same);
+    }
+
+    fn subject(&self, node: &str) -> Subject {
+        match self.members.by_name(node) {
             Some(entry) => Subject::Node(Arc::clone(&entry.facts.name)),
             None => Subject::Node(node.into()),
-        });
-        self.queues.intents.push(subject, message, token);
+        }
     }
 
     /// Takes a leave intent; says whether to pass it on.

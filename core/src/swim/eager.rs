@@ -19,20 +19,22 @@ use crate::time::Time;
 /// A cluster that grows by more than one in so many members is forming.
 const FORMING: usize = 10;
 
-/// How much longer than the least pause one grows, in news that does not end and does not fill packets either.
+/// How many times longer than the least pause one grows, in news that does not end and does not fill packets either.
 const LONGEST_PAUSE: u32 = 8;
 
 /// When the next wave may leave.
 #[derive(Debug, Default)]
 pub(super) struct Eager {
-    /// Whether a timer is set for it.
-    waits: bool,
+    /// The timer that is set for it.
+    waits: Option<Time>,
     /// Whether nothing but a pause keeps one from leaving when there is something to send.
     flows: bool,
     /// No wave leaves before.
     next: Time,
     /// The pause before that.
     pause: Duration,
+    /// Nothing is sent to further members before.
+    repeats: Time,
     bucket: Bucket,
     growth: Growth,
 }
@@ -91,16 +93,29 @@ impl Eager {
 
     /// Ends a wave, whose packets could not hold all that was due if it `is_short`.
     ///
-    /// Between two waves passes a round trip, so that the second is not lost to the same jam, but not more than a
-    /// gossip interval, when a round is due anyway; and not less than the profile says. While one wave follows the
-    /// other in packets that are not full, the pause grows, so that news that trickles in shares them.
-    fn end_wave(&mut self, now: Time, is_short: bool, round_trip: Duration, profile: &Profile) {
+    /// Between two waves passes at least what the profile says, and where this process has no processor when it wants one,
+    /// its `slack`, for there packets that hold more make less work. While one wave follows the other in packets that are not
+    /// full, the pause grows, so that news that trickles in shares them. Between two in which the same news is sent, longer:
+    /// a round trip as well, so that the second is not lost to the same jam, but not more than a gossip interval, when a round
+    /// is due anyway; in a flood it takes long enough to send all of it once.
+    fn end_wave(
+        &mut self,
+        now: Time,
+        is_short: bool,
+        round_trip: Duration,
+        slack: Duration,
+        profile: &Profile,
+    ) {
+        if now >= self.repeats && !is_short {
+            let pause = round_trip.min(profile.gossip_interval).max(profile.eager_repeat);
+            self.repeats = now + pause.max(slack);
+        }
         let goes_on = now < self.next + self.pause;
         self.pause = match self.pause * 2 {
             longer if goes_on && !is_short => longer.min(profile.eager_pause * LONGEST_PAUSE),
             _ => profile.eager_pause,
         };
-        self.next = now + self.pause.max(round_trip.min(profile.gossip_interval));
+        self.next = now + self.pause.max(slack);
     }
 }
 
@@ -108,13 +123,28 @@ impl Swim {
     /// Has news sent soon. To be called whenever there may be some.
     pub fn spread(&mut self, now: Time, delegate: &impl Delegate) {
         self.wake_gossip(now, delegate);
-        if !self.eager.waits && self.has_early(delegate) {
-            let at = (now + self.config.profile.eager_delay).max(self.eager.next);
-            let at = at.max(self.not_before());
-            self.eager.waits = true;
+        let waits = self.eager.waits;
+        if let Some(at) = self.next_wave(now, delegate)
+            && waits.is_none_or(|waits| at < waits)
+        {
+            if waits.is_some() {
+                self.timers.cancel(|timer| *timer == Timer::Eager);
+            }
+            self.eager.waits = Some(at);
             self.timers.set(at, Timer::Eager);
         }
         self.eager.flows = self.not_before() <= now;
+    }
+
+    /// When the next wave shall leave, if there is something to send.
+    fn next_wave(&self, now: Time, delegate: &impl Delegate) -> Option<Time> {
+        let soon = now + self.config.profile.eager_delay;
+        let soon = soon.max(self.eager.next).max(self.not_before());
+        if self.has_early(self.fresh(), delegate) {
+            return Some(soon);
+        }
+        self.has_early(self.early(), delegate)
+            .then(|| soon.max(self.eager.repeats))
     }
 
     /// Which sends a round takes, or a packet that leaves anyway. Waves are left theirs, which they make soon, and each to
@@ -135,9 +165,9 @@ impl Swim {
         grown.map_or(paid, |grown| grown.max(paid))
     }
 
-    fn has_early(&self, delegate: &impl Delegate) -> bool {
+    fn has_early(&self, share: Share, delegate: &impl Delegate) -> bool {
         let pace = Pace {
-            part: Part::Early(self.early()),
+            part: Part::Early(share),
             lane: None,
         };
         pace.sends_any() && (self.queue.has_due(pace, self.retransmit_limit()) || delegate.has_due(pace))
@@ -151,13 +181,25 @@ impl Swim {
         }
     }
 
+    /// What of that waits for its first wave.
+    fn fresh(&self) -> Share {
+        let early = self.early();
+        let targets = u32::try_from(self.config.profile.gossip_nodes).unwrap_or(u32::MAX);
+        Share {
+            most: early.most.min(targets),
+            ..early
+        }
+    }
+
     pub(super) fn retransmit_limit(&self) -> u32 {
         retransmit_limit(self.config.profile.retransmit_mult, self.members.len())
     }
 
     pub(super) fn tick_eager(&mut self, now: Time, delegate: &mut impl Delegate) {
-        self.eager.waits = false;
-        if !self.has_early(delegate) {
+        self.eager.waits = None;
+        let is_repeated = now >= self.eager.repeats;
+        let share = if is_repeated { self.early() } else { self.fresh() };
+        if !self.has_early(share, delegate) {
             return;
         }
         let not_before = self.not_before();
@@ -175,10 +217,11 @@ impl Swim {
             return;
         }
         let ring = self.ring();
-        let sent = self.tell(&ring, targets, Part::Early(self.early()), delegate);
-        self.eager.bucket.take(now, sent.packets, &self.config.profile);
+        let sent = self.tell(&ring, targets, Part::Early(share), delegate);
+        let (round_trip, slack, profile) = (self.round_trips.usual(), self.slack(), &self.config.profile);
+        self.eager.bucket.take(now, sent.packets, profile);
         self.eager
-            .end_wave(now, sent.is_short, self.round_trips.usual(), &self.config.profile);
+            .end_wave(now, sent.is_short, round_trip, slack, profile);
     }
 }
 
@@ -229,7 +272,7 @@ mod tests {
         let (mut swim, mut delegate) = at_rest(20);
         swim.handle_alive(T, &alive("n7", 7, 2), &mut delegate);
         let early = waves(&mut swim, &mut delegate, T + ms(100));
-        assert_eq!(early, [(ms(1), 3), (ms(6), 3)]);
+        assert_eq!(early, [(ms(0), 3), (ms(20), 3)]);
         assert_eq!(swim.queue.len(), 1);
         // The limit is 8.
         swim.tick_gossip(T + ms(150), &mut delegate);
@@ -265,9 +308,8 @@ mod tests {
                 swim.handle_alive(T, &alive(&format!("n{i}"), i, 2), &mut delegate);
             }
             waves(&mut swim, &mut delegate, T + ms(30));
-            let first_wave = T + ms(1);
-            let taken = swim.eager.bucket.full_at.since(first_wave).as_secs_f64()
-                * swim.config.profile.eager_rate as f64;
+            let taken =
+                swim.eager.bucket.full_at.since(T).as_secs_f64() * swim.config.profile.eager_rate as f64;
             (taken.round() as usize, delegate.sent.len())
         };
         let (taken, sent) = taken_and_sent(false);
@@ -282,7 +324,28 @@ mod tests {
         swim.round_trips.note(ms(80));
         swim.handle_alive(T, &alive("n7", 7, 2), &mut delegate);
         let early = waves(&mut swim, &mut delegate, T + ms(150));
-        assert_eq!(early, [(ms(1), 3), (ms(81), 3)]);
+        assert_eq!(early, [(ms(0), 3), (ms(80), 3)]);
+    }
+
+    #[test]
+    fn on_a_host_with_too_much_to_do_waves_and_rounds_are_rarer() {
+        let (mut swim, mut delegate) = at_rest(20);
+        for _ in 0..50 {
+            swim.note_late_timer(T, ms(150));
+        }
+        let slack = swim.slack();
+        assert!((ms(290)..=ms(300)).contains(&slack), "{slack:?}");
+        swim.handle_alive(T, &alive("n7", 7, 2), &mut delegate);
+        let early = waves(&mut swim, &mut delegate, T + ms(300));
+        // Its own timers are in time again, so it is as quick as ever after a few more.
+        let pause = swim.slack();
+        assert!(pause < slack && pause > slack / 2);
+        assert_eq!(early, [(ms(0), 3), (slack * 7 / 8, 3)]);
+        swim.queue.push(None, vec![8; 1000], None);
+        swim.queue.push(None, vec![8; 1000], None);
+        swim.timers = Default::default();
+        swim.tick_gossip(T + ms(400), &mut delegate);
+        assert_eq!(swim.next_deadline(), Some(T + ms(400) + pause));
     }
 
     #[test]
@@ -292,19 +355,19 @@ mod tests {
             swim.handle_alive(T, &alive(&format!("n{i}"), i, 1), &mut delegate);
         }
         let early = waves(&mut swim, &mut delegate, T + ms(220));
-        assert_eq!(early[..2], [(ms(200), 3), (ms(205), 3)]);
+        assert_eq!(early[..2], [(ms(200), 3), (ms(220), 3)]);
         // One member more among many is nothing special.
         let (mut swim, mut delegate) = at_rest(20);
         swim.handle_alive(T, &alive("n30", 30, 1), &mut delegate);
         let early = waves(&mut swim, &mut delegate, T + ms(100));
-        assert_eq!(early, [(ms(1), 3), (ms(6), 3)]);
+        assert_eq!(early, [(ms(0), 3), (ms(20), 3)]);
     }
 
     #[test]
     fn few_members_are_told_once_each_and_nothing_leaves_early_when_that_is_off() {
         let (mut swim, mut delegate) = at_rest(2);
         swim.handle_alive(T, &alive("n1", 1, 2), &mut delegate);
-        assert_eq!(waves(&mut swim, &mut delegate, T + ms(100)), [(ms(1), 2)]);
+        assert_eq!(waves(&mut swim, &mut delegate, T + ms(100)), [(ms(0), 2)]);
         let (mut swim, mut delegate) = at_rest(20);
         swim.config.profile.eager_share = 0;
         swim.handle_alive(T, &alive("n7", 7, 2), &mut delegate);
@@ -318,8 +381,8 @@ mod tests {
             swim.dead(T, name, 1, "me", &mut delegate);
         }
         assert_eq!(
-            waves(&mut swim, &mut delegate, T + ms(400)),
-            [(ms(1), 0), (ms(201), 0)]
+            waves(&mut swim, &mut delegate, T + ms(300)),
+            [(ms(0), 0), (ms(200), 0)]
         );
     }
 
@@ -337,7 +400,7 @@ mod tests {
             swim.handle_tick(at, &mut delegate);
             early.extend((delegate.sent.len() > before).then_some(at));
         }
-        assert_eq!(early[..4], [1, 6, 16, 36].map(|at| T + ms(at)));
+        assert_eq!(early[..4], [0, 5, 15, 35].map(|at| T + ms(at)));
         let profile = &swim.config.profile;
         let allowed = profile.eager_burst + 20 * profile.eager_rate;
         assert!(

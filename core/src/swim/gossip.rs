@@ -130,6 +130,7 @@ impl Swim {
             gossip_to(target, sent.first.clone(), delegate);
         }
         let pause = if sent.is_short { interval / HURRY } else { interval };
+        let pause = pause.max(self.slack());
         self.timers.set(now + pause, Timer::Gossip);
     }
 
@@ -297,6 +298,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::swim::delegate::Silent;
     use crate::swim::testing::{alive, start};
 
     #[test]
@@ -486,6 +488,42 @@ mod tests {
         // Four members: each message is sent four times, all of them to the one who lives.
         let each = ["10.0.0.10", "10.0.0.11", "10.0.0.12"].map(|ip| heard.get(ip).copied());
         assert_eq!(each, [Some(4), Some(4), Some(4)], "{heard:?}");
+    }
+
+    #[test]
+    fn copies_of_news_spare_sends_in_large_clusters() {
+        let sends = |members: u32, least, copy: &dyn Fn(&mut Swim, &mut Silent)| {
+            let (mut swim, mut delegate) = start(3);
+            swim.config.profile.gossip_least = least;
+            for i in 0..members {
+                let name = format!("n{i}");
+                swim.handle_alive(Time::ZERO, &alive(&name, i as u8, 1), &mut delegate);
+            }
+            while !swim.queue.is_empty() {
+                swim.tick_gossip(Time::ZERO, &mut delegate);
+            }
+            (delegate.sent, delegate.packets) = Default::default();
+            swim.handle_alive(Time::ZERO, &alive("n7", 7, 5), &mut delegate);
+            (0..20).for_each(|_| copy(&mut swim, &mut delegate));
+            while !swim.queue.is_empty() {
+                swim.tick_gossip(Time::ZERO, &mut delegate);
+            }
+            delegate.sent.len()
+        };
+        let same = |swim: &mut Swim, delegate: &mut Silent| {
+            swim.handle_alive(Time::ZERO, &alive("n7", 7, 5), delegate);
+        };
+        let older = |swim: &mut Swim, delegate: &mut Silent| {
+            swim.handle_alive(Time::ZERO, &alive("n7", 7, 4), delegate);
+        };
+        let suspect = |swim: &mut Swim, _: &mut Silent| swim.suspect(Time::ZERO, "n7", 5, "n8");
+        let dead = |swim: &mut Swim, delegate: &mut Silent| swim.dead(Time::ZERO, "n7", 5, "n8", delegate);
+        assert_eq!(sends(150, 8, &older), 12);
+        for copy in [&same as &dyn Fn(&mut Swim, &mut Silent), &suspect, &dead] {
+            assert_eq!(sends(150, 8, copy), 8);
+            assert_eq!(sends(150, 0, copy), 12, "as with Serf");
+            assert_eq!(sends(50, 8, copy), 8);
+        }
     }
 
     #[test]

@@ -315,8 +315,9 @@ impl Swim {
 
     /// Does what has become due.
     pub fn handle_tick(&mut self, now: Time, delegate: &mut impl Delegate) {
-        let pause = self.timers.next().map_or(Duration::ZERO, |due| now.since(due));
-        self.note_pause(now, pause);
+        if let Some(due) = self.timers.next().filter(|due| *due <= now) {
+            self.note_late_timer(now, now.since(due));
+        }
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Probe => self.tick_probe(now, delegate),

@@ -104,7 +104,9 @@ impl Swim {
             .profile
             .probe_interval
             .saturating_mul(self.awareness + 1);
-        let indirect_at = now + self.config.profile.probe_timeout;
+        let slack = self.slack();
+        let interval = interval + slack;
+        let indirect_at = now + self.config.profile.probe_timeout + slack;
         self.timers.set(indirect_at, Timer::ProbeTimeout(seq_no));
         self.timers.set(now + interval, Timer::ProbeDeadline(seq_no));
         self.probe = Some(Probe {
@@ -124,7 +126,7 @@ impl Swim {
             paused: false,
         });
         if let Some(late) = self.lateness(&facts, delegate) {
-            self.timers.set(now + late, Timer::LateAck(seq_no));
+            self.timers.set(now + late + slack, Timer::LateAck(seq_no));
         }
         let source = self.config.facts.clone();
         let ping = source.ping(&facts.name, seq_no);

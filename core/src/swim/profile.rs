@@ -123,8 +123,12 @@ profile! {
         gossip_ring: Count(0, 100),
         /// How long news is gathered before its first sends.
         eager_delay: Time(ZERO),
+        /// Fewest sends of news about a member that others pass on as well; zero: that does not matter.
+        gossip_least: Count(0, 1000),
         /// Least pause between two waves of eager gossip.
         eager_pause: Time(MILLISECOND),
+        /// Least pause between two of them in which the same news is sent.
+        eager_repeat: Time(ZERO),
         /// Share of a message's sends that leave so, in percent; zero turns eager gossip off.
         eager_share: Count(0, 100),
         /// Packets a second that leave so in the long run.

@@ -273,7 +273,11 @@ mod tests {
                 (1400, ZERO, false)
             );
             assert_eq!((p.eager_share, p.eager_rate, p.eager_burst), (75, 60, 200));
-            assert_eq!((p.eager_delay, p.eager_pause), (ms(1), ms(5)));
+            assert_eq!(
+                (p.eager_delay, p.eager_pause, p.eager_repeat),
+                (ms(0), ms(5), ms(20))
+            );
+            assert_eq!((p.gossip_ring, p.gossip_least), (4, 8));
             assert_eq!((p.repair_interval, p.push_pull_thinning), (ms(1_000), 4));
             assert!(p.probe_turns);
             let expected = SerfProfile {

@@ -151,6 +151,15 @@ struct Item {
     subject: Option<Subject>,
     token: Option<Token>,
     place: Place,
+    /// How many sends others have spared it.
+    spared: u32,
+}
+
+impl Item {
+    /// How often it is sent.
+    fn limit(&self, limit: u32) -> u32 {
+        limit.saturating_sub(self.spared)
+    }
 }
 
 /// Messages waiting to be gossiped.
@@ -202,6 +211,7 @@ impl GossipQueue {
             subject,
             token,
             place,
+            spared: 0,
         };
         if let Some(replaced) = self.slots[slot as usize].replace(item) {
             self.order.remove(&replaced.place);
@@ -222,15 +232,36 @@ impl GossipQueue {
         for (place, slot) in packed {
             self.order.remove(&place);
             let place = place.after_sending();
-            if place.transmits() >= limit {
+            let Some(item) = &mut self.slots[slot as usize] else {
+                continue;
+            };
+            if place.transmits() >= item.limit(limit) {
                 self.retire(slot);
-            } else if let Some(item) = &mut self.slots[slot as usize] {
+            } else {
                 item.place = place;
                 self.order.insert(place, slot);
             }
         }
         self.release();
         is_short
+    }
+
+    /// If somebody else sends what waits about this subject as well, it needs one send less, of at least `least`. What a caller
+    /// waits for is sent as often as the limit says.
+    pub fn spare(&mut self, subject: &Subject, limit: u32, least: u32, is_same: impl Fn(&[u8]) -> bool) {
+        let Some(slot) = self.find(subject) else { return };
+        let Some(item) = &mut self.slots[slot as usize] else {
+            return;
+        };
+        if item.token.is_some() || item.limit(limit) <= least || !is_same(&item.bytes) {
+            return;
+        }
+        item.spared += 1;
+        if item.place.transmits() >= item.limit(limit) {
+            self.order.remove(&item.place);
+            self.retire(slot);
+            self.release();
+        }
     }
 
     /// Gives memory back once a long queue is empty.
@@ -385,6 +416,36 @@ mod tests {
         assert_eq!(sent(&mut queue, 100, 4), b"new");
         queue.push(Some(Subject::Refutation), b"no!".to_vec(), None);
         assert_eq!(queue.len(), 2);
+    }
+
+    #[test]
+    fn what_others_send_as_well_is_sent_less_often_but_not_less_than_wanted() {
+        let x = Subject::Node("x".into());
+        let sends = |copies_after: &[u32], least, token| {
+            let mut queue = GossipQueue::default();
+            queue.push(Some(x.clone()), b"a".to_vec(), token);
+            queue.push(node("y"), vec![0; 200], None);
+            for copies in copies_after {
+                (0..*copies).for_each(|_| queue.spare(&x, 12, least, |_| true));
+                assert_eq!(sent(&mut queue, 100, 12), b"a");
+            }
+            let before = copies_after.len();
+            before + (0..12).filter(|_| !sent(&mut queue, 100, 12).is_empty()).count()
+        };
+        assert_eq!(sends(&[0], 8, None), 12);
+        assert_eq!(sends(&[3], 8, None), 9);
+        assert_eq!(sends(&[1, 0, 5, 20], 8, None), 8);
+        assert_eq!(sends(&[20], 12, None), 12);
+        assert_eq!(sends(&[20], 8, Some(Token(1))), 12, "somebody waits for it");
+        // The last copy comes when it has been sent often enough for that.
+        let mut queue = GossipQueue::default();
+        queue.push(Some(x.clone()), b"a".to_vec(), None);
+        (0..9).for_each(|_| drop(sent(&mut queue, 100, 12)));
+        (0..9).for_each(|_| queue.spare(&x, 12, 8, |bytes| bytes == b"b"));
+        (0..2).for_each(|_| queue.spare(&x, 12, 8, |bytes| bytes == b"a"));
+        assert!(!queue.is_empty());
+        queue.spare(&x, 12, 8, |bytes| bytes == b"a");
+        assert!(queue.is_empty() && queue.by_subject.is_empty());
     }
 
     #[test]

@@ -119,6 +119,9 @@ impl Swim {
         };
         // Most alive messages repeat what is known; they end here, before anything is copied.
         if id != self.me && claim.incarnation <= record.incarnation && claim.is_from(&record.facts) {
+            if claim.incarnation == record.incarnation && record.state == State::Alive {
+                self.hear_copy(id);
+            }
             return;
         }
         let (known, incarnation) = (Arc::clone(&record.facts), claim.incarnation);
@@ -236,6 +239,19 @@ impl Swim {
         );
     }
 
+    /// Somebody passes on what this node passes on about this member as well.
+    fn hear_copy(&mut self, id: NodeId) {
+        let least = u32::try_from(self.config.profile.gossip_least).unwrap_or(u32::MAX);
+        if self.queue.is_empty() || least == 0 {
+            return;
+        }
+        if let Some(record) = self.members.get(id) {
+            let subject = Subject::Node(Arc::clone(&record.facts.name));
+            self.queue
+                .spare(&subject, self.retransmit_limit(), least, |_| true);
+        }
+    }
+
     /// Takes an accusation; says whether it is passed on.
     pub(super) fn accuse(&mut self, now: Time, suspect: &Suspect<'_>) -> bool {
         let &Suspect {
@@ -256,6 +272,7 @@ impl Swim {
                 self.broadcast_suspect(suspect);
                 return true;
             }
+            self.hear_copy(id);
             return false;
         }
         if state != State::Alive {
@@ -349,6 +366,7 @@ impl Swim {
         if state.is_gone() && !is_late {
             // The node is gone already, but the incarnation of this death keeps an older alive message
             // from bringing it back.
+            self.hear_copy(id);
             if let Some(record) = self.members.get_mut(id) {
                 record.incarnation = incarnation;
             }

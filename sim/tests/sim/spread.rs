@@ -246,9 +246,10 @@ fn a_burst_arrives_whole_within_half_a_second() {
         if !world.run_until(Duration::from_millis(500), all) {
             // Who learns of an event by a push/pull does not pass it on, as with Serf. Where both who come before a
             // member on the ring have done so, chance decides, or a digest.
-            println!("{shown}: late");
             late += 1;
+            let from = world.now();
             assert!(world.run_until(secs(5), all), "{shown}");
+            println!("{shown}: late by {:?}", world.now().since(from));
         }
         let longest = longest_queue(&mut world, 20);
         assert!(longest < 1024, "{shown}: {longest} messages would wait at once");
