@@ -139,7 +139,7 @@ impl Variant {
             profile.evidence_pause = Duration::ZERO;
         }
         if !self.ours {
-            (profile.eager_share, profile.gossip_ring) = (0, 0);
+            (profile.eager_share, profile.gossip_ring, profile.gossip_least) = (0, 0, 0);
             profile.probe_turns = false;
             profile.repair_interval = Duration::ZERO;
         }

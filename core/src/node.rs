@@ -48,6 +48,7 @@ fn without_repeated_pings<'m, 'b>(messages: &'m [Message<'b>]) -> impl Iterator<
         _ => None,
     };
     messages.iter().enumerate().filter_map(move |(index, message)| {
+        // A datagram has 255 messages at most, and hardly ever two pings.
         let before = || messages[..index].iter().filter_map(ping);
         let repeats = ping(message).is_some_and(|ping| before().any(|earlier| earlier == ping));
         (!repeats).then_some(message)

@@ -181,8 +181,11 @@ impl Members {
             }
         }
         if many && !changed.is_empty() {
+            let mut ring = std::mem::take(&mut self.ring);
+            ring.clear();
+            ring.reserve_exact(self.order.len());
             let present = self.order.iter().copied().filter(|&id| self.is_present(id));
-            let mut ring: Vec<_> = present.map(|id| (self.place(id), id)).collect();
+            ring.extend(present.map(|id| (self.place(id), id)));
             ring.sort_unstable();
             self.ring = ring;
         }
@@ -191,7 +194,10 @@ impl Members {
     fn put_on_ring(&mut self, id: NodeId, is_present: bool) {
         let here = (self.place(id), id);
         match (self.ring.binary_search(&here), is_present) {
-            (Err(index), true) => self.ring.insert(index, here),
+            (Err(index), true) => {
+                names::grow_slowly(&mut self.ring);
+                self.ring.insert(index, here);
+            }
             (Ok(index), false) => drop(self.ring.remove(index)),
             _ => {}
         }

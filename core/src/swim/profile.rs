@@ -121,10 +121,10 @@ profile! {
         gossip_nodes: Count(1, 1000),
         /// To how many neighbours on the ring one of them goes in turn; zero: all are random.
         gossip_ring: Count(0, 100),
-        /// How long news is gathered before its first sends.
-        eager_delay: Time(ZERO),
         /// Fewest sends of news about a member that others pass on as well; zero: that does not matter.
         gossip_least: Count(0, 1000),
+        /// How long news is gathered before its first sends.
+        eager_delay: Time(ZERO),
         /// Least pause between two waves of eager gossip.
         eager_pause: Time(MILLISECOND),
         /// Least pause between two of them in which the same news is sent.

@@ -366,8 +366,10 @@ impl Swim {
         if state.is_gone() && !is_late {
             // The node is gone already, but the incarnation of this death keeps an older alive message
             // from bringing it back.
-            self.hear_copy(id);
-            if let Some(record) = self.members.get_mut(id) {
+            let known = self.members.get(id).map(|record| record.incarnation);
+            if known == Some(incarnation) {
+                self.hear_copy(id);
+            } else if let Some(record) = self.members.get_mut(id) {
                 record.incarnation = incarnation;
             }
             return;

@@ -60,9 +60,9 @@ impl Datagram<'_> {
 
 /// Reads a decrypted datagram, its label already taken off.
 ///
-/// `scratch` receives the decompressed bytes, if the datagram was compressed, and may be used again for
-/// the next one, best together with the room of this one. An error means that nothing of the datagram is usable; a single bad body in a compound
-/// is only counted.
+/// `scratch` receives the decompressed bytes, if the datagram was compressed, and may be used again for the next one, best
+/// together with the room of this one. An error means that nothing of the datagram is usable; a single bad body in a
+/// compound is only counted.
 pub fn decode_datagram<'a>(plain: &'a [u8], scratch: &'a mut Scratch) -> Result<Datagram<'a>, DecodeError> {
     let plain = match plain.split_first() {
         Some((&kind::CRC, body)) => verify_checksum(body)?,
