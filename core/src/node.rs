@@ -149,6 +149,9 @@ impl Node {
             Input::Tick => {
                 swim.handle_tick(now, serf);
                 serf.handle_tick(now);
+                self.collect(now);
+                // News that comes of it leaves at once, without another wake-up.
+                self.swim.handle_tick(now, &mut self.serf);
             }
             Input::Datagram { from, len, messages } => {
                 swim.note_arrival(from, len);
@@ -501,6 +504,7 @@ mod tests {
     use super::*;
     use crate::addr::RawAddr;
     use crate::swim::profile::Profile;
+    use crate::swim::testing::record;
 
     fn config() -> NodeConfig {
         let bound = ([10, 0, 0, 1], 7946).into();
@@ -601,6 +605,29 @@ mod tests {
             node.handle(now, Input::Tick);
         }
         panic!("no answer");
+    }
+
+    #[test]
+    fn news_that_a_tick_brings_leaves_with_it() {
+        let mut node = Node::new(config(), Time::ZERO).expect("the configuration is right");
+        let others: Vec<_> = (1..9).map(|number| record(number).facts).collect();
+        node.acquaint(Time::ZERO, &others);
+        let mut sent = 0;
+        while let Some(now) = node
+            .next_deadline()
+            .filter(|due| due.since(Time::ZERO).as_secs() < 20)
+        {
+            node.handle(now, Input::Tick);
+            assert!(
+                node.next_deadline().is_none_or(|next| next > now),
+                "due again at once"
+            );
+            while let Some(effect) = node.poll_effect() {
+                // Pings have 0 there.
+                sent += usize::from(matches!(effect, Effect::Send { plain, .. } if plain[0] != 0));
+            }
+        }
+        assert!(sent > 0, "nobody was suspected");
     }
 
     #[test]
