@@ -80,11 +80,11 @@ impl Serf {
 
     /// Somebody passes on an intent that is known here.
     pub(super) fn spare_intent(&mut self, node: &str, message: &[u8]) {
-        let least = u32::try_from(self.config.profile.gossip_least).unwrap_or(u32::MAX);
-        if self.queues.intents.is_empty() || least == 0 {
+        if self.queues.intents.is_empty() {
             return;
         }
         let (subject, limit) = (self.subject(node), self.retransmit_limit());
+        let least = self.config.profile.gossip_least;
         let is_same = |waits: &[u8]| waits.split_first() == Some((&USER, message));
         self.queues.intents.spare(&subject, limit, least, is_same);
     }
@@ -241,5 +241,42 @@ impl Serf {
                 true
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serf::memory::Memory;
+    use crate::serf::restart::tests::{facts, restarted};
+    use crate::swim::delegate::Delegate;
+    use crate::swim::packet::PacketBuilder;
+    use crate::swim::queue::Pace;
+
+    #[test]
+    fn copies_of_an_intent_spare_sends_in_large_clusters() {
+        let sends = |members: usize, least, copied: u64| {
+            let mut serf = restarted(&Memory::default());
+            serf.config.profile.gossip_least = least;
+            for number in 0..members {
+                serf.member_joined(Time::ZERO, &Arc::new(facts(&format!("n{number}"))));
+            }
+            let mut hear = |ltime| {
+                let intent = user_message(&SerfMessage::Join(JoinIntent { ltime, node: "n7" }));
+                serf.user_message(Time::ZERO, &intent[1..]);
+            };
+            hear(5);
+            (0..20).for_each(|_| hear(copied));
+            let mut sends = 0;
+            while !serf.queues.intents.is_empty() {
+                serf.fill(&mut PacketBuilder::new(1400, 0), Pace::ALL);
+                sends += 1;
+            }
+            sends
+        };
+        assert_eq!(sends(150, 8, 5), 8);
+        assert_eq!(sends(150, 8, 4), 12, "an older one");
+        assert_eq!(sends(150, 0, 5), 12, "as with Serf");
+        assert_eq!(sends(50, 8, 5), 8);
     }
 }

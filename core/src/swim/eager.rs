@@ -25,7 +25,7 @@ const LONGEST_PAUSE: u32 = 8;
 /// When the next wave may leave.
 #[derive(Debug, Default)]
 pub(super) struct Eager {
-    /// The timer that is set for it.
+    /// When the timer that is set for it goes off.
     waits: Option<Time>,
     /// Whether nothing but a pause keeps one from leaving when there is something to send.
     flows: bool,
@@ -107,8 +107,7 @@ impl Eager {
         profile: &Profile,
     ) {
         if now >= self.repeats && !is_short {
-            let pause = round_trip.min(profile.gossip_interval).max(profile.eager_repeat);
-            self.repeats = now + pause.max(slack);
+            self.repeats = now + round_trip.min(profile.gossip_interval).max(profile.eager_repeat);
         }
         let goes_on = now < self.next + self.pause;
         self.pause = match self.pause * 2 {
@@ -328,6 +327,23 @@ mod tests {
     }
 
     #[test]
+    fn other_news_waits_for_the_pause_and_not_for_repetitions() {
+        let (mut swim, mut delegate) = at_rest(20);
+        swim.handle_alive(T, &alive("n7", 7, 2), &mut delegate);
+        assert_eq!(waves(&mut swim, &mut delegate, T + ms(2)), [(ms(0), 3)]);
+        swim.handle_alive(T, &alive("n9", 9, 2), &mut delegate);
+        delegate.packets.clear();
+        assert_eq!(waves(&mut swim, &mut delegate, T + ms(19)), [(ms(5), 3)]);
+        let mentions = |name: &[u8]| {
+            let holds = |packet: &&Vec<u8>| packet.windows(name.len()).any(|part| part == name);
+            delegate.packets.iter().filter(holds).count()
+        };
+        assert_eq!((mentions(b"n9"), mentions(b"n7")), (3, 0));
+        // No other timer is left, and the next wave has both.
+        assert_eq!(waves(&mut swim, &mut delegate, T + ms(24)), [(ms(20), 3)]);
+    }
+
+    #[test]
     fn on_a_host_with_too_much_to_do_waves_and_rounds_are_rarer() {
         let (mut swim, mut delegate) = at_rest(20);
         for _ in 0..50 {
@@ -336,11 +352,16 @@ mod tests {
         let slack = swim.slack();
         assert!((ms(290)..=ms(300)).contains(&slack), "{slack:?}");
         swim.handle_alive(T, &alive("n7", 7, 2), &mut delegate);
+        let early = waves(&mut swim, &mut delegate, T);
+        assert_eq!(early, [(ms(0), 3)]);
+        // Other news waits as long here.
+        swim.handle_alive(T, &alive("n9", 9, 2), &mut delegate);
         let early = waves(&mut swim, &mut delegate, T + ms(300));
         // Its own timers are in time again, so it is as quick as ever after a few more.
         let pause = swim.slack();
         assert!(pause < slack && pause > slack / 2);
-        assert_eq!(early, [(ms(0), 3), (slack * 7 / 8, 3)]);
+        let times: Vec<_> = early.iter().map(|(at, _)| *at).collect();
+        assert_eq!(times, [slack * 7 / 8]);
         swim.queue.push(None, vec![8; 1000], None);
         swim.queue.push(None, vec![8; 1000], None);
         swim.timers = Default::default();

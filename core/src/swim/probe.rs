@@ -476,6 +476,25 @@ mod tests {
     }
 
     #[test]
+    fn a_node_whose_timers_are_late_gives_each_step_of_a_probe_more_time() {
+        let steps = |lateness| {
+            let (mut swim, mut delegate) = start(1);
+            swim.handle_alive(Time::ZERO, &alive("n1", 10, 1), &mut delegate);
+            (0..80).for_each(|_| swim.note_late_timer(Time::ZERO, lateness));
+            swim.timers = Default::default();
+            swim.start_probe(Time::ZERO, &mut delegate);
+            let mut due = std::iter::from_fn(|| {
+                let at = swim.timers.next()?;
+                swim.timers.pop_due(at).map(|_| at.since(Time::ZERO).as_millis())
+            });
+            [due.next(), due.next(), due.next()]
+        };
+        let ms = |late, indirect, end| [late, indirect, end].map(Some);
+        assert_eq!(steps(Duration::ZERO), ms(250, 500, 1000));
+        assert_eq!(steps(Duration::from_millis(80)), ms(409, 659, 1159));
+    }
+
+    #[test]
     fn who_is_not_answered_probes_all_others_in_turn_however_long_that_takes() {
         for first in 0..40 {
             let (mut swim, mut delegate) = start(1);

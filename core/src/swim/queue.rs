@@ -246,14 +246,16 @@ impl GossipQueue {
         is_short
     }
 
-    /// If somebody else sends what waits about this subject as well, it needs one send less, of at least `least`. What a caller
-    /// waits for is sent as often as the limit says.
-    pub fn spare(&mut self, subject: &Subject, limit: u32, least: u32, is_same: impl Fn(&[u8]) -> bool) {
-        let Some(slot) = self.find(subject) else { return };
+    /// If somebody else sends what waits about this subject as well, it needs one send less, of at least `least`; none less if
+    /// that is 0. What a caller waits for is sent as often as the limit says.
+    pub fn spare(&mut self, subject: &Subject, limit: u32, least: usize, is_same: impl Fn(&[u8]) -> bool) {
+        let Some(slot) = self.find(subject).filter(|_| least > 0) else {
+            return;
+        };
         let Some(item) = &mut self.slots[slot as usize] else {
             return;
         };
-        if item.token.is_some() || item.limit(limit) <= least || !is_same(&item.bytes) {
+        if item.token.is_some() || item.limit(limit) as usize <= least || !is_same(&item.bytes) {
             return;
         }
         item.spared += 1;
@@ -436,6 +438,7 @@ mod tests {
         assert_eq!(sends(&[3], 8, None), 9);
         assert_eq!(sends(&[1, 0, 5, 20], 8, None), 8);
         assert_eq!(sends(&[20], 12, None), 12);
+        assert_eq!(sends(&[20], 0, None), 12, "copies do not count");
         assert_eq!(sends(&[20], 8, Some(Token(1))), 12, "somebody waits for it");
         // The last copy comes when it has been sent often enough for that.
         let mut queue = GossipQueue::default();

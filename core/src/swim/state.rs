@@ -239,16 +239,12 @@ impl Swim {
         );
     }
 
-    /// Somebody passes on what this node passes on about this member as well.
+    /// Somebody passes on what this node passes on about this member as well, or, of its failure, something stronger.
     fn hear_copy(&mut self, id: NodeId) {
-        let least = u32::try_from(self.config.profile.gossip_least).unwrap_or(u32::MAX);
-        if self.queue.is_empty() || least == 0 {
-            return;
-        }
-        if let Some(record) = self.members.get(id) {
+        if let Some(record) = self.members.get(id).filter(|_| !self.queue.is_empty()) {
             let subject = Subject::Node(Arc::clone(&record.facts.name));
-            self.queue
-                .spare(&subject, self.retransmit_limit(), least, |_| true);
+            let (limit, least) = (self.retransmit_limit(), self.config.profile.gossip_least);
+            self.queue.spare(&subject, limit, least, |_| true);
         }
     }
 
@@ -366,10 +362,8 @@ impl Swim {
         if state.is_gone() && !is_late {
             // The node is gone already, but the incarnation of this death keeps an older alive message
             // from bringing it back.
-            let known = self.members.get(id).map(|record| record.incarnation);
-            if known == Some(incarnation) {
-                self.hear_copy(id);
-            } else if let Some(record) = self.members.get_mut(id) {
+            self.hear_copy(id);
+            if let Some(record) = self.members.get_mut(id) {
                 record.incarnation = incarnation;
             }
             return;
